@@ -1,0 +1,58 @@
+"""Every error a user's mistake can raise. In: nothing. Out: exceptions whose text names the cause and the remedy.
+
+XVectorsError
+├── AudioError (also ValueError)          a recording that cannot be used
+│   ├── AudioFileError (also OSError)     ... because the file is missing, unreadable or damaged
+│   └── TooShortError                     ... because it holds too little audio
+├── ManifestError (also ValueError)       a corpus description that contradicts itself or lacks something
+├── ConfigError (also ValueError)         a setting that does not exist or has an impossible value
+├── CheckpointError (also ValueError)     a system directory or checkpoint that cannot be loaded or resumed
+├── TrainingError (also RuntimeError)     a run that cannot go on, such as a non-finite loss
+├── StorageError (also OSError)           nothing could be written: full disk, no permission
+├── MissingExtraError (also ImportError)  an optional dependency that is not installed
+└── ShapeError (also ValueError)          a tensor of the wrong rank or size
+"""
+
+
+class XVectorsError(Exception):
+    """Base class: the command line prints these in one line, exit status 2, without a traceback."""
+
+
+class AudioError(XVectorsError, ValueError):
+    """A recording that cannot be used."""
+
+
+class AudioFileError(AudioError, OSError):
+    """A recording whose file is missing, unreadable or damaged."""
+
+
+class TooShortError(AudioError):
+    """A recording, or a batch of frames, that holds less than the network's context."""
+
+
+class ManifestError(XVectorsError, ValueError):
+    """A corpus description that contradicts itself or lacks something."""
+
+
+class ConfigError(XVectorsError, ValueError):
+    """A setting that does not exist or has an impossible value."""
+
+
+class CheckpointError(XVectorsError, ValueError):
+    """A system directory or checkpoint that cannot be loaded or resumed."""
+
+
+class TrainingError(XVectorsError, RuntimeError):
+    """A training run that cannot go on."""
+
+
+class StorageError(XVectorsError, OSError):
+    """Something could not be written; what stood there before is intact."""
+
+
+class MissingExtraError(XVectorsError, ImportError):
+    """An optional dependency that is not installed; the text names the extra that brings it."""
+
+
+class ShapeError(XVectorsError, ValueError):
+    """A tensor of the wrong rank or size."""
