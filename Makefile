@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-all lint clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/xvectors demo demo
@@ -12,7 +12,7 @@ demo: $(VENV)/.demo-installed
 test: lint
 	$(BIN)/python -m pytest
 
-# Everything, the slow and the real-data tests included.
+# Everything, the slow tests included.
 test-all: lint
 	$(BIN)/python -m pytest -m "slow or not slow"
 

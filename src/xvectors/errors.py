@@ -10,7 +10,7 @@ XVectorsError
 ├── TrainingError (also RuntimeError)     a run that cannot go on, such as a non-finite loss
 ├── StorageError (also OSError)           nothing could be written: full disk, no permission
 ├── MissingExtraError (also ImportError)  an optional dependency that is not installed
-└── ShapeError (also ValueError)          a tensor of the wrong rank or size
+└── ShapeError (also ValueError)          an array of the wrong rank, size or values
 """
 
 
@@ -55,4 +55,4 @@ class MissingExtraError(XVectorsError, ImportError):
 
 
 class ShapeError(XVectorsError, ValueError):
-    """A tensor of the wrong rank or size."""
+    """An array of the wrong rank or size, or with values that mean nothing there, such as NaN scores."""

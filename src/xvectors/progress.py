@@ -1,4 +1,4 @@
-"""Progress of long work. In: a description and a total. Out: a bar with an ETA on a terminal, plain lines when piped."""
+"""Progress of long work. In: a description and a total. Out: a bar with an ETA on a terminal, lines when piped."""
 
 from __future__ import annotations
 
@@ -80,7 +80,13 @@ def progress(
         yield Silent()
     elif stream.isatty():
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
         from rich.progress import Progress as RichProgress
 
         columns = (

@@ -1,0 +1,251 @@
+"""The command line: parsing and printing only. Everything heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+from xvectors.errors import XVectorsError
+
+if TYPE_CHECKING:
+    from xvectors.corpus import ScanReport
+    from xvectors.report import Evaluation
+    from xvectors.training import TrainingResult
+
+app = typer.Typer(
+    name="xvectors",
+    help="Speaker recognition from a folder of recordings.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ERROR_STATUS = 2
+SIGNAL_STATUS = 128
+"""Plus the signal's number, as shells report it."""
+
+Device = Annotated[str, typer.Option(help="cuda, mps, cpu, or auto for the first of these that is there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars; only results and warnings.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
+Metadata = Annotated[
+    Path | None,
+    typer.Option(help="The table that goes with a folder, such as vox2_meta.csv or metadata_dev.csv."),
+]
+System = Annotated[Path, typer.Argument(metavar="DIR", help="A system directory, as `xvectors train` writes it.")]
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Options of the program itself."""
+    if version:
+        from importlib import metadata
+
+        print(metadata.version("xvectors"))
+        raise typer.Exit
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write the corpus to.")],
+    speakers: Annotated[int, typer.Option(help="How many synthetic voices.")] = 60,
+    utterances: Annotated[int, typer.Option(help="How many sentences each voice reads.")] = 20,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes; by default one a core.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make a corpus of synthetic voices (espeak-ng), to try things on without recordings."""
+    from xvectors.corpus.synth import synthesise
+
+    metadata = synthesise(
+        out, speakers=speakers, utterances=utterances, seed=seed, workers=workers, show_progress=not quiet
+    )
+    print(f"{speakers} synthetic voices x {utterances} utterances: {metadata}")
+
+
+@app.command()
+def train(
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DATA",
+            help="A manifest CSV, a folder with one sub-folder a speaker, a VoxCeleb folder (with --metadata) or a "
+            "Kaldi data directory. May be left out with --resume.",
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The system directory to write.")] = ...,  # type: ignore[assignment]
+    recipe: Annotated[str, typer.Option(help="A recipe's name (lab, xvector) or a TOML file.")] = "xvector",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: training.epochs=20."),
+    ] = None,
+    metadata: Metadata = None,
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last saved state.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a system that stands in DIR.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a system on recordings and write it to a directory."""
+    from xvectors.config import load_recipe
+    from xvectors.training import EpochResult
+    from xvectors.training import train as run
+
+    def on_scan(report: ScanReport) -> None:
+        _print_lines(report.lines())
+
+    def on_epoch(result: EpochResult) -> None:
+        print(result, flush=True)
+
+    result = run(
+        data,
+        out,
+        load_recipe(recipe, settings or ()),
+        metadata=metadata,
+        device=device,
+        resume=resume,
+        overwrite=overwrite,
+        on_scan=on_scan,
+        on_epoch=on_epoch,
+        show_progress=not quiet,
+    )
+    _finish_training(result, f"xvectors train -o {out} --resume")
+
+
+@app.command()
+def evaluate(
+    system: System,
+    data: Annotated[
+        Path | None, typer.Option(help="Another corpus to test on; by default the speakers kept apart.")
+    ] = None,
+    metadata: Metadata = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to write; by default DIR/report.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a system on speakers it never saw: all pairs of utterances, EER and minDCF."""
+    from xvectors.report import evaluate as run
+
+    result = run(system, data=data, metadata=metadata, out=out, device=device, show_progress=not quiet)
+    if as_json:
+        from dataclasses import asdict
+
+        print(json.dumps(asdict(result), indent=2))
+        return
+    _print_lines(_evaluation_lines(result))
+    print(f"written to {out or system / 'report'}: metrics.json, embeddings.npz, scores.png")
+
+
+@app.command()
+def embed(
+    system: System,
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A manifest or a folder, as for `train`.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.npz", help="The file to write.")] = ...,  # type: ignore[assignment]
+    metadata: Metadata = None,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(help="Recordings a batch; it does not change the result.")] = 32,
+    quiet: Quiet = False,
+) -> None:
+    """Embed every recording of a corpus into one npz file; recordings that cannot be used are listed."""
+    from xvectors.corpus import open_corpus
+    from xvectors.encoder import SpeakerEncoder, save_embeddings
+
+    encoder = SpeakerEncoder.load(system, device=device)
+    manifest = open_corpus(data, metadata=metadata)
+    embedded = encoder.encode_manifest(manifest, batch_size=batch_size, show_progress=not quiet)
+    _print_lines((f"left out: {reason}" for _, reason in embedded.failures), stream=sys.stderr)
+    save_embeddings(out, manifest, embedded)
+    print(f"{len(embedded.rows)} embeddings of {encoder.embedding_dim} dimensions: {out}")
+    if embedded.failures:
+        print(f"{len(embedded.failures)} recordings left out, listed above")
+
+
+@app.command()
+def plot(system: System, device: Device = "auto", quiet: Quiet = False) -> None:
+    """Draw the training curves and a t-SNE map of the test speakers."""
+    from xvectors.report import plot as run
+
+    _print_lines(str(path) for path in run(system, device=device, show_progress=not quiet))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write everything to.")],
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """The whole job from nothing: synthetic voices, training, evaluation and plots, in a few minutes."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from xvectors.demo import run_demo
+
+    result = run_demo(out, say=lambda line: print(line, flush=True), device=device, show_progress=not quiet)
+    if result.evaluation is None:
+        _finish_training(result.training, f"xvectors demo {out}")
+    assert result.evaluation is not None
+    best = result.training.epochs[result.training.best_epoch - 1]
+    evaluation = result.evaluation
+    table = Table(title="Speaker recognition on synthetic voices", title_justify="left")
+    table.add_column("what")
+    table.add_column("result")
+    table.add_row("training speakers", str(result.training.num_speakers))
+    table.add_row("validation accuracy", f"{best.val_accuracy:.1%} (epoch {best.epoch})")
+    table.add_row("unseen speakers", f"{evaluation.num_speakers} ({evaluation.num_utterances} utterances)")
+    table.add_row("EER on unseen speakers", f"{evaluation.eer:.2%}")
+    table.add_row("minDCF(0.01)", f"{evaluation.min_dcf:.3f}")
+    table.add_row("corpus", str(result.corpus))
+    table.add_row("system", str(result.training.folder.path))
+    for path in result.plots:
+        table.add_row(path.stem, str(path))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line and exit status 2."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    try:
+        app()
+    except XVectorsError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(ERROR_STATUS)
+
+
+def _finish_training(result: TrainingResult, command: str) -> None:
+    """Print the figures of a run; end with the shell's status for the signal that interrupted it."""
+    if result.epochs:
+        print()
+        _print_lines(result.lines())
+    if result.unreadable:
+        print(f"{len(result.unreadable)} recordings could not be read any more:")
+        _print_lines(f"  {reason}" for reason in result.unreadable.values())
+    if result.interrupted is not None:
+        print(f"interrupted by {result.interrupted.name} and saved; go on with: {command}")
+        raise typer.Exit(SIGNAL_STATUS + result.interrupted.value)
+    print(f"system: {result.folder.path}")
+
+
+def _evaluation_lines(result: Evaluation) -> list[str]:
+    trials = f"{result.num_target_trials:,} target and {result.num_nontarget_trials:,} non-target trials"
+    return [
+        f"{result.num_speakers} speakers, {result.num_utterances} utterances, {trials}",
+        f"EER          {result.eer:.2%}  (threshold {result.eer_threshold:.3f}, cosine)",
+        f"minDCF({result.min_dcf_p_target:g}) {result.min_dcf:.3f}",
+        *([f"{len(result.left_out)} recordings left out"] if result.left_out else []),
+    ]
+
+
+def _print_lines(lines: Iterable[str], stream: TextIO | None = None) -> None:
+    for line in lines:
+        print(line, file=stream or sys.stdout, flush=True)
+
+
+if __name__ == "__main__":
+    main()

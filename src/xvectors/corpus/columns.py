@@ -1,0 +1,193 @@
+"""What the columns of a corpus table are called and what their cells may say.
+
+In: a header; cells of text. Out: which column means what; numbers. A cell that makes no sense is a `BadCell`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xvectors.errors import ManifestError
+
+NO_SPLIT, TRAIN, VAL, TEST = -1, 0, 1, 2
+SPLIT_NAMES = ("train", "val", "test")
+MALE, FEMALE, UNKNOWN_GENDER = 0, 1, -1
+GENDER_NAMES = ("male", "female")
+OLDEST_AGE = 130.0
+
+ALIASES = {
+    "path": (
+        "path",
+        "file",
+        "filename",
+        "file_name",
+        "filepath",
+        "wav",
+        "audio",
+        "audio_path",
+        "storage_path",
+    ),
+    "speaker": ("speaker", "speaker_id", "spk_id", "spk", "voxceleb_id", "voxceleb1_id", "voxceleb2_id"),
+    "id": ("id",),
+    "gender": ("gender", "sex"),
+    "age": ("age", "speaker_age", "spk_age"),
+    "session": ("session", "session_id", "video", "video_id", "youtube_id"),
+    "duration_s": ("duration_s", "duration", "dur"),
+    "start_s": ("start_s", "start"),
+    "split": ("split", "set"),
+}
+_MEANING = {alias: meaning for meaning, aliases in ALIASES.items() for alias in aliases}
+_UNKNOWN = {"", "unknown", "unk", "nan", "none", "null", "na", "n/a", "-", "?"}
+_SPLITS = {
+    "train": TRAIN,
+    "training": TRAIN,
+    "val": VAL,
+    "valid": VAL,
+    "validation": VAL,
+    "test": TEST,
+}
+
+
+class BadCell(ValueError):
+    """A cell that makes no sense; the text says why, without the place."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column number holds what: `known` by meaning, `extra` by the name in the file."""
+
+    known: dict[str, int]
+    extra: dict[str, int]
+    split_is_published_set: bool  # the column is called `Set`, whose dev and test are a corpus's own division
+
+
+def identify(header: Sequence[str], source: str, required: Sequence[str] = ("path", "speaker")) -> Columns:
+    """Find out what each column means. Raises ManifestError for two with one meaning and for missing ones."""
+    names = [re.sub(r"[\s\-]+", "_", name.strip().lower()) for name in header]
+    meanings = [_MEANING.get(name) for name in names]
+    # VoxCeleb tables call the speaker ID; beside a speaker column, id names the utterance.
+    if "speaker" not in meanings:
+        meanings = ["speaker" if name == "id" else meaning for name, meaning in zip(names, meanings, strict=True)]
+    # A corpus's published Set stands beside a split of our own once that is written down.
+    if "split" in names:
+        meanings = [None if name == "set" else meaning for name, meaning in zip(names, meanings, strict=True)]
+    known: dict[str, int] = {}
+    extra: dict[str, int] = {}
+    for number, (name, meaning) in enumerate(zip(header, meanings, strict=True)):
+        where, key = (known, meaning) if meaning is not None else (extra, name)
+        if key in where:
+            raise ManifestError(
+                f"{source}: columns {header[where[key]]!r} and {name!r} both mean {key!r}; "
+                f"rename or remove one (columns found: {_listed(header)})"
+            )
+        where[key] = number
+    for meaning in required:
+        if meaning not in known:
+            raise ManifestError(
+                f"{source}: no column says {meaning!r}; name one of them {', '.join(ALIASES[meaning])}"
+                f"{' or ID' if meaning == 'speaker' else ''} (columns found: {_listed(header)})"
+            )
+    return Columns(known, extra, "split" in known and names[known["split"]] == "set")
+
+
+def parse_gender(cell: str) -> int:
+    """0 male, 1 female, -1 unknown."""
+    word = cell.strip().lower()
+    if word in {"m", "male", "0", "0.0"}:
+        return MALE
+    if word in {"f", "female", "1", "1.0"}:
+        return FEMALE
+    if word in _UNKNOWN or word in {"u", "-1", "-1.0"}:
+        return UNKNOWN_GENDER
+    raise BadCell(f"gender {cell.strip()!r} is not known; write m, f, male, female, 0 (male), 1 (female), or nothing")
+
+
+def parse_age(cell: str) -> float:
+    """Years, NaN unknown."""
+    age = _number(cell, "age", "years")
+    if age > OLDEST_AGE:
+        raise BadCell(f"age {cell.strip()} is above {OLDEST_AGE:g} years; write an age, not a year of birth")
+    return age
+
+
+def parse_duration(cell: str) -> float:
+    """Seconds, NaN unknown."""
+    return _number(cell, "duration_s", "seconds")
+
+
+def parse_start(cell: str) -> float:
+    """Seconds, 0 where nothing is said."""
+    start_s = _number(cell, "start_s", "seconds")
+    return 0.0 if math.isnan(start_s) else start_s
+
+
+def parse_split(cell: str) -> int:
+    """TRAIN, VAL, TEST, or NO_SPLIT for an empty cell."""
+    word = cell.strip().lower()
+    if word == "dev":
+        raise BadCell("split 'dev' means training in some corpora, validation in others; write train or val")
+    if word not in _SPLITS and word not in _UNKNOWN:
+        raise BadCell(f"split {cell.strip()!r} is not known; write train, val, test or nothing")
+    return _SPLITS.get(word, NO_SPLIT)
+
+
+def is_our_split(words: Sequence[str]) -> bool:
+    """Whether the words of a `Set` column clearly mean our split: train, perhaps val and test, no other."""
+    known = [_SPLITS.get(word.strip().lower()) for word in words if word.strip()]
+    return TRAIN in known and None not in known
+
+
+class Codes(dict[str, int]):
+    """Numbers strings in order of appearance; `codes[name]` gives a new name the next number."""
+
+    def __missing__(self, key: str) -> int:
+        self[key] = number = len(self)
+        return number
+
+    def encode(self, cells: Sequence[str]) -> NDArray[np.int32]:
+        return np.fromiter(map(self.__getitem__, cells), dtype=np.int32, count=len(cells))
+
+    def ranked(self, codes: NDArray[np.int32]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+        """The names sorted, and `codes` as positions among them."""
+        names = sorted(self)
+        rank = np.empty(len(names), dtype=np.int32)
+        rank[[self[name] for name in names]] = np.arange(len(names), dtype=np.int32)
+        return tuple(names), rank[codes]
+
+
+class Parsed(dict[str, float]):
+    """Parses each distinct cell once."""
+
+    def __init__(self, parse: Callable[[str], float]) -> None:
+        super().__init__()
+        self._parse = parse
+
+    def __missing__(self, key: str) -> float:
+        value = self._parse(key)
+        # Durations hardly ever repeat: past this many distinct cells, remembering costs more than it saves.
+        if len(self) < 50_000:
+            self[key] = value
+        return value
+
+
+def _number(cell: str, name: str, unit: str) -> float:
+    word = cell.strip()
+    if word.lower() in _UNKNOWN:
+        return math.nan
+    try:
+        value = float(word)
+    except ValueError:
+        raise BadCell(f"{name} {word!r} is not a number; write {unit}, or nothing where unknown") from None
+    if not 0.0 <= value < math.inf:
+        raise BadCell(f"{name} {word} cannot be; write {unit} from 0 on, or nothing where unknown")
+    return value
+
+
+def _listed(header: Sequence[str]) -> str:
+    return ", ".join(map(repr, header))

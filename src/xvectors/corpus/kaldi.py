@@ -1,0 +1,121 @@
+"""Kaldi data directories (https://kaldi-asr.org/doc/data_prep.html), read without executing any command.
+
+In: wav.scp, utt2spk, ... Out: a `Manifest`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from xvectors.corpus.columns import identify
+from xvectors.corpus.manifest import Manifest, ManifestBuilder
+from xvectors.errors import ManifestError
+
+logger = logging.getLogger(__name__)
+
+EXAMPLES_SHOWN = 3
+HEADER = ("path", "speaker", "id", "gender", "age", "session", "start_s", "duration_s")
+
+
+def read_kaldi(folder: Path, *, root: str | os.PathLike[str] | None = None) -> Manifest:
+    """Read wav.scp, utt2spk and, where present, segments, spk2gender, spk2age and utt2dur.
+
+    Relative paths start from `root`; without it from the data directory, or from the working directory, as
+    Kaldi has it, where the first recording exists there only. With segments, the recording is the session.
+    Utterances without speaker or recording are left out and counted in a logged warning.
+    """
+    recordings = _pairs(folder / "wav.scp")
+    for name, path in recordings.items():
+        _check_is_file(folder, name, path)
+    speakers = _pairs(folder / "utt2spk")
+    genders, ages, durations = (
+        _pairs(folder / name) if (folder / name).is_file() else {} for name in ("spk2gender", "spk2age", "utt2dur")
+    )
+    if (folder / "segments").is_file():
+        segments = _segments(folder / "segments")
+    else:
+        segments = {name: (name, "", durations.get(name, "")) for name in recordings}
+    rows = []
+    without_speaker, without_recording = [], [name for name in speakers if name not in segments]
+    for name, (recording, start_s, duration_s) in segments.items():
+        if recording not in recordings:
+            without_recording.append(name)
+        elif name not in speakers:
+            without_speaker.append(name)
+        else:
+            speaker = speakers[name]
+            session = recording if recording != name else ""
+            known = (genders.get(speaker, ""), ages.get(speaker, ""))
+            rows.append([recordings[recording], speaker, name, *known, session, start_s, duration_s])
+    for what, names in (("speaker in utt2spk", without_speaker), ("recording in wav.scp", without_recording)):
+        if names:
+            logger.warning(
+                "%s: %d utterances have no %s and are left out, such as %s",
+                *(folder, len(names), what, ", ".join(names[:EXAMPLES_SHOWN])),
+            )
+    if not rows:
+        raise ManifestError(f"{folder}: no utterance has both a recording in wav.scp and a speaker in utt2spk")
+    if root is None:
+        in_folder = (folder / rows[0][0]).exists()
+        root = folder if in_folder or not Path(rows[0][0]).exists() else Path.cwd()
+    builder = ManifestBuilder(
+        list(HEADER), identify(HEADER, str(folder)), lambda row: f"{folder}: utterance {rows[row][2]}"
+    )
+    builder.add(rows)
+    return replace(builder.build(str(folder), Path(root), None), source=folder.absolute())
+
+
+def _pairs(path: Path) -> dict[str, str]:
+    """A file of lines `key value`, the value being the rest of the line."""
+    pairs: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise ManifestError(f"{path}: is missing; a Kaldi data directory needs wav.scp and utt2spk") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: cannot be read as UTF-8 text; check the file") from error
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        key, *rest = line.split(maxsplit=1)
+        if not rest:
+            raise ManifestError(f"{path}: line {number}: {key!r} has no value; write a name, a space and the value")
+        if key in pairs:
+            raise ManifestError(f"{path}: lines {lines[key]} and {number} both define {key!r}; remove one")
+        pairs[key], lines[key] = rest[0].strip(), number
+    return pairs
+
+
+def _check_is_file(folder: Path, name: str, path: str) -> None:
+    if path.endswith("|"):
+        raise ManifestError(
+            f"{folder / 'wav.scp'}: {name} is a command ({path[:60]}), and commands are not executed; "
+            "run it once, write the sound to a file and name the file"
+        )
+    if path.rpartition(":")[2].isdigit() and ".ark:" in path:
+        raise ManifestError(
+            f"{folder / 'wav.scp'}: {name} lies in a Kaldi archive ({path}); "
+            "extract the archive to WAV or FLAC (wav-copy) and name the files"
+        )
+
+
+def _segments(path: Path) -> dict[str, tuple[str, str, str]]:
+    """Recording, start and duration of each utterance; an end of -1 is the recording's."""
+    segments = {}
+    for name, value in _pairs(path).items():
+        try:
+            recording, start, end = value.split()
+            start_s, end_s = float(start), float(end)
+        except ValueError as error:
+            raise ManifestError(
+                f"{path}: {name}: {value!r} is not a recording, a start and an end in seconds"
+            ) from error
+        if start_s < 0 or (end_s != -1 and end_s <= start_s):
+            raise ManifestError(f"{path}: {name}: a segment cannot go from {start} to {end} s; correct it")
+        # Rounded to the microsecond: the difference of two decimal numbers is not decimal in binary.
+        segments[name] = (recording, start, "" if end_s == -1 else str(round(end_s - start_s, 6)))
+    return segments

@@ -1,0 +1,138 @@
+"""A column of strings as two numpy arrays, so that a million of them cost their bytes and forks share them.
+
+In: strings. Out: strings, one at a time. (A list of str is copied page by page as reference counts change.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+ROWS_AT_A_TIME = 65_536
+
+
+class PackedStrings:
+    """An immutable column of strings: UTF-8 `data` uint8 [bytes] and `offsets` int64 [rows + 1].
+
+    File names that are not UTF-8 keep their bytes (surrogateescape), as `os.fsdecode` gives them.
+    """
+
+    __slots__ = ("data", "offsets")
+
+    def __init__(self, data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
+        self.data, self.offsets = data, offsets
+
+    @classmethod
+    def from_strings(cls, strings: Iterable[str]) -> PackedStrings:
+        builder = PackedBuilder()
+        builder.extend(list(strings))
+        return builder.build()
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> str:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        index = int(index) % len(self)
+        return self.data[self.offsets[index] : self.offsets[index + 1]].tobytes().decode("utf-8", "surrogateescape")
+
+    def __iter__(self) -> Iterator[str]:
+        for raw in self.iter_bytes():
+            yield raw.decode("utf-8", "surrogateescape")
+
+    def __repr__(self) -> str:
+        return f"PackedStrings({len(self)} rows, {self.data.nbytes} bytes)"
+
+    def iter_bytes(self) -> Iterator[bytes]:
+        """The strings as UTF-8, quicker than as `str`."""
+        for first in range(0, len(self), ROWS_AT_A_TIME):
+            ends = self.offsets[first : first + ROWS_AT_A_TIME + 1]
+            start = int(ends[0])
+            block = self.data[start : ends[-1]].tobytes()
+            edges = (ends - start).tolist()
+            for begin, end in pairwise(edges):
+                yield block[begin:end]
+
+    def take(self, indices: ArrayLike) -> PackedStrings:
+        """The strings in these rows, in this order."""
+        rows = np.asarray(indices, dtype=np.int64)
+        lengths = np.diff(self.offsets)[rows]
+        starts = self.offsets[:-1][rows]
+        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        data = np.empty(offsets[-1], dtype=np.uint8)
+        for first in range(0, len(rows), ROWS_AT_A_TIME):
+            block = slice(first, first + ROWS_AT_A_TIME)
+            begin, end = offsets[first], offsets[min(first + ROWS_AT_A_TIME, len(rows))]
+            shift = np.repeat(starts[block] - offsets[:-1][block], lengths[block])
+            data[begin:end] = self.data[np.arange(begin, end) + shift]
+        return PackedStrings(data, offsets)
+
+    def stems(self) -> PackedStrings:
+        """Every path without its suffix, computed without making a single `str`."""
+        lengths, parts = np.empty(len(self), dtype=np.int64), []
+        for first in range(0, len(self), ROWS_AT_A_TIME):
+            rows = slice(first, min(first + ROWS_AT_A_TIME, len(self)))
+            begin, end = self.offsets[rows.start], self.offsets[rows.stop]
+            block = self.data[begin:end]
+            starts, ends = self.offsets[:-1][rows] - begin, self.offsets[1:][rows] - begin
+            slash = _last(block == ord("/"), starts, ends)
+            dot = _last(block == ord("."), starts, ends)
+            # A dot that opens a file name is no suffix; neither is one in a folder's name.
+            has_suffix = dot > np.maximum(slash + 1, starts)
+            lengths[rows] = np.where(has_suffix, dot, ends) - starts
+            position = np.arange(len(block)) - np.repeat(starts, ends - starts)
+            parts.append(block[position < np.repeat(lengths[rows], ends - starts)])
+        offsets = np.zeros(len(self) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        return PackedStrings(np.concatenate([np.empty(0, np.uint8), *parts]), offsets)
+
+    def duplicates(self) -> list[tuple[int, int]]:
+        """Pairs (first row, later row) of equal strings, ordered by the later row."""
+        hashes = np.fromiter(map(hash, self.iter_bytes()), dtype=np.int64, count=len(self))
+        order = np.argsort(hashes, kind="stable")
+        again = np.flatnonzero(np.diff(hashes[order]) == 0)
+        suspects = np.unique(np.concatenate([order[again], order[again + 1]]))
+        first: dict[str, int] = {}
+        pairs = []
+        for row in suspects.tolist():
+            earlier = first.setdefault(self[row], row)
+            if earlier != row:
+                pairs.append((earlier, row))
+        return pairs
+
+
+class PackedBuilder:
+    """Collects strings block by block."""
+
+    def __init__(self) -> None:
+        self._data: list[NDArray[np.uint8]] = []
+        self._lengths: list[NDArray[np.int64]] = []
+
+    def extend(self, strings: list[str] | tuple[str, ...]) -> None:
+        joined = "".join(strings)
+        encoded = joined.encode("utf-8", "surrogateescape")
+        self._data.append(np.frombuffer(encoded, dtype=np.uint8))
+        lengths: Iterable[int] = map(len, strings)
+        if len(encoded) != len(joined):
+            lengths = (len(string.encode("utf-8", "surrogateescape")) for string in strings)
+        self._lengths.append(np.fromiter(lengths, dtype=np.int64, count=len(strings)))
+
+    def build(self) -> PackedStrings:
+        """The column. The builder is empty afterwards, so that nothing is held twice."""
+        counts = np.concatenate([np.zeros(1, dtype=np.int64), *self._lengths])
+        np.cumsum(counts, out=counts)
+        data = np.concatenate([np.empty(0, np.uint8), *self._data])
+        self._data, self._lengths = [], []
+        return PackedStrings(data, counts)
+
+
+def _last(where: NDArray[np.bool_], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Position of the last True in each [start, end), -1 where there is none."""
+    positions = np.concatenate([np.full(1, -1, dtype=np.int64), np.flatnonzero(where)])
+    last = positions[np.searchsorted(positions, ends) - 1]
+    return np.where(last >= starts, last, -1)

@@ -1,0 +1,174 @@
+"""Opening a corpus, however it is laid out: CSV, folders of speakers, VoxCeleb, the laboratory's, Kaldi's.
+
+In: a table or a folder, perhaps a metadata table. Out: a `Manifest`. Nothing is executed, no sound is opened.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from xvectors.corpus.columns import identify
+from xvectors.corpus.kaldi import read_kaldi
+from xvectors.corpus.manifest import Manifest, ManifestBuilder
+from xvectors.corpus.metadata import SpeakerTable, UtteranceTable, read_metadata, some
+from xvectors.corpus.table import Table
+from xvectors.corpus.walk import AUDIO_SUFFIXES, is_recording, walk_recordings
+from xvectors.errors import ManifestError
+
+logger = logging.getLogger(__name__)
+
+MANIFEST_NAMES = ("metadata.csv", "manifest.csv")
+VOXCELEB_NAMES = ("vox1_meta.csv", "vox2_meta.csv")
+
+
+def open_corpus(
+    data: str | os.PathLike[str],
+    *,
+    metadata: str | os.PathLike[str] | None = None,
+    root: str | os.PathLike[str] | None = None,
+) -> Manifest:
+    """Open a corpus.
+
+    Parameters
+    ----------
+    data
+        A manifest CSV (see `Manifest.read_csv`); or a folder: with a manifest (metadata.csv, else
+        manifest.csv, with a column for paths), a Kaldi data directory (wav.scp, utt2spk, optional
+        spk2gender, spk2age, utt2dur, segments), or one sub-folder a speaker, in which the first folder is the
+        session where there is one. vox1_meta.csv, vox2_meta.csv or a metadata.csv without paths, in the
+        folder or above it, is used.
+    metadata
+        What is known about the recordings of a folder: one row an utterance, a speaker's session, or a
+        speaker. See `read_lab_metadata` for the first. VoxCeleb's `Set` column describes that corpus's own
+        division and is kept as the extra column `Set`, not taken for `split`.
+    root
+        The folder that relative paths of a manifest or of wav.scp start from, where it is not the table's
+        own.
+
+    Raises ManifestError for what cannot be understood. What metadata and folder do not have in common is
+    counted in a logged warning; such speakers stay with gender and age unknown.
+    """
+    data = Path(data)
+    if data.is_file():
+        if is_recording(data.name):
+            raise ManifestError(f"{data}: is a recording; give a folder of recordings or a manifest CSV")
+        if metadata is not None:
+            raise ManifestError(f"{data}: metadata describes a folder; add the columns of {metadata} to the manifest")
+        return Manifest.read_csv(data, root=root)
+    if not data.is_dir():
+        raise ManifestError(f"{data}: there is no such folder or manifest; check the path")
+    if metadata is not None:
+        return _with_metadata(data, Path(metadata), root)
+    for name in MANIFEST_NAMES:
+        if (data / name).is_file():
+            if "path" in identify(Table(data / name).header, str(data / name), required=()).known:
+                return Manifest.read_csv(data / name, root=root)
+            return _with_metadata(data, data / name, root)
+    if (data / "wav.scp").is_file():
+        return read_kaldi(data, root=root)
+    tables = [folder / name for folder in (data, data.absolute().parent) for name in VOXCELEB_NAMES]
+    return _speaker_folders(data, [read_metadata(table) for table in tables if table.is_file()])
+
+
+def read_lab_metadata(data_directory: str | os.PathLike[str], metadata_file: str | os.PathLike[str]) -> Manifest:
+    """Read a table with one row an utterance and find each row's recording.
+
+    With a path column: relative to `data_directory` or to the table's folder. Without: the file is
+    `<speaker>/<session>/<id>` or `<speaker>/<session>/<what follows the last "_" of id>`, with any suffix
+    that recordings have, without `<session>/` where the table names none. Rows without a file are left out
+    and counted in a logged warning. Raises ManifestError where no row has one.
+    """
+    table = read_metadata(Path(metadata_file))
+    if not isinstance(table, UtteranceTable):
+        raise ManifestError(
+            f"{metadata_file}: has not one row an utterance; it needs a column path, or id beside speaker"
+        )
+    return _listed_utterances(Path(data_directory), table, None)
+
+
+def _with_metadata(data: Path, metadata: Path, root: str | os.PathLike[str] | None) -> Manifest:
+    table = read_metadata(metadata)
+    if isinstance(table, UtteranceTable):
+        return _listed_utterances(data, table, root)
+    return _speaker_folders(data, [table], required=True)
+
+
+def _listed_utterances(data: Path, table: UtteranceTable, root: str | os.PathLike[str] | None) -> Manifest:
+    """A manifest of the rows whose recordings exist, found by path or by the layout."""
+    places = [Path(root)] if root is not None else [data, table.path.parent]
+    if table.has_paths:
+        found, base = _best_place(table, places)
+    else:
+        base = places[0]
+        found = table.locate({os.path.splitext(path)[0]: path for path in walk_recordings(base)})
+    missing = [row for row, path in enumerate(found) if path is None]
+    if len(missing) == len(found):
+        raise ManifestError(
+            f"{table.path}: none of its {len(found)} rows has a recording; looked for "
+            f"{table.expected(missing[0])} in {' and '.join(map(str, places if table.has_paths else [base]))}"
+        )
+    if missing:
+        logger.warning(
+            "%s: %d of %d rows have no recording and are left out, such as %s",
+            *(
+                table.path,
+                len(missing),
+                len(found),
+                some([table.expected(row) for row in missing]),
+            ),
+        )
+    return table.manifest(found, base, source=table.path)
+
+
+def _best_place(table: UtteranceTable, places: Sequence[Path]) -> tuple[list[str | None], Path]:
+    """The paths of the table that exist, from the folder below which most do."""
+    tried = [
+        ([path if os.path.isfile(os.path.join(place, path)) else None for path in table.paths()], place)
+        for place in places
+    ]
+    return max(tried, key=lambda result: sum(path is not None for path in result[0]))
+
+
+def _speaker_folders(
+    data: Path, tables: Sequence[SpeakerTable | UtteranceTable], *, required: bool = False
+) -> Manifest:
+    """One sub-folder a speaker, described by the first table that names some; these may lie deeper then."""
+    paths = list(walk_recordings(data))
+    if not paths:
+        raise ManifestError(f"{data}: has no recordings; looked for files ending in {', '.join(AUDIO_SUFFIXES)}")
+    parts = [path.split("/") for path in paths]
+    describing = [table for table in tables if isinstance(table, SpeakerTable)]
+    fitting = [(t, level) for t in describing if (level := t.speaker_level(parts)) is not None]
+    if required and not fitting:
+        folders = sorted({names[0] for names in parts if len(names) > 1})
+        raise ManifestError(
+            f"{data}: none of its folders ({some(folders)}) is a speaker of {describing[0].path} "
+            f"({describing[0].examples()}); check that the two belong together"
+        )
+    table, level = fitting[0] if fitting else (None, 0)
+    loose = [path for path, names in zip(paths, parts, strict=True) if len(names) < level + 2]
+    if len(loose) == len(paths):
+        raise ManifestError(
+            f"{data}: {len(loose)} recordings lie in no speaker's folder, such as {some(loose)}; "
+            "make one sub-folder a speaker, or write a manifest"
+        )
+    if loose:
+        logger.warning(
+            "%s: %d recordings lie in no speaker's folder and are left out, such as %s",
+            *(data, len(loose), some(loose)),
+        )
+    rows = [
+        [path, names[level], names[level + 1] if len(names) > level + 2 else ""]
+        for path, names in zip(paths, parts, strict=True)
+        if len(names) >= level + 2
+    ]
+    header = ["path", "speaker", "session"]
+    if table is not None:
+        header, rows = table.joined(header, rows, data)
+    builder = ManifestBuilder(header, identify(header, str(data)), lambda row: f"{data}: {rows[row][0]}")
+    builder.add(rows)
+    return replace(builder.build(str(data), data, None), source=data.absolute())

@@ -1,0 +1,338 @@
+"""The scan: listens to every recording of a manifest once, and says what cannot be used and why.
+
+In: a manifest. Out: the rows that can be used, with durations, and a report of all others. Findings are
+cached.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from xvectors.corpus.columns import GENDER_NAMES
+from xvectors.corpus.findings import CLIPPED_SHARE, Finding, FindingCache, Key, examine
+from xvectors.corpus.findings import Reason as Reason
+from xvectors.corpus.manifest import Manifest
+from xvectors.corpus.table import write_table
+from xvectors.errors import ManifestError
+from xvectors.progress import progress
+
+SECONDS_BETWEEN_SAVES = 60.0
+ROWS_AT_A_TIME = 4096
+EXAMPLES_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One utterance that is left out or warned about."""
+
+    path: str
+    speaker: str
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanReport:
+    """What a scan found. Counts are of what is kept; `num_speakers` counts those before the scan."""
+
+    num_utterances: int
+    num_speakers: int
+    utterances_per_speaker: dict[str, int]
+    hours_per_speaker: dict[str, float]
+    sample_rates_hz: dict[int, int]
+    genders: dict[str, int]
+    rejected: list[Remark] = field(default_factory=list)
+    warned: list[Remark] = field(default_factory=list)
+
+    @property
+    def num_kept(self) -> int:
+        return sum(self.utterances_per_speaker.values())
+
+    @property
+    def hours(self) -> float:
+        return math.fsum(self.hours_per_speaker.values())
+
+    @property
+    def rejected_share(self) -> float:
+        return len(self.rejected) / self.num_utterances
+
+    def lines(self) -> list[str]:
+        """The report for a terminal."""
+        counts = list(self.utterances_per_speaker.values()) or [0]
+        genders = ", ".join(f"{count} {name}" for name, count in self.genders.items() if count)
+        rates = ", ".join(f"{rate} Hz ({count})" for rate, count in self.sample_rates_hz.items())
+        lines = [
+            f"{self.num_kept} utterances, {len(self.utterances_per_speaker)} speakers ({genders}), "
+            f"{self.hours:.2f} hours, {rates}",
+            f"utterances per speaker: {min(counts)} to {max(counts)}, median {statistics.median(counts):g}",
+        ]
+        lost = self.num_speakers - len(self.utterances_per_speaker)
+        if lost:
+            lines.append(f"speakers of whom no recording can be used: {lost}")
+        for title, remarks in (("left out", self.rejected), ("kept, but", self.warned)):
+            lines += [
+                f"{title} ({reason.value}): {len(paths)}: {_first(paths)}"
+                for reason, paths in _by_reason(remarks).items()
+            ]
+        return lines
+
+    def to_json(self) -> dict[str, object]:
+        """The report as what json.dumps takes."""
+        return {
+            "num_utterances": self.num_utterances,
+            "num_kept": self.num_kept,
+            "num_speakers": self.num_speakers,
+            "hours": self.hours,
+            "sample_rates_hz": {str(rate): count for rate, count in self.sample_rates_hz.items()},
+            "genders": self.genders,
+            "utterances_per_speaker": self.utterances_per_speaker,
+            "hours_per_speaker": self.hours_per_speaker,
+            "rejected_share": self.rejected_share,
+            "rejected": [_remark_dict(remark) for remark in self.rejected],
+            "warned": [_remark_dict(remark) for remark in self.warned],
+        }
+
+    def write_csv(self, path: str | os.PathLike[str]) -> None:
+        """List every utterance that is left out or warned about. Raises StorageError."""
+        rows = [
+            (remark.path, remark.speaker, outcome, remark.reason.value, remark.detail)
+            for outcome, remarks in (("left out", self.rejected), ("kept", self.warned))
+            for remark in remarks
+        ]
+        write_table(path, ["path", "speaker", "outcome", "reason", "detail"], rows)
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """The rows that can be used, with durations, and the report."""
+
+    manifest: Manifest
+    report: ScanReport
+
+
+def scan(
+    manifest: Manifest,
+    *,
+    min_duration_s: float = 0.0,
+    workers: int | None = None,
+    contents: bool = True,
+    cache: bool = True,
+    show_progress: bool = True,
+    max_rejected: float = 0.5,
+) -> ScanResult:
+    """Check every recording and keep what can be used.
+
+    Parameters
+    ----------
+    min_duration_s
+        Utterances shorter than this are left out.
+    workers
+        Threads, by default one a processor: decoding and hashing release the interpreter.
+    contents
+        Whether to decode the sound too, which finds silence, NaN, clipping, copies and most truncation;
+        headers alone are much quicker.
+    cache
+        Whether to use and to write findings beside the manifest (in the user's cache folder where that cannot
+        be written). A file is read again when its size or modification time has changed.
+    max_rejected
+        The share of utterances that may be left out.
+
+    A `duration_s` in the manifest makes a row a segment where any row has a `start_s`; elsewhere it is taken
+    for a note about the file and replaced by what is measured. Among copies (equal samples) under one speaker
+    the first is kept; a recording under two speakers is left out wherever it stands, since one of the names
+    is wrong.
+
+    Raises ManifestError for a path that is listed under two speakers, and where more than `max_rejected`, or
+    all, would be left out.
+    """
+    _check_listed_once(manifest)
+    findings = _find(manifest, workers or os.cpu_count() or 1, contents, cache, show_progress)
+    faults = [_fault(finding, min_duration_s) for finding in findings]
+    _find_copies(manifest, findings, faults)
+    kept_rows = np.array([row for row, fault in enumerate(faults) if fault is None], dtype=np.int64)
+    durations = np.array([finding.duration_s for finding in findings])
+    kept = manifest.with_columns(duration_s=durations).take(kept_rows) if len(kept_rows) else None
+    rejected = [
+        Remark(manifest.path[row], manifest.speakers[manifest.speaker_index[row]], *fault)
+        for row, fault in enumerate(faults)
+        if fault is not None
+    ]
+    if kept is None or len(rejected) > max_rejected * len(manifest):
+        raise ManifestError(_too_many(manifest, rejected, max_rejected))
+    clipped = [row for row in kept_rows.tolist() if findings[row].clipped_share > CLIPPED_SHARE]
+    warned = [
+        Remark(
+            manifest.path[row],
+            manifest.speakers[manifest.speaker_index[row]],
+            Reason.CLIPPED,
+            f"{findings[row].clipped_share:.1%} of the samples at full scale",
+        )
+        for row in clipped
+    ]
+    rates = Counter(findings[row].sample_rate_hz for row in kept_rows.tolist())
+    return ScanResult(kept, _report(manifest, kept, dict(sorted(rates.items())), rejected, warned))
+
+
+def _find(manifest: Manifest, workers: int, contents: bool, use_cache: bool, show_progress: bool) -> list[Finding]:
+    known = FindingCache(manifest.source) if use_cache and manifest.source is not None else None
+    findings: list[Finding] = []
+    new, saved = 0, time.monotonic()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        with progress("Scanning", len(manifest), enabled=show_progress) as bar:
+            for keys, paths in _keys(manifest):
+                earlier = [known.get(key, contents=contents) if known else None for key in keys]
+                unknown = [row for row, finding in enumerate(earlier) if finding is None]
+                bar.advance(len(keys) - len(unknown))
+                jobs = pool.map(partial(_examine, contents), [(paths[i], keys[i]) for i in unknown])
+                for row, finding in zip(unknown, jobs, strict=True):
+                    earlier[row] = finding
+                    bar.advance()
+                    if known is not None:
+                        known.put(keys[row], finding)
+                        new += finding.lasts
+                        if new and time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
+                            known.save()
+                            new, saved = 0, time.monotonic()
+                findings += [finding for finding in earlier if finding is not None]
+    finally:
+        # Also on Ctrl-C: what was found so far is kept, and threads end with the recording they are at.
+        pool.shutdown(cancel_futures=True)
+        if known is not None and new:
+            known.save()
+    return findings
+
+
+def _examine(contents: bool, job: tuple[str, Key]) -> Finding:
+    path, key = job
+    return examine(path, key.start_s, key.stated_s, contents=contents)
+
+
+def _keys(manifest: Manifest) -> Iterator[tuple[list[Key], list[str]]]:
+    """Blocks of rows: what each is about, and where its file is."""
+    has_segments = bool(manifest.start_s.any())
+    root = str(manifest.root)
+    rows = zip(manifest.path, manifest.start_s.tolist(), manifest.duration_s.tolist(), strict=True)
+    keys, paths = [], []
+    for path, start_s, stated_s in rows:
+        full = os.path.join(root, path)
+        try:
+            status = os.stat(full)
+            size, mtime_ns = status.st_size, status.st_mtime_ns
+        except (OSError, ValueError):  # examined all the same, so that the finding says what is wrong
+            size, mtime_ns = -1, -1
+        is_stated = has_segments and not math.isnan(stated_s)
+        keys.append(Key(path, start_s, stated_s if is_stated else None, size, mtime_ns))
+        paths.append(full)
+        if len(keys) == ROWS_AT_A_TIME:
+            yield keys, paths
+            keys, paths = [], []
+    if keys:
+        yield keys, paths
+
+
+def _fault(finding: Finding, min_duration_s: float) -> tuple[Reason, str] | None:
+    if finding.fault is not None:
+        return finding.fault, finding.detail
+    if finding.duration_s < min_duration_s:
+        return (
+            Reason.TOO_SHORT,
+            f"lasts {finding.duration_s:.3f} s, at least {min_duration_s:.3f} s are needed",
+        )
+    return None
+
+
+def _find_copies(manifest: Manifest, findings: list[Finding], faults: list[tuple[Reason, str] | None]) -> None:
+    """Mark what has the same content, or (where contents were not read) the same path and start."""
+    groups: dict[object, list[int]] = {}
+    for row, finding in enumerate(findings):
+        if faults[row] is None:
+            same_place = (manifest.path[row], float(manifest.start_s[row]))
+            groups.setdefault(finding.digest or same_place, []).append(row)
+    for rows in groups.values():
+        speakers = {manifest.speakers[s] for s in manifest.speaker_index[rows].tolist()}
+        if len(speakers) > 1:
+            names = ", ".join(sorted(speakers)[:EXAMPLES_SHOWN])
+            for row, other in zip(rows, rows[1:] + rows[:1], strict=True):
+                faults[row] = (
+                    Reason.TWO_SPEAKERS,
+                    f"the same sound stands under {names}: {manifest.path[other]}",
+                )
+        else:
+            for row in rows[1:]:
+                faults[row] = (Reason.DUPLICATE, f"a copy of {manifest.path[rows[0]]}")
+
+
+def _check_listed_once(manifest: Manifest) -> None:
+    for earlier, later in manifest.path.duplicates():
+        one, other = manifest.speaker_index[earlier], manifest.speaker_index[later]
+        if one != other and manifest.start_s[earlier] == manifest.start_s[later]:
+            raise ManifestError(
+                f"{manifest.path[later]} is listed under two speakers, {manifest.speakers[one]!r} and "
+                f"{manifest.speakers[other]!r}; remove one of the rows"
+            )
+
+
+def _report(
+    manifest: Manifest, kept: Manifest, rates: dict[int, int], rejected: list[Remark], warned: list[Remark]
+) -> ScanReport:
+    counts = np.bincount(kept.speaker_index, minlength=len(kept.speakers))
+    hours = np.bincount(kept.speaker_index, weights=kept.duration_s / 3600)
+    # A speaker's gender is what most of the rows that name one say.
+    votes = [np.bincount(kept.speaker_index[kept.gender == g], minlength=len(counts)) for g in (0, 1)]
+    known = (votes[0] + votes[1]) > 0
+    female = known & (votes[1] > votes[0])
+    tally = (int((known & ~female).sum()), int(female.sum()))
+    return ScanReport(
+        num_utterances=len(manifest),
+        num_speakers=len(manifest.speakers),
+        utterances_per_speaker=dict(zip(kept.speakers, counts.tolist(), strict=True)),
+        hours_per_speaker=dict(zip(kept.speakers, hours.tolist(), strict=True)),
+        sample_rates_hz=rates,
+        genders=dict(zip(GENDER_NAMES, tally, strict=True)) | {"unknown": int((~known).sum())},
+        rejected=rejected,
+        warned=warned,
+    )
+
+
+def _too_many(manifest: Manifest, rejected: list[Remark], max_rejected: float) -> str:
+    where = manifest.source if manifest.source is not None else manifest.root
+    reasons = _by_reason(rejected)
+    counts = ", ".join(f"{len(paths)} {reason.value}" for reason, paths in reasons.items())
+    most_frequent = max(reasons, key=lambda reason: len(reasons[reason]))
+    example = next(remark for remark in rejected if remark.reason is most_frequent)
+    return (
+        f"{where}: {len(rejected)} of {len(manifest)} utterances cannot be used ({counts}), "
+        f"more than the share of {max_rejected:g} that may be left out; "
+        f"for example {example.path}: {example.detail}"
+    )
+
+
+def _by_reason(remarks: list[Remark]) -> dict[Reason, list[str]]:
+    grouped: dict[Reason, list[str]] = {}
+    for remark in remarks:
+        grouped.setdefault(remark.reason, []).append(remark.path)
+    return grouped
+
+
+def _first(paths: list[str]) -> str:
+    return ", ".join(paths[:EXAMPLES_SHOWN]) + (", ..." if len(paths) > EXAMPLES_SHOWN else "")
+
+
+def _remark_dict(remark: Remark) -> dict[str, str]:
+    return {
+        "path": remark.path,
+        "speaker": remark.speaker,
+        "reason": remark.reason.value,
+        "detail": remark.detail,
+    }

@@ -1,0 +1,217 @@
+"""Dividing a corpus: speakers into train+val and test, the utterances of the first into train and val.
+
+In: a manifest, proportions, a seed. Out: TRAIN, VAL or TEST for every row. The order comes from keyed hashes
+of the names, not from a random generator, so it is the same in every process and whatever order the rows are
+in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xvectors.corpus.columns import NO_SPLIT, TEST, TRAIN, VAL
+from xvectors.corpus.manifest import Manifest
+from xvectors.errors import ManifestError
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """How a corpus is divided.
+
+    Attributes
+    ----------
+    assignment : int8 [rows], TRAIN, VAL, TEST, or NO_SPLIT for rows that a subset leaves out
+    train_speakers, test_speakers : names in seeded order; val has speakers of train only
+    """
+
+    assignment: NDArray[np.int8]
+    train_speakers: tuple[str, ...]
+    test_speakers: tuple[str, ...]
+
+
+def split_corpus(
+    manifest: Manifest,
+    *,
+    train_test_prop: float = 0.95,
+    train_val_prop: float = 0.9,
+    seed: int = 0,
+    keep_sessions: bool = False,
+    speaker_subset: Sequence[int] | None = None,
+) -> Split:
+    """Divide speakers into train+val and test, and utterances of the first into train and val.
+
+    Parameters
+    ----------
+    train_test_prop
+        Share of the speakers for train+val, rounded. Below 1, at least 2 speakers of 4 or more are for
+        testing (1 of 3), so that there are trials.
+    train_val_prop
+        Share of their utterances for training. Met over all speakers together, a speaker's rounding being
+        carried over to the next; each keeps at least one training utterance.
+    seed
+        Another seed, another order of speakers and utterances.
+    keep_sessions
+        Whether all utterances of a speaker's session stand on one side of train/val. The share is then met as
+        far as whole sessions allow; a speaker with a single session is for training.
+    speaker_subset
+        (train+val, test): keep only so many, the first of the seeded order. Their rows keep the assignment
+        that they have without a subset.
+
+    Rows whose `split` the manifest sets keep it, and their speakers stay on that side; the others are
+    divided. Raises ManifestError for proportions outside (0, 1], too few speakers, a subset larger than there
+    is, a speaker set to test and to train or val, and a speaker set to val without any training utterance.
+    """
+    for name, share in (("train_test_prop", train_test_prop), ("train_val_prop", train_val_prop)):
+        if not 0.0 < share <= 1.0:
+            raise ManifestError(f"{name} is {share}; it must be above 0 and at most 1")
+    train, test = _divide_speakers(manifest, train_test_prop, seed)
+    if len(train) < 2:
+        raise ManifestError(
+            f"only {len(train)} of {len(manifest.speakers)} speakers for training with "
+            f"train_test_prop={train_test_prop}, at least 2 are needed; add speakers or raise the proportion"
+        )
+    assignment = np.full(len(manifest), NO_SPLIT, dtype=np.int8)
+    assignment[np.isin(manifest.speaker_index, test)] = TEST
+    _divide_utterances(manifest, train, assignment, train_val_prop, seed, keep_sessions)
+    if speaker_subset is not None:
+        train, test = _subset(train, test, speaker_subset)
+        assignment[~np.isin(manifest.speaker_index, [*train, *test])] = NO_SPLIT
+    names = manifest.speakers
+    return Split(assignment, tuple(names[s] for s in train), tuple(names[s] for s in test))
+
+
+def _divide_speakers(manifest: Manifest, share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Speaker numbers for train+val and for test, both in seeded order."""
+    count = len(manifest.speakers)
+    in_test = np.zeros(count, dtype=np.bool_)
+    in_train = np.zeros(count, dtype=np.bool_)
+    has_train = np.zeros(count, dtype=np.bool_)
+    is_free = np.zeros(count, dtype=np.bool_)
+    in_test[manifest.speaker_index[manifest.split == TEST]] = True
+    in_train[manifest.speaker_index[(manifest.split == TRAIN) | (manifest.split == VAL)]] = True
+    has_train[manifest.speaker_index[manifest.split == TRAIN]] = True
+    is_free[manifest.speaker_index[manifest.split == NO_SPLIT]] = True
+    for speaker in np.flatnonzero(in_test & in_train):
+        raise ManifestError(
+            f"speaker {manifest.speakers[speaker]!r} is set to test and to train or val in the split column; "
+            "a test speaker must be unseen, so give all rows one side"
+        )
+    for speaker in np.flatnonzero(in_train & ~has_train & ~is_free):
+        raise ManifestError(
+            f"speaker {manifest.speakers[speaker]!r} is set to val in the split column, and no row to train; "
+            "set at least one to train, or all to test"
+        )
+    order = sorted(range(count), key=lambda s: _digest(seed, "speaker", manifest.speakers[s].encode(*_UTF8)))
+    free = [s for s in order if not in_test[s] and not in_train[s]]
+    num_test = len(free) - round(share * len(free))
+    if free and share < 1.0:
+        fewest = 2 if count >= 4 else count - 2
+        num_test = max(num_test, min(fewest - int(in_test.sum()), len(free)))
+    tested = in_test.copy()
+    tested[free[len(free) - num_test :]] = True
+    return [s for s in order if not tested[s]], [s for s in order if tested[s]]
+
+
+def _divide_utterances(
+    manifest: Manifest,
+    speakers: list[int],
+    assignment: NDArray[np.int8],
+    share: float,
+    seed: int,
+    keep_sessions: bool,
+) -> None:
+    """Set TRAIN and VAL in `assignment`, speaker by speaker; what rounding leaves is handed on."""
+    by_speaker = np.argsort(manifest.speaker_index, kind="stable")
+    ends = np.cumsum(np.bincount(manifest.speaker_index, minlength=len(manifest.speakers)))
+    starts = ends - np.bincount(manifest.speaker_index, minlength=len(manifest.speakers))
+    owed = 0.0
+    for speaker in speakers:
+        rows = by_speaker[starts[speaker] : ends[speaker]]
+        fixed = manifest.split[rows]
+        assignment[rows] = np.where(fixed == NO_SPLIT, TRAIN, fixed)
+        free = rows[fixed == NO_SPLIT]
+        if not len(free):
+            continue
+        groups = _groups(manifest, free, seed, keep_sessions)
+        if keep_sessions:
+            groups = _follow_fixed_sessions(manifest, groups, rows[fixed != NO_SPLIT], assignment)
+        owed += (1.0 - share) * len(free)
+        # One group stays for training, unless the split column already keeps a row there.
+        available = len(groups) if TRAIN in fixed else len(groups) - 1
+        for group in groups:
+            if available > 0 and abs(owed - len(group)) < abs(owed):
+                assignment[group] = VAL
+                owed -= len(group)
+                available -= 1
+        # What speakers with a single utterance cannot give is not taken from the next speaker in one piece.
+        owed = min(owed, float(max(map(len, groups), default=1)))
+
+
+def _groups(manifest: Manifest, rows: NDArray[np.int64], seed: int, keep_sessions: bool) -> list[NDArray[np.int64]]:
+    """The rows as groups that stay together, in seeded order: sessions, or each row by itself."""
+    if not keep_sessions:
+        keyed = sorted((_digest(seed, "utterance", _bytes(manifest, row)), row) for row in rows.tolist())
+        return [np.array([row]) for _, row in keyed]
+    sessions = manifest.session_index[rows]
+    groups = [rows[sessions == session] for session in np.unique(sessions[sessions >= 0])]
+    groups += [np.array([row]) for row in rows[sessions < 0]]
+    return sorted(groups, key=lambda group: _group_key(manifest, group, seed))
+
+
+def _follow_fixed_sessions(
+    manifest: Manifest,
+    groups: Iterable[NDArray[np.int64]],
+    fixed: NDArray[np.int64],
+    assignment: NDArray[np.int8],
+) -> list[NDArray[np.int64]]:
+    """Send rows of a session that the split column sets in part after that part; return the rest."""
+    sides = {int(manifest.session_index[row]): int(manifest.split[row]) for row in fixed.tolist()}
+    sides.pop(-1, None)
+    undecided = []
+    for group in groups:
+        session = int(manifest.session_index[group[0]])
+        if session in sides:
+            assignment[group] = sides[session]
+        else:
+            undecided.append(group)
+    return undecided
+
+
+def _subset(train: list[int], test: list[int], wanted: Sequence[int]) -> tuple[list[int], list[int]]:
+    num_train, num_test = wanted
+    if num_train < 2 or num_test < 0:
+        raise ManifestError(
+            f"speaker_subset is {list(wanted)}; it takes at least 2 speakers for train+val and 0 for test"
+        )
+    for name, asked, there in (("train+val", num_train, len(train)), ("test", num_test, len(test))):
+        if asked > there:
+            raise ManifestError(
+                f"speaker_subset asks for {asked} {name} speakers, there are {there}; "
+                "ask for fewer or change train_test_prop"
+            )
+    return train[:num_train], test[:num_test]
+
+
+_UTF8 = ("utf-8", "surrogateescape")
+
+
+def _bytes(manifest: Manifest, row: int) -> bytes:
+    offsets = manifest.id.offsets
+    return manifest.id.data[offsets[row] : offsets[row + 1]].tobytes()
+
+
+def _group_key(manifest: Manifest, group: NDArray[np.int64], seed: int) -> bytes:
+    session = int(manifest.session_index[group[0]])
+    if session < 0:
+        return _digest(seed, "utterance", _bytes(manifest, int(group[0])))
+    speaker = manifest.speakers[manifest.speaker_index[group[0]]]
+    return _digest(seed, "session", f"{speaker}\0{manifest.sessions[session]}".encode(*_UTF8))
+
+
+def _digest(seed: int, kind: str, name: bytes) -> bytes:
+    return hashlib.blake2b(name, digest_size=16, key=f"{kind} {seed}".encode()).digest()

@@ -1,0 +1,8 @@
+"""The synthetic corpus: artificial voices made with espeak-ng, to try everything without recordings.
+
+In: a folder, how many speakers and utterances, a seed. Out: recordings, metadata.csv; always the same bytes.
+"""
+
+from xvectors.corpus.synth.generate import synthesise
+
+__all__ = ["synthesise"]

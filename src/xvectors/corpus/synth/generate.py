@@ -1,0 +1,251 @@
+"""Making the corpus. In: a folder, counts, a seed. Out: <speaker>/<speaker>-<nnn>.flac and metadata.csv.
+
+Every utterance is a pure function of (seed, speaker, utterance), so any number of processes, in any order,
+with any interruption, makes the same bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import multiprocessing
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from xvectors import audio
+from xvectors.corpus.synth.espeak import Engine, locate
+from xvectors.corpus.synth.sentences import draw_sentence
+from xvectors.corpus.synth.sessions import Samples, Session, draw_session, record
+from xvectors.corpus.synth.voices import Voice, draw_voice, speaker_name
+from xvectors.errors import ConfigError, StorageError, XVectorsError
+from xvectors.files import write_text
+from xvectors.progress import progress
+
+SAMPLE_RATE_HZ = 16_000
+SETTINGS_FILE = "synth.json"
+METADATA_FILE = "metadata.csv"
+COLUMNS = ("path", "speaker", "gender", "age", "session", "duration_s", "accent", "snr_db", "rt60_s", "text")
+
+_GENERATOR = 1  # counts up whenever the same settings would give other bytes
+_SECONDS = (2.6, 6.6)  # of speech, before the pauses: drawn around _TYPICAL_SECONDS, clipped to this
+_TYPICAL_SECONDS = 3.8
+_UTTERANCES_A_TASK = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Utterance:
+    """One utterance before it is made."""
+
+    number: int
+    name: str
+    text: str
+    voice: Voice  # as it sounds in this session
+    session: Session
+
+
+def synthesise(
+    out: Path | str,
+    *,
+    speakers: int = 60,
+    utterances: int = 20,
+    seed: int = 0,
+    workers: int | None = None,
+    show_progress: bool = True,
+) -> Path:
+    """Make a corpus of synthetic voices in `out` and return the path of its metadata.csv.
+
+    Recordings are FLAC (little over half the size of WAV), 16 kHz, mono, 16 bit, 2 to 8 s. The columns of
+    metadata.csv are COLUMNS; its paths are relative to its folder, ages in years, durations in seconds. A
+    call with the same settings makes only what is missing. The voices and utterances of a small corpus are
+    the first ones of a larger one with the same seed. `workers` processes share the work (None: one a
+    core); as always with multiprocessing, more than one needs a script that calls this below `if __name__
+    == "__main__":`.
+
+    Raises ConfigError (a count below one, a negative seed, `out` holds something else), StorageError
+    (nothing can be written) or MissingExtraError (espeakng-loader is not installed).
+    """
+    out = Path(out)
+    for name, value, least in (("speakers", speakers, 1), ("utterances", utterances, 1), ("seed", seed, 0)):
+        if value < least:
+            raise ConfigError(f"{name} is {value}: it must be at least {least}")
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers is {workers}: it must be at least 1, or left out for one a core")
+    locate()
+    _claim(out, {"speakers": speakers, "utterances": utterances, "seed": seed})
+
+    missing = [
+        (speaker, number)
+        for speaker in range(speakers)
+        for number in range(utterances)
+        if not (out / _path(speaker, number)).is_file()
+    ]
+    metadata = out / METADATA_FILE
+    if not missing and metadata.is_file():
+        return metadata
+
+    total = speakers * utterances
+    with progress("Synthetic voices", total, enabled=show_progress, done=total - len(missing)) as shown:
+        for made in _make_all(out, seed, missing, workers or os.cpu_count() or 1):
+            shown.advance(made)
+    write_text(metadata, _metadata(out, speakers, utterances, seed))
+    return metadata
+
+
+def plan(seed: int, speaker: int, number: int, voice: Voice | None = None) -> Utterance:
+    """What utterance `number` of a speaker will be; `voice` saves drawing the speaker's voice again."""
+    rng = np.random.default_rng([seed, speaker, number, 3])
+    today = (voice or draw_voice(seed, speaker)).in_session(rng)
+    seconds = float(np.clip(_TYPICAL_SECONDS * np.exp(0.27 * rng.standard_normal()), *_SECONDS))
+    return Utterance(
+        number=number,
+        name=_name(speaker, number),
+        text=draw_sentence(rng, words_per_minute=today.words_per_minute, seconds=seconds),
+        voice=today,
+        session=draw_session(rng),
+    )
+
+
+def make(engine: Engine, seed: int, speaker: int, utterance: Utterance) -> tuple[Samples, Samples, Samples]:
+    """The clean speech, and the speech and the noise of its recording, float32 at SAMPLE_RATE_HZ.
+
+    The last two are of one length, and their sum is the recording.
+    """
+    rng = np.random.default_rng([seed, speaker, utterance.number, 4])
+    clean, rate_hz = engine.speak(
+        utterance.text,
+        voice=utterance.voice.text(),
+        accent=utterance.voice.accent,
+        words_per_minute=round(utterance.voice.words_per_minute),
+        seed=int(rng.integers(1, 2**31)),
+    )
+    clean = audio.resample(clean, rate_hz, SAMPLE_RATE_HZ)
+    return clean, *record(clean, SAMPLE_RATE_HZ, utterance.session, rng)
+
+
+def _claim(out: Path, counts: dict[str, int]) -> None:
+    """Write down whose folder this is, or find it written: the same corpus, or an error."""
+    settings = {
+        "synthetic": True,
+        "generator": _GENERATOR,
+        "engine": f"espeakng-loader {version('espeakng-loader')}",
+        **counts,
+    }
+    marker = out / SETTINGS_FILE
+    try:
+        if out.exists() and not out.is_dir():
+            raise StorageError(f"{out}: is a file; name a folder for the corpus")
+        occupied = out.is_dir() and any(out.iterdir())
+        written = marker.read_text(encoding="utf-8") if marker.is_file() else None
+    except PermissionError as error:
+        raise StorageError(f"{out}: cannot be read: {error.strerror}; choose another folder") from error
+    if written is not None:
+        try:
+            found = json.loads(written)
+        except ValueError as error:
+            raise ConfigError(f"{marker}: is not JSON; choose another folder, or empty this one") from error
+        if not isinstance(found, dict):
+            raise ConfigError(f"{marker}: holds no settings; choose another folder, or empty this one")
+        other = [key for key in settings if found.get(key) != settings[key]]
+        if other:
+            differences = ", ".join(f"{key} {found.get(key)} there, {settings[key]} asked for" for key in other)
+            raise ConfigError(f"{out}: holds a different synthetic corpus ({differences}); choose another folder")
+        return
+    if occupied:
+        raise ConfigError(f"{out}: is not empty and holds no synthetic corpus; choose a new or empty folder")
+    write_text(marker, json.dumps(settings, indent=2) + "\n")
+
+
+def _make_all(out: Path, seed: int, missing: list[tuple[int, int]], workers: int) -> Iterator[int]:
+    """Make the missing utterances; yield how many were made, a task at a time."""
+    tasks = [missing[first : first + _UTTERANCES_A_TASK] for first in range(0, len(missing), _UTTERANCES_A_TASK)]
+    workers = min(workers, len(tasks))
+    try:
+        scratch = tempfile.TemporaryDirectory(prefix="xvectors-synth-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise StorageError(f"no temporary folder can be made: {error.strerror or error}; set TMPDIR") from error
+    with scratch as folder:
+        if workers <= 1:
+            engine = Engine(Path(folder))
+            for task in tasks:
+                yield _make_task(engine, out, seed, task)
+            return
+        # Spawned, not forked: a forked child would inherit the locks of whatever threads the caller runs.
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
+        try:
+            made = [pool.submit(_make_in_worker, Path(folder), out, seed, task) for task in tasks]
+            for future in as_completed(made):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise XVectorsError(
+                "a process making synthetic voices died; call synthesise below `if __name__ == '__main__':`, "
+                "or with workers=1. What was made is kept: the same call goes on from there"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+
+
+@cache
+def _worker_engine(scratch: Path) -> Engine:
+    return Engine(scratch / str(os.getpid()))
+
+
+def _make_in_worker(scratch: Path, out: Path, seed: int, task: list[tuple[int, int]]) -> int:
+    return _make_task(_worker_engine(scratch), out, seed, task)
+
+
+def _make_task(engine: Engine, out: Path, seed: int, task: list[tuple[int, int]]) -> int:
+    for speaker, number in task:
+        _, speech, noise = make(engine, seed, speaker, plan(seed, speaker, number))
+        audio.write(out / _path(speaker, number), speech + noise, SAMPLE_RATE_HZ, subtype="PCM_16")
+    return len(task)
+
+
+def _metadata(out: Path, speakers: int, utterances: int, seed: int) -> str:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    for speaker in range(speakers):
+        voice = draw_voice(seed, speaker)
+        for number in range(utterances):
+            utterance = plan(seed, speaker, number, voice)
+            path = _path(speaker, number)
+            duration_s = audio.probe(out / path).duration_s
+            session = utterance.session
+            table.writerow(
+                [
+                    path,
+                    voice.speaker,
+                    voice.gender,
+                    voice.age,
+                    utterance.name,
+                    f"{duration_s:.3f}",
+                    voice.accent,
+                    f"{session.snr_db:.1f}",
+                    f"{session.rt60_s:.2f}",
+                    utterance.text,
+                ]
+            )
+    return text.getvalue()
+
+
+def _name(speaker: int, number: int) -> str:
+    return f"{speaker_name(speaker)}-{number:03d}"
+
+
+def _path(speaker: int, number: int) -> str:
+    return f"{speaker_name(speaker)}/{_name(speaker, number)}.flac"

@@ -1,0 +1,133 @@
+"""Tables of text: CSV with commas, semicolons or tabs, as spreadsheets and corpora write them.
+
+In: a file. Out: a header and blocks of rows, every complaint with its line number.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from xvectors.errors import ManifestError
+from xvectors.files import atomic_write
+
+if TYPE_CHECKING:
+    from _csv import Reader
+
+ROWS_AT_A_TIME = 1024  # small enough for the processor's cache: a quarter quicker than 16,384
+DELIMITERS = ",\t;"
+
+
+class Table:
+    """A table on disk, read as often as asked. `header`: the column names, surrounding spaces removed."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        with self._opened() as text:
+            first = text.readline()
+            while first and not first.strip():
+                first = text.readline()
+        if not first:
+            raise ManifestError(f"{self.path}: is empty; a header and one row per utterance are needed")
+        self._delimiter = max(DELIMITERS, key=first.count)
+        self.header = [name.strip() for name in self._first_record()]
+
+    def blocks(self) -> Iterator[list[list[str]]]:
+        """Yield the rows as lists of cells, many at a time, blank lines left out.
+
+        Raises ManifestError for a row that has not the header's number of cells, bad quotes and bytes that
+        are not UTF-8, naming the line.
+        """
+        width = len(self.header)
+        with self._opened() as text:
+            reader = self._reader(text)
+            try:
+                for header in reader:
+                    if header:
+                        break
+                while rows := list(islice(reader, ROWS_AT_A_TIME)):
+                    if set(map(len, rows)) != {width}:
+                        self._check_widths()
+                        rows = [row for row in rows if row]
+                    if rows:
+                        yield rows
+            except csv.Error as error:
+                raise ManifestError(
+                    f"{self.path}: line {reader.line_num}: {error}; check the quotes in and above it"
+                ) from error
+
+    def line(self, row: int) -> int:
+        """The line of the file on which row number `row` (from 0, blank lines not counted) ends."""
+        with self._opened() as text:
+            reader = self._reader(text)
+            records = (record for record in reader if record)
+            next(islice(records, row + 1, None))
+            return int(reader.line_num)
+
+    def _first_record(self) -> list[str]:
+        with self._opened() as text:
+            reader = self._reader(text)
+            try:
+                return next(record for record in reader if record)
+            except csv.Error as error:
+                raise ManifestError(f"{self.path}: line {reader.line_num}: {error}; check its quotes") from error
+
+    def _check_widths(self) -> None:
+        with self._opened() as text:
+            reader = self._reader(text)
+            for record in reader:
+                if record and len(record) != len(self.header):
+                    raise ManifestError(
+                        f"{self.path}: line {reader.line_num} has {len(record)} cells, the header has "
+                        f"{len(self.header)}; quote cells that contain the separator {self._delimiter!r}"
+                    )
+
+    def _reader(self, text: io.TextIOWrapper) -> Reader:
+        return csv.reader(text, delimiter=self._delimiter, skipinitialspace=True, strict=True)
+
+    @contextmanager
+    def _opened(self) -> Iterator[io.TextIOWrapper]:
+        try:
+            with open(self.path, encoding="utf-8-sig", newline="") as text:
+                yield text
+        except UnicodeDecodeError as error:
+            raise ManifestError(
+                f"{self.path}: line {_line_not_utf8(self.path)} is not UTF-8 text; "
+                "save the file as UTF-8 CSV, or name the right file"
+            ) from error
+        except OSError as error:
+            raise ManifestError(f"{self.path}: cannot be read ({error.strerror}); check the path") from error
+
+
+def write_table(path: str | os.PathLike[str], header: list[str], rows: Iterable[Iterable[object]]) -> None:
+    """Write a comma-separated table, UTF-8, atomically. Raises StorageError where it cannot be written."""
+    with atomic_write(Path(path)) as temporary, open(temporary, "w", encoding="utf-8", newline="") as text:
+        writer = csv.writer(_Lines(text), lineterminator="\r\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+class _Lines:
+    """Ends rows with LF alone. A csv.writer told so itself would leave carriage returns in cells unquoted."""
+
+    def __init__(self, text: TextIO) -> None:
+        self._text = text
+
+    def write(self, row: str) -> int:
+        return self._text.write(row.removesuffix("\r\n") + "\n")
+
+
+def _line_not_utf8(path: Path) -> int:
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    return 1

@@ -1,0 +1,364 @@
+"""Chunks of recordings as batches. In: a Manifest and a division of its rows. Out: loaders of batches.
+
+All randomness lives in the sampler: a request names the row, the length and the seed of one chunk, and the dataset is a
+pure function of it. The order of an epoch therefore depends on (seed, epoch) alone, whatever the number of workers,
+and a run can go on from the middle of an epoch.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from xvectors import audio
+from xvectors.corpus import TEST, TRAIN, VAL, Manifest, open_corpus, scan, split_corpus
+from xvectors.errors import AudioError, ConfigError, ManifestError
+from xvectors.features import Fbank
+
+logger = logging.getLogger(__name__)
+
+WHOLE = 0
+"""A request's length for the whole recording."""
+CENTRED = -1
+"""A request's seed for a chunk from the middle."""
+
+MIN_BATCH = 2
+"""BatchNorm over segments needs two; a smaller last batch joins the one before."""
+
+
+class ChunkRequest(NamedTuple):
+    """One chunk to read: the row, its length in samples (or WHOLE) and the seed of its place (or CENTRED)."""
+
+    row: int
+    num_samples: int
+    seed: int
+
+
+class Example(NamedTuple):
+    """One chunk that was read: `waveform` is float32 [samples], or None where `failure` says why not."""
+
+    waveform: NDArray[np.float32] | None
+    row: int
+    failure: str
+
+
+class Batch(NamedTuple):
+    """Chunks of equal length: waveforms float32 [batch, samples], labels int64 [batch], rows int64 [batch].
+
+    `failures` lists (row, reason) of the recordings of this batch that could not be read.
+    """
+
+    waveforms: Tensor
+    labels: Tensor
+    rows: Tensor
+    failures: list[tuple[int, str]]
+
+
+class ChunkDataset(Dataset[Example]):
+    """The recordings of `manifest` by row; `labels` int64 [rows] gives each row's class, -1 where it has none.
+
+    `speakers` maps the classes that stand in this dataset to the speakers' names.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        labels: NDArray[np.int64],
+        speakers: Mapping[int, str],
+        *,
+        rows: NDArray[np.int64],
+        sample_rate_hz: int,
+        channel: int = -1,
+    ) -> None:
+        self.manifest = manifest
+        self.labels = labels
+        self.speakers = dict(speakers)
+        self.rows = rows
+        self.sample_rate_hz = sample_rate_hz
+        self._channel: int | Literal["mix"] = "mix" if channel < 0 else channel
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, request: ChunkRequest) -> Example:
+        try:
+            return Example(self._read(request), request.row, "")
+        except AudioError as error:
+            return Example(None, request.row, str(error))
+
+    def _read(self, request: ChunkRequest) -> NDArray[np.float32]:
+        row, rate = request.row, self.sample_rate_hz
+        path, start_s = self.manifest.full_path(row), float(self.manifest.start_s[row])
+        duration_s = float(self.manifest.duration_s[row])
+        if np.isnan(duration_s):
+            duration_s = audio.probe(path).duration_s - start_s
+        wanted_s = request.num_samples / rate
+        if request.num_samples != WHOLE and duration_s > wanted_s:
+            place = 0.5 if request.seed == CENTRED else float(np.random.default_rng(request.seed).random())
+            start_s += place * (duration_s - wanted_s)
+            duration_s = wanted_s
+        samples, _ = audio.read(
+            path, sample_rate_hz=rate, start_s=start_s, duration_s=duration_s, channel=self._channel
+        )
+        if not len(samples):
+            raise AudioError(f"{path}: no samples at {start_s:.2f} s; scan the corpus again")
+        if not np.isfinite(samples.sum(dtype=np.float64)):
+            raise AudioError(f"{path}: samples that are NaN or infinite; leave it out or convert it again")
+        return samples if request.num_samples == WHOLE else _repeat_to(samples, request.num_samples)
+
+
+class ChunkBatches(Sampler[list[ChunkRequest]]):
+    """The batches of each epoch, one after the other: every iteration is the next epoch.
+
+    Rows are shuffled, or drawn so that both genders come equally often (`gender_balanced`; rows of unknown gender keep
+    their share). One chunk length a batch is drawn from [min_samples, max_samples]. `set_position` goes anywhere.
+    With `shuffle=False` the order is the rows' own and every chunk comes from the middle.
+    """
+
+    def __init__(
+        self,
+        rows: NDArray[np.int64],
+        *,
+        batch_size: int,
+        min_samples: int,
+        max_samples: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        genders: NDArray[np.int8] | None = None,
+    ) -> None:
+        self._rows, self._batch_size, self._seed, self._shuffle = rows, batch_size, seed, shuffle
+        self._min_samples, self._max_samples = min_samples, max_samples
+        self._genders = genders
+        self._epoch = self._first_batch = 0
+        ends = list(range(batch_size, len(rows), batch_size))
+        if ends and shuffle and len(rows) - ends[-1] < MIN_BATCH:
+            ends.pop()
+        self._bounds = [0, *ends, len(rows)] if len(rows) else [0]
+
+    def set_position(self, epoch: int, first_batch: int = 0) -> None:
+        self._epoch, self._first_batch = epoch, first_batch
+
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
+
+    def __iter__(self) -> Iterator[list[ChunkRequest]]:
+        epoch, first = self._epoch, self._first_batch
+        self.set_position(epoch + 1)
+        generator = np.random.default_rng([self._seed, epoch])
+        order = self._order(generator) if self._shuffle else self._rows
+        lengths = generator.integers(self._min_samples, self._max_samples, size=len(self), endpoint=True)
+        seeds = generator.integers(0, 2**62, size=len(order)) if self._shuffle else np.full(len(order), CENTRED)
+        for i in range(first, len(self)):
+            members = slice(self._bounds[i], self._bounds[i + 1])
+            yield [
+                ChunkRequest(row, int(lengths[i]), seed)
+                for row, seed in zip(order[members].tolist(), seeds[members].tolist(), strict=True)
+            ]
+
+    def _order(self, generator: np.random.Generator) -> NDArray[np.int64]:
+        if self._genders is None:
+            return generator.permutation(self._rows)
+        genders = self._genders[self._rows]
+        groups = [self._rows[genders == gender] for gender in (0, 1)]
+        known = len(groups[0]) + len(groups[1])
+        shares = [known - known // 2, known // 2]
+        drawn = [self._rows[(genders != 0) & (genders != 1)]]
+        drawn += [_draw(group, share, generator) for group, share in zip(groups, shares, strict=True)]
+        return generator.permutation(np.concatenate(drawn))
+
+
+def _draw(group: NDArray[np.int64], count: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """`count` members, each as often as any other or once more."""
+    rounds = -(-count // len(group)) if len(group) else 0
+    return np.concatenate([group[:0], *(generator.permutation(group) for _ in range(rounds))])[:count]
+
+
+def _repeat_to(samples: NDArray[np.float32], num_samples: int) -> NDArray[np.float32]:
+    if len(samples) < num_samples:
+        samples = np.tile(samples, -(-num_samples // len(samples)))
+    return samples[:num_samples]
+
+
+@dataclass(frozen=True)
+class CollateWaveforms:
+    """Examples of equal length to a Batch."""
+
+    labels: NDArray[np.int64]
+
+    def __call__(self, examples: Sequence[Example]) -> Batch:
+        read = [(e.row, e.waveform) for e in examples if e.waveform is not None]
+        rows = np.array([row for row, _ in read], dtype=np.int64)
+        waveforms = np.stack([waveform for _, waveform in read]) if read else np.zeros((0, 0), np.float32)
+        failures = [(e.row, e.failure) for e in examples if e.waveform is None]
+        return Batch(torch.from_numpy(waveforms), torch.from_numpy(self.labels[rows]), torch.from_numpy(rows), failures)
+
+
+class CollateFeatures:
+    """Examples of equal length to the lab's tuple (melspec, spk_id, age, gender); None where none could be read."""
+
+    def __init__(self, manifest: Manifest, labels: NDArray[np.int64], fbank: Fbank) -> None:
+        self._collate = CollateWaveforms(labels)
+        self._manifest, self._fbank = manifest, fbank
+
+    def __call__(self, examples: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+        batch = self._collate(examples)
+        for _, reason in batch.failures:
+            logger.warning("left out of its batch: %s", reason)
+        if not len(batch.rows):
+            return None
+        rows = batch.rows.numpy()
+        with torch.no_grad():
+            melspec = self._fbank(batch.waveforms)
+        age = torch.from_numpy(self._manifest.age[rows].astype(np.float32))
+        gender = torch.from_numpy(self._manifest.gender[rows].astype(np.int64))
+        return melspec, batch.labels, age, gender
+
+
+class LabLoader(DataLoader[Example]):
+    """A DataLoader that skips a batch of which no recording could be read."""
+
+    dataset: ChunkDataset
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:  # type: ignore[override]
+        return (batch for batch in super().__iter__() if batch is not None)
+
+
+def ignore_signals(worker: int) -> None:
+    """For worker processes: Ctrl-C and a scheduler's SIGTERM reach the whole group; only the training process answers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def assign_labels(manifest: Manifest, assignment: NDArray[np.int8]) -> tuple[NDArray[np.int64], list[str], list[str]]:
+    """Number the training speakers 0..N-1 and the test speakers from N on, each in order of their names.
+
+    Returns labels int64 [rows] (-1 for rows in no part), the training speakers and the test speakers.
+    """
+    in_train, in_test = assignment == TRAIN, assignment == TEST
+    train = np.unique(manifest.speaker_index[in_train])
+    test = np.unique(manifest.speaker_index[in_test])
+    label_of = np.full(len(manifest.speakers), -1, dtype=np.int64)
+    label_of[train] = np.arange(len(train))
+    label_of[test] = np.arange(len(train), len(train) + len(test))
+    labels = np.where(in_train | in_test | (assignment == VAL), label_of[manifest.speaker_index], -1)
+    return labels, [manifest.speakers[i] for i in train], [manifest.speakers[i] for i in test]
+
+
+def load_all_data(
+    metadata_file: str | Path,
+    data_directory: str | Path,
+    batch_size: int = 32,
+    train_val_prop: float = 0.9,
+    train_test_prop: float = 0.95,
+    speaker_subset: Sequence[int] | None = None,
+    *,
+    sampler: Literal["shuffle", "gender_balanced"] = "shuffle",
+    sample_rate_hz: int = 16_000,
+    num_mels: int = 24,
+    mean_normalisation: bool = False,
+    chunk_s: float = 5.0,
+    num_workers: int = 0,
+    seed: int = 0,
+    keep_sessions: bool = False,
+) -> tuple[LabLoader, LabLoader, LabLoader]:
+    """The laboratory's loaders over a corpus with speaker, age and gender: test, validation, training.
+
+    Prints one line that counts the speakers, as the exercise does. Recordings whose header cannot be read are left out
+    and logged as warnings.
+
+    Parameters
+    ----------
+    metadata_file, data_directory
+        The table of utterances (or speakers) and the folder of recordings; see `xvectors.corpus.open_corpus`.
+    batch_size
+        Of training and validation; the test loader gives whole utterances one by one.
+    train_val_prop, train_test_prop
+        Share of the utterances that train, and of the speakers that are not kept for testing.
+    speaker_subset
+        (number of train+val speakers, number of test speakers): the first of the seeded order.
+    sampler
+        `shuffle`, or `gender_balanced`: as many recordings of women as of men in every epoch.
+    chunk_s
+        Length of training (random place) and validation (middle) chunks; shorter recordings are repeated to it.
+
+    Returns
+    -------
+    Three loaders of (melspec, spk_id, age, gender): float32 [batch, frames, num_mels] (498 frames at 5 s),
+    int64 [batch], float32 [batch] (NaN unknown), int64 [batch] (0 male, 1 female, -1 unknown). Training speakers are
+    0..N-1, test speakers go on from N; `loader.dataset.speakers` maps the numbers of that loader to names.
+
+    Raises
+    ------
+    ManifestError, ConfigError
+        For metadata that cannot be read, or proportions and subsets that leave a part empty.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1, not {batch_size}")
+    if sampler not in ("shuffle", "gender_balanced"):
+        raise ConfigError(f"sampler must be 'shuffle' or 'gender_balanced', not {sampler!r}")
+    if speaker_subset is not None and len(speaker_subset) != 2:
+        raise ConfigError(f"speaker_subset must be [train+val speakers, test speakers], not {speaker_subset!r}")
+    fbank = Fbank(sample_rate_hz=sample_rate_hz, num_mels=num_mels, mean_normalisation=mean_normalisation)
+    chunk_samples = round(chunk_s * sample_rate_hz)
+    fbank.num_frames(chunk_samples)
+
+    whole = open_corpus(data_directory, metadata=metadata_file)
+    scanned = scan(whole, contents=False, show_progress=False)
+    for line in scanned.report.lines() if scanned.report.rejected else []:
+        logger.warning("%s", line)
+    manifest = scanned.manifest
+    subset = None if speaker_subset is None else (int(speaker_subset[0]), int(speaker_subset[1]))
+    split = split_corpus(
+        manifest,
+        train_test_prop=train_test_prop,
+        train_val_prop=train_val_prop,
+        seed=seed,
+        keep_sessions=keep_sessions,
+        speaker_subset=subset,
+    )
+    labels, train_speakers, test_speakers = assign_labels(manifest, split.assignment)
+    speakers = [*train_speakers, *test_speakers]
+    if not train_speakers:
+        raise ManifestError(f"{metadata_file}: no training recording is left; see the warnings above")
+
+    def loader(part: int, *, shuffle: bool, whole_utterances: bool = False) -> LabLoader:
+        rows = np.flatnonzero(split.assignment == part)
+        here = {int(label): speakers[label] for label in np.unique(labels[rows])}
+        dataset = ChunkDataset(manifest, labels, here, rows=rows, sample_rate_hz=sample_rate_hz)
+        samples = WHOLE if whole_utterances else chunk_samples
+        batches = ChunkBatches(
+            rows,
+            batch_size=1 if whole_utterances else batch_size,
+            min_samples=samples,
+            max_samples=samples,
+            seed=seed,
+            shuffle=shuffle,
+            genders=manifest.gender if shuffle and sampler == "gender_balanced" else None,
+        )
+        return LabLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=num_workers,
+            collate_fn=CollateFeatures(manifest, labels, fbank),
+        )
+
+    counts = {part: len(np.unique(labels[split.assignment == part])) for part in (TRAIN, VAL, TEST)}
+    print(
+        f"Speakers | train+val: {len(train_speakers)} | train: {counts[TRAIN]} | val: {counts[VAL]} "
+        f"| test: {counts[TEST]} | total: {len(manifest.speakers)}"
+    )
+    return (
+        loader(TEST, shuffle=False, whole_utterances=True),
+        loader(VAL, shuffle=False),
+        loader(TRAIN, shuffle=True),
+    )

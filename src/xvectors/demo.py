@@ -1,0 +1,62 @@
+"""The main job from nothing: synthetic voices, a trained system, its evaluation and its plots, in a few minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from xvectors.config import load_recipe
+from xvectors.corpus.synth import synthesise
+from xvectors.report import Evaluation, evaluate, plot
+from xvectors.system import SystemFolder
+from xvectors.training import EpochResult, TrainingResult, train
+
+SPEAKERS, UTTERANCES, SEED = 60, 20, 0
+RECIPE = "xvector"
+OVERRIDES = ("data.train_test_prop=0.8", "training.epochs=12")
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    corpus: Path
+    training: TrainingResult
+    evaluation: Evaluation | None
+    plots: list[Path]
+
+
+def run_demo(
+    out: Path,
+    *,
+    say: Callable[[str], None],
+    speakers: int = SPEAKERS,
+    utterances: int = UTTERANCES,
+    overrides: tuple[str, ...] = OVERRIDES,
+    device: str = "auto",
+    show_progress: bool = True,
+) -> DemoResult:
+    """Run every step under `out`; what an earlier, interrupted run has done is not done again.
+
+    `say` gets a line before each step and after each epoch. Where a signal interrupts the training, the steps after
+    it are left out and `evaluation` is None.
+    """
+    corpus, system = out / "corpus", out / "system"
+    say(f"1/4 Reading {utterances} sentences with each of {speakers} synthetic voices (espeak-ng) into {corpus}")
+    synthesise(corpus, speakers=speakers, utterances=utterances, seed=SEED, show_progress=show_progress)
+
+    recipe = load_recipe(RECIPE, overrides)
+    say(f"2/4 Training recipe {RECIPE!r} into {system}")
+
+    def on_epoch(result: EpochResult) -> None:
+        say(str(result))
+
+    resume = SystemFolder(system).checkpoint.is_file()
+    training = train(
+        corpus, system, recipe, device=device, resume=resume, on_epoch=on_epoch, show_progress=show_progress
+    )
+    if training.interrupted is not None:
+        return DemoResult(corpus, training, None, [])
+    say("3/4 Evaluating on speakers it never heard")
+    evaluation = evaluate(system, device=device, show_progress=show_progress)
+    say("4/4 Drawing the plots")
+    return DemoResult(corpus, training, evaluation, plot(system, device=device, show_progress=show_progress))

@@ -1,0 +1,43 @@
+"""Which processor computes, and in which arithmetic. In: names from the user. Out: torch devices and dtypes."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from xvectors.errors import ConfigError
+
+
+def find_device(name: str = "auto") -> torch.device:
+    """`auto` takes cuda, then mps, then cpu; a named device that is not there is a ConfigError."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"unknown device {name!r}; give cuda, cuda:0, mps, cpu or auto") from error
+    if not available.get(device.type, False):
+        found = ", ".join(kind for kind, there in available.items() if there)
+        raise ConfigError(f"device {name!r} is not available here; found: {found}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device {name!r} does not exist; there are {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device has matrix units for bfloat16, so that it is quicker there than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        # get_capabilities came with torch 2.10; before, the matrix units (AMX) cannot be asked for
+        capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(capabilities.get("amx_bf16", False))
+    return False
+
+
+def default_workers(device: torch.device) -> int:
+    """Processes that read recordings: one beside a network on the CPU, up to eight beside a GPU."""
+    cores = os.cpu_count() or 1
+    return min(8, cores) if device.type == "cuda" else min(1, cores - 1)

@@ -1,0 +1,303 @@
+"""Log-mel filterbanks. In: waveforms [batch, samples]; out: float32 features [batch, frames, mels].
+
+The recipe is Kaldi's compute-fbank-feats without dither (Povey et al., "The Kaldi speech recognition
+toolkit", ASRU 2011): frames, DC removal, pre-emphasis, window, power spectrum, triangles on the mel scale,
+logarithm.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable
+from typing import Self, overload
+
+import torch
+from torch import Tensor, nn
+
+from xvectors.errors import ConfigError, ShapeError, TooShortError
+
+# What the logarithm sees at least, as in Kaldi: digital silence becomes log(1.19e-07) = -15.94.
+ENERGY_FLOOR = torch.finfo(torch.float32).eps
+WINDOWS = ("povey", "hamming", "hanning", "rectangular")
+# Frames worked on at once: bounds the memory of an hour-long recording (three buffers of 2 KiB a frame at 16
+# kHz) and keeps those buffers near the cache of a CPU; a GPU wants few large kernels.
+FRAMES_PER_BLOCK = {"cpu": 2048}
+FRAMES_PER_BLOCK_ELSEWHERE = 1 << 16
+
+
+class Fbank(nn.Module):
+    """Log-mel filterbanks of a batch of waveforms, equal to Kaldi's within 1e-3 and differentiable.
+
+    Parameters
+    ----------
+    sample_rate_hz
+        Rate of the waveforms.
+    num_mels
+        Triangular filters, spaced evenly on the mel scale 1127 ln(1 + f / 700).
+    frame_length_ms, frame_shift_ms
+        Length of a frame and distance between the starts of two.
+    preemphasis
+        Coefficient p of y[t] = x[t] - p x[t - 1], within each frame; 0 for none.
+    remove_dc
+        Whether each frame's mean is removed.
+    window
+        "povey" (a Hann window to the power 0.85), "hamming", "hanning" or "rectangular".
+    snip_edges
+        True: only frames that lie inside the recording. False: a frame for every shift, the recording being
+        reflected at both ends.
+    low_frequency_hz, high_frequency_hz
+        Outer edges of the first and last filter; `high_frequency_hz <= 0` is an offset from the Nyquist
+        frequency.
+    use_power
+        Power spectrum if True, magnitude spectrum if False.
+    mean_normalisation
+        Whether each mel's mean over the recording's own frames is removed.
+
+    Samples are taken as they come: float samples of the 16-bit range give the features of [-1, 1] plus
+    2 ln 32768. A filter whose energy lies 100 dB and more below the strongest one of its frame can differ
+    from Kaldi by more than 1e-3: there the rounding of float32 shows, in both. Raises ConfigError for a
+    setting with an impossible value.
+    """
+
+    window: Tensor
+    filters: Tensor
+
+    def __init__(
+        self,
+        *,
+        sample_rate_hz: int = 16000,
+        num_mels: int = 24,
+        frame_length_ms: float = 25.0,
+        frame_shift_ms: float = 10.0,
+        preemphasis: float = 0.97,
+        remove_dc: bool = True,
+        window: str = "povey",
+        snip_edges: bool = True,
+        low_frequency_hz: float = 20.0,
+        high_frequency_hz: float = 0.0,
+        use_power: bool = True,
+        mean_normalisation: bool = False,
+    ) -> None:
+        super().__init__()
+        if sample_rate_hz < 1:
+            raise ConfigError(f"sample_rate_hz is {sample_rate_hz}; it must be at least 1, such as 16000")
+        if num_mels < 1:
+            raise ConfigError(f"num_mels is {num_mels}; it must be at least 1, such as 24 or 80")
+        if not 0.0 <= preemphasis <= 1.0:
+            raise ConfigError(f"preemphasis is {preemphasis}; it must lie between 0 and 1, such as 0.97")
+        self.sample_rate_hz = sample_rate_hz
+        self.num_mels = num_mels
+        self.preemphasis = preemphasis
+        self.remove_dc = remove_dc
+        self.snip_edges = snip_edges
+        self.use_power = use_power
+        self.mean_normalisation = mean_normalisation
+        self.frame_length = _samples("frame_length_ms", frame_length_ms, sample_rate_hz, at_least=2)
+        self.frame_shift = _samples("frame_shift_ms", frame_shift_ms, sample_rate_hz, at_least=1)
+        self.fft_length = 1 << (self.frame_length - 1).bit_length()
+        filters = _mel_filters(num_mels, self.fft_length, sample_rate_hz, low_frequency_hz, high_frequency_hz)
+        if use_power:
+            # A bin's power is re^2 + im^2: with each row twice, the mel product does that addition as well.
+            filters = filters.repeat_interleave(2, dim=0)
+        self.register_buffer("window", _window(window, self.frame_length).float(), persistent=False)
+        self.register_buffer("filters", filters.float(), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # half() and its like, called on a network that contains this module, move the tables but do not round them.
+        window, filters = self.window, self.filters
+        convert: Callable[..., object] = super()._apply
+        convert(fn, recurse)
+        self.window = window.to(self.window.device)
+        self.filters = filters.to(self.filters.device)
+        return self
+
+    @overload
+    def num_frames(self, lengths: int) -> int: ...
+    @overload
+    def num_frames(self, lengths: Tensor) -> Tensor: ...
+    def num_frames(self, lengths: int | Tensor) -> int | Tensor:
+        """Frames in recordings of `lengths` samples, 0 where they are too short."""
+        if self.snip_edges:
+            frames = (lengths - self.frame_length) // self.frame_shift + 1
+        else:
+            frames = (lengths + self.frame_shift // 2) // self.frame_shift
+        return frames.clamp(min=0) if isinstance(frames, Tensor) else max(frames, 0)
+
+    @property
+    def samples_needed(self) -> int:
+        """Samples of the shortest recording that has a frame."""
+        return self.frame_length if self.snip_edges else self.frame_shift - self.frame_shift // 2
+
+    def forward(self, waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Turn float waveforms [batch, samples] or [samples] into features [batch, frames, mels], float32.
+
+        `lengths` [batch] counts each recording's own samples; its features are those it has alone, and the
+        frames past its own, `num_frames(lengths)`, are exactly 0. Whatever autocast context or float type is
+        in force, the arithmetic is float32 (`torch.set_float32_matmul_precision` still rules the mel product:
+        its "medium" costs 5e-3).
+
+        Raises ShapeError for another rank, an integer type or lengths that do not fit, TooShortError for a
+        recording without a single frame.
+        """
+        if not waveforms.is_floating_point():
+            raise ShapeError(f"Fbank: waveforms are {waveforms.dtype}; convert them to float, scaled as in training")
+        if waveforms.dim() not in (1, 2) or (waveforms.dim() == 2 and waveforms.shape[0] == 0):
+            raise ShapeError(f"Fbank: expected [batch, samples] or [samples], got {list(waveforms.shape)}")
+        waveforms = (waveforms if waveforms.dim() == 2 else waveforms.unsqueeze(0)).float()
+        num_frames = None
+        if lengths is None:
+            self._check_samples(waveforms.shape[1])
+        else:
+            lengths = self._checked_lengths(waveforms, lengths)
+            num_frames = self.num_frames(lengths)
+        with torch.autocast(waveforms.device.type, enabled=False):
+            features = self._log_mels(self._framed(waveforms, lengths))
+            if num_frames is not None:
+                features = features.masked_fill(_padding(features, num_frames), 0.0)
+            if self.mean_normalisation:
+                features = mean_normalise(features, num_frames)
+        return features
+
+    def _check_samples(self, samples: int, which: str = "the recording has") -> None:
+        if samples < self.samples_needed:
+            raise TooShortError(
+                f"Fbank: {which} {samples} samples, but one frame needs {self.samples_needed}; leave it out"
+            )
+
+    def _checked_lengths(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+        batch, samples = waveforms.shape
+        if lengths.shape != (batch,) or lengths.is_floating_point():
+            raise ShapeError(
+                f"Fbank: lengths must be {batch} whole numbers, one a recording, "
+                f"got {list(lengths.shape)} of {lengths.dtype}"
+            )
+        counts = lengths.tolist()
+        for index, count in enumerate(counts):
+            if count > samples:
+                raise ShapeError(f"Fbank: lengths[{index}] is {count}, but the waveforms hold {samples} samples")
+            self._check_samples(count, f"recording {index} of the batch has")
+        return lengths.to(waveforms.device, torch.int64)
+
+    def _framed(self, waveforms: Tensor, lengths: Tensor | None) -> Tensor:
+        """View [batch, frames, frame_length] of the waveforms; without snip_edges, reflected at the ends."""
+        if not self.snip_edges:
+            samples = waveforms.shape[1]
+            before = self.frame_length // 2 - self.frame_shift // 2
+            after = (self.num_frames(samples) - 1) * self.frame_shift + self.frame_length - before
+            position = torch.arange(-before, after, device=waveforms.device)
+            # The reflection repeats the end sample, so it has a period of twice the recording.
+            end = samples if lengths is None else lengths.unsqueeze(1)
+            position = position % (2 * end)
+            position = torch.minimum(position, 2 * end - 1 - position)
+            waveforms = waveforms.gather(1, position.expand(waveforms.shape[0], -1))
+        return waveforms.unfold(1, self.frame_length, self.frame_shift)
+
+    def _log_mels(self, frames: Tensor) -> Tensor:
+        batch, count, _ = frames.shape
+        at_once = FRAMES_PER_BLOCK.get(frames.device.type, FRAMES_PER_BLOCK_ELSEWHERE)
+        # A graph that is being exported or compiled has no loop over blocks: it would fix the number of frames.
+        if torch.compiler.is_compiling() or batch * count <= at_once:
+            return self._log_mels_of_block(frames)
+        blocks = torch.split(frames, max(1, at_once // batch), dim=1)
+        return torch.cat([self._log_mels_of_block(block) for block in blocks], dim=1)
+
+    def _log_mels_of_block(self, frames: Tensor) -> Tensor:
+        if self.remove_dc:
+            frames = frames - frames.mean(dim=2, keepdim=True)
+        # The FFT is quickest on a buffer that already has its length.
+        padded = frames.new_zeros(*frames.shape[:2], self.fft_length)
+        window, length = self.window, self.frame_length
+        if self.preemphasis:
+            # Kaldi takes the sample before a frame to equal its first.
+            padded[..., 0] = frames[..., 0] * ((1.0 - self.preemphasis) * window[0])
+            emphasised = torch.sub(frames[..., 1:], frames[..., :-1], alpha=self.preemphasis)
+            padded[..., 1:length] = emphasised.mul_(window[1:])
+        else:
+            padded[..., :length] = frames * window
+        spectrum = torch.fft.rfft(padded)
+        parts = torch.view_as_real(spectrum).square().flatten(2) if self.use_power else spectrum.abs()
+        return (parts @ self.filters).clamp(min=ENERGY_FLOOR).log()
+
+
+def mean_normalise(features: Tensor, num_frames: Tensor | None = None) -> Tensor:
+    """Remove each mel's mean over a recording's own frames (cepstral mean normalisation, without variance).
+
+    `features` [batch, frames, mels] floating point; `num_frames` [batch] counts each recording's own frames,
+    all by default. Frames past them come back as exactly 0 and have no part in the mean.
+    """
+    if num_frames is None:
+        return features - features.mean(dim=1, keepdim=True)
+    padding = _padding(features, num_frames)
+    own = features.masked_fill(padding, 0.0)
+    mean = own.sum(dim=1, keepdim=True) / num_frames.to(features.device).view(-1, 1, 1)
+    return (own - mean).masked_fill(padding, 0.0)
+
+
+def _padding(features: Tensor, num_frames: Tensor) -> Tensor:
+    """Where [batch, frames, 1] a frame lies past its recording's own."""
+    frame = torch.arange(features.shape[1], device=features.device)
+    return (frame >= num_frames.to(features.device).unsqueeze(1)).unsqueeze(2)
+
+
+def _samples(name: str, duration_ms: float, sample_rate_hz: int, at_least: int) -> int:
+    # Rounded down, as Kaldi does, but not for a product such as 44099.99999999999.
+    samples = math.floor(duration_ms * sample_rate_hz / 1000.0 + 1e-6) if math.isfinite(duration_ms) else 0
+    if samples < at_least:
+        raise ConfigError(
+            f"{name} is {duration_ms} ms, {samples} samples at {sample_rate_hz} Hz; it must be at least "
+            f"{at_least} samples, such as {'25' if name == 'frame_length_ms' else '10'} ms"
+        )
+    return samples
+
+
+def _window(name: str, length: int) -> Tensor:
+    if name not in WINDOWS:
+        close = difflib.get_close_matches(name, WINDOWS, n=1)
+        meant = f"did you mean {close[0]!r}? Known" if close else "known"
+        raise ConfigError(f"window {name!r} is unknown; {meant}: {', '.join(WINDOWS)}")
+    if name == "rectangular":
+        return torch.ones(length, dtype=torch.float64)
+    if name == "hamming":
+        return torch.hamming_window(length, periodic=False, dtype=torch.float64)
+    hann = torch.hann_window(length, periodic=False, dtype=torch.float64)
+    return hann**0.85 if name == "povey" else hann
+
+
+def _mel(frequency_hz: Tensor) -> Tensor:
+    return 1127.0 * torch.log1p(frequency_hz / 700.0)
+
+
+def _mel_filters(num_mels: int, fft_length: int, sample_rate_hz: int, low_hz: float, high_hz: float) -> Tensor:
+    """Triangles [fft_length // 2 + 1, num_mels], linear on the mel scale between the centres."""
+    nyquist_hz = sample_rate_hz / 2
+    top_hz = high_hz if high_hz > 0 else nyquist_hz + high_hz
+    if not 0.0 <= low_hz < nyquist_hz:
+        raise ConfigError(
+            f"low_frequency_hz is {low_hz}; it must lie between 0 and half the sample rate, {nyquist_hz:g}"
+        )
+    if not top_hz <= nyquist_hz:
+        raise ConfigError(
+            f"high_frequency_hz is {high_hz}, over half the sample rate, {nyquist_hz:g}; "
+            "lower it, or give 0 for half the sample rate"
+        )
+    if top_hz <= low_hz:
+        raise ConfigError(
+            f"high_frequency_hz is {high_hz}, which stands for {top_hz:g} Hz and is not above "
+            f"low_frequency_hz, {low_hz:g}; raise it"
+        )
+    edges = _mel(torch.tensor([low_hz, top_hz], dtype=torch.float64))
+    corners = torch.linspace(float(edges[0]), float(edges[1]), num_mels + 2, dtype=torch.float64)
+    left, centre, right = corners[:-2], corners[1:-1], corners[2:]
+    bins_hz = torch.arange(fft_length // 2 + 1, dtype=torch.float64) * (sample_rate_hz / fft_length)
+    mel = _mel(bins_hz).unsqueeze(1)
+    filters = torch.minimum((mel - left) / (centre - left), (right - mel) / (right - centre)).clamp(min=0.0)
+    # Kaldi's filters never reach the Nyquist bin itself.
+    filters[-1] = 0.0
+    empty = int((filters.sum(dim=0) == 0).sum())
+    if empty:
+        raise ConfigError(
+            f"num_mels is {num_mels}, too many for {sample_rate_hz} Hz and frames of {fft_length} points: "
+            f"{empty} filters would hold no frequency bin; lower num_mels, or raise frame_length_ms"
+        )
+    return filters

@@ -1,0 +1,91 @@
+"""The time-delay layer: one affine map over frames spliced at given offsets. In: frames; out: fewer frames.
+
+Peddinti, Povey and Khudanpur, "A time delay neural network architecture for efficient modeling of long
+temporal contexts", Interspeech 2015.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from xvectors.errors import ConfigError, ShapeError, TooShortError
+
+
+class TDNNLayer(nn.Module):
+    """An affine layer over frames spliced at the offsets `context`, without an activation.
+
+    Parameters
+    ----------
+    input_dim, output_dim
+        Sizes of a frame before and after.
+    context
+        Distinct offsets in frames, in any order: `[-2, -1, 0, 1, 2]`, `[-3, 0, 3]`, `[0]`, `[5, -7]`.
+    bias
+        Whether the affine map has a bias.
+
+    The weight `linear.weight` [output_dim, input_dim * len(context)] is context-major: its k-th block of
+    `input_dim` columns belongs to `context[k]`. Raises ConfigError for an empty context, an offset given
+    twice, or a size below 1.
+    """
+
+    def __init__(self, input_dim: int, context: Sequence[int], output_dim: int, bias: bool = True) -> None:
+        super().__init__()
+        offsets = list(context)
+        if not offsets:
+            raise ConfigError("TDNNLayer: the context is empty; give at least one offset, such as [0]")
+        if any(int(offset) != offset for offset in offsets):
+            raise ConfigError(f"TDNNLayer: context {offsets} must hold whole frames; round its offsets")
+        if len(set(offsets)) != len(offsets):
+            raise ConfigError(f"TDNNLayer: context {offsets} names an offset twice; give each one once")
+        for name, value in (("input_dim", input_dim), ("output_dim", output_dim)):
+            if value < 1:
+                raise ConfigError(f"TDNNLayer: {name} is {value}; it must be at least 1")
+        self.input_dim = input_dim
+        self.output_dim = output_dim
+        self.context = tuple(int(offset) for offset in offsets)
+        self.span = max(self.context) - min(self.context)
+        self.dilation = _even_step(self.context)
+        self.linear = nn.Linear(input_dim * len(offsets), output_dim, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [batch, frames, input_dim] to [batch, frames - span, output_dim].
+
+        Output frame j looks at the input frames j - min(context) + c for c in the context.
+        Raises ShapeError for another rank or frame size, TooShortError for fewer than span + 1 frames.
+        """
+        if x.dim() != 3 or x.shape[2] != self.input_dim:
+            raise ShapeError(f"TDNNLayer: expected [batch, frames, {self.input_dim}], got {list(x.shape)}")
+        frames = x.shape[1] - self.span
+        if frames < 1:
+            raise TooShortError(
+                f"TDNNLayer: got {x.shape[1]} frames, but context {list(self.context)} needs at least "
+                f"{self.span + 1}; give longer recordings"
+            )
+        if self.dilation is not None and x.device.type == "cpu":
+            return self._convolved(x)
+        first = min(self.context)
+        taps = [x[:, c - first : c - first + frames] for c in self.context]
+        spliced = taps[0] if len(taps) == 1 else torch.cat(taps, dim=2)
+        return functional.linear(spliced, self.linear.weight, self.linear.bias)
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        # On a CPU a dilated convolution reads each frame where it lies, and wins over copying it once a tap
+        # (see benchmarks/tdnn.py): as conv2d in channels-last order, which [batch, frames, channels] already
+        # is; conv1d first reorders. Elsewhere the splice stays: cuDNN would round float32 convolutions to
+        # TF32 by default.
+        weight = self.linear.weight.view(self.output_dim, 1, len(self.context), self.input_dim)
+        image = x.unsqueeze(1).permute(0, 3, 1, 2)
+        out = functional.conv2d(image, weight.permute(0, 3, 1, 2), self.linear.bias, dilation=(1, self.dilation or 1))
+        return out.permute(0, 2, 3, 1).squeeze(1)
+
+
+def _even_step(context: tuple[int, ...]) -> int | None:
+    """Distance between neighbours if a context of several offsets rises evenly, else None."""
+    steps = {after - before for before, after in pairwise(context)}
+    step = steps.pop() if len(steps) == 1 else 0
+    return step if step > 0 else None

@@ -1,0 +1,421 @@
+"""The report's plots. In: a training history, embeddings, scores. Out: PNG, PDF or SVG, by the name's suffix.
+For each plot one function builds a Figure and one writes it. Neither pyplot nor rcParams is touched."""
+
+from __future__ import annotations
+
+import math
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import ArrayLike, NDArray
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
+
+from xvectors.errors import CheckpointError, ConfigError, ShapeError
+from xvectors.files import atomic_write
+from xvectors.report import colours
+from xvectors.report.colours import (
+    FONT,
+    SMALL,
+    TITLE,
+    dot,
+    drawable,
+    new_figure,
+    outside_legend,
+    short,
+    write_names,
+)
+from xvectors.scoring import length_normalise
+
+DPI = 150
+MAX_TITLE = 72  # characters a line
+
+FEWEST_FOR_TSNE = 7  # (n - 1) / 3 is 2 there; with less, points fall onto each other
+
+History = Sequence[Mapping[str, float | str | None]]
+
+
+def training_curves(
+    history: History, path: Path | str, *, num_speakers: int | None = None, best_by: str = "val_accuracy"
+) -> Path:
+    """Draw loss and accuracy (and val_eer, where there is one) by epoch.
+
+    Args:
+        history: a row an epoch with `epoch`, `train_loss`, `train_accuracy`, `val_loss`, `val_accuracy` and
+            perhaps `val_eer`; accuracies and EER from 0 to 1. Values that are absent, None, empty or not
+            finite are skipped.
+        path: the file to write; its suffix, .png, .pdf or .svg, names the format.
+        num_speakers: classes of the training; draws the chance level.
+        best_by: the column whose best epoch is marked.
+
+    Returns:
+        path.
+
+    Raises:
+        CheckpointError: no rows, a row without an epoch, something that is no number.
+        ConfigError: an unknown suffix or `best_by`.
+        StorageError: the file cannot be written; what stood there is intact.
+    """
+    return _write(training_figure(history, num_speakers=num_speakers, best_by=best_by), path)
+
+
+def training_figure(history: History, *, num_speakers: int | None = None, best_by: str = "val_accuracy") -> Figure:
+    """The figure of `training_curves`."""
+    if best_by not in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_eer"):
+        raise ConfigError(f"best_by is {best_by!r}: name a loss, accuracy or EER column of the history")
+    if not history:
+        raise CheckpointError("the training history is empty: train for at least one epoch")
+    epochs = _column(history, "epoch")
+    if np.isnan(epochs).any():
+        raise CheckpointError(f"row {int(np.isnan(epochs).argmax())} of the training history has no epoch")
+    best = _best_row(_column(history, best_by), lowest=not best_by.endswith("accuracy"))
+
+    panels = [("Loss", "loss"), ("Accuracy", "accuracy")]
+    if np.isfinite(_column(history, "val_eer")).any():
+        panels.append(("Equal error rate", "eer"))
+    figure, axes_row = new_figure(5.2 * len(panels), 4.2, columns=len(panels))
+    ends_of: list[list[_End]] = []
+    for axes, (title, metric) in zip(axes_row, panels, strict=True):
+        ends: list[_End] = []
+        for side, name, colour in (
+            ("train", "train", colours.TRAIN),
+            ("val", "validation", colours.VALIDATION),
+        ):
+            values = _column(history, f"{side}_{metric}")
+            there = np.isfinite(values)
+            if there.any():
+                marker = "o" if there.sum() <= 30 else ""
+                axes.plot(epochs[there], values[there], color=colour, lw=1.8, marker=marker, ms=4, label=name)
+                ends.append(_End(f"{name} {_value(metric, values[there][-1])}", values[there][-1], colour))
+        if metric == "accuracy" and num_speakers:
+            axes.axhline(1 / num_speakers, color=colours.MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
+            ends.append(_End(f"chance {_value(metric, 1 / num_speakers)}", 1 / num_speakers, colours.MUTED))
+        if best is not None:
+            axes.axvline(epochs[best], color=colours.MUTED, lw=1, ls=":", zorder=1)
+            value = _column(history, f"val_{metric}")[best]
+            if np.isfinite(value):
+                note = f"at best epoch {epochs[best]:g}: {_value(metric, value)}"
+                axes.plot(epochs[best], value, "o", ms=10, mfc="none", mec=colours.VALIDATION, mew=1.6)
+                axes.set_title(note, loc="right", fontsize=SMALL, color=colours.VALIDATION)
+        axes.set_title(title, loc="left", fontsize=TITLE, color=colours.INK)
+        axes.set_xlabel("epoch", fontsize=FONT, color=colours.INK)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        margin = max(0.5, 0.03 * float(np.ptp(epochs)))
+        axes.set_xlim(float(epochs.min()) - margin, float(epochs.max()) + margin)
+        if metric != "loss":
+            axes.set_ylim(bottom=0)
+            axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+        ends_of.append(ends)
+    figure.draw_without_rendering()
+    for axes, ends in zip(axes_row, ends_of, strict=True):
+        _label_ends(axes, float(epochs.max()), ends)
+    return figure
+
+
+def tsne(embeddings: ArrayLike, *, perplexity: float = 30.0, seed: int = 42) -> NDArray[np.float32]:
+    """Points of the plane whose neighbourhoods follow those of the embeddings' directions.
+
+    scikit-learn's t-SNE (van der Maaten & Hinton, JMLR 2008) of the length-normalised embeddings, started
+    from their principal components. Distances between far clusters carry no meaning.
+
+    Args:
+        embeddings: [n, D] real numbers.
+        perplexity: how many neighbours count; clipped as `clip_perplexity` says.
+        seed: equal seeds give equal points.
+
+    Returns:
+        [n, 2] float32. Fewer than seven embeddings allow no perplexity of 2, and equal ones have no
+        neighbourhoods: these are laid out by their first two principal components instead.
+
+    Raises:
+        ConfigError: a perplexity that is not above 0.
+        ShapeError: no embeddings, or rows without a direction (see `length_normalise`).
+    """
+    if not perplexity > 0:
+        raise ConfigError(f"perplexity is {perplexity}: give a number above 0, usually 5 to 50")
+    unit = length_normalise(embeddings)
+    n = len(unit)
+    if n == 0:
+        raise ShapeError("no embeddings: there is nothing to lay out")
+    # Computed values of equal embeddings differ in the last digits.
+    if n < FEWEST_FOR_TSNE or np.ptp(unit, axis=0).max() < 1e-6:
+        return _principal_plane(unit)
+    if unit.shape[1] == 1:
+        unit = np.concatenate([unit, np.zeros_like(unit)], axis=1)
+    layout = TSNE(
+        n_components=2,
+        perplexity=clip_perplexity(perplexity, n),
+        init="pca",
+        learning_rate="auto",
+        random_state=seed,
+    )
+    # One thread: OpenMP's spinning threads take a hundred times as long on processors that others use too.
+    with threadpool_limits(1):
+        points: NDArray[np.float32] = layout.fit_transform(unit)
+    return points
+
+
+def _principal_plane(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Points [n, D] seen along their first two principal components [n, 2]."""
+    u, s, _ = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
+    plane = np.zeros((len(points), 2), dtype=np.float32)
+    plane[:, : len(s)] = (u * s)[:, :2]
+    return plane
+
+
+def clip_perplexity(perplexity: float, n: int) -> float:
+    """The perplexity that n points allow: at most (n - 1) / 3, as t-SNE takes thrice as many neighbours."""
+    return min(perplexity, (n - 1) / 3)
+
+
+def speaker_map(
+    points: ArrayLike,
+    speakers: Sequence[object],
+    genders: Sequence[int],
+    path: Path | str,
+    *,
+    title: str = "Speakers",
+) -> Path:
+    """Draw points of the plane: a colour a speaker, a marker a gender.
+
+    Up to 20 speakers stand in a legend. With more, whose colours repeat at a distance, names are written by
+    the middle of each speaker's points: as many as fit, those of more points first; a note says how many.
+
+    Args:
+        points: [n, 2], such as from `tsne`.
+        speakers: [n] names, or numbers.
+        genders: [n] 0 male, 1 female, -1 unknown.
+        path: the file to write; its suffix, .png, .pdf or .svg, names the format.
+
+    Returns:
+        path.
+
+    Raises:
+        ShapeError: no points, not finite, not [n, 2], or lengths that differ; an unknown gender code.
+        ConfigError: an unknown suffix.
+        StorageError: the file cannot be written; what stood there is intact.
+    """
+    return _write(speaker_figure(points, speakers, genders, title=title), path)
+
+
+def speaker_figure(
+    points: ArrayLike, speakers: Sequence[object], genders: Sequence[int], *, title: str = "Speakers"
+) -> Figure:
+    """The figure of `speaker_map`."""
+    xy, gender = np.asarray(points, dtype=np.float64), np.asarray(genders)
+    _check_map(xy, speakers, gender)
+    name_of = [str(name) for name in speakers]
+    names = sorted(set(name_of), key=_natural)
+    place = {name: index for index, name in enumerate(names)}
+    speaker = np.array([place[name] for name in name_of])
+    centres = np.array([np.median(xy[speaker == index], axis=0) for index in range(len(names))])
+    palette = np.array(colours.SPEAKERS)[colours.speaker_colours(centres)]
+
+    figure, (axes,) = new_figure(10.0, 8.0)
+    size = float(np.clip(400 / math.sqrt(len(xy)), 12, 60))
+    for code, (label, marker) in reversed(colours.GENDERS.items()):
+        rows = gender == code
+        if rows.any():
+            axes.scatter(
+                xy[rows, 0],
+                xy[rows, 1],
+                s=size,
+                c=palette[speaker[rows]],
+                marker=marker,
+                alpha=0.85,
+                linewidths=0.3,
+                edgecolors="white",
+                label=label,
+            )
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.margins(0.04)
+    axes.grid(False)
+    axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
+    axes.spines[["top", "right"]].set_visible(True)
+
+    heading = textwrap.fill(drawable(title), MAX_TITLE)
+    axes.set_title(heading, loc="left", fontsize=TITLE, color=colours.INK, parse_math=False)
+
+    present = [code for code in colours.GENDERS if (gender == code).any()]
+    handles = [dot(colours.MUTED, colours.GENDERS[code][1]) for code in present]
+    labels = [f"{colours.GENDERS[code][0]}: {_count(len(set(speaker[gender == code])), 'speaker')}" for code in present]
+    if len(names) <= len(colours.SPEAKERS):
+        handles.append(dot("none", ""))
+        labels.append("")
+        for index, name in enumerate(names):
+            code = Counter(gender[speaker == index].tolist()).most_common(1)[0][0]
+            handles.append(dot(palette[index], colours.GENDERS[code][1]))
+            labels.append(short(name))
+        outside_legend(figure, handles, labels, "outside right upper")
+        return figure
+    outside_legend(figure, handles, labels, "outside lower left", columns=len(present))
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    written = write_names(figure, axes, names, xy, speaker, centres, [colours.darker(colour) for colour in palette])
+    if written < len(names):
+        note = f"names of {written} of {len(names)} speakers fit"
+        axes.set_title(note, loc="right", fontsize=SMALL, color=colours.MUTED)
+    return figure
+
+
+def score_histogram(
+    target_scores: ArrayLike, nontarget_scores: ArrayLike, threshold: float, eer: float, path: Path | str
+) -> Path:
+    """Draw the densities of target and non-target scores, and the threshold of the equal error rate.
+
+    Args:
+        target_scores: [t] finite scores.
+        nontarget_scores: [u] finite scores.
+        threshold: where the line stands.
+        eer: the equal error rate, from 0 to 1.
+        path: the file to write; its suffix, .png, .pdf or .svg, names the format.
+
+    Returns:
+        path.
+
+    Raises:
+        ShapeError: no scores on a side, not one-dimensional, or not finite; so the threshold.
+        ConfigError: an unknown suffix.
+        StorageError: the file cannot be written; what stood there is intact.
+    """
+    return _write(score_figure(target_scores, nontarget_scores, threshold, eer), path)
+
+
+def score_figure(target_scores: ArrayLike, nontarget_scores: ArrayLike, threshold: float, eer: float) -> Figure:
+    """The figure of `score_histogram`."""
+    sides = [np.asarray(target_scores), np.asarray(nontarget_scores)]
+    for name, scores in zip(("target", "non-target"), sides, strict=True):
+        if scores.ndim != 1 or not scores.size or not np.isfinite(scores).all():
+            raise ShapeError(f"{name} scores must be a list of finite numbers, at least one")
+    if not math.isfinite(threshold):
+        raise ShapeError(f"the threshold is {threshold}: give a finite number")
+    low = min(threshold, *(float(scores.min()) for scores in sides))
+    high = max(threshold, *(float(scores.max()) for scores in sides))
+    bins = int(np.clip(2 * min(scores.size for scores in sides) ** (1 / 3), 20, 100))
+    width = (high - low) / bins or 0.01 * max(1.0, abs(high))
+    # The threshold is an edge, so that no bar stands on both sides of it.
+    first = math.ceil((threshold - low) / width) + 1
+    last = math.ceil((high - threshold) / width) + 1
+    edges = threshold + width * np.arange(-first, last + 1)
+
+    figure, (axes,) = new_figure(8.0, 4.8)
+    handles: list[Artist] = []
+    labels: list[str] = []
+    for name, scores, colour in zip(("target", "non-target"), sides, (colours.TARGET, colours.NONTARGET), strict=True):
+        density = np.histogram(scores, edges)[0] / (scores.size * width)
+        axes.stairs(density, edges, fill=True, color=colour, alpha=0.25)
+        axes.stairs(density, edges, color=colour, lw=1.6)
+        handles.append(Patch(facecolor=colour, alpha=0.6))
+        labels.append(f"{name}: {_count(scores.size, 'trial')}")
+    handles.append(axes.axvline(threshold, color=colours.INK, lw=1.4, ls=(0, (4, 3))))
+    labels.append(f"EER {eer:.2%} at {threshold:.3g}")
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("score", fontsize=FONT, color=colours.INK)
+    axes.set_ylabel("density", fontsize=FONT, color=colours.INK)
+    outside_legend(figure, handles, labels, "outside upper left", columns=3)
+    return figure
+
+
+@dataclass(frozen=True)
+class _End:
+    """A curve's name, written right of its last value."""
+
+    text: str
+    y: float
+    colour: str
+
+
+def _label_ends(axes: Axes, x: float, ends: list[_End]) -> None:
+    """Write the names right of the panel at their heights, moved apart where they would overlap.
+
+    The figure must have been laid out: heights are taken from the panel's place on it.
+    """
+    ends = sorted(ends, key=lambda end: end.y)
+    points_a_pixel = 72 / axes.figure.dpi
+    wanted = [float(axes.transData.transform((x, end.y))[1]) * points_a_pixel for end in ends]
+    placed: list[float] = []
+    for height in wanted:
+        placed.append(max(height, placed[-1] + 1.3 * SMALL) if placed else height)
+    back = (sum(placed) - sum(wanted)) / max(1, len(ends))
+    for end, height, place in zip(ends, wanted, placed, strict=True):
+        axes.annotate(
+            end.text,
+            (1.0, end.y),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(4, place - back - height),
+            textcoords="offset points",
+            va="center",
+            fontsize=SMALL,
+            color=end.colour,
+            annotation_clip=False,
+        )
+
+
+def _column(history: History, key: str) -> NDArray[np.float64]:
+    """A column as numbers [epochs]; NaN where the value is absent or not finite."""
+    numbers = np.full(len(history), np.nan)
+    for row, values in enumerate(history):
+        value = values.get(key)
+        if value is None or value == "":
+            continue
+        try:
+            numbers[row] = float(value)
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"row {row} of the training history: {key} is {value!r}, no number") from error
+    numbers[~np.isfinite(numbers)] = np.nan
+    return numbers
+
+
+def _best_row(values: NDArray[np.float64], *, lowest: bool) -> int | None:
+    """The row of the best value, the first of equals."""
+    if np.isnan(values).all():
+        return None
+    row: int = (np.nanargmin if lowest else np.nanargmax)(values).item()
+    return row
+
+
+def _value(metric: str, value: float) -> str:
+    return f"{value:.3f}" if metric == "loss" else f"{value:.2%}"
+
+
+def _count(n: int, thing: str) -> str:
+    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
+
+
+def _check_map(points: NDArray[np.float64], speakers: Sequence[object], genders: NDArray[np.int64]) -> None:
+    if points.ndim != 2 or points.shape[1] != 2 or not len(points):
+        raise ShapeError(f"points have the shape {list(points.shape)}: give [n, 2], at least one point")
+    if not len(points) == len(speakers) == len(genders):
+        raise ShapeError(f"{len(points)} points, {len(speakers)} speakers and {len(genders)} genders: give one each")
+    if not np.isfinite(points).all():
+        row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
+        raise ShapeError(f"point {row} is not finite: leave it out")
+    strange = ~np.isin(genders, list(colours.GENDERS))
+    if strange.any():
+        row = int(strange.argmax())
+        raise ShapeError(f"gender {row} is {genders[row]}: give 0 (male), 1 (female) or -1 (unknown)")
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts s2 before s10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _write(figure: Figure, path: Path | str) -> Path:
+    path = Path(path)
+    if path.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise ConfigError(f"{path}: plots are written as .png, .pdf or .svg; end the name with one of these")
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=DPI)
+    return path

@@ -1,0 +1,199 @@
+"""The system directory: what training writes and every other command reads. In: a folder. Out: model, features, labels.
+
+system.toml         recipe, label count, versions: enough to rebuild everything
+model.safetensors   the kept weights
+speakers.csv        class index -> speaker
+corpus.csv          the corpus as it was divided: every kept recording with its split
+history.csv         one row an epoch
+state/              what an exact resume needs
+report/             evaluation, embeddings and plots
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from xvectors.config import Recipe, parse_toml, recipe_from_mapping, recipe_to_mapping, to_toml
+from xvectors.errors import CheckpointError
+from xvectors.features import Fbank
+from xvectors.files import atomic_write, write_text
+from xvectors.models import build_model
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class SystemFolder:
+    """The paths of one system directory."""
+
+    path: Path
+
+    @property
+    def description(self) -> Path:
+        return self.path / "system.toml"
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def speakers(self) -> Path:
+        return self.path / "speakers.csv"
+
+    @property
+    def corpus(self) -> Path:
+        return self.path / "corpus.csv"
+
+    @property
+    def history(self) -> Path:
+        return self.path / "history.csv"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "state" / "checkpoint.pt"
+
+    @property
+    def left_out(self) -> Path:
+        return self.path / "left_out.csv"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What system.toml and speakers.csv say."""
+
+    recipe: Recipe
+    speakers: tuple[str, ...]
+    versions: Mapping[str, str]
+
+
+def make_model(recipe: Recipe, num_speakers: int) -> nn.Module:
+    """The recipe's network, freshly initialised from torch's generator."""
+    return build_model(
+        recipe.model.name,
+        num_speakers=num_speakers,
+        input_dim=recipe.features.num_mels,
+        **recipe.model.settings,
+    )
+
+
+def make_features(recipe: Recipe) -> Fbank:
+    return Fbank(**asdict(recipe.features))
+
+
+def write_description(folder: SystemFolder, recipe: Recipe, speakers: Sequence[str]) -> None:
+    """Write speakers.csv, then system.toml, whose presence says that the folder is a system."""
+    table = io.StringIO(newline="")
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["index", "speaker"])
+    writer.writerows(enumerate(speakers))
+    write_text(folder.speakers, table.getvalue())
+    description = {
+        "format_version": FORMAT_VERSION,
+        "num_speakers": len(speakers),
+        "versions": {
+            "xvectors": metadata.version("xvectors"),
+            "torch": torch.__version__,
+            "numpy": metadata.version("numpy"),
+            "python": platform.python_version(),
+        },
+        "recipe": recipe_to_mapping(recipe),
+    }
+    write_text(folder.description, to_toml(description))
+
+
+def read_description(folder: SystemFolder) -> Description:
+    """Raises CheckpointError where the folder is no system or a file of it is damaged or from a newer version."""
+    if not folder.path.is_dir():
+        raise CheckpointError(f"{folder.path}: no such folder; `xvectors train DATA -o {folder.path}` makes a system")
+    if not folder.description.is_file():
+        raise CheckpointError(f"{folder.path} holds no system.toml, so it is not a system directory")
+    table = parse_toml(_read_text(folder.description), str(folder.description))
+    version = table.get("format_version")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{folder.description}: format version {version!r} is not {FORMAT_VERSION}; "
+            "this system was written by another version of xvectors, use that one"
+        )
+    recipe = recipe_from_mapping(_table(table, "recipe", folder.description), str(folder.description))
+    speakers = read_speakers(folder.speakers)
+    if len(speakers) != table.get("num_speakers"):
+        raise CheckpointError(
+            f"{folder.speakers} names {len(speakers)} speakers but {folder.description} counts "
+            f"{table.get('num_speakers')!r}; the two belong to different systems"
+        )
+    return Description(recipe=recipe, speakers=speakers, versions=_table(table, "versions", folder.description))
+
+
+def read_speakers(path: Path) -> tuple[str, ...]:
+    rows = list(csv.DictReader(io.StringIO(_read_text(path))))
+    if any("speaker" not in row or row.get("index") != str(i) for i, row in enumerate(rows)):
+        raise CheckpointError(f"{path} is damaged: it must list index,speaker with the indices 0, 1, 2, ...")
+    return tuple(row["speaker"] for row in rows)
+
+
+def write_weights(folder: SystemFolder, weights: Mapping[str, Tensor], epoch: int) -> None:
+    """Write model.safetensors atomically, noting the epoch the weights are from (0: before the first has ended)."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    with atomic_write(folder.weights) as temporary:
+        safetensors.torch.save_file(contiguous, temporary, metadata={"epoch": str(epoch)})
+
+
+def load_weights(folder: SystemFolder, model: nn.Module) -> None:
+    """Load model.safetensors into `model`, strictly; a mismatch is explained in a CheckpointError."""
+    if not folder.weights.is_file():
+        raise CheckpointError(
+            f"{folder.path} holds no model.safetensors yet; train it to its first checkpoint with "
+            f"`xvectors train DATA -o {folder.path} --resume`"
+        )
+    try:
+        weights = safetensors.torch.load_file(folder.weights)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{folder.weights} is damaged or no safetensors file: {error}") from error
+    load_state(model, weights, str(folder.weights))
+
+
+def load_state(model: nn.Module, weights: Mapping[str, Any], source: str) -> None:
+    """`model.load_state_dict(weights, strict=True)` with an error that says which keys or shapes differ."""
+    own = model.state_dict()
+    missing, unknown = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    shapes = [
+        f"{key} is {list(weights[key].shape)} where the model has {list(own[key].shape)}"
+        for key in own
+        if key in weights and weights[key].shape != own[key].shape
+    ]
+    problems = shapes[:3]
+    problems += [f"it lacks {', '.join(missing[:3])}"] if missing else []
+    problems += [f"it has the unknown {', '.join(unknown[:3])}"] if unknown else []
+    if problems:
+        raise CheckpointError(f"{source} does not fit this model: {'; '.join(problems)}")
+    model.load_state_dict(weights, strict=True)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+def _table(table: Mapping[str, Any], key: str, path: Path) -> Mapping[str, Any]:
+    value = table.get(key)
+    if not isinstance(value, Mapping):
+        raise CheckpointError(f"{path} is damaged: the table [{key}] is missing")
+    return value

@@ -1,0 +1,67 @@
+"""The state of a run between two steps. In: a Checkpoint. Out: one file, written atomically, read without pickle."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xvectors.errors import CheckpointError
+from xvectors.files import atomic_write
+
+FORMAT_VERSION = 1
+
+
+@dataclass
+class Checkpoint:
+    """All that the steps to come depend on, besides the recipe and the corpus."""
+
+    model: dict[str, Tensor]
+    optimiser: dict[str, Any]
+    random_state: Tensor
+    epoch: int = 0
+    """Epochs that have ended."""
+    batch: int = 0
+    """Batches behind us in the epoch under way."""
+    loss_sum: float = 0.0
+    num_correct: int = 0
+    num_seen: int = 0
+    """Sums over the epoch under way."""
+    elapsed_s: float = 0.0
+    best_epoch: int = 0
+    """The epoch, from 1, whose weights are kept; 0 before the first."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    unreadable: dict[int, str] = field(default_factory=dict)
+    """Rows that could not be read, and why."""
+    format_version: int = FORMAT_VERSION
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Raises StorageError, with the previous checkpoint intact, where it cannot be written."""
+    values = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
+    with atomic_write(path) as temporary:
+        try:
+            torch.save(values, temporary)
+        except RuntimeError as error:
+            # torch's own file writer reports a full disk as a RuntimeError
+            raise OSError(f"{error}".splitlines()[0]) from error
+
+
+def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
+    """Raises CheckpointError where there is none, or it is damaged or of another version."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no checkpoint to resume from; train without --resume")
+    try:
+        values = torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        reason = f"{error}".splitlines()[0]
+        raise CheckpointError(f"{path} is damaged and cannot be resumed from: {reason}") from error
+    known = {f.name for f in fields(Checkpoint)}
+    if not isinstance(values, dict) or values.get("format_version") != FORMAT_VERSION or values.keys() != known:
+        raise CheckpointError(f"{path} was written by another version of xvectors; resume with that one")
+    values["random_state"] = values["random_state"].cpu()
+    return Checkpoint(**values)

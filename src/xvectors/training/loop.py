@@ -1,0 +1,375 @@
+"""The training loop. In: a corpus, a recipe, a folder. Out: a system directory, and one EpochResult an epoch.
+
+One plain loop: batch, features, loss, step. Every random choice comes from the recipe's seed and the position in the
+run, and the whole state is saved at intervals, when interrupted and after every epoch, so that a resumed run ends with
+the weights of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from xvectors.config import Recipe, differences, load_recipe
+from xvectors.corpus import Manifest, ScanReport
+from xvectors.dataset import Batch, ChunkBatches, ChunkDataset, CollateWaveforms, ignore_signals
+from xvectors.devices import default_workers, find_device, multiplies_bfloat16
+from xvectors.errors import CheckpointError, TrainingError
+from xvectors.files import write_text
+from xvectors.progress import Progress, progress
+from xvectors.system import (
+    SystemFolder,
+    load_state,
+    make_features,
+    make_model,
+    read_description,
+    write_description,
+    write_weights,
+)
+from xvectors.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from xvectors.training.corpus import PreparedCorpus, label_corpus, prepare_corpus
+from xvectors.training.optimise import learning_rate, make_optimiser
+from xvectors.training.result import EpochResult, TrainingResult
+from xvectors.training.signals import Signals, answered_signals
+
+logger = logging.getLogger(__name__)
+
+NAMED_UTTERANCES = 8
+"""How many utterances of a batch an error names."""
+
+
+def train(
+    data: str | Path | None,
+    out: str | Path,
+    recipe: Recipe | str | Path = "xvector",
+    *,
+    metadata: str | Path | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    on_scan: Callable[[ScanReport], None] | None = None,
+    on_epoch: Callable[[EpochResult], None] | None = None,
+    show_progress: bool = True,
+) -> TrainingResult:
+    """Train a system on `data` and write it to the folder `out`.
+
+    Parameters
+    ----------
+    data
+        A manifest, a folder with one sub-folder a speaker, a VoxCeleb or a Kaldi folder (see `open_corpus`).
+        With `resume` it is not read again: the run goes on with the corpus as it was divided.
+    recipe
+        A Recipe, the name of one, or a TOML file.
+    resume
+        Go on from the last saved state; the recipe must be the one the run began with.
+    overwrite
+        Replace a system that stands in `out`.
+    on_scan, on_epoch
+        Called with what the scan found, and with each epoch's figures.
+
+    Raises
+    ------
+    XVectorsError
+        ManifestError for the corpus, ConfigError for the recipe, CheckpointError for `out`, TrainingError for a loss
+        that is not finite, StorageError when the state cannot be written; what was saved before stays usable.
+    """
+    folder = SystemFolder(Path(out))
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    where = find_device(device)
+    if resume:
+        return _resumed(folder, recipe, where).run(on_epoch, show_progress)
+    if folder.description.exists() and not overwrite:
+        raise CheckpointError(
+            f"{folder.path} already holds a system; go on with --resume, replace it with --overwrite, "
+            "or name another folder"
+        )
+    if data is None:
+        raise CheckpointError("no corpus given; only --resume works without one")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.training.seed)
+        context_frames = int(make_model(recipe, 2).context_frames)  # type: ignore[arg-type]
+        corpus, report = prepare_corpus(
+            data, recipe, context_frames=context_frames, metadata=metadata, show_progress=show_progress
+        )
+        if on_scan:
+            on_scan(report)
+        torch.manual_seed(recipe.training.seed)
+        run = _Run(folder, recipe, corpus, where)
+    run.begin(report)
+    return run.run(on_epoch, show_progress)
+
+
+def _resumed(folder: SystemFolder, recipe: Recipe, device: torch.device) -> _Run:
+    description = read_description(folder)
+    changed = differences(description.recipe, recipe)
+    if changed:
+        raise CheckpointError(
+            f"{folder.path} was begun with another recipe ({'; '.join(changed[:5])}); resume with the same settings"
+        )
+    corpus = label_corpus(Manifest.read_csv(folder.corpus), str(folder.corpus))
+    if corpus.speakers != description.speakers:
+        raise CheckpointError(f"{folder.corpus} and {folder.speakers} do not name the same speakers")
+    run = _Run(folder, description.recipe, corpus, device)
+    run.restore(load_checkpoint(folder.checkpoint, device))
+    return run
+
+
+class _Run:
+    """A network, its optimiser and its place in the corpus."""
+
+    def __init__(self, folder: SystemFolder, recipe: Recipe, corpus: PreparedCorpus, device: torch.device) -> None:
+        self.folder, self.recipe, self.corpus, self.device = folder, recipe, corpus, device
+        self.model = make_model(recipe, len(corpus.speakers)).to(device)
+        self.fbank = make_features(recipe).to(device)
+        self.optimiser = make_optimiser(self.model, recipe.training)
+        self.loss = nn.CrossEntropyLoss()
+        precision = recipe.training.precision
+        self.bfloat16 = precision == "bfloat16" or (precision == "auto" and multiplies_bfloat16(device))
+        self.position = Checkpoint(model={}, optimiser={}, random_state=torch.get_rng_state())
+        self._make_loaders()
+
+    def _make_loaders(self) -> None:
+        data, training = self.recipe.data, self.recipe.training
+        rate = self.recipe.features.sample_rate_hz
+        manifest, labels = self.corpus.manifest, self.corpus.labels
+        workers = default_workers(self.device) if training.workers < 0 else training.workers
+
+        def loader(batches: ChunkBatches, workers: int) -> DataLoader[Batch]:
+            dataset = ChunkDataset(
+                manifest,
+                labels,
+                dict(enumerate(self.corpus.speakers)),
+                rows=self.corpus.train_rows,
+                sample_rate_hz=rate,
+                channel=data.channel,
+            )
+            return DataLoader(
+                dataset,  # type: ignore[arg-type]  # of Examples, which the collator makes Batches
+                batch_sampler=batches,
+                num_workers=workers,
+                persistent_workers=workers > 0,
+                collate_fn=CollateWaveforms(labels),
+                worker_init_fn=ignore_signals,
+                # a generator of its own, or each epoch's loader would draw from the one the network uses
+                generator=torch.Generator(),
+                pin_memory=self.device.type == "cuda",
+            )
+
+        self.train_batches = ChunkBatches(
+            self.corpus.train_rows,
+            batch_size=training.batch_size,
+            min_samples=round(data.chunk_min_s * rate),
+            max_samples=round(data.chunk_max_s * rate),
+            seed=training.seed,
+            genders=manifest.gender if data.sampler == "gender_balanced" else None,
+        )
+        val_samples = round(data.validation_chunk_s * rate)
+        val_batches = ChunkBatches(
+            self.corpus.val_rows,
+            batch_size=training.batch_size,
+            min_samples=val_samples,
+            max_samples=val_samples,
+            shuffle=False,
+        )
+        self.train_loader = loader(self.train_batches, workers)
+        self.val_loader = loader(val_batches, workers)
+
+    def begin(self, report: ScanReport) -> None:
+        """Write what describes the system, before the first step."""
+        for stale in (self.folder.checkpoint, self.folder.weights, self.folder.history, self.folder.left_out):
+            stale.unlink(missing_ok=True)
+        self.corpus.manifest.write_csv(self.folder.corpus)
+        report.write_csv(self.folder.left_out)
+        write_description(self.folder, self.recipe, self.corpus.speakers)
+        if not len(self.corpus.val_rows):
+            logger.warning("no speaker has recordings to validate on; the last epoch's weights will be kept")
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        load_state(self.model, checkpoint.model, str(self.folder.checkpoint))
+        self.optimiser.load_state_dict(checkpoint.optimiser)
+        self.position = checkpoint
+
+    def run(self, on_epoch: Callable[[EpochResult], None] | None, show_progress: bool) -> TrainingResult:
+        training, position = self.recipe.training, self.position
+        batches = len(self.train_batches)
+        done = position.epoch * batches + position.batch
+        with (
+            torch.random.fork_rng(devices=[]),
+            answered_signals() as signals,
+            progress("training", training.epochs * batches, enabled=show_progress, done=done) as shown,
+        ):
+            torch.set_rng_state(position.random_state)
+            while position.epoch < training.epochs and not signals.received and self._train_epoch(shown, signals):
+                result = self._end_epoch()
+                if on_epoch:
+                    on_epoch(result)
+        manifest = self.corpus.manifest
+        return TrainingResult(
+            folder=self.folder,
+            epochs=tuple(self._results()),
+            best_epoch=position.best_epoch,
+            num_speakers=len(self.corpus.speakers),
+            unreadable={str(manifest.full_path(row)): reason for row, reason in position.unreadable.items()},
+            interrupted=signals.received,
+        )
+
+    def _train_epoch(self, shown: Progress, signals: Signals) -> bool:
+        """The batches that are left of the epoch under way; False where a signal ended it before its end."""
+        position, interval_s = self.position, self.recipe.training.checkpoint_interval_s
+        self.model.train()
+        self.train_batches.set_position(position.epoch, position.batch)
+        started, saved = time.monotonic() - position.elapsed_s, time.monotonic()
+        for batch in self._batches(self.train_loader):
+            self._note_failures(batch)
+            if len(batch.rows) > 1:
+                loss, correct = self._step(batch)
+                position.loss_sum += loss * len(batch.rows)
+                position.num_correct += correct
+                position.num_seen += len(batch.rows)
+            position.batch += 1
+            position.elapsed_s = time.monotonic() - started
+            shown.advance()
+            if position.num_seen:
+                mean, share = position.loss_sum / position.num_seen, position.num_correct / position.num_seen
+                shown.note(f"epoch {position.epoch + 1} loss {mean:.3f} acc {share:.1%}")
+            if signals.received:
+                self._save()
+                return False
+            if time.monotonic() - saved >= interval_s and position.batch < len(self.train_batches):
+                self._save()
+                saved = time.monotonic()
+        return True
+
+    def _batches(self, loader: DataLoader[Batch]) -> Iterator[Batch]:
+        try:
+            yield from loader
+        except RuntimeError as error:
+            if "shared memory" in str(error):
+                raise TrainingError(
+                    "the loader processes ran out of shared memory (/dev/shm); give the container more, "
+                    "or read in the training process with --set training.workers=0"
+                ) from error
+            raise
+
+    def _step(self, batch: Batch) -> tuple[float, int]:
+        training, position = self.recipe.training, self.position
+        step = position.epoch * len(self.train_batches) + position.batch
+        rate = learning_rate(training, step / (training.epochs * len(self.train_batches)))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        logits, labels = self._logits(batch)
+        loss = self.loss(logits, labels)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(self._non_finite(batch, value))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        if training.max_gradient_norm > 0:
+            nn.utils.clip_grad_norm_(self.model.parameters(), training.max_gradient_norm)
+        self.optimiser.step()
+        return value, int((logits.argmax(dim=1) == labels).sum())
+
+    def _logits(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        waveforms = batch.waveforms.to(self.device, non_blocking=True)
+        labels = batch.labels.to(self.device, non_blocking=True)
+        with torch.no_grad():
+            features = self.fbank(waveforms)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            logits = self.model(features)
+        return logits.float(), labels
+
+    def _non_finite(self, batch: Batch, value: float) -> str:
+        ids = [self.corpus.manifest.id[row] for row in batch.rows.tolist()]
+        more = f" and {len(ids) - NAMED_UTTERANCES} more" if len(ids) > NAMED_UTTERANCES else ""
+        return (
+            f"the loss is {value} in epoch {self.position.epoch + 1}, batch {self.position.batch + 1}, "
+            f"before the optimiser's step; the batch holds {', '.join(ids[:NAMED_UTTERANCES])}{more}. "
+            f"Lower training.learning_rate, or look at these recordings; the state saved last is intact"
+        )
+
+    def _note_failures(self, batch: Batch) -> None:
+        for row, reason in batch.failures:
+            if row not in self.position.unreadable:
+                logger.warning("left out: %s", reason)
+            self.position.unreadable[row] = reason
+        bound = self.recipe.data.max_rejected
+        rows = len(self.corpus.train_rows) + len(self.corpus.val_rows)
+        if batch.failures and len(self.position.unreadable) > bound * rows:
+            raise TrainingError(
+                f"{len(self.position.unreadable)} of {rows} recordings can no longer be read, more than "
+                f"data.max_rejected = {bound:g}; the last: {batch.failures[-1][1]}"
+            )
+
+    def _end_epoch(self) -> EpochResult:
+        """Validate, keep the weights if they are the best, and save."""
+        training, position = self.recipe.training, self.position
+        started = time.monotonic()
+        val_loss, val_accuracy = self._validate()
+        position.elapsed_s += time.monotonic() - started
+        position.history.append(
+            {
+                "epoch": position.epoch + 1,
+                "train_loss": position.loss_sum / position.num_seen if position.num_seen else math.nan,
+                "train_accuracy": position.num_correct / position.num_seen if position.num_seen else math.nan,
+                "val_loss": val_loss,
+                "val_accuracy": val_accuracy,
+                "learning_rate": self.optimiser.param_groups[0]["lr"],
+                "elapsed_s": position.elapsed_s,
+            }
+        )
+        position.epoch += 1
+        position.batch = position.num_correct = position.num_seen = 0
+        position.loss_sum = 0.0
+        if self._is_best(training.best):
+            position.best_epoch = position.epoch
+            write_weights(self.folder, self.model.state_dict(), position.epoch)
+        self._write_history()
+        self._save()
+        return self._results()[-1]
+
+    @torch.no_grad()
+    def _validate(self) -> tuple[float, float]:
+        self.model.eval()
+        loss_sum, correct, seen = 0.0, 0, 0
+        for batch in self._batches(self.val_loader):
+            self._note_failures(batch)
+            if len(batch.rows):
+                logits, labels = self._logits(batch)
+                loss_sum += float(self.loss(logits, labels)) * len(labels)
+                correct += int((logits.argmax(dim=1) == labels).sum())
+                seen += len(labels)
+        return (loss_sum / seen, correct / seen) if seen else (math.nan, math.nan)
+
+    def _is_best(self, metric: str) -> bool:
+        sign = -1 if metric == "val_loss" else 1
+        values = [sign * row[metric] for row in self.position.history]
+        return math.isnan(values[-1]) or all(values[-1] > value for value in values[:-1] if not math.isnan(value))
+
+    def _save(self) -> None:
+        position = self.position
+        position.model = self.model.state_dict()
+        position.optimiser = self.optimiser.state_dict()
+        position.random_state = torch.get_rng_state()
+        save_checkpoint(position, self.folder.checkpoint)
+        if not position.best_epoch:
+            write_weights(self.folder, position.model, 0)
+
+    def _write_history(self) -> None:
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, fieldnames=list(self.position.history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.position.history)
+        write_text(self.folder.history, table.getvalue())
+
+    def _results(self) -> list[EpochResult]:
+        epochs = self.recipe.training.epochs
+        return [EpochResult.from_history(row, epochs) for row in self.position.history]

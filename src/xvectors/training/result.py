@@ -1,0 +1,58 @@
+"""What a run came to: the figures of each epoch, printed as the laboratory exercise prints them."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from xvectors.system import SystemFolder
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One epoch's figures: mean cross-entropy in nats, accuracies as shares; NaN where nothing validates."""
+
+    epoch: int
+    epochs: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    learning_rate: float
+    elapsed_s: float
+
+    @classmethod
+    def from_history(cls, row: Mapping[str, float], epochs: int) -> EpochResult:
+        """The figures of a row of history.csv in a run of so many epochs."""
+        figures = {name: value for name, value in row.items() if name != "epoch"}
+        return cls(epoch=int(row["epoch"]), epochs=epochs, **figures)
+
+    def __str__(self) -> str:
+        width = max(2, len(str(self.epochs)))
+        return (
+            f"Epoch [{self.epoch:0{width}d}/{self.epochs:0{width}d}]"
+            f" | Train Loss: {self.train_loss:.4f}, Acc: {self.train_accuracy:.2%}"
+            f" | Val Loss: {self.val_loss:.4f}, Acc: {self.val_accuracy:.2%}"
+        )
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run came to; `interrupted` names the signal that ended it early, if one did."""
+
+    folder: SystemFolder
+    epochs: tuple[EpochResult, ...]
+    best_epoch: int
+    num_speakers: int
+    unreadable: dict[str, str]
+    interrupted: signal.Signals | None = None
+
+    def lines(self) -> list[str]:
+        """Loss and accuracy by epoch, and the best, as the exercise prints them."""
+        lines = [str(epoch) for epoch in self.epochs]
+        if self.best_epoch and not math.isnan(self.epochs[self.best_epoch - 1].val_accuracy):
+            best = self.epochs[self.best_epoch - 1]
+            lines.append(f"Best validation accuracy: {best.val_accuracy:.2%} (Epoch {best.epoch})")
+        return lines

@@ -1,0 +1,63 @@
+"""Fixtures that several rooms share: a small corpus of tones that stand for speakers, and the real speech."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+RATE = 16_000
+REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def buzz(f0_hz: float, formant_hz: float, duration_s: float, seed: int) -> np.ndarray:
+    """A buzz with one resonance and a little noise: enough to tell "speakers" apart, quick to make."""
+    generator = np.random.default_rng(seed)
+    t = np.arange(round(duration_s * RATE)) / RATE
+    wave = np.zeros(len(t))
+    for harmonic in range(1, 30):
+        f = harmonic * f0_hz * (1 + 0.02 * generator.standard_normal())
+        if f < RATE / 2:
+            wave += np.exp(-(((f - formant_hz) / 600) ** 2)) * np.sin(2 * np.pi * f * t + generator.uniform(0, 6.28))
+    wave = wave / np.abs(wave).max() * 0.3 + 0.02 * generator.standard_normal(len(t))
+    return wave.astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def toy_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """10 speakers x 8 utterances of 0.6 to 1.3 s in speaker folders, with metadata.csv; returns the folder."""
+    root = tmp_path_factory.mktemp("toy")
+    rows = []
+    for s in range(10):
+        folder = root / f"s{s:02d}"
+        folder.mkdir()
+        for u in range(8):
+            path = folder / f"u{u}.flac"
+            wave = buzz(90 + 17 * s, 500 + 250 * s, 0.6 + 0.1 * u, seed=100 * s + u)
+            soundfile.write(path, wave, RATE)
+            rows.append(
+                {
+                    "path": path.relative_to(root).as_posix(),
+                    "speaker": folder.name,
+                    "gender": "mf"[s % 2],
+                    "age": 20 + s,
+                    "session": f"session{u // 2}",
+                }
+            )
+    with (root / "metadata.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return root
+
+
+@pytest.fixture(scope="session")
+def speechocean() -> Path:
+    """The real speech beside the checkout; tests that need it skip where it is absent."""
+    folder = REAL_DATA / "speechocean762"
+    if not folder.is_dir():
+        pytest.skip(f"no real speech at {folder.parent.parent.name}/data/{folder.name} beside the checkout")
+    return folder

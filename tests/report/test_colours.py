@@ -1,0 +1,96 @@
+"""The palette under normal and colour-blind vision, and who gets which colour."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib import colormaps
+from matplotlib.colors import to_hex, to_rgb
+from numpy.typing import NDArray
+
+from xvectors.report import colours
+
+# Machado, Oliveira and Fernandes, IEEE TVCG 2009: full protanopia and deuteranopia, on linear RGB.
+VISION = {
+    "normal": np.eye(3),
+    "protanopia": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+    "deuteranopia": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+}
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
+
+
+def linear(hexes: tuple[str, ...] | list[str]) -> NDArray[np.float64]:
+    rgb = np.array([to_rgb(colour) for colour in hexes])
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+def cielab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
+    """CIE 1976 L*a*b* of linear sRGB, white point D65."""
+    to_xyz = np.array([[0.4124564, 0.3575761, 0.1804375], [*LUMINANCE], [0.0193339, 0.1191920, 0.9503041]])
+    xyz = rgb.clip(0, 1) @ to_xyz.T / np.array([0.95047, 1, 1.08883])
+    f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
+
+
+@pytest.mark.parametrize(("vision", "least"), [("normal", 20), ("protanopia", 9), ("deuteranopia", 9)])
+def test_all_twenty_colours_can_be_told_apart(vision: str, least: float) -> None:
+    # In CIELAB a distance of 2.3 is just noticeable.
+    def closest(hexes: tuple[str, ...]) -> float:
+        lab = cielab(linear(hexes) @ VISION[vision].T)
+        distances = np.linalg.norm(lab[:, None] - lab, axis=2) + np.diag(np.full(len(lab), np.inf))
+        return float(distances.min())
+
+    assert len(colours.SPEAKERS) == 20
+    assert closest(colours.SPEAKERS) > least
+    tab20 = tuple(to_hex(colour) for colour in colormaps["tab20"].colors)
+    assert closest(colours.SPEAKERS) > 1.3 * closest(tab20)
+
+
+def test_colours_stand_out_on_paper_and_names_can_be_read() -> None:
+    contrast = 1.05 / (linear(colours.SPEAKERS) @ LUMINANCE + 0.05)
+    assert contrast.min() > 1.7
+    inks = [colours.darker(colour) for colour in colours.SPEAKERS]
+    assert (1.05 / (linear(inks) @ LUMINANCE + 0.05)).min() > 4.5  # WCAG 2 AA for text
+
+
+def test_darker_by_hand() -> None:
+    assert colours.darker("#ff960a") == "#995a06"
+
+
+def test_twenty_speakers_get_twenty_colours_in_order() -> None:
+    centres = np.random.default_rng(0).normal(size=(20, 2))
+    np.testing.assert_array_equal(colours.speaker_colours(centres), np.arange(20))
+
+
+def test_a_colour_is_taken_again_where_its_bearer_is_farthest() -> None:
+    on_a_line = np.stack([np.arange(21.0), np.zeros(21)], axis=1)
+    on_a_line[20] = [0.5, 0]
+    assert colours.speaker_colours(on_a_line)[20] == 19
+
+
+def test_neighbours_among_two_hundred_speakers_differ_in_colour() -> None:
+    centres = np.random.default_rng(0).uniform(-50, 50, size=(200, 2))
+    chosen = colours.speaker_colours(centres)
+    distances = np.linalg.norm(centres[:, None] - centres, axis=2)
+    nearest = np.argsort(distances, axis=1)[:, 1:5]
+    assert (chosen[nearest] != chosen[:, None]).all()
+    assert np.bincount(chosen).max() <= 20
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("id10001", "id10001"),
+        ("a" * 24, "a" * 24),
+        ("a" * 20 + "b" * 20, "a" * 11 + "…" + "b" * 11),
+        ("two\nlines\there", "two lines here"),
+        ("café", "café"),
+        ("说话人", "\N{REPLACEMENT CHARACTER}" * 3),
+    ],
+)
+def test_names_are_shortened_and_drawable(name: str, shown: str) -> None:
+    assert colours.short(name) == shown

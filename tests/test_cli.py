@@ -1,0 +1,191 @@
+"""The commands as a user types them."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import numpy as np
+import pytest
+import soundfile
+
+from xvectors.cli import main
+
+SETTINGS = [
+    "--set",
+    "model.size=0.125",
+    "--set",
+    "training.epochs=2",
+    "--set",
+    "training.workers=0",
+    "--set",
+    "data.train_test_prop=0.7",
+    "--device",
+    "cpu",
+    "--quiet",
+]
+
+
+class Printed(NamedTuple):
+    stdout: str
+    stderr: str
+
+
+def run(*arguments: object, status: int = 0) -> Printed:
+    """The command in this process: what it prints, and its exit status checked."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    logging.getLogger().handlers.clear()  # each command sets up its own
+    with (
+        mock.patch.object(sys, "argv", ["xvectors", *map(str, arguments)]),
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    assert (ended.value.code or 0) == status, stdout.getvalue() + stderr.getvalue()
+    return Printed(stdout.getvalue(), stderr.getvalue())
+
+
+@pytest.fixture(scope="module")
+def system(toy_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    out = tmp_path_factory.mktemp("cli") / "system"
+    return out, run("train", toy_corpus, "-o", out, *SETTINGS).stdout
+
+
+def test_train_prints_the_scan_and_the_epochs(system: tuple[Path, str]) -> None:
+    out, printed = system
+    lines = printed.splitlines()
+    assert any("80" in line and "10 speakers" in line for line in lines)
+    epochs = [line for line in lines if line.startswith("Epoch [")]
+    assert len(epochs) == 4  # two as they end, and both again in the list at the end
+    assert epochs[:2] == epochs[2:]
+    assert lines[-2].startswith("Best validation accuracy: ")
+    assert lines[-1] == f"system: {out}"
+
+
+def test_evaluate_embed_and_plot(system: tuple[Path, str], toy_corpus: Path, tmp_path: Path) -> None:
+    out, _ = system
+    printed = run("evaluate", out, "--device", "cpu", "-q").stdout
+    assert "3 speakers, 24 utterances, 84 target and 192 non-target trials" in printed
+    metrics = json.loads((out / "report" / "metrics.json").read_text())
+    assert f"EER          {metrics['eer']:.2%}" in printed
+    as_json = json.loads(run("evaluate", out, "--device", "cpu", "-q", "--json").stdout)
+    assert as_json == metrics
+    assert (metrics["num_target_trials"], metrics["num_nontarget_trials"]) == (84, 192)
+    assert 0 <= metrics["eer"] <= 1
+    assert 0 <= metrics["min_dcf"] <= 1
+
+    printed = run("embed", out, toy_corpus, "-o", tmp_path / "emb.npz", "--device", "cpu", "-q").stdout
+    assert printed == f"80 embeddings of 512 dimensions: {tmp_path / 'emb.npz'}\n"
+    with np.load(tmp_path / "emb.npz", allow_pickle=False) as arrays:
+        assert arrays["embeddings"].shape == (80, 512)
+
+    paths = run("plot", out, "--device", "cpu", "-q").stdout.split()
+    assert [Path(path).name for path in paths] == ["training.png", "speakers.png", "scores.png"]
+    assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in paths)
+
+
+def test_evaluating_on_trained_speakers_is_warned_about(
+    system: tuple[Path, str], toy_corpus: Path, tmp_path: Path
+) -> None:
+    result = run("evaluate", system[0], "--data", toy_corpus, "-o", tmp_path / "r", "--device", "cpu", "-q")
+    assert "7 of the 10 test speakers bear names that were trained on" in result.stderr
+    assert (tmp_path / "r" / "metrics.json").is_file()
+
+
+def test_mistakes_are_one_line_and_status_2(system: tuple[Path, str], toy_corpus: Path, tmp_path: Path) -> None:
+    out, _ = system
+    cases = [
+        (("train", tmp_path / "none", "-o", tmp_path / "x"), "none"),
+        (("train", toy_corpus, "-o", out), "already holds a system"),
+        (
+            ("train", toy_corpus, "-o", tmp_path / "x", "--set", "training.epoch=3"),
+            "did you mean 'training.epochs'?",
+        ),
+        (("train", toy_corpus, "-o", tmp_path / "x", "--recipe", "xvectr"), "did you mean 'xvector'?"),
+        (("train", toy_corpus, "-o", tmp_path / "x", "--set", "model.sise=1"), "size"),
+        (("train", toy_corpus, "-o", tmp_path / "x", "--device", "tpu"), "unknown device 'tpu'"),
+        (("train", "-o", tmp_path / "x"), "no corpus given"),
+        (("evaluate", tmp_path / "none"), "no such folder"),
+        (("embed", out, tmp_path / "none", "-o", tmp_path / "e.npz"), "none"),
+        (("plot", toy_corpus), "not a system directory"),
+    ]
+    for arguments, message in cases:
+        result = run(*arguments, status=2)
+        assert result.stderr.startswith("error: "), result.stderr
+        assert result.stderr.count("\n") == 1
+        assert message in result.stderr
+
+
+def test_a_folder_with_every_broken_kind_trains_on_what_is_good(toy_corpus: Path, tmp_path: Path) -> None:
+    """Twelve good files, a clipped one that is kept, and eight that are left out, each for its reason."""
+    corpus = tmp_path / "corpus"
+    for s in range(4):
+        for u in range(3):
+            target = corpus / f"s{s}" / f"u{u}.flac"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes((toy_corpus / f"s0{s}" / f"u{u + 2}.flac").read_bytes())
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.1, 16_000)
+    (corpus / "s0" / "empty.wav").write_bytes(b"")
+    (corpus / "s0" / "text.wav").write_text("this is no sound")
+    soundfile.write(corpus / "s1" / "truncated.wav", noise, 16_000)
+    whole = (corpus / "s1" / "truncated.wav").read_bytes()
+    (corpus / "s1" / "truncated.wav").write_bytes(whole[: len(whole) // 2])
+    soundfile.write(corpus / "s1" / "short.wav", noise[:1000], 16_000)
+    soundfile.write(corpus / "s2" / "silent.wav", np.zeros(16_000), 16_000)
+    soundfile.write(
+        corpus / "s2" / "nan.wav", np.where(np.arange(16_000) == 99, np.nan, noise), 16_000, subtype="FLOAT"
+    )
+    soundfile.write(corpus / "s3" / "clipped.wav", np.clip(noise * 20, -1, 1), 16_000)
+    (corpus / "s3" / "z-copy.flac").write_bytes((corpus / "s3" / "u0.flac").read_bytes())
+    flac = (corpus / "s0" / "u1.flac").read_bytes()
+    (corpus / "s0" / "cut.flac").write_bytes(flac[: len(flac) // 2])
+
+    out = tmp_path / "system"
+    printed = run("train", corpus, "-o", out, *SETTINGS).stdout
+    with (out / "left_out.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    reasons = {Path(row["path"]).name: row["reason"] for row in rows}
+    assert reasons.keys() == {
+        "empty.wav", "text.wav", "truncated.wav", "short.wav", "silent.wav", "nan.wav", "clipped.wav", "z-copy.flac",
+        "cut.flac",
+    }  # fmt: skip
+    for name, reason in [("empty.wav", "empty"), ("text.wav", "unreadable"), ("truncated.wav", "truncated"),
+                         ("short.wav", "too short"), ("silent.wav", "silent"), ("nan.wav", "not finite"),
+                         ("z-copy.flac", "duplicate"), ("clipped.wav", "clipped")]:  # fmt: skip
+        assert reasons[name] == reason
+        assert reason in printed
+    with (out / "corpus.csv").open() as file:
+        kept = {Path(row["path"]).name for row in csv.DictReader(file)}
+    assert kept == {"u0.flac", "u1.flac", "u2.flac", "clipped.wav"}
+
+
+def test_help_and_version_need_no_torch() -> None:
+    heavy = "('torch', 'numpy', 'matplotlib')"
+    code = f"import sys; import xvectors, xvectors.cli; print([m for m in {heavy} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+    assert run("--version").stdout.strip() == "0.1.0"
+    for command in ("synth", "train", "evaluate", "embed", "plot", "demo"):
+        assert command in run("--help").stdout
+
+
+def test_the_public_names() -> None:
+    import xvectors
+
+    assert xvectors.__all__ == [
+        "Fbank", "Manifest", "Recipe", "SpeakerEncoder", "TDNNLayer", "XVector", "XVectorsError", "evaluate",
+        "load_all_data", "load_recipe", "open_corpus", "train",
+    ]  # fmt: skip
+    assert all(getattr(xvectors, name).__name__ == name for name in xvectors.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        xvectors.nothing  # noqa: B018

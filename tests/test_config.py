@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+
+from xvectors.config import (
+    FeaturesConfig,
+    Recipe,
+    differences,
+    load_recipe,
+    parse_toml,
+    recipe_from_mapping,
+    recipe_names,
+    recipe_to_mapping,
+    to_toml,
+)
+from xvectors.errors import ConfigError
+
+
+def test_the_lab_recipe_is_the_exercise() -> None:
+    recipe = load_recipe("lab")
+    assert dataclasses.asdict(recipe.training) | {"workers": -1} == {
+        "epochs": 10,
+        "batch_size": 128,
+        "optimiser": "adam",
+        "learning_rate": 5e-3,
+        "weight_decay": 1e-5,
+        "schedule": "constant",
+        "warm_up": 0.1,
+        "max_gradient_norm": 0.0,
+        "precision": "float32",
+        "best": "val_accuracy",
+        "workers": -1,
+        "checkpoint_interval_s": 60.0,
+        "seed": 0,
+    }
+    assert (recipe.data.chunk_min_s, recipe.data.chunk_max_s) == (5.0, 5.0)
+    assert recipe.features.num_mels == 24
+    assert not recipe.features.mean_normalisation
+    assert "batch_norm" not in recipe.model.settings
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_survives_toml(name: str) -> None:
+    recipe = load_recipe(name)
+    text = to_toml(recipe_to_mapping(recipe))
+    assert recipe_from_mapping(parse_toml(text, "test"), "test") == recipe
+
+
+def test_overrides_take_toml_values_and_plain_words() -> None:
+    recipe = load_recipe(
+        "lab",
+        ["training.epochs=3", "training.schedule=one_cycle", "data.keep_sessions=true", "model.size=0.5"],
+    )
+    assert recipe.training.epochs == 3
+    assert recipe.training.schedule == "one_cycle"
+    assert recipe.data.keep_sessions is True
+    assert recipe.model.settings["size"] == 0.5
+    assert load_recipe("lab", ["training.learning_rate=1"]).training.learning_rate == 1.0
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.epoch=3", "unknown key 'training.epoch'; did you mean 'training.epochs'?"),
+        ("trainig.epochs=3", "unknown key 'trainig'; did you mean 'training'?"),
+        ("training.epochs=many", "training.epochs must be a whole number, not 'many'"),
+        ("training.epochs=1.5", "training.epochs must be a whole number, not 1.5"),
+        ("training.epochs=true", "training.epochs must be a whole number, not True"),
+        ("training.epochs=0", "training.epochs = 0 must be at least 1"),
+        (
+            "training.schedule=one_cicle",
+            "training.schedule = 'one_cicle' is not known; did you mean 'one_cycle'?",
+        ),
+        ("data.chunk_max_s=1", "data.chunk_max_s = 1.0 must be at least data.chunk_min_s"),
+        ("data.train_test_prop=1.5", "data.train_test_prop = 1.5 must be above 0 and at most 1"),
+        ("training", "override 'training' must have the form section.key=value"),
+        ("training.epochs.x=1", "override 'training.epochs.x=1': 'epochs' is a value, not a section"),
+        ("training=3", "training must be a table, not 3"),
+        ("model.size=[1, 2]", "model.size must be a number, true, false or a string"),
+    ],
+)
+def test_a_wrong_override_names_key_and_remedy(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_recipe("lab", [override])
+
+
+def test_an_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="unknown recipe 'xvektor'; did you mean 'xvector'"):
+        load_recipe("xvektor")
+
+
+def test_a_recipe_file(tmp_path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[training]\nepochs = 2\n")
+    assert load_recipe(path).name == "mine"
+    assert load_recipe(path).training.epochs == 2
+    path.write_text("[training\n")
+    with pytest.raises(ConfigError, match=r"mine\.toml: not valid TOML"):
+        load_recipe(path)
+
+
+def test_differences_name_keys() -> None:
+    one, two = load_recipe("lab"), load_recipe("lab", ["training.epochs=3", "model.size=2"])
+    assert differences(one, two) == ["model.size: None -> 2", "training.epochs: 10 -> 3"]
+    assert differences(one, one) == []
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Recipe(name="x", features=FeaturesConfig()).name = "y"  # type: ignore[misc]

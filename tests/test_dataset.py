@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import csv
+import logging
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import nn
+
+from xvectors.corpus import Manifest
+from xvectors.dataset import CENTRED, WHOLE, ChunkBatches, ChunkDataset, ChunkRequest, load_all_data
+from xvectors.errors import ConfigError, ManifestError
+from xvectors.features import Fbank
+from xvectors.models import XVector
+
+RATE = 16_000
+
+
+def ramp_corpus(folder: Path, seconds: list[float]) -> ChunkDataset:
+    """Recordings whose sample n has the value n / 2**20, so that a chunk tells where it was cut."""
+    paths = []
+    for i, duration_s in enumerate(seconds):
+        paths.append(folder / f"{i}.wav")
+        soundfile.write(paths[-1], np.arange(round(duration_s * RATE)) / 2**20, RATE, subtype="FLOAT")
+    manifest = Manifest.from_rows([{"path": str(p), "speaker": "a"} for p in paths], root=folder)
+    rows = np.arange(len(paths))
+    return ChunkDataset(manifest, np.zeros(len(paths), np.int64), {0: "a"}, rows=rows, sample_rate_hz=RATE)
+
+
+def first_sample(waveform: np.ndarray | None) -> float:
+    assert waveform is not None
+    return float(waveform[0]) * 2**20
+
+
+def test_a_chunk_is_cut_where_the_seed_says(tmp_path: Path) -> None:
+    dataset = ramp_corpus(tmp_path, [3.0])
+    centred = dataset[ChunkRequest(0, RATE, CENTRED)].waveform
+    assert len(centred) == RATE
+    assert first_sample(centred) == RATE  # one second on either side
+    place = np.random.default_rng(7).random()
+    seeded = dataset[ChunkRequest(0, RATE, 7)].waveform
+    assert first_sample(seeded) == pytest.approx(place * 2 * RATE, abs=1)
+    np.testing.assert_array_equal(np.diff(seeded), np.float32(2**-20))
+    assert len(dataset[ChunkRequest(0, WHOLE, CENTRED)].waveform) == 3 * RATE
+
+
+def test_a_short_recording_is_repeated_to_length(tmp_path: Path) -> None:
+    dataset = ramp_corpus(tmp_path, [0.4])
+    chunk = dataset[ChunkRequest(0, RATE, 3)].waveform
+    once = np.arange(6400, dtype=np.float32) / 2**20
+    np.testing.assert_array_equal(chunk, np.concatenate([once, once, once[:3200]]))
+
+
+def test_a_broken_recording_is_a_failure_not_an_exception(tmp_path: Path) -> None:
+    dataset = ramp_corpus(tmp_path, [1.0, 1.0])
+    (tmp_path / "0.wav").write_bytes(b"not audio at all")
+    soundfile.write(tmp_path / "1.wav", np.full(RATE, np.nan), RATE, subtype="FLOAT")
+    broken, nan = (dataset[ChunkRequest(row, RATE, CENTRED)] for row in (0, 1))
+    assert broken.waveform is None
+    assert "0.wav" in broken.failure
+    assert nan.waveform is None
+    assert "NaN" in nan.failure
+
+
+def batches(**settings: object) -> ChunkBatches:
+    arguments = {"batch_size": 4, "min_samples": 100, "max_samples": 200, "seed": 5} | settings
+    return ChunkBatches(np.arange(10, 33), **arguments)
+
+
+def test_an_epoch_takes_every_row_once_and_one_length_a_batch() -> None:
+    sampler = batches()
+    first, second = list(sampler), list(sampler)
+    for epoch in (first, second):
+        assert sorted(request.row for batch in epoch for request in batch) == list(range(10, 33))
+        assert all(len({request.num_samples for request in batch}) == 1 for batch in epoch)
+        assert all(100 <= request.num_samples <= 200 for batch in epoch for request in batch)
+    assert first != second
+    assert len(first) == len(sampler) == 6
+
+
+def test_an_epoch_depends_on_seed_and_number_alone() -> None:
+    sampler, again = batches(), batches()
+    second = [list(sampler), list(sampler)][1]
+    again.set_position(1)
+    assert list(again) == second
+    again.set_position(1, first_batch=4)
+    assert list(again) == second[4:]
+    assert list(batches(seed=6)) != list(batches(seed=5))
+
+
+def test_a_last_batch_of_one_joins_the_one_before() -> None:
+    sizes = [len(batch) for batch in ChunkBatches(np.arange(9), batch_size=4, min_samples=1, max_samples=1)]
+    assert sizes == [4, 5]
+    assert [len(batch) for batch in ChunkBatches(np.arange(8), batch_size=4, min_samples=1, max_samples=1)] == [4, 4]
+    assert list(ChunkBatches(np.arange(0), batch_size=4, min_samples=1, max_samples=1)) == []
+
+
+def test_gender_balance() -> None:
+    genders = np.array([0] * 80 + [1] * 10 + [-1] * 6, dtype=np.int8)
+    sampler = ChunkBatches(np.arange(96), batch_size=8, min_samples=1, max_samples=1, seed=1, genders=genders)
+    rows = [request.row for batch in sampler for request in batch]
+    counts = Counter(genders[rows].tolist())
+    assert counts == {0: 45, 1: 45, -1: 6}
+    # ten women fill 45 places: each comes four or five times
+    assert set(Counter(row for row in rows if genders[row] == 1).values()) == {4, 5}
+
+
+def test_load_all_data_shapes_types_and_line(toy_corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    test, val, train = load_all_data(
+        metadata_file=toy_corpus / "metadata.csv",
+        data_directory=toy_corpus,
+        batch_size=16,
+        train_val_prop=0.75,
+        train_test_prop=0.8,
+    )
+    line = "Speakers | train+val: 8 | train: 8 | val: 8 | test: 2 | total: 10\n"
+    assert capsys.readouterr().out == line
+    assert (len(train.dataset), len(val.dataset), len(test.dataset)) == (48, 16, 16)
+    for loader in (train, val):
+        melspec, spk_id, age, gender = next(iter(loader))
+        assert (melspec.shape, melspec.dtype) == ((16, 498, 24), torch.float32)
+        assert (spk_id.dtype, age.dtype, gender.dtype) == (torch.int64, torch.float32, torch.int64)
+        for label, years, sex in zip(spk_id.tolist(), age.tolist(), gender.tolist(), strict=True):
+            number = int(loader.dataset.speakers[label][1:])
+            assert (years, sex) == (20 + number, number % 2)
+    assert sorted(train.dataset.speakers) == sorted(val.dataset.speakers) == list(range(8))
+    assert sorted(test.dataset.speakers) == [8, 9]
+    names = set(train.dataset.speakers.values()) | set(test.dataset.speakers.values())
+    assert names == {f"s{i:02d}" for i in range(10)}
+    melspec, spk_id, _, _ = next(iter(test))
+    # whole utterances of 0.6 + 0.1 k s at 100 frames a second, less the two that do not fit
+    assert melspec.shape[0] == 1
+    assert melspec.shape[1] in {58 + 10 * k for k in range(8)}
+    assert spk_id.item() in (8, 9)
+
+
+def test_load_all_data_repeats_exactly_and_workers_change_nothing(toy_corpus: Path) -> None:
+    def epoch(workers: int, seed: int = 0) -> list[torch.Tensor]:
+        loaders = load_all_data(toy_corpus / "metadata.csv", toy_corpus, 16, num_workers=workers, seed=seed)
+        return [
+            torch.cat([m.flatten(1)[:, ::50] for m, *_ in loaders[2]]),
+            torch.cat([s for _, s, *_ in loaders[2]]),
+        ]
+
+    here, in_workers, other = epoch(0), epoch(2), epoch(0, seed=1)
+    for a, b in zip(here, in_workers, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    assert other[1].shape == here[1].shape
+    assert not torch.equal(other[1], here[1])
+
+
+def test_speaker_subset_keeps_the_first_of_the_seeded_order(
+    toy_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = {
+        "metadata_file": toy_corpus / "metadata.csv",
+        "data_directory": toy_corpus,
+        "train_test_prop": 0.8,
+        "train_val_prop": 0.75,
+    }
+    _, _, whole = load_all_data(**arguments)
+    _, _, some = load_all_data(**arguments, speaker_subset=[3, 1])
+    assert capsys.readouterr().out.splitlines()[1] == (
+        "Speakers | train+val: 3 | train: 3 | val: 3 | test: 1 | total: 10"
+    )
+    assert set(some.dataset.speakers.values()) < set(whole.dataset.speakers.values())
+
+
+def test_the_exercise_metadata_finds_its_files(tmp_path: Path, toy_corpus: Path) -> None:
+    """One row an utterance without a path: speaker/video/last-part-of-id.flac."""
+    rows = []
+    for s in range(4):
+        for u in range(5):
+            target = tmp_path / "dev" / f"id{s:05d}" / f"vid{u // 2}" / f"{u:05d}.flac"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes((toy_corpus / f"s{s:02d}" / f"u{u}.flac").read_bytes())
+            name = f"id{s:05d}_vid{u // 2}_{u:05d}"
+            rows.append([name, f"id{s:05d}", f"vid{u // 2}", 16000, 1.0, "m" if s % 2 else "f", 30.5 + s])
+    with (tmp_path / "metadata_dev.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "speaker", "video_id", "sample_freq", "duration", "gender", "age"])
+        writer.writerows(rows)
+    test, val, train = load_all_data(
+        metadata_file=tmp_path / "metadata_dev.csv", data_directory=tmp_path / "dev", train_val_prop=0.8
+    )
+    assert len(train.dataset) + len(val.dataset) + len(test.dataset) == 20
+    _, spk_id, age, gender = next(iter(train))
+    for label, years, sex in zip(spk_id.tolist(), age.tolist(), gender.tolist(), strict=True):
+        number = int(train.dataset.speakers[label][2:])
+        assert (years, sex) == (30.5 + number, 0 if number % 2 else 1)
+
+
+def test_a_student_loop_learns(toy_corpus: Path, tmp_path: Path) -> None:
+    """The exercise's own way: a hand-written loop, a hook on seg_fc2, a saved state dict."""
+    torch.manual_seed(0)
+    test, _, train = load_all_data(toy_corpus / "metadata.csv", toy_corpus, batch_size=24, chunk_s=1.0)
+    model = XVector(size=0.125, depth=1, num_speakers=len(train.dataset.speakers), embedding_dim=64, batch_norm=True)
+    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
+    criterion = nn.CrossEntropyLoss()
+    losses = []
+    for _ in range(4):
+        for melspec, spk_id, _age, _gender in train:
+            optimiser.zero_grad()
+            loss = criterion(model(melspec), spk_id)
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    torch.save(model.state_dict(), tmp_path / "xvector_epoch4.pt")
+    model.load_state_dict(torch.load(tmp_path / "xvector_epoch4.pt"))
+    collected = []
+    model.seg_fc2.register_forward_hook(lambda module, inputs, output: collected.append(output.detach()))
+    model.eval()
+    for melspec, spk_id, _age, gender in test:
+        model(melspec)
+        assert gender.numpy().shape == spk_id.numpy().shape == (1,)
+    assert torch.cat(collected).shape == (len(test.dataset), 64)
+
+
+def test_a_broken_recording_leaves_its_batch_smaller(
+    toy_corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for source in toy_corpus.rglob("*.*"):
+        target = tmp_path / source.relative_to(toy_corpus)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+    test, _, train = load_all_data(tmp_path / "metadata.csv", tmp_path, batch_size=8)
+    broken = train.dataset.manifest.full_path(int(train.dataset.rows[0]))
+    broken.write_bytes(b"")
+    broken_test = test.dataset.manifest.full_path(int(test.dataset.rows[0]))
+    broken_test.unlink()
+    with caplog.at_level(logging.WARNING):
+        assert sum(len(spk_id) for _, spk_id, _, _ in train) == len(train.dataset) - 1
+        assert len(list(test)) == len(test.dataset) - 1
+    assert broken.name in caplog.text
+    assert broken_test.name in caplog.text
+
+
+def test_melspec_is_the_filterbank_of_the_recording(toy_corpus: Path) -> None:
+    test, _, _ = load_all_data(toy_corpus / "metadata.csv", toy_corpus)
+    melspec = next(iter(test))[0]
+    wave, _ = soundfile.read(test.dataset.manifest.full_path(int(test.dataset.rows[0])), dtype="float32")
+    torch.testing.assert_close(melspec, Fbank()(torch.from_numpy(wave)[None]))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"batch_size": 0}, ConfigError, "batch_size must be at least 1, not 0"),
+        (
+            {"sampler": "balanced"},
+            ConfigError,
+            "sampler must be 'shuffle' or 'gender_balanced', not 'balanced'",
+        ),
+        (
+            {"speaker_subset": [5]},
+            ConfigError,
+            r"speaker_subset must be \[train\+val speakers, test speakers\]",
+        ),
+        ({"metadata_file": "nowhere.csv"}, ManifestError, "nowhere.csv"),
+        ({"data_directory": "nowhere"}, ManifestError, "nowhere"),
+    ],
+)
+def test_bad_arguments(toy_corpus: Path, change: dict, error: type[Exception], message: str) -> None:
+    arguments = {"metadata_file": toy_corpus / "metadata.csv", "data_directory": toy_corpus} | change
+    with pytest.raises(error, match=message):
+        load_all_data(**arguments)

@@ -1,0 +1,343 @@
+from __future__ import annotations
+
+import csv
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import soundfile
+import torch
+
+from xvectors.config import Recipe, load_recipe
+from xvectors.errors import CheckpointError, ManifestError, StorageError, TrainingError
+from xvectors.system import SystemFolder, load_weights, make_model, read_description
+from xvectors.training import EpochResult, train
+from xvectors.training import loop as loop_module
+
+SMALL = (
+    "model.size=0.125",
+    "model.embedding_dim=32",
+    "training.batch_size=16",
+    "training.epochs=3",
+    "training.workers=0",
+    "training.precision=float32",
+    "training.learning_rate=5e-3",
+    # the buzzes differ in what mean normalisation takes away
+    "features.mean_normalisation=false",
+    "data.chunk_min_s=0.5",
+    "data.chunk_max_s=0.8",
+    "data.validation_chunk_s=0.8",
+    "data.train_test_prop=0.8",
+    "data.train_val_prop=0.75",
+)
+
+
+def small(*overrides: str) -> Recipe:
+    return load_recipe("xvector", [*SMALL, *overrides])
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(folder / "model.safetensors")
+
+
+def state_of(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "state" / "checkpoint.pt", weights_only=True)["model"]
+
+
+def assert_same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == two.keys()
+    for key in one:
+        assert torch.equal(one[key], two[key]), key
+
+
+@pytest.fixture(scope="module")
+def trained(toy_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "system"
+    train(toy_corpus, out, small(), device="cpu", show_progress=False)
+    return out
+
+
+def test_the_system_directory(trained: Path, toy_corpus: Path) -> None:
+    description = read_description(SystemFolder(trained))
+    assert len(description.speakers) == 8
+    assert description.recipe == small()
+    assert description.versions["torch"] == torch.__version__
+    model = make_model(description.recipe, 8)
+    load_weights(SystemFolder(trained), model)
+    with (trained / "corpus.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    by_split = {split: {row["speaker"] for row in rows if row["split"] == split} for split in ("train", "val", "test")}
+    assert by_split["train"] == set(description.speakers)
+    assert by_split["val"] <= by_split["train"]
+    assert len(by_split["test"]) == 2
+    assert not by_split["test"] & by_split["train"]
+    with (trained / "history.csv").open() as file:
+        history = list(csv.DictReader(file))
+    assert [float(row["epoch"]) for row in history] == [1, 2, 3]
+    assert {"train_loss", "train_accuracy", "val_loss", "val_accuracy"} <= history[0].keys()
+
+
+def test_it_learns_and_keeps_the_best_epoch(toy_corpus: Path, tmp_path: Path) -> None:
+    seen: list[EpochResult] = []
+    result = train(
+        toy_corpus,
+        tmp_path / "s",
+        small("training.epochs=10"),
+        device="cpu",
+        on_epoch=seen.append,
+        show_progress=False,
+    )
+    assert [epoch.epoch for epoch in seen] == list(range(1, 11))
+    assert tuple(seen) == result.epochs
+    accuracies = [epoch.val_accuracy for epoch in seen]
+    assert max(accuracies) >= 0.7  # chance is one in eight
+    assert result.best_epoch == 1 + int(np.argmax(accuracies))
+    assert result.lines()[-1] == (f"Best validation accuracy: {max(accuracies):.2%} (Epoch {result.best_epoch})")
+    with safetensors.safe_open(tmp_path / "s" / "model.safetensors", "pt") as file:
+        assert file.metadata() == {"epoch": str(result.best_epoch)}
+
+
+def test_the_line_of_an_epoch_is_the_exercise_one() -> None:
+    result = EpochResult(1, 10, 6.24537, 0.04949, 5.26789, 0.0031, 5e-3, 12.0)
+    assert str(result) == "Epoch [01/10] | Train Loss: 6.2454, Acc: 4.95% | Val Loss: 5.2679, Acc: 0.31%"
+
+
+def test_the_same_seed_gives_the_same_weights(trained: Path, toy_corpus: Path, tmp_path: Path) -> None:
+    train(toy_corpus, tmp_path / "again", small(), device="cpu", show_progress=False)
+    assert_same(weights_of(trained), weights_of(tmp_path / "again"))
+    train(toy_corpus, tmp_path / "workers", small("training.workers=2"), device="cpu", show_progress=False)
+    assert_same(weights_of(trained), weights_of(tmp_path / "workers"))
+    train(toy_corpus, tmp_path / "other", small("training.seed=1"), device="cpu", show_progress=False)
+    assert not torch.equal(weights_of(trained)["seg_fc1.weight"], weights_of(tmp_path / "other")["seg_fc1.weight"])
+
+
+def test_training_leaves_the_callers_random_state_alone(toy_corpus: Path, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    train(toy_corpus, tmp_path / "s", small("training.epochs=1"), device="cpu", show_progress=False)
+    assert torch.equal(torch.rand(2), expected)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5])
+def test_interrupted_and_resumed_is_uninterrupted(
+    steps: int, trained: Path, toy_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C after so many steps (an epoch has three), then --resume."""
+    out, taken = tmp_path / "system", 0
+    step = loop_module._Run._step
+
+    def counted(self, batch):
+        nonlocal taken
+        taken += 1
+        if taken == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop_module._Run, "_step", counted)
+        result = train(toy_corpus, out, small(), device="cpu", show_progress=False)
+    assert taken == steps
+    assert result.interrupted is signal.SIGINT
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    load_weights(SystemFolder(out), make_model(small(), 8))  # what there is can be used
+    again = train(None, out, small(), device="cpu", resume=True, show_progress=False)
+    assert again.interrupted is None
+    assert_same(weights_of(out), weights_of(trained))
+    assert_same(state_of(out), state_of(trained))
+    finished = train(None, out, small(), device="cpu", resume=True, show_progress=False)
+    assert finished.epochs == again.epochs
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_and_resumed_is_uninterrupted(toy_corpus: Path, tmp_path: Path) -> None:
+    """`kill -9` on the real command, ten times, at random moments."""
+    settings = [
+        part
+        for override in [*SMALL, "training.epochs=12", "training.checkpoint_interval_s=0"]
+        for part in ("--set", override)
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "xvectors.cli",
+        "train",
+        str(toy_corpus),
+        "--quiet",
+        "--device",
+        "cpu",
+        *settings,
+    ]
+    subprocess.run([*command, "-o", str(tmp_path / "whole")], check=True, capture_output=True)
+    generator = np.random.default_rng(0)
+    kills = 0
+    checkpoint = tmp_path / "killed" / "state" / "checkpoint.pt"
+    while kills < 10:
+        more = ["--resume"] if checkpoint.exists() else ["--overwrite"]
+        process = subprocess.Popen([*command, "-o", str(tmp_path / "killed"), *more], stdout=subprocess.DEVNULL)
+        # at least to the first new checkpoint, so that ten kills come to an end
+        known, deadline = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0, time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if checkpoint.exists() and checkpoint.stat().st_mtime_ns != known:
+                break
+            time.sleep(0.01)
+        time.sleep(float(generator.uniform(0, 0.2)))
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.wait()
+        kills += 1
+    subprocess.run([*command, "-o", str(tmp_path / "killed"), "--resume"], check=True, capture_output=True)
+    assert kills >= 5
+    assert_same(weights_of(tmp_path / "killed"), weights_of(tmp_path / "whole"))
+    assert_same(state_of(tmp_path / "killed"), state_of(tmp_path / "whole"))
+
+
+def test_a_loss_that_is_not_finite_names_the_batch_before_the_step(
+    toy_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stepped = []
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self, closure=None: stepped.append(1))
+    logits = loop_module._Run._logits
+
+    def poisoned(self, batch):
+        values, labels = logits(self, batch)
+        return (values * math.nan if len(stepped) == 2 else values), labels
+
+    monkeypatch.setattr(loop_module._Run, "_logits", poisoned)
+    with pytest.raises(
+        TrainingError, match=r"the loss is nan in epoch 1, batch 3.*holds s\d\d/u\d.* and 8 more"
+    ) as caught:
+        train(toy_corpus, tmp_path / "s", small(), device="cpu", show_progress=False)
+    assert "Lower training.learning_rate" in str(caught.value)
+    assert len(stepped) == 2
+
+
+def test_a_full_disk_keeps_the_previous_checkpoint(
+    toy_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saves = 0
+    save = torch.save
+
+    def fill(values, path):
+        nonlocal saves
+        saves += 1
+        if saves == 2:
+            Path(path).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        save(values, path)
+
+    out = tmp_path / "s"
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", fill)
+        with pytest.raises(StorageError, match=r"checkpoint\.pt: cannot be written: No space left.*is intact"):
+            train(toy_corpus, out, small(), device="cpu", show_progress=False)
+    assert [path.name for path in (out / "state").iterdir()] == ["checkpoint.pt"]
+    result = train(None, out, small(), device="cpu", resume=True, show_progress=False)
+    assert len(result.epochs) == 3
+
+
+def test_recordings_that_break_during_the_run_are_counted(toy_corpus: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    for source in toy_corpus.rglob("*.flac"):
+        target = corpus / source.relative_to(toy_corpus)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+    victim = corpus / "s00" / "u3.flac"
+
+    def break_one(result: EpochResult) -> None:
+        victim.write_bytes(b"gone")
+
+    result = train(
+        corpus,
+        tmp_path / "s",
+        small("data.train_test_prop=1.0"),
+        device="cpu",
+        on_epoch=break_one,
+        show_progress=False,
+    )
+    assert list(result.unreadable) == [str(victim)]
+    assert len(result.epochs) == 3
+
+    def break_most(result: EpochResult) -> None:
+        for path in sorted(corpus.rglob("*.flac"))[:60]:
+            path.write_bytes(b"gone")
+
+    with pytest.raises(
+        TrainingError, match=r"of 79 recordings can no longer be read, more than data\.max_rejected = 0\.5"
+    ):
+        train(
+            corpus,
+            tmp_path / "t",
+            small("data.train_test_prop=1.0"),
+            device="cpu",
+            on_epoch=break_most,
+            show_progress=False,
+        )
+
+
+def test_resuming_needs_the_same_recipe_and_a_state(trained: Path, toy_corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"begun with another recipe \(training\.epochs: 3 -> 4\)"):
+        train(None, trained, small("training.epochs=4"), resume=True)
+    with pytest.raises(CheckpointError, match="no such folder"):
+        train(None, tmp_path / "none", small(), resume=True)
+    with pytest.raises(
+        CheckpointError, match="already holds a system; go on with --resume, replace it with --overwrite"
+    ):
+        train(toy_corpus, trained, small())
+    copy = tmp_path / "copy"
+    for source in trained.rglob("*.*"):
+        target = copy / source.relative_to(trained)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+    checkpoint = copy / "state" / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt is damaged and cannot be resumed from"):
+        train(None, copy, small(), resume=True)
+    checkpoint.unlink()
+    with pytest.raises(CheckpointError, match="no checkpoint to resume from"):
+        train(None, copy, small(), resume=True)
+
+
+def test_one_speaker_is_refused(toy_corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "corpus" / "alone").mkdir(parents=True)
+    for i in range(3):
+        soundfile.write(
+            tmp_path / "corpus" / "alone" / f"{i}.wav", np.random.default_rng(i).normal(0, 0.1, 16000), 16000
+        )
+    with pytest.raises(ManifestError, match=r"only 1 of 1 speakers for training.*at least 2 are needed"):
+        train(tmp_path / "corpus", tmp_path / "s", small(), show_progress=False)
+
+
+def test_speakers_with_one_recording_train_without_validation(
+    toy_corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for s in range(10):
+        target = tmp_path / "corpus" / f"s{s:02d}" / "u.flac"
+        target.parent.mkdir(parents=True)
+        target.write_bytes((toy_corpus / f"s{s:02d}" / "u5.flac").read_bytes())
+    result = train(
+        tmp_path / "corpus",
+        tmp_path / "s",
+        small("data.train_test_prop=1.0"),
+        device="cpu",
+        show_progress=False,
+    )
+    assert "no speaker has recordings to validate on" in caplog.text
+    assert math.isnan(result.epochs[-1].val_loss)
+    assert result.best_epoch == 3
+    assert result.lines() == [str(epoch) for epoch in result.epochs]
+
+
+def test_bfloat16_learns_too(toy_corpus: Path, tmp_path: Path) -> None:
+    recipe = small("training.precision=bfloat16", "training.epochs=2")
+    result = train(toy_corpus, tmp_path / "s", recipe, device="cpu", show_progress=False)
+    assert result.epochs[1].train_loss < result.epochs[0].train_loss
+    assert weights_of(tmp_path / "s")["tdnn1.linear.weight"].dtype == torch.float32
