@@ -234,7 +234,7 @@ class LabLoader(DataLoader[Example]):
 
 
 def ignore_signals(worker: int) -> None:
-    """For worker processes: Ctrl-C and a scheduler's SIGTERM reach the whole group; only the training process answers."""
+    """For worker processes: Ctrl-C and a scheduler's SIGTERM reach the whole group; the training process answers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from xvectors import audio
 from xvectors.config import Recipe
@@ -21,6 +20,7 @@ from xvectors.devices import find_device
 from xvectors.errors import AudioError, ConfigError, TooShortError
 from xvectors.features import Fbank
 from xvectors.files import atomic_write
+from xvectors.models import Backbone
 from xvectors.progress import progress
 from xvectors.system import SystemFolder, load_weights, make_features, make_model, read_description
 
@@ -55,7 +55,7 @@ class SpeakerEncoder:
     """
 
     def __init__(
-        self, model: nn.Module, fbank: Fbank, recipe: Recipe, speakers: Sequence[str], device: torch.device
+        self, model: Backbone, fbank: Fbank, recipe: Recipe, speakers: Sequence[str], device: torch.device
     ) -> None:
         self.model = model.to(device).eval()
         self.fbank = fbank.to(device)
@@ -84,7 +84,7 @@ class SpeakerEncoder:
 
     @property
     def embedding_dim(self) -> int:
-        return int(self.model.embedding_dim)  # type: ignore[arg-type]
+        return self.model.embedding_dim
 
     def encode(
         self,
@@ -158,31 +158,18 @@ class SpeakerEncoder:
         return samples, name
 
     def _checked(self, samples: NDArray[np.float32], name: str) -> NDArray[np.float32]:
-        frames = self.fbank.num_frames(len(samples)) if len(samples) >= self._frame_samples else 0
-        if frames < self._context_frames:
+        needed = self.fbank.samples_for(self.model.context_frames)
+        if len(samples) < needed:
             rate = self.sample_rate_hz
             raise TooShortError(
-                f"{name}: {len(samples) / rate:.3f} s of audio are {frames} frames, fewer than the "
-                f"{self._context_frames} that the network looks at; give at least {self._needed_s:.2f} s"
+                f"{name}: {len(samples) / rate:.3f} s of audio are less than the {needed / rate:.3f} s that the "
+                f"network looks at around every frame; give more"
             )
         if not np.isfinite(samples.sum(dtype=np.float64)):
             raise AudioError(f"{name}: samples that are NaN or infinite; convert it again")
         if not samples.any():
             raise AudioError(f"{name}: only zeros; there is no voice in it")
         return samples
-
-    @property
-    def _context_frames(self) -> int:
-        return int(self.model.context_frames)  # type: ignore[arg-type]
-
-    @property
-    def _frame_samples(self) -> int:
-        return round(self.recipe.features.frame_length_ms * self.sample_rate_hz / 1000)
-
-    @property
-    def _needed_s(self) -> float:
-        features = self.recipe.features
-        return (features.frame_length_ms + (self._context_frames - 1) * features.frame_shift_ms) / 1000
 
     def _encode(
         self,

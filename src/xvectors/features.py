@@ -127,7 +127,13 @@ class Fbank(nn.Module):
     @property
     def samples_needed(self) -> int:
         """Samples of the shortest recording that has a frame."""
-        return self.frame_length if self.snip_edges else self.frame_shift - self.frame_shift // 2
+        return self.samples_for(1)
+
+    def samples_for(self, num_frames: int) -> int:
+        """Samples of the shortest recording that has `num_frames` frames."""
+        if self.snip_edges:
+            return self.frame_length + (num_frames - 1) * self.frame_shift
+        return num_frames * self.frame_shift - self.frame_shift // 2
 
     def forward(self, waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Turn float waveforms [batch, samples] or [samples] into features [batch, frames, mels], float32.

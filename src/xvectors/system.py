@@ -29,7 +29,7 @@ from xvectors.config import Recipe, parse_toml, recipe_from_mapping, recipe_to_m
 from xvectors.errors import CheckpointError
 from xvectors.features import Fbank
 from xvectors.files import atomic_write, write_text
-from xvectors.models import build_model
+from xvectors.models import Backbone, build_model
 
 FORMAT_VERSION = 1
 
@@ -82,7 +82,7 @@ class Description:
     versions: Mapping[str, str]
 
 
-def make_model(recipe: Recipe, num_speakers: int) -> nn.Module:
+def make_model(recipe: Recipe, num_speakers: int) -> Backbone:
     """The recipe's network, freshly initialised from torch's generator."""
     return build_model(
         recipe.model.name,

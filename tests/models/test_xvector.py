@@ -322,9 +322,9 @@ def test_impossible_settings(settings: dict[str, float], message: str) -> None:
 
 
 def test_unknown_names_are_answered_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"unknown model 'xvektor'; did you mean 'xvector'\? Known: xvector"):
+    with pytest.raises(ConfigError, match=r"unknown model 'xvektor'; did you mean 'xvector'\?"):
         build_model("xvektor")
-    with pytest.raises(ConfigError, match=r"has no setting 'bach_norm'; did you mean 'batch_norm'\? Known: size"):
+    with pytest.raises(ConfigError, match=r"has no setting 'bach_norm'; did you mean 'batch_norm'\?"):
         build_model("xvector", bach_norm=True)
-    with pytest.raises(ConfigError, match=r"model 'xvector' has no setting 'zzz'; known: size, depth"):
+    with pytest.raises(ConfigError, match=r"model 'xvector' has no setting 'zzz'; known are batch_norm, depth"):
         build_model("xvector", zzz=1)

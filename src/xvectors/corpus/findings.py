@@ -146,15 +146,8 @@ class FindingCache:
 
     HEADER = (
         *("path", "start_s", "stated_s", "size", "mtime_ns"),
-        *(
-            "duration_s",
-            "sample_rate_hz",
-            "clipped_share",
-            "digest",
-            "fault",
-            "detail",
-            f"version {CACHE_VERSION}",
-        ),
+        *("duration_s", "sample_rate_hz", "clipped_share", "digest"),
+        *("fault", "detail", f"version {CACHE_VERSION}"),
     )
 
     def __init__(self, source: Path) -> None:
@@ -196,19 +189,15 @@ class FindingCache:
     def _write(self, path: Path) -> None:
         rows = (
             (
-                *(
-                    key.path,
-                    key.start_s,
-                    "" if key.stated_s is None else key.stated_s,
-                    key.size,
-                    key.mtime_ns,
-                ),
+                *(key.path, key.start_s, "" if key.stated_s is None else key.stated_s),
+                *(key.size, key.mtime_ns),
                 *(found.duration_s, found.sample_rate_hz, found.clipped_share, found.digest),
                 *("" if found.fault is None else found.fault.value, found.detail, ""),
             )
             for key, found in self._found.values()
         )
-        write_table(path, list(self.HEADER), rows)
+        # A name that is not UTF-8 is written so that it is never found again: its file is read every time.
+        write_table(path, self.HEADER, rows, errors="backslashreplace")
 
     def _load(self, path: Path) -> dict[Place, tuple[Key, Finding]]:
         found: dict[Place, tuple[Key, Finding]] = {}

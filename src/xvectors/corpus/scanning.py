@@ -109,7 +109,7 @@ class ScanReport:
             for outcome, remarks in (("left out", self.rejected), ("kept", self.warned))
             for remark in remarks
         ]
-        write_table(path, ["path", "speaker", "outcome", "reason", "detail"], rows)
+        write_table(path, ["path", "speaker", "outcome", "reason", "detail"], rows, errors="backslashreplace")
 
 
 @dataclass(frozen=True)
@@ -326,7 +326,9 @@ def _by_reason(remarks: list[Remark]) -> dict[Reason, list[str]]:
 
 
 def _first(paths: list[str]) -> str:
-    return ", ".join(paths[:EXAMPLES_SHOWN]) + (", ..." if len(paths) > EXAMPLES_SHOWN else "")
+    """A few of the paths, in characters that every terminal takes."""
+    shown = ", ".join(paths[:EXAMPLES_SHOWN]) + (", ..." if len(paths) > EXAMPLES_SHOWN else "")
+    return shown.encode("utf-8", "backslashreplace").decode()
 
 
 def _remark_dict(remark: Remark) -> dict[str, str]:

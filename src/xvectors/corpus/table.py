@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -105,9 +105,21 @@ class Table:
             raise ManifestError(f"{self.path}: cannot be read ({error.strerror}); check the path") from error
 
 
-def write_table(path: str | os.PathLike[str], header: list[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a comma-separated table, UTF-8, atomically. Raises StorageError where it cannot be written."""
-    with atomic_write(Path(path)) as temporary, open(temporary, "w", encoding="utf-8", newline="") as text:
+def write_table(
+    path: str | os.PathLike[str],
+    header: Sequence[str],
+    rows: Iterable[Iterable[object]],
+    *,
+    errors: str = "strict",
+) -> None:
+    """Write a comma-separated table, UTF-8, atomically. Raises StorageError where it cannot be written.
+
+    `errors` says what becomes of file names that are not UTF-8, as in `str.encode`.
+    """
+    with (
+        atomic_write(Path(path)) as temporary,
+        open(temporary, "w", encoding="utf-8", errors=errors, newline="") as text,
+    ):
         writer = csv.writer(_Lines(text), lineterminator="\r\n")
         writer.writerow(header)
         writer.writerows(rows)

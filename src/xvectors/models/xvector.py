@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xvectors.errors import ConfigError, ShapeError, TooShortError
+from xvectors.models.backbone import Backbone
 from xvectors.models.pooling import StatisticsPooling
 from xvectors.models.tdnn import TDNNLayer
 
@@ -20,7 +21,7 @@ SPLICED_CONTEXTS = ((-2, -1, 0, 1, 2), (-2, 0, 2), (-3, 0, 3))
 POOLED_DIM = 1500
 
 
-class XVector(nn.Module):
+class XVector(Backbone):
     """Five time-delay layers, statistics pooling, two segment layers and a classifier.
 
     Parameters

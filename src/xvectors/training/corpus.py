@@ -39,25 +39,24 @@ def prepare_corpus(
     data: str | Path,
     recipe: Recipe,
     *,
-    context_frames: int,
+    min_samples: int,
     metadata: str | Path | None = None,
     show_progress: bool = True,
 ) -> tuple[PreparedCorpus, ScanReport]:
     """Open, scan and divide `data` as the recipe says.
 
-    Recordings shorter than the network's context of `context_frames` frames are left out with the other unusable ones,
-    which the report lists.
+    Recordings of fewer than `min_samples` samples (at the features' rate), which the network's context takes, are left
+    out with the other unusable ones; the report lists them.
 
     Raises
     ------
     ManifestError
         Where the corpus contradicts itself, too much of it is unusable, or fewer than two speakers would train.
     """
-    features, settings = recipe.features, recipe.data
-    context_s = (features.frame_length_ms + (context_frames - 1) * features.frame_shift_ms) / 1000
+    settings = recipe.data
     scanned = scan(
         open_corpus(data, metadata=metadata),
-        min_duration_s=max(settings.min_duration_s, context_s),
+        min_duration_s=max(settings.min_duration_s, min_samples / recipe.features.sample_rate_hz),
         contents=settings.scan_contents,
         max_rejected=settings.max_rejected,
         show_progress=show_progress,

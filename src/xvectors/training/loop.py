@@ -96,9 +96,9 @@ def train(
         raise CheckpointError("no corpus given; only --resume works without one")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)
-        context_frames = int(make_model(recipe, 2).context_frames)  # type: ignore[arg-type]
+        shortest = make_features(recipe).samples_for(make_model(recipe, 2).context_frames)
         corpus, report = prepare_corpus(
-            data, recipe, context_frames=context_frames, metadata=metadata, show_progress=show_progress
+            data, recipe, min_samples=shortest, metadata=metadata, show_progress=show_progress
         )
         if on_scan:
             on_scan(report)
