@@ -154,6 +154,15 @@ def write_weights(folder: SystemFolder, weights: Mapping[str, Tensor], epoch: in
         safetensors.torch.save_file(contiguous, temporary, metadata={"epoch": str(epoch)})
 
 
+def kept_epoch(folder: SystemFolder) -> int:
+    """The epoch, from 1, that model.safetensors is from; 0 for weights saved before the first had ended."""
+    try:
+        with safetensors.safe_open(folder.weights, "pt") as file:
+            return int(file.metadata()["epoch"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder.weights} is damaged or missing: {error}") from error
+
+
 def load_weights(folder: SystemFolder, model: nn.Module) -> None:
     """Load model.safetensors into `model`, strictly; a mismatch is explained in a CheckpointError."""
     if not folder.weights.is_file():

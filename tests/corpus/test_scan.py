@@ -301,6 +301,19 @@ def test_findings_survive_the_cache(tmp_path: Path) -> None:
     assert {place: repr(found) for place, found in after.items()} == {p: repr(f) for p, f in before.items()}
 
 
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    folder = corpus(tmp_path)
+    (folder / "s0" / "0.wav").rename(folder / "s0" / "caf\udce9.wav")
+    (folder / "s1" / "b\udce9.wav").touch()
+    manifest = open_corpus(folder)
+    for _ in range(2):
+        result = scan(manifest, show_progress=False)
+        assert len(result.manifest) == 6
+        assert "left out (empty): 1: s1/b\\udce9.wav" in result.report.lines()
+        result.report.write_csv(tmp_path / "report.csv")
+        assert "b\\udce9.wav" in (tmp_path / "report.csv").read_text(encoding="utf-8")
+
+
 @pytest.mark.real
 def test_real_speech(speechocean: Path) -> None:
     manifest = open_corpus(speechocean)

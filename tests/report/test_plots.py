@@ -64,8 +64,8 @@ def end_labels(axes: Axes) -> list[Annotation]:
 # Training curves
 
 
-def test_curves_name_their_ends_the_best_epoch_and_the_chance_level() -> None:
-    figure = plots.training_figure(history(10), num_speakers=50)
+def test_curves_name_their_ends_the_kept_epoch_and_the_chance_level() -> None:
+    figure = plots.training_figure(history(10), num_speakers=50, kept_epoch=6)
     loss, accuracy = figure.axes
     assert [text.get_text() for text in end_labels(loss)] == ["train 0.500", "validation 0.600"]
     assert [text.get_text() for text in end_labels(accuracy)] == [
@@ -73,15 +73,16 @@ def test_curves_name_their_ends_the_best_epoch_and_the_chance_level() -> None:
         "validation 46.00%",
         "train 90.10%",
     ]
-    assert loss.get_title(loc="right") == "at best epoch 6: 1.000"
-    assert accuracy.get_title(loc="right") == "at best epoch 6: 50.00%"
+    assert loss.get_title(loc="right") == "kept epoch 6: 1.000"
+    assert accuracy.get_title(loc="right") == "kept epoch 6: 50.00%"
     drawn = {str(line.get_label()): line for line in accuracy.get_lines()}
     np.testing.assert_allclose(drawn["validation"].get_ydata(), [row["val_accuracy"] for row in history(10)])
 
 
-def test_the_best_epoch_goes_by_the_column_asked_for() -> None:
-    figure = plots.training_figure(history(10), best_by="val_loss")
-    assert figure.axes[1].get_title(loc="right") == "at best epoch 10: 46.00%"
+@pytest.mark.parametrize("kept", [None, 11])
+def test_without_a_kept_epoch_none_is_marked(kept: int | None) -> None:
+    figure = plots.training_figure(history(10), kept_epoch=kept)
+    assert figure.axes[1].get_title(loc="right") == ""
     assert [text.get_text() for text in end_labels(figure.axes[1])] == ["validation 46.00%", "train 90.10%"]
 
 
@@ -106,10 +107,10 @@ def test_end_labels_never_overlap_and_stay_on_the_figure(epochs: int) -> None:
 def test_missing_values_are_skipped(nothing: float | str | None) -> None:
     rows = history(6)
     rows[2]["val_accuracy"] = rows[5]["val_accuracy"] = nothing
-    accuracy = plots.training_figure(rows).axes[1]
+    accuracy = plots.training_figure(rows, kept_epoch=5).axes[1]
     drawn = {str(line.get_label()): line for line in accuracy.get_lines()}
     np.testing.assert_array_equal(drawn["validation"].get_xdata(), [1, 2, 4, 5])
-    assert accuracy.get_title(loc="right") == "at best epoch 5: 49.00%"
+    assert accuracy.get_title(loc="right") == "kept epoch 5: 49.00%"
 
 
 def test_training_without_validation_draws_one_curve_a_panel() -> None:
@@ -120,9 +121,9 @@ def test_training_without_validation_draws_one_curve_a_panel() -> None:
 
 def test_an_eer_gets_a_panel_of_its_own() -> None:
     rows: list[Row] = [{**row, "val_eer": 0.3 / float(row["epoch"] or 1)} for row in history(3)]
-    figure = plots.training_figure(rows, best_by="val_eer")
+    figure = plots.training_figure(rows, kept_epoch=3)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["Loss", "Accuracy", "Equal error rate"]
-    assert figure.axes[2].get_title(loc="right") == "at best epoch 3: 10.00%"
+    assert figure.axes[2].get_title(loc="right") == "kept epoch 3: 10.00%"
 
 
 @pytest.mark.parametrize(
@@ -140,11 +141,6 @@ def test_damaged_histories_are_refused(rows: list[Row], message: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         plots.training_figure(rows)
     assert str(caught.value) == message
-
-
-def test_an_unknown_best_column_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^best_by is 'speed': name a loss, accuracy or EER column"):
-        plots.training_figure(history(1), best_by="speed")
 
 
 # t-SNE

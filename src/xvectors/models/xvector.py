@@ -39,13 +39,13 @@ class XVector(Backbone):
     internal_dim
         Width of the frame layers at size 1.
     batch_norm
-        Whether a BatchNorm follows each activation, as in Kaldi's recipe. Frames past `lengths` have no part
-        in its statistics.
+        Whether a BatchNorm follows each activation, as in Kaldi's recipe, and the pooling, as in ECAPA-TDNN: it
+        takes the mean that all embeddings share away. Frames past `lengths` have no part in its statistics.
     variance_floor
         Least variance in the pooling.
 
     The defaults are 4,980,164 parameters, named `tdnn1.linear.weight`, ..., `tdnn5`, `seg_fc1`, `seg_fc2` and
-    `classifier`; with `batch_norm`, also `bn1`, ..., `seg_bn1` and `seg_bn2`. Raises ConfigError for an
+    `classifier`; with `batch_norm`, also `bn1`, ..., `pool_bn`, `seg_bn1` and `seg_bn2`. Raises ConfigError for an
     impossible value.
     """
 
@@ -86,6 +86,7 @@ class XVector(Backbone):
         self.seg_fc1 = nn.Linear(2 * pooled_dim, embedding_dim)
         self.seg_fc2 = nn.Linear(embedding_dim, embedding_dim)
         if batch_norm:
+            self.pool_bn = nn.BatchNorm1d(2 * pooled_dim)
             self.seg_bn1 = nn.BatchNorm1d(embedding_dim)
             self.seg_bn2 = nn.BatchNorm1d(embedding_dim)
         self.classifier = nn.Linear(embedding_dim, num_speakers)
@@ -103,7 +104,7 @@ class XVector(Backbone):
             raise ShapeError(f"XVector: expected [batch, frames, {self.input_dim}], got {list(x.shape)}")
         self._check_frames(x.shape[1], "the recordings have")
         num_frames = None if lengths is None else self._checked_lengths(x, lengths)
-        if self.training and self.batch_norm and not return_embedding and x.shape[0] < 2:
+        if self.training and self.batch_norm and x.shape[0] < 2:
             raise ShapeError("XVector: a training batch of 1 has no batch statistics; give at least 2 recordings")
         for i in range(1, self.num_frame_layers + 1):
             layer = cast(TDNNLayer, self.get_submodule(f"tdnn{i}"))
@@ -111,7 +112,9 @@ class XVector(Backbone):
             num_frames = None if num_frames is None else num_frames - layer.span
             if self.batch_norm:
                 x = _normalise(self.get_submodule(f"bn{i}"), x, num_frames)
-        embedding: Tensor = self.seg_fc1(self.pooling(x, num_frames))
+        pooled = self.pooling(x, num_frames)
+        pooled = self.pool_bn(pooled) if self.batch_norm else pooled
+        embedding: Tensor = self.seg_fc1(pooled)
         if return_embedding:
             return embedding
         hidden = functional.relu(embedding)

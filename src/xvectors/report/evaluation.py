@@ -18,7 +18,7 @@ from xvectors.errors import CheckpointError, ManifestError
 from xvectors.files import write_text
 from xvectors.report.plots import score_histogram, speaker_map, training_curves, tsne
 from xvectors.scoring import all_pairs_scores, eer, min_dcf
-from xvectors.system import SystemFolder, read_description
+from xvectors.system import SystemFolder, kept_epoch, read_description
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def plot(folder: str | Path, *, device: str = "auto", show_progress: bool = True
             read_history(paths.history),
             curves,
             num_speakers=len(description.speakers),
-            best_by=description.recipe.training.best,
+            kept_epoch=kept_epoch(paths),
         )
         written.append(curves)
     embeddings_file = paths.report / "embeddings.npz"

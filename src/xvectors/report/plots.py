@@ -46,7 +46,7 @@ History = Sequence[Mapping[str, float | str | None]]
 
 
 def training_curves(
-    history: History, path: Path | str, *, num_speakers: int | None = None, best_by: str = "val_accuracy"
+    history: History, path: Path | str, *, num_speakers: int | None = None, kept_epoch: int | None = None
 ) -> Path:
     """Draw loss and accuracy (and val_eer, where there is one) by epoch.
 
@@ -56,29 +56,27 @@ def training_curves(
             finite are skipped.
         path: the file to write; its suffix, .png, .pdf or .svg, names the format.
         num_speakers: classes of the training; draws the chance level.
-        best_by: the column whose best epoch is marked.
+        kept_epoch: the epoch whose weights were kept; it is marked.
 
     Returns:
         path.
 
     Raises:
         CheckpointError: no rows, a row without an epoch, something that is no number.
-        ConfigError: an unknown suffix or `best_by`.
+        ConfigError: an unknown suffix.
         StorageError: the file cannot be written; what stood there is intact.
     """
-    return _write(training_figure(history, num_speakers=num_speakers, best_by=best_by), path)
+    return _write(training_figure(history, num_speakers=num_speakers, kept_epoch=kept_epoch), path)
 
 
-def training_figure(history: History, *, num_speakers: int | None = None, best_by: str = "val_accuracy") -> Figure:
+def training_figure(history: History, *, num_speakers: int | None = None, kept_epoch: int | None = None) -> Figure:
     """The figure of `training_curves`."""
-    if best_by not in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_eer"):
-        raise ConfigError(f"best_by is {best_by!r}: name a loss, accuracy or EER column of the history")
     if not history:
         raise CheckpointError("the training history is empty: train for at least one epoch")
     epochs = _column(history, "epoch")
     if np.isnan(epochs).any():
         raise CheckpointError(f"row {int(np.isnan(epochs).argmax())} of the training history has no epoch")
-    best = _best_row(_column(history, best_by), lowest=not best_by.endswith("accuracy"))
+    kept = None if kept_epoch is None else next(iter(np.flatnonzero(epochs == kept_epoch).tolist()), None)
 
     panels = [("Loss", "loss"), ("Accuracy", "accuracy")]
     if np.isfinite(_column(history, "val_eer")).any():
@@ -100,12 +98,12 @@ def training_figure(history: History, *, num_speakers: int | None = None, best_b
         if metric == "accuracy" and num_speakers:
             axes.axhline(1 / num_speakers, color=colours.MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
             ends.append(_End(f"chance {_value(metric, 1 / num_speakers)}", 1 / num_speakers, colours.MUTED))
-        if best is not None:
-            axes.axvline(epochs[best], color=colours.MUTED, lw=1, ls=":", zorder=1)
-            value = _column(history, f"val_{metric}")[best]
+        if kept is not None:
+            axes.axvline(epochs[kept], color=colours.MUTED, lw=1, ls=":", zorder=1)
+            value = _column(history, f"val_{metric}")[kept]
             if np.isfinite(value):
-                note = f"at best epoch {epochs[best]:g}: {_value(metric, value)}"
-                axes.plot(epochs[best], value, "o", ms=10, mfc="none", mec=colours.VALIDATION, mew=1.6)
+                note = f"kept epoch {epochs[kept]:g}: {_value(metric, value)}"
+                axes.plot(epochs[kept], value, "o", ms=10, mfc="none", mec=colours.VALIDATION, mew=1.6)
                 axes.set_title(note, loc="right", fontsize=SMALL, color=colours.VALIDATION)
         axes.set_title(title, loc="left", fontsize=TITLE, color=colours.INK)
         axes.set_xlabel("epoch", fontsize=FONT, color=colours.INK)
@@ -375,14 +373,6 @@ def _column(history: History, key: str) -> NDArray[np.float64]:
             raise CheckpointError(f"row {row} of the training history: {key} is {value!r}, no number") from error
     numbers[~np.isfinite(numbers)] = np.nan
     return numbers
-
-
-def _best_row(values: NDArray[np.float64], *, lowest: bool) -> int | None:
-    """The row of the best value, the first of equals."""
-    if np.isnan(values).all():
-        return None
-    row: int = (np.nanargmin if lowest else np.nanargmax)(values).item()
-    return row
 
 
 def _value(metric: str, value: float) -> str:

@@ -350,9 +350,15 @@ class _Run:
         return (loss_sum / seen, correct / seen) if seen else (math.nan, math.nan)
 
     def _is_best(self, metric: str) -> bool:
-        sign = -1 if metric == "val_loss" else 1
-        values = [sign * row[metric] for row in self.position.history]
-        return math.isnan(values[-1]) or all(values[-1] > value for value in values[:-1] if not math.isnan(value))
+        """Whether the last epoch is the best so far; equal accuracies are told apart by the loss."""
+        history = self.position.history
+        if math.isnan(history[-1]["val_loss"]):
+            return True
+
+        def merit(row: dict[str, float]) -> tuple[float, ...]:
+            return (row["val_accuracy"], -row["val_loss"]) if metric == "val_accuracy" else (-row["val_loss"],)
+
+        return all(merit(history[-1]) > merit(row) for row in history[:-1] if not math.isnan(row["val_loss"]))
 
     def _save(self) -> None:
         position = self.position

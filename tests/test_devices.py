@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from xvectors import devices
+from xvectors.devices import default_workers, find_device, multiplies_bfloat16
+from xvectors.errors import ConfigError
+
+
+def test_auto_takes_the_first_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert find_device() == torch.device("cpu")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert find_device() == torch.device("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert find_device() == torch.device("cuda")
+
+
+def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"device 'cuda' is not available here; found: .*cpu"):
+        find_device("cuda")
+    with pytest.raises(ConfigError, match="unknown device 'gpu'; give cuda, cuda:0, mps, cpu or auto"):
+        find_device("gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert find_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ConfigError, match="device 'cuda:2' does not exist; there are 2 CUDA devices"):
+        find_device("cuda:2")
+
+
+def test_bfloat16_on_the_cpu_takes_matrix_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+    assert multiplies_bfloat16(cpu) is True
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    assert multiplies_bfloat16(cpu) is False
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert multiplies_bfloat16(cpu) is False
+    assert multiplies_bfloat16(torch.device("mps")) is False
+
+
+@pytest.mark.parametrize(("cores", "beside_cpu", "beside_cuda"), [(1, 0, 1), (2, 1, 2), (64, 1, 8)])
+def test_workers(cores: int, beside_cpu: int, beside_cuda: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices.os, "cpu_count", lambda: cores)
+    assert default_workers(torch.device("cpu")) == beside_cpu
+    assert default_workers(torch.device("cuda")) == beside_cuda

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from xvectors.config import TrainingConfig
+from xvectors.training.optimise import learning_rate, make_optimiser
+
+ONE_CYCLE = TrainingConfig(learning_rate=2.0, schedule="one_cycle", warm_up=0.25)
+
+
+def test_constant_is_constant() -> None:
+    training = TrainingConfig(learning_rate=5e-3)
+    assert [learning_rate(training, p) for p in (0.0, 0.3, 1.0)] == [5e-3, 5e-3, 5e-3]
+
+
+@pytest.mark.parametrize(
+    ("progress", "rate"),
+    [(0.0, 0.08), (0.125, 1.04), (0.25, 2.0), (0.625, 1.0), (1.0, 0.0)],
+)
+def test_one_cycle_by_hand(progress: float, rate: float) -> None:
+    """From 4 % of the peak up to it at a quarter, half of it half way down, nothing at the end."""
+    assert learning_rate(ONE_CYCLE, progress) == pytest.approx(rate, abs=1e-12)
+
+
+def test_one_cycle_without_warm_up_starts_at_the_peak() -> None:
+    assert learning_rate(dataclasses.replace(ONE_CYCLE, warm_up=0.0), 0.0) == 2.0
+
+
+def test_adam_decays_in_the_gradient() -> None:
+    """With no gradient but the decay's, Adam's first step is the learning rate, whatever the decay."""
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(layer.weight, 3.0)
+    optimiser = make_optimiser(layer, TrainingConfig(learning_rate=0.1, weight_decay=1e-2))
+    layer.weight.grad = torch.zeros_like(layer.weight)
+    optimiser.step()
+    assert layer.weight.item() == pytest.approx(2.9, abs=1e-5)
