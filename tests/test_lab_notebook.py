@@ -21,7 +21,7 @@ def printed(notebook: nbformat.NotebookNode) -> str:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the kernel's own machinery, not the notebook's code
 def test_the_notebook_runs_and_the_trainer_beats_the_hand_written_loop(tmp_path: Path) -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     text = printed(notebook)
     assert "Speakers | train+val: 24 | train: 24 | val: 24 | test: 6 | total: 30" in text
     assert "torch.Size([32, 498, 24]) torch.int64" in text

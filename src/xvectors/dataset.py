@@ -32,6 +32,9 @@ WHOLE = 0
 CENTRED = -1
 """A request's seed for a chunk from the middle."""
 
+NUM_LENGTHS = 9
+"""Chunk lengths to draw from: a few, since every shape is compiled, cached and allocated for anew by the backends."""
+
 MIN_BATCH = 2
 """BatchNorm over segments needs two; a smaller last batch joins the one before."""
 
@@ -121,7 +124,7 @@ class ChunkBatches(Sampler[list[ChunkRequest]]):
     """The batches of each epoch, one after the other: every iteration is the next epoch.
 
     Rows are shuffled, or drawn so that both genders come equally often (`gender_balanced`; rows of unknown gender keep
-    their share). One chunk length a batch is drawn from [min_samples, max_samples]. `set_position` goes anywhere.
+    their share). One chunk length a batch is drawn from nine between min_samples and max_samples. `set_position` goes anywhere.
     With `shuffle=False` the order is the rows' own and every chunk comes from the middle.
     """
 
@@ -156,7 +159,8 @@ class ChunkBatches(Sampler[list[ChunkRequest]]):
         self.set_position(epoch + 1)
         generator = np.random.default_rng([self._seed, epoch])
         order = self._order(generator) if self._shuffle else self._rows
-        lengths = generator.integers(self._min_samples, self._max_samples, size=len(self), endpoint=True)
+        known = np.linspace(self._min_samples, self._max_samples, NUM_LENGTHS).round().astype(np.int64)
+        lengths = generator.choice(known, size=len(self))
         seeds = generator.integers(0, 2**62, size=len(order)) if self._shuffle else np.full(len(order), CENTRED)
         for i in range(first, len(self)):
             members = slice(self._bounds[i], self._bounds[i + 1])

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xvectors.errors import ConfigError, ShapeError, TooShortError
-from xvectors.models import MODELS, XVector, build_model
+from xvectors.models import XVector, build_model
 
 # Small enough for a quick test, and every setting away from its default.
 VARIANTS = [
-    pytest.param(name, settings, id=f"{name}-{number}")
-    for name in MODELS
+    pytest.param("xvector", settings, id=f"xvector-{number}")
     for number, settings in enumerate(
         [{"size": 0.05}, {"size": 0.05, "batch_norm": True}, {"size": 0.1, "depth": 2, "batch_norm": True}]
     )
