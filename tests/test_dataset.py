@@ -78,6 +78,9 @@ def test_an_epoch_takes_every_row_once_and_one_length_a_batch() -> None:
         assert sorted(request.row for batch in epoch for request in batch) == list(range(10, 33))
         assert all(len({request.num_samples for request in batch}) == 1 for batch in epoch)
         assert all(100 <= request.num_samples <= 200 for batch in epoch for request in batch)
+    assert {request.num_samples for batch in first + second for request in batch} <= {*range(100, 201)}
+    lengths = {batch[0].num_samples for _ in range(20) for batch in sampler}
+    assert lengths == {100, 112, 125, 138, 150, 162, 175, 188, 200}
     assert first != second
     assert len(first) == len(sampler) == 6
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -76,6 +77,22 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """The loss over training speakers; the margin losses of `xvectors.losses` act on the embeddings themselves."""
+
+    name: Literal["softmax", "am_softmax", "aam_softmax"] = "softmax"
+    label_smoothing: float = 0.0
+    margin: float = 0.2
+    scale: float = 30.0
+    margin_start: float = 0.1
+    margin_end: float = 0.5
+    """Shares of the run between which the margin grows from 0 to its value."""
+    sub_centers: int = 1
+    inter_top_k: int = 0
+    inter_top_k_margin: float = 0.06
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """The optimiser, its schedule and the length of a run."""
 
@@ -109,6 +126,7 @@ class Recipe:
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
@@ -228,7 +246,7 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
 
 
 def _check_values(recipe: Recipe, source: str) -> None:
-    data, training = recipe.data, recipe.training
+    data, loss, training = recipe.data, recipe.loss, recipe.training
     rules = [
         ("data.train_test_prop", 0 < data.train_test_prop <= 1, "above 0 and at most 1"),
         ("data.train_val_prop", 0 < data.train_val_prop <= 1, "above 0 and at most 1"),
@@ -238,6 +256,12 @@ def _check_values(recipe: Recipe, source: str) -> None:
         ("data.min_duration_s", data.min_duration_s >= 0, "0 or more"),
         ("data.max_rejected", 0 <= data.max_rejected <= 1, "between 0 and 1"),
         ("data.channel", data.channel >= -1, "-1 (mix) or a channel's number from 0"),
+        ("loss.label_smoothing", 0 <= loss.label_smoothing < 1, "at least 0 and below 1"),
+        ("loss.margin", 0 <= loss.margin <= math.pi / 2, "between 0 and pi/2"),
+        ("loss.scale", loss.scale > 0, "above 0"),
+        ("loss.margin_start", 0 <= loss.margin_start <= 1, "between 0 and 1"),
+        ("loss.margin_end", loss.margin_start <= loss.margin_end <= 1, "between loss.margin_start and 1"),
+        ("loss.sub_centers", loss.sub_centers >= 1, "at least 1"),
         ("training.epochs", training.epochs >= 1, "at least 1"),
         ("training.batch_size", training.batch_size >= 2, "at least 2"),
         ("training.learning_rate", training.learning_rate > 0, "above 0"),

@@ -124,8 +124,8 @@ class ChunkBatches(Sampler[list[ChunkRequest]]):
     """The batches of each epoch, one after the other: every iteration is the next epoch.
 
     Rows are shuffled, or drawn so that both genders come equally often (`gender_balanced`; rows of unknown gender keep
-    their share). One chunk length a batch is drawn from nine between min_samples and max_samples. `set_position` goes anywhere.
-    With `shuffle=False` the order is the rows' own and every chunk comes from the middle.
+    their share). One chunk length a batch is drawn from nine between min_samples and max_samples. `set_position` goes
+    anywhere. With `shuffle=False` the order is the rows' own and every chunk comes from the middle.
     """
 
     def __init__(

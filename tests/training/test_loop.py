@@ -19,7 +19,7 @@ from xvectors.config import Recipe, load_recipe
 from xvectors.errors import CheckpointError, ManifestError, StorageError, TrainingError
 from xvectors.system import SystemFolder, load_weights, make_model, read_description
 from xvectors.training import EpochResult, train
-from xvectors.training import loop as loop_module
+from xvectors.training.learner import Learner
 
 SMALL = (
     "model.size=0.125",
@@ -133,17 +133,17 @@ def test_interrupted_and_resumed_is_uninterrupted(
 ) -> None:
     """Ctrl-C after so many steps (an epoch has three), then --resume."""
     out, taken = tmp_path / "system", 0
-    step = loop_module._Run._step
+    step = Learner.step
 
-    def counted(self, batch):
+    def counted(self, batch, progress):
         nonlocal taken
         taken += 1
         if taken == steps:
             os.kill(os.getpid(), signal.SIGINT)
-        return step(self, batch)
+        return step(self, batch, progress)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop_module._Run, "_step", counted)
+        patch.setattr(Learner, "step", counted)
         result = train(toy_corpus, out, small(), device="cpu", show_progress=False)
     assert taken == steps
     assert result.interrupted is signal.SIGINT
@@ -206,13 +206,13 @@ def test_a_loss_that_is_not_finite_names_the_batch_before_the_step(
 ) -> None:
     stepped = []
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self, closure=None: stepped.append(1))
-    logits = loop_module._Run._logits
+    forward = Learner._forward
 
     def poisoned(self, batch):
-        values, labels = logits(self, batch)
-        return (values * math.nan if len(stepped) == 2 else values), labels
+        loss, logits, labels = forward(self, batch)
+        return (loss * math.nan if len(stepped) == 2 else loss), logits, labels
 
-    monkeypatch.setattr(loop_module._Run, "_logits", poisoned)
+    monkeypatch.setattr(Learner, "_forward", poisoned)
     with pytest.raises(
         TrainingError, match=r"the loss is nan in epoch 1, batch 3.*holds s\d\d/u\d.* and 8 more"
     ) as caught:
@@ -342,3 +342,20 @@ def test_bfloat16_learns_too(toy_corpus: Path, tmp_path: Path) -> None:
     result = train(toy_corpus, tmp_path / "s", recipe, device="cpu", show_progress=False)
     assert result.epochs[1].train_loss < result.epochs[0].train_loss
     assert weights_of(tmp_path / "s")["tdnn1.linear.weight"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("loss", ["am_softmax", "aam_softmax"])
+def test_margin_losses_learn_and_resume(loss: str, toy_corpus: Path, tmp_path: Path) -> None:
+    recipe = small(f"loss.name={loss}", "loss.scale=10", "training.epochs=4", "training.checkpoint_interval_s=0")
+    result = train(toy_corpus, tmp_path / "s", recipe, device="cpu", show_progress=False)
+    assert result.epochs[0].train_accuracy < 0.8
+    assert result.epochs[-1].train_accuracy >= 0.9  # chance is one in eight
+
+    def stop(result: EpochResult) -> None:
+        if result.epoch == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    halted = train(toy_corpus, tmp_path / "t", recipe, device="cpu", on_epoch=stop, show_progress=False)
+    assert halted.interrupted is signal.SIGTERM
+    train(None, tmp_path / "t", recipe, device="cpu", resume=True, show_progress=False)
+    assert_same(state_of(tmp_path / "t"), state_of(tmp_path / "s"))

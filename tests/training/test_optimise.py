@@ -34,7 +34,7 @@ def test_adam_decays_in_the_gradient() -> None:
     """With no gradient but the decay's, Adam's first step is the learning rate, whatever the decay."""
     layer = nn.Linear(1, 1, bias=False)
     nn.init.constant_(layer.weight, 3.0)
-    optimiser = make_optimiser(layer, TrainingConfig(learning_rate=0.1, weight_decay=1e-2))
+    optimiser = make_optimiser(layer.parameters(), TrainingConfig(learning_rate=0.1, weight_decay=1e-2))
     layer.weight.grad = torch.zeros_like(layer.weight)
     optimiser.step()
     assert layer.weight.item() == pytest.approx(2.9, abs=1e-5)

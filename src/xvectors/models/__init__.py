@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from xvectors.config import nearest
 from xvectors.errors import ConfigError
 from xvectors.models.backbone import Backbone
-from xvectors.models.pooling import StatisticsPooling
+from xvectors.models.campplus import CAMPlusPlus
+from xvectors.models.ecapa import ECAPA
+from xvectors.models.etdnn import ETDNN
+from xvectors.models.ftdnn import FTDNN
+from xvectors.models.pooling import POOLINGS, StatisticsPooling, make_pooling
+from xvectors.models.resnet import ResNet34
 from xvectors.models.tdnn import TDNNLayer
 from xvectors.models.xvector import XVector
 
-__all__ = ["MODELS", "Backbone", "StatisticsPooling", "TDNNLayer", "XVector", "build_model"]
+__all__ = [
+    "ECAPA",
+    "ETDNN",
+    "FTDNN",
+    "MODELS",
+    "POOLINGS",
+    "Backbone",
+    "CAMPlusPlus",
+    "ResNet34",
+    "StatisticsPooling",
+    "TDNNLayer",
+    "XVector",
+    "build_model",
+    "count_flops",
+    "make_pooling",
+]
 
-MODELS: dict[str, type[Backbone]] = {"xvector": XVector}
+MODELS: dict[str, type[Backbone]] = {
+    "xvector": XVector,
+    "etdnn": ETDNN,
+    "ftdnn": FTDNN,
+    "ecapa": ECAPA,
+    "resnet34": ResNet34,
+    "campplus": CAMPlusPlus,
+}
 
 
 def build_model(name: str, **settings: Any) -> Backbone:
@@ -29,3 +60,15 @@ def build_model(name: str, **settings: Any) -> Backbone:
         if key not in known:
             raise ConfigError(f"model {name!r} has no setting {key!r}{nearest(key, known)}")
     return MODELS[name](**settings)
+
+
+def count_flops(model: Backbone, num_frames: int) -> int:
+    """Floating-point operations of one embedding from `num_frames` frames: twice the multiply-adds of its layers.
+
+    Matrix products and convolutions count, the classifier does not. Torch's FlopCounterMode counts them on a copy
+    without data, so that nothing is computed. Raises TooShortError for fewer frames than `model.context_frames`.
+    """
+    shadow = copy.deepcopy(model).to("meta").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        shadow(torch.zeros(1, num_frames, model.input_dim, device="meta"), return_embedding=True)
+    return int(counter.get_total_flops())

@@ -17,3 +17,6 @@ class Backbone(nn.Module):
     embedding_dim: int
     num_speakers: int
     context_frames: int
+
+    def after_step(self) -> None:
+        """Called after each step of the optimiser, for networks whose weights stay in a set; here nothing."""

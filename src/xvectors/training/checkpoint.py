@@ -23,6 +23,8 @@ class Checkpoint:
     model: dict[str, Tensor]
     optimiser: dict[str, Any]
     random_state: Tensor
+    head: dict[str, Tensor] = field(default_factory=dict)
+    """The class weights of a margin loss."""
     epoch: int = 0
     """Epochs that have ended."""
     batch: int = 0

@@ -16,19 +16,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
 
 from xvectors.config import Recipe, differences, load_recipe
 from xvectors.corpus import Manifest, ScanReport
 from xvectors.dataset import Batch, ChunkBatches, ChunkDataset, CollateWaveforms, ignore_signals
-from xvectors.devices import default_workers, find_device, multiplies_bfloat16
+from xvectors.devices import default_workers, find_device
 from xvectors.errors import CheckpointError, TrainingError
 from xvectors.files import write_text
 from xvectors.progress import Progress, progress
 from xvectors.system import (
     SystemFolder,
-    load_state,
     make_features,
     make_model,
     read_description,
@@ -37,7 +35,7 @@ from xvectors.system import (
 )
 from xvectors.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from xvectors.training.corpus import PreparedCorpus, label_corpus, prepare_corpus
-from xvectors.training.optimise import learning_rate, make_optimiser
+from xvectors.training.learner import Learner
 from xvectors.training.result import EpochResult, TrainingResult
 from xvectors.training.signals import Signals, answered_signals
 
@@ -128,12 +126,7 @@ class _Run:
 
     def __init__(self, folder: SystemFolder, recipe: Recipe, corpus: PreparedCorpus, device: torch.device) -> None:
         self.folder, self.recipe, self.corpus, self.device = folder, recipe, corpus, device
-        self.model = make_model(recipe, len(corpus.speakers)).to(device)
-        self.fbank = make_features(recipe).to(device)
-        self.optimiser = make_optimiser(self.model, recipe.training)
-        self.loss = nn.CrossEntropyLoss()
-        precision = recipe.training.precision
-        self.bfloat16 = precision == "bfloat16" or (precision == "auto" and multiplies_bfloat16(device))
+        self.learner = Learner(recipe, len(corpus.speakers), device)
         self.position = Checkpoint(model={}, optimiser={}, random_state=torch.get_rng_state())
         self._make_loaders()
 
@@ -194,8 +187,7 @@ class _Run:
             logger.warning("no speaker has recordings to validate on; the last epoch's weights will be kept")
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        load_state(self.model, checkpoint.model, str(self.folder.checkpoint))
-        self.optimiser.load_state_dict(checkpoint.optimiser)
+        self.learner.load_from(checkpoint, str(self.folder.checkpoint))
         self.position = checkpoint
 
     def run(self, on_epoch: Callable[[EpochResult], None] | None, show_progress: bool) -> TrainingResult:
@@ -225,13 +217,14 @@ class _Run:
     def _train_epoch(self, shown: Progress, signals: Signals) -> bool:
         """The batches that are left of the epoch under way; False where a signal ended it before its end."""
         position, interval_s = self.position, self.recipe.training.checkpoint_interval_s
-        self.model.train()
         self.train_batches.set_position(position.epoch, position.batch)
         started, saved = time.monotonic() - position.elapsed_s, time.monotonic()
         for batch in self._batches(self.train_loader):
             self._note_failures(batch)
             if len(batch.rows) > 1:
-                loss, correct = self._step(batch)
+                loss, correct = self.learner.step(batch, self._progress())
+                if not math.isfinite(loss):
+                    raise TrainingError(self._non_finite(batch, loss))
                 position.loss_sum += loss * len(batch.rows)
                 position.num_correct += correct
                 position.num_seen += len(batch.rows)
@@ -260,32 +253,10 @@ class _Run:
                 ) from error
             raise
 
-    def _step(self, batch: Batch) -> tuple[float, int]:
-        training, position = self.recipe.training, self.position
-        step = position.epoch * len(self.train_batches) + position.batch
-        rate = learning_rate(training, step / (training.epochs * len(self.train_batches)))
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        logits, labels = self._logits(batch)
-        loss = self.loss(logits, labels)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainingError(self._non_finite(batch, value))
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        if training.max_gradient_norm > 0:
-            nn.utils.clip_grad_norm_(self.model.parameters(), training.max_gradient_norm)
-        self.optimiser.step()
-        return value, int((logits.argmax(dim=1) == labels).sum())
-
-    def _logits(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        waveforms = batch.waveforms.to(self.device, non_blocking=True)
-        labels = batch.labels.to(self.device, non_blocking=True)
-        with torch.no_grad():
-            features = self.fbank(waveforms)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            logits = self.model(features)
-        return logits.float(), labels
+    def _progress(self) -> float:
+        """The share of the run that is behind us."""
+        batches = len(self.train_batches)
+        return (self.position.epoch * batches + self.position.batch) / (self.recipe.training.epochs * batches)
 
     def _non_finite(self, batch: Batch, value: float) -> str:
         ids = [self.corpus.manifest.id[row] for row in batch.rows.tolist()]
@@ -322,7 +293,7 @@ class _Run:
                 "train_accuracy": position.num_correct / position.num_seen if position.num_seen else math.nan,
                 "val_loss": val_loss,
                 "val_accuracy": val_accuracy,
-                "learning_rate": self.optimiser.param_groups[0]["lr"],
+                "learning_rate": self.learner.optimiser.param_groups[0]["lr"],
                 "elapsed_s": position.elapsed_s,
             }
         )
@@ -331,22 +302,20 @@ class _Run:
         position.loss_sum = 0.0
         if self._is_best(training.best):
             position.best_epoch = position.epoch
-            write_weights(self.folder, self.model.state_dict(), position.epoch)
+            write_weights(self.folder, self.learner.model.state_dict(), position.epoch)
         self._write_history()
         self._save()
         return self._results()[-1]
 
-    @torch.no_grad()
     def _validate(self) -> tuple[float, float]:
-        self.model.eval()
         loss_sum, correct, seen = 0.0, 0, 0
         for batch in self._batches(self.val_loader):
             self._note_failures(batch)
             if len(batch.rows):
-                logits, labels = self._logits(batch)
-                loss_sum += float(self.loss(logits, labels)) * len(labels)
-                correct += int((logits.argmax(dim=1) == labels).sum())
-                seen += len(labels)
+                loss, right = self.learner.measure(batch)
+                loss_sum += loss * len(batch.rows)
+                correct += right
+                seen += len(batch.rows)
         return (loss_sum / seen, correct / seen) if seen else (math.nan, math.nan)
 
     def _is_best(self, metric: str) -> bool:
@@ -362,9 +331,7 @@ class _Run:
 
     def _save(self) -> None:
         position = self.position
-        position.model = self.model.state_dict()
-        position.optimiser = self.optimiser.state_dict()
-        position.random_state = torch.get_rng_state()
+        self.learner.save_to(position)
         save_checkpoint(position, self.folder.checkpoint)
         if not position.best_epoch:
             write_weights(self.folder, position.model, 0)

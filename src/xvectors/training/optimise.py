@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -13,9 +14,9 @@ ONE_CYCLE_START = 0.04
 """Share of the peak rate at which one_cycle begins."""
 
 
-def make_optimiser(model: nn.Module, training: TrainingConfig) -> torch.optim.Optimizer:
+def make_optimiser(parameters: Iterable[nn.Parameter], training: TrainingConfig) -> torch.optim.Optimizer:
     """Adam with L2 weight decay in the gradient (Kingma and Ba 2015), as the exercise uses it."""
-    return torch.optim.Adam(model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
+    return torch.optim.Adam(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
 
 
 def learning_rate(training: TrainingConfig, progress: float) -> float:

@@ -1,0 +1,275 @@
+"""Classification heads for training embeddings. In: embeddings [batch, dim] and speaker labels; out: loss and logits.
+
+Every head owns its class weights and is named after its paper. Margins: Wang et al. 2018 (CosFace, AM-softmax), Deng
+et al. 2019 (ArcFace, AAM-softmax); sub-centres: Deng et al. 2020; inter-top-k: Zhao et al. 2021.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from xvectors.config import nearest
+from xvectors.errors import ConfigError, ShapeError
+
+NORM_FLOOR = 1e-12
+"""A vector no longer than this has no direction: its cosines are 0, and so is its gradient."""
+
+
+class ClassificationHead(nn.Module):
+    """What every head offers: `loss, logits = head(embeddings, labels)`.
+
+    `embeddings` are [batch, embedding_dim] of any floating type, `labels` [batch] int64. The loss is the batch's mean
+    cross-entropy in nats, a scalar; the logits [batch, num_classes] are those without any margin, for the accuracy.
+    Both are float32, and everything between is computed in float32 under autocast as well; float64 stays float64.
+    Modes of training and evaluation do not differ. A NaN or an infinity among the embeddings makes no finite loss.
+
+    Raises ConfigError for an impossible setting; ShapeError for other shapes or types and for labels out of range.
+    """
+
+    def __init__(self, embedding_dim: int, num_classes: int, *, label_smoothing: float, sub_centers: int) -> None:
+        super().__init__()
+        self._require("embedding_dim", embedding_dim, lambda n: n >= 1, "a whole number of at least 1", whole=True)
+        self._require("num_classes", num_classes, lambda n: n >= 2, "a whole number of at least 2", whole=True)
+        self._require("label_smoothing", label_smoothing, lambda x: 0 <= x < 1, "at least 0 and below 1")
+        self._require("sub_centers", sub_centers, lambda n: n >= 1, "a whole number of at least 1", whole=True)
+        self.embedding_dim = int(embedding_dim)
+        self.num_classes = int(num_classes)
+        self.sub_centers = int(sub_centers)
+        self.label_smoothing = float(label_smoothing)
+        # Directions are uniform and lengths about 1, whatever the numbers of classes and dimensions.
+        self.weight = nn.Parameter(torch.randn(self.num_classes * self.sub_centers, self.embedding_dim))
+        with torch.no_grad():
+            self.weight.mul_(self.embedding_dim**-0.5)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss, a scalar, and logits [batch, num_classes] without margin."""
+        self._check_input(embeddings, labels)
+        dtype = torch.promote_types(torch.promote_types(embeddings.dtype, self.weight.dtype), torch.float32)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            logits, penalised = self._logits(embeddings, labels, dtype)
+            loss = functional.cross_entropy(penalised, labels, label_smoothing=self.label_smoothing)
+        return loss, logits
+
+    def _logits(self, embeddings: Tensor, labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Logits as they are, and as the loss sees them; both of `dtype`."""
+        raise NotImplementedError
+
+    def _check_input(self, embeddings: Tensor, labels: Tensor) -> None:
+        name, shape = type(self).__name__, list(embeddings.shape)
+        if embeddings.dim() != 2 or shape[1] != self.embedding_dim or not shape[0]:
+            raise ShapeError(f"{name}: expected embeddings [batch, {self.embedding_dim}], got {shape}")
+        if not embeddings.is_floating_point():
+            raise ShapeError(f"{name}: embeddings must be floating-point numbers, got {embeddings.dtype}")
+        if list(labels.shape) != shape[:1] or labels.dtype != torch.int64:
+            raise ShapeError(
+                f"{name}: expected {shape[0]} labels of torch.int64, one an embedding, "
+                f"got {list(labels.shape)} of {labels.dtype}"
+            )
+        lowest, highest = torch.stack(labels.aminmax()).tolist()
+        if lowest < 0 or highest >= self.num_classes:
+            wrong = lowest if lowest < 0 else highest
+            raise ShapeError(f"{name}: labels must lie between 0 and {self.num_classes - 1}, got {wrong}")
+
+    def _require(
+        self, name: str, value: Any, holds: Callable[[Any], bool], wanted: str, *, whole: bool = False
+    ) -> None:
+        if isinstance(value, bool) or not isinstance(value, Integral if whole else Real) or not holds(value):
+            raise ConfigError(f"{type(self).__name__}: {name} is {value!r}; it must be {wanted}")
+
+
+class Softmax(ClassificationHead):
+    """An affine map to the classes and cross-entropy: the classifier of Snyder et al., ICASSP 2018.
+
+    `label_smoothing` is the share of the target's probability spread evenly over all classes (Szegedy et al., CVPR
+    2016). State: `weight` [num_classes, embedding_dim] and `bias` [num_classes].
+    """
+
+    def __init__(self, embedding_dim: int, num_classes: int, *, label_smoothing: float = 0.0) -> None:
+        super().__init__(embedding_dim, num_classes, label_smoothing=label_smoothing, sub_centers=1)
+        self.bias = nn.Parameter(torch.zeros(self.num_classes))
+
+    def _logits(self, embeddings: Tensor, labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        logits = functional.linear(embeddings.to(dtype), self.weight.to(dtype), self.bias.to(dtype))
+        return logits, logits
+
+    def extra_repr(self) -> str:
+        return f"{self.embedding_dim}, {self.num_classes}, label_smoothing={self.label_smoothing:g}"
+
+
+class MarginSoftmax(ClassificationHead):
+    """Cross-entropy of scaled cosines, the target's lowered by a margin: what AMSoftmax and AAMSoftmax share.
+
+    Parameters
+    ----------
+    margin
+        How much harder than the others the target is made; `set_margin` changes it, as from `margin_at` in every step.
+    scale
+        Factor on the cosines, so that the softmax can come near 0 and 1.
+    sub_centers
+        Weight vectors a class; the one nearest to the embedding speaks for it (Deng, Guo, Liu, Gong and Zafeiriou,
+        "Sub-center ArcFace", ECCV 2020).
+    inter_top_k, inter_top_k_margin
+        The so many nearest wrong classes are made harder too: cos(theta - inter_top_k_margin), the margin in radians,
+        in place of cos(theta), with either kind of margin (Zhao et al., "Multi-query multi-head attention pooling and
+        inter-topK penalty for speaker verification", ICASSP 2022, arXiv 2110.05042; WeSpeaker takes 5 and 0.06). An
+        angle below that margin, which would come out behind 0, gives cos(theta) + 1 - cos(inter_top_k_margin).
+        `set_margin` leaves it as it is.
+    label_smoothing
+        Share of the target's probability spread evenly over all classes.
+
+    An embedding or a weight vector without length (in float16: below 2 * scale / 65504, where its gradient would be
+    infinite) has cosines of 0 and no gradient. State: `weight` [num_classes * sub_centers, embedding_dim], the
+    sub-centres of a class in succession.
+    """
+
+    margin: float
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        num_classes: int,
+        *,
+        margin: float = 0.2,
+        scale: float = 30.0,
+        sub_centers: int = 1,
+        inter_top_k: int = 0,
+        inter_top_k_margin: float = 0.06,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(embedding_dim, num_classes, label_smoothing=label_smoothing, sub_centers=sub_centers)
+        self.set_margin(margin)
+        self._require("scale", scale, lambda s: 0 < s < math.inf, "a finite number above 0")
+        wanted = f"a whole number from 0 (none) to {self.num_classes - 1}, the number of wrong classes"
+        self._require("inter_top_k", inter_top_k, lambda k: 0 <= k < self.num_classes, wanted, whole=True)
+        wanted = "radians between 0 and pi/2 (1.5708)"
+        self._require("inter_top_k_margin", inter_top_k_margin, lambda m: 0 <= m <= math.pi / 2, wanted)
+        self.scale = float(scale)
+        self.inter_top_k = int(inter_top_k)
+        self.inter_top_k_margin = float(inter_top_k_margin)
+
+    def set_margin(self, margin: float) -> None:
+        """Use this margin from now on. Raises ConfigError, and keeps the old one, where it is out of range."""
+        raise NotImplementedError
+
+    def _lowered(self, cosine: Tensor) -> Tensor:
+        """The target's cosine with the margin against it."""
+        raise NotImplementedError
+
+    def _logits(self, embeddings: Tensor, labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        centers = functional.linear(self._directions(embeddings, dtype), self._directions(self.weight, dtype))
+        cosine = centers.view(-1, self.num_classes, self.sub_centers).max(dim=2).values
+        target = labels.unsqueeze(1)
+        penalised = cosine.scatter(1, target, self._lowered(cosine.gather(1, target)))
+        if self.inter_top_k:
+            wrong = cosine.detach().scatter(1, target, -math.inf)
+            hardest = wrong.topk(self.inter_top_k, dim=1).indices
+            # Seen from the opposite direction a wrong class is a target, and its cosine rises instead of falling.
+            raised = -_cosine_of_sum(-cosine.gather(1, hardest), self.inter_top_k_margin)
+            penalised = penalised.scatter(1, hardest, raised)
+        return self.scale * cosine, self.scale * penalised
+
+    def _directions(self, vectors: Tensor, dtype: torch.dtype) -> Tensor:
+        """Rows of length 1; rows with no length become 0.
+
+        A gradient reaches at most 2 * scale / norm: float16 holds that of no shorter vector than the floor.
+        """
+        floor = max(NORM_FLOOR, 2 * self.scale / torch.finfo(vectors.dtype).max)
+        vectors = vectors.to(dtype)
+        norm = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+        # Over an infinite length all would be 0, and a run that has diverged would go on with a finite loss.
+        norm = norm.masked_fill(norm.isinf(), math.nan)
+        directions: Tensor = vectors / norm.clamp(min=floor)
+        return directions.masked_fill(norm <= floor, 0.0)
+
+    def extra_repr(self) -> str:
+        text = f"{self.embedding_dim}, {self.num_classes}, margin={self.margin:g}, scale={self.scale:g}"
+        text += f", sub_centers={self.sub_centers}, inter_top_k={self.inter_top_k}"
+        return f"{text}, inter_top_k_margin={self.inter_top_k_margin:g}, label_smoothing={self.label_smoothing:g}"
+
+
+class AMSoftmax(MarginSoftmax):
+    """Additive margin on the cosine: the target's logit is scale * (cos(theta) - margin), 0 <= margin < 1.
+
+    Wang, Wang, Zhou, Ji, Gong, Zhou, Li and Liu, "CosFace: large margin cosine loss for deep face recognition", CVPR
+    2018; also Wang, Cheng, Liu and Liu, "Additive margin softmax for face verification", 2018.
+    """
+
+    def set_margin(self, margin: float) -> None:
+        self._require("margin", margin, lambda m: 0 <= m < 1, "at least 0 and below 1")
+        self.margin = float(margin)
+
+    def _lowered(self, cosine: Tensor) -> Tensor:
+        return cosine - self.margin
+
+
+class AAMSoftmax(MarginSoftmax):
+    """Additive margin on the angle: the target's logit is scale * cos(theta + margin), the margin in radians to pi/2.
+
+    Where theta + margin passes pi and that cosine would rise again, it is scale * (cos(theta) - 1 + cos(margin)):
+    the logit falls all the way from 0 to pi, and without a jump. (The reference implementation's cos(theta) -
+    margin * sin(margin) has the same slope there, a jump before it, and so a loss its gradient does not describe.)
+
+    Deng, Guo, Xue and Zafeiriou, "ArcFace: additive angular margin loss for deep face recognition", CVPR 2019.
+    """
+
+    def set_margin(self, margin: float) -> None:
+        wanted = "radians between 0 and pi/2 (1.5708)"
+        self._require("margin", margin, lambda m: 0 <= m <= math.pi / 2, wanted)
+        self.margin = float(margin)
+
+    def _lowered(self, cosine: Tensor) -> Tensor:
+        return _cosine_of_sum(cosine, self.margin)
+
+
+def _cosine_of_sum(cosine: Tensor, margin: float) -> Tensor:
+    """cos(theta + margin) up to theta = pi - margin, past it cos(theta) less the constant that joins the two.
+
+    There is no acos, whose gradient is infinite at 0 and pi: the sine is a root. It has a floor, and no gradient there,
+    because rounding makes cosines of 1, and just past it.
+    """
+    sine = ((1.0 - cosine) * (1.0 + cosine)).clamp(min=torch.finfo(cosine.dtype).eps ** 2).sqrt()
+    turned = cosine * math.cos(margin) - sine * math.sin(margin)
+    return torch.where(cosine >= -math.cos(margin), turned, cosine - (1.0 - math.cos(margin)))
+
+
+LOSSES: dict[str, type[ClassificationHead]] = {"softmax": Softmax, "am_softmax": AMSoftmax, "aam_softmax": AAMSoftmax}
+
+
+def build_loss(name: str, embedding_dim: int, num_classes: int, **settings: Any) -> ClassificationHead:
+    """Build the head called `name` with the keyword arguments of its class.
+
+    Raises ConfigError for an unknown name or setting, naming the nearest known one, and for impossible values.
+    """
+    if name not in LOSSES:
+        raise ConfigError(f"unknown loss {name!r}{nearest(name, LOSSES)}")
+    parameters = inspect.signature(LOSSES[name].__init__).parameters.values()
+    known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    for key in settings:
+        if key not in known:
+            raise ConfigError(f"loss {name!r} has no setting {key!r}{nearest(key, known)}")
+    head: Callable[..., ClassificationHead] = LOSSES[name]
+    return head(embedding_dim, num_classes, **settings)
+
+
+def margin_at(progress: float, start: float, end: float, final: float) -> float:
+    """The margin at `progress` in [0, 1] of a run: 0 until `start`, then rising linearly to `final` at `end`.
+
+    It has no state, so that a resumed run goes on exactly, and scales with the run's length. Linear needs no further
+    constant; the exponential ramp of WeSpeaker, at 90 % after a third of its way, is near a linear one a third as long.
+    `start` = `end` is a step. Raises ConfigError unless 0 <= start <= end <= 1 and final is at least 0.
+    """
+    if not 0 <= start <= end <= 1:
+        raise ConfigError(f"the margin's ramp goes from {start} to {end}; it must be 0 <= start <= end <= 1")
+    if not 0 <= final < math.inf:
+        raise ConfigError(f"the margin's final value is {final}; it must be at least 0")
+    if progress >= end:
+        return final
+    return 0.0 if progress <= start else final * (progress - start) / (end - start)

@@ -1,0 +1,189 @@
+"""CAM++. In: filterbanks [batch, frames, mels]; out: speaker logits or embeddings.
+
+Wang, Zheng, Chen, Cheng and Chen, "CAM++: a fast and efficient network for speaker verification using context-aware
+masking", Interspeech 2023; the densely connected TDNN in it after Yu and Li, Interspeech 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from xvectors.errors import ConfigError
+from xvectors.models.backbone import Backbone
+from xvectors.models.pooling import FrameNorm, Padding, check_sizes, find_padding, make_pooling
+from xvectors.models.resnet import MapConv, ResidualBlock, check_depths
+from xvectors.models.tdnn import TDNNLayer
+
+DILATIONS = (1, 2, 2)
+SEGMENT_FRAMES = 100
+"""Frames, after the stride of two, that a mask's local context covers: 2 s at a shift of 10 ms."""
+BOTTLENECK = 4
+"""Width of a dense layer's bottleneck in growths."""
+
+
+class CAMPlusPlus(Backbone):
+    """A 2-D convolutional front end, three blocks of densely connected, masked TDNN layers, pooling, one linear layer.
+
+    Parameters
+    ----------
+    num_speakers
+        Outputs of the classifier.
+    embedding_dim
+        Width of the linear layer; after its BatchNorm it is the embedding.
+    input_dim
+        Filterbanks a frame.
+    map_channels
+        Of the front end's convolutions.
+    channels
+        Of the first TDNN layer, which keeps every second frame.
+    growth
+        Channels that each dense layer adds; an even number.
+    depths
+        Dense layers of the three blocks, after each of which the channels are halved.
+    pooling
+        A name in `POOLINGS`.
+
+    Published size: 7.18 M with 80 filterbanks, without the classifier. Raises ConfigError for an
+    impossible value.
+    """
+
+    def __init__(
+        self,
+        num_speakers: int = 1000,
+        embedding_dim: int = 512,
+        input_dim: int = 80,
+        *,
+        map_channels: int = 32,
+        channels: int = 128,
+        growth: int = 32,
+        depths: Sequence[int] = (12, 24, 16),
+        pooling: str = "statistics",
+    ) -> None:
+        super().__init__()
+        check_sizes(
+            self,
+            num_speakers=num_speakers,
+            embedding_dim=embedding_dim,
+            input_dim=input_dim,
+            map_channels=map_channels,
+            channels=channels,
+            growth=growth,
+        )
+        check_depths(self, depths, len(DILATIONS))
+        if growth % 2 or channels % 2:
+            raise ConfigError(f"CAMPlusPlus: growth {growth} and channels {channels} must be even; they are halved")
+        self.input_dim = input_dim
+        self.embedding_dim = embedding_dim
+        self.num_speakers = num_speakers
+        self.context_frames = 3  # the fewest with two frames after the stride, so that there is a deviation
+        self.front = _FrontEnd(input_dim, map_channels)
+        self.first = MapConv(self.front.output_dim, channels, (5, 1), stride=(2, 1))
+        self.first_norm = FrameNorm(channels)
+        blocks = []
+        for depth, dilation in zip(depths, DILATIONS, strict=True):
+            blocks.append(_DenseBlock(channels, growth, depth, dilation))
+            channels = blocks[-1].output_dim
+        self.blocks = nn.ModuleList(blocks)
+        self.last_norm = FrameNorm(channels)
+        self.pooling = make_pooling(pooling, channels)
+        self.embed = nn.Linear(self.pooling.out_dim(channels), embedding_dim, bias=False)
+        # without weight and bias: whatever follows scales and shifts by itself
+        self.embedding_norm = nn.BatchNorm1d(embedding_dim, affine=False)
+        self.classifier = nn.Linear(embedding_dim, num_speakers)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None, return_embedding: bool = False) -> Tensor:
+        """Map [batch, frames, mels] to logits [batch, num_speakers] or embeddings [batch, embedding_dim].
+
+        `lengths` [batch] counts each recording's own frames; the others have no influence. Raises ShapeError for
+        another rank or size, lengths that do not fit, or a training batch of 1; TooShortError for fewer frames than
+        `context_frames`.
+        """
+        padding = find_padding(self, x, lengths)
+        x = self.front(x if padding is None else padding.zero(x), padding)
+        padding = padding and padding.strided(2)
+        x = functional.relu(self.first_norm(self.first(x.unsqueeze(2)).squeeze(2), padding))
+        for block in self.blocks:
+            x = block(x, padding)
+        x = functional.relu(self.last_norm(x, padding))
+        embedding: Tensor = self.embedding_norm(self.embed(self.pooling(x, padding and padding.counts)))
+        return embedding if return_embedding else cast(Tensor, self.classifier(embedding))
+
+
+class _FrontEnd(nn.Module):
+    """The front convolution module: four residual blocks between two convolutions; an eighth of the bands is left."""
+
+    def __init__(self, input_dim: int, channels: int) -> None:
+        super().__init__()
+        self.first, self.first_norm = MapConv(1, channels, 3), FrameNorm(channels)
+        self.blocks = nn.ModuleList(ResidualBlock(channels, channels, (1, stride)) for stride in (2, 1, 2, 1))
+        self.last, self.last_norm = MapConv(channels, channels, 3, stride=(1, 2)), FrameNorm(channels)
+        self.output_dim = channels * -(-input_dim // 8)
+
+    def forward(self, x: Tensor, padding: Padding | None) -> Tensor:
+        """Map [batch, frames, mels] to [batch, frames, output_dim]."""
+        x = functional.relu(self.first_norm(self.first(x.unsqueeze(3)), padding))
+        for block in self.blocks:
+            x, _ = block(x, padding)
+        return functional.relu(self.last_norm(self.last(x), padding)).flatten(2)
+
+
+class _DenseBlock(nn.Module):
+    """Dense layers, each of which adds `growth` channels to all before it, and a layer that halves the channels."""
+
+    def __init__(self, channels: int, growth: int, depth: int, dilation: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(_DenseLayer(channels + i * growth, growth, dilation) for i in range(depth))
+        channels += depth * growth
+        self.output_dim = channels // 2
+        self.norm = FrameNorm(channels)
+        self.halve = nn.Linear(channels, self.output_dim, bias=False)
+
+    def forward(self, x: Tensor, padding: Padding | None) -> Tensor:
+        for layer in self.layers:
+            x = torch.cat((x, layer(x, padding)), dim=2)
+        return cast(Tensor, self.halve(functional.relu(self.norm(x, padding))))
+
+
+class _DenseLayer(nn.Module):
+    """A bottleneck, then a TDNN layer whose output is masked by what the whole recording and the segment hold."""
+
+    def __init__(self, inputs: int, growth: int, dilation: int) -> None:
+        super().__init__()
+        width = BOTTLENECK * growth
+        self.input_norm = FrameNorm(inputs)
+        self.bottleneck = nn.Linear(inputs, width, bias=False)
+        self.norm = FrameNorm(width)
+        self.tdnn = TDNNLayer(width, (-dilation, 0, dilation), growth, bias=False)
+        self.squeeze = nn.Linear(width, width // 2)
+        self.excite = nn.Linear(width // 2, growth)
+
+    def forward(self, x: Tensor, padding: Padding | None) -> Tensor:
+        x = self.bottleneck(functional.relu(self.input_norm(x, padding)))
+        x = functional.relu(self.norm(x, padding))
+        span = self.tdnn.span // 2
+        local = self.tdnn(functional.pad(x, (0, 0, span, span)))
+        # one mask a segment, computed on its context and then spread over its frames
+        masks = torch.sigmoid(self.excite(functional.relu(self.squeeze(segment_context(x, padding)))))
+        return cast(Tensor, local * masks.repeat_interleave(SEGMENT_FRAMES, dim=1)[:, : x.shape[1]])
+
+
+def segment_context(x: Tensor, padding: Padding | None) -> Tensor:
+    """Mean of [batch, frames, channels] plus the mean of each segment of 100 frames: [batch, segments, channels].
+
+    The last segment of a recording may be shorter. `x` is zero in the padding, whose frames are not counted. The
+    result is at least float32.
+    """
+    frames, wide = x.shape[1], torch.promote_types(x.dtype, torch.float32)
+    segments = -(-frames // SEGMENT_FRAMES)
+    x = functional.pad(x, (0, 0, 0, segments * SEGMENT_FRAMES - frames))
+    sums = x.view(len(x), segments, SEGMENT_FRAMES, -1).sum(dim=2, dtype=wide)
+    counts = (torch.tensor([frames]) if padding is None else padding.counts).view(-1, 1, 1)
+    own = (counts - SEGMENT_FRAMES * torch.arange(segments).unsqueeze(1)).clamp(0, SEGMENT_FRAMES)
+    # a segment behind the recording's end has the mean 0, and is never looked at
+    means = sums / own.clamp(min=1).to(x.device, wide)
+    return sums.sum(dim=1, keepdim=True) / counts.to(x.device, wide) + means

@@ -1,0 +1,150 @@
+"""ECAPA-TDNN. In: filterbanks [batch, frames, mels]; out: speaker logits or embeddings.
+
+Desplanques, Thienpondt and Demuynck, "ECAPA-TDNN: emphasized channel attention, propagation and aggregation in TDNN
+based speaker verification", Interspeech 2020, figure 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from xvectors.errors import ConfigError
+from xvectors.models.backbone import Backbone
+from xvectors.models.pooling import FrameNorm, Padding, check_sizes, find_padding, make_pooling
+from xvectors.models.tdnn import TDNNLayer
+
+DILATIONS = (2, 3, 4)
+
+
+class ECAPA(Backbone):
+    """A convolution, three squeeze-excited Res2Net blocks, their aggregation, attentive pooling, one linear layer.
+
+    Parameters
+    ----------
+    num_speakers
+        Outputs of the classifier.
+    embedding_dim
+        Width of the linear layer; after its BatchNorm it is the embedding.
+    input_dim
+        Filterbanks a frame.
+    channels
+        Width of the blocks: 512 or 1024 in the paper.
+    pooled_dim
+        Width of the aggregated frames.
+    bottleneck_dim
+        Of the squeeze-excitation.
+    res2net_scale
+        Parts of a block's channels; it must divide them.
+    pooling
+        A name in `POOLINGS`.
+
+    Each block takes the sum of all outputs before it (section 3.3). Published sizes, without the classifier, with 80
+    filterbanks: 6.2 M for 512 channels, 14.7 M for 1024 (table 1). Raises ConfigError for an impossible value.
+    """
+
+    def __init__(
+        self,
+        num_speakers: int = 1000,
+        embedding_dim: int = 192,
+        input_dim: int = 80,
+        *,
+        channels: int = 512,
+        pooled_dim: int = 1536,
+        bottleneck_dim: int = 128,
+        res2net_scale: int = 8,
+        pooling: str = "channel_context",
+    ) -> None:
+        super().__init__()
+        check_sizes(
+            self,
+            num_speakers=num_speakers,
+            embedding_dim=embedding_dim,
+            input_dim=input_dim,
+            channels=channels,
+            pooled_dim=pooled_dim,
+            bottleneck_dim=bottleneck_dim,
+        )
+        if res2net_scale < 2 or channels % res2net_scale:
+            raise ConfigError(
+                f"ECAPA: res2net_scale is {res2net_scale}; it must be at least 2 and divide the {channels} channels"
+            )
+        self.input_dim = input_dim
+        self.embedding_dim = embedding_dim
+        self.num_speakers = num_speakers
+        self.context_frames = 2  # convolutions pad, and one frame has no deviation
+        self.first = _ConvBlock(input_dim, (-2, -1, 0, 1, 2), channels)
+        self.blocks = nn.ModuleList(
+            _SERes2Block(channels, dilation, res2net_scale, bottleneck_dim) for dilation in DILATIONS
+        )
+        self.aggregate = nn.Linear(len(DILATIONS) * channels, pooled_dim)
+        self.pooling = make_pooling(pooling, pooled_dim)
+        self.pooled_norm = nn.BatchNorm1d(self.pooling.out_dim(pooled_dim))
+        self.embed = nn.Linear(self.pooling.out_dim(pooled_dim), embedding_dim, bias=False)
+        self.embedding_norm = nn.BatchNorm1d(embedding_dim)
+        self.classifier = nn.Linear(embedding_dim, num_speakers)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None, return_embedding: bool = False) -> Tensor:
+        """Map [batch, frames, mels] to logits [batch, num_speakers] or embeddings [batch, embedding_dim].
+
+        `lengths` [batch] counts each recording's own frames; the others have no influence. Raises ShapeError for
+        another rank or size, lengths that do not fit, or a training batch of 1; TooShortError for fewer frames than
+        `context_frames`.
+        """
+        padding = find_padding(self, x, lengths)
+        total = self.first(x if padding is None else padding.zero(x), padding)
+        outputs = []
+        for block in self.blocks:
+            outputs.append(block(total, padding))
+            total = total + outputs[-1]
+        x = functional.relu(self.aggregate(torch.cat(outputs, dim=2)))
+        pooled = self.pooled_norm(self.pooling(x, padding and padding.counts))
+        embedding: Tensor = self.embedding_norm(self.embed(pooled))
+        return embedding if return_embedding else cast(Tensor, self.classifier(embedding))
+
+
+class _ConvBlock(nn.Module):
+    """A padded convolution over time, ReLU, BatchNorm: as many frames come out as go in, zeros in the padding."""
+
+    def __init__(self, input_dim: int, context: Sequence[int], output_dim: int) -> None:
+        super().__init__()
+        self.tdnn = TDNNLayer(input_dim, context, output_dim)
+        self.norm = FrameNorm(output_dim)
+
+    def forward(self, x: Tensor, padding: Padding | None) -> Tensor:
+        before, after = -self.tdnn.context[0], self.tdnn.context[-1]
+        if before or after:
+            x = functional.pad(x, (0, 0, before, after))
+        return cast(Tensor, self.norm(functional.relu(self.tdnn(x)), padding))
+
+
+class _SERes2Block(nn.Module):
+    """A Res2Net layer between two frame-wise ones, squeeze-excitation, and the input added.
+
+    Gao et al., "Res2Net: a new multi-scale backbone architecture", TPAMI 2021; Hu, Shen and Sun, "Squeeze-and-
+    excitation networks", CVPR 2018.
+    """
+
+    def __init__(self, channels: int, dilation: int, scale: int, bottleneck_dim: int) -> None:
+        super().__init__()
+        part = channels // scale
+        self.before = _ConvBlock(channels, (0,), channels)
+        self.parts = nn.ModuleList(_ConvBlock(part, (-dilation, 0, dilation), part) for _ in range(scale - 1))
+        self.after = _ConvBlock(channels, (0,), channels)
+        self.squeeze = nn.Linear(channels, bottleneck_dim)
+        self.excite = nn.Linear(bottleneck_dim, channels)
+
+    def forward(self, x: Tensor, padding: Padding | None) -> Tensor:
+        first, *others = self.before(x, padding).chunk(len(self.parts) + 1, dim=2)
+        outputs = [first]
+        for convolve, part in zip(self.parts, others, strict=True):
+            # the first part passes as it is, and the second is not added to it
+            outputs.append(convolve(part if len(outputs) == 1 else part + outputs[-1], padding))
+        hidden = self.after(torch.cat(outputs, dim=2), padding)
+        mean = hidden.mean(dim=1) if padding is None else padding.mean(hidden)
+        weights = torch.sigmoid(self.excite(functional.relu(self.squeeze(mean))))
+        return cast(Tensor, x + hidden * weights.unsqueeze(1))

@@ -1,0 +1,117 @@
+"""The extended TDNN (E-TDNN). In: filterbanks [batch, frames, mels]; out: speaker logits or embeddings.
+
+Snyder, Garcia-Romero, Sell, McCree, Povey and Khudanpur, "Speaker recognition for multi-speaker conversations using
+x-vectors", ICASSP 2019: the x-vector with a wider context and a frame-wise layer after each spliced one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from xvectors.models.backbone import Backbone
+from xvectors.models.pooling import FrameNorm, Padding, check_sizes, find_padding, make_pooling
+from xvectors.models.tdnn import TDNNLayer
+
+CONTEXTS = ((-2, -1, 0, 1, 2), (0,), (-2, 0, 2), (0,), (-3, 0, 3), (0,), (-4, 0, 4), (0,), (0,))
+
+
+class ETDNN(Backbone):
+    """Nine time-delay layers and a wide one, pooling, two segment layers and a classifier.
+
+    Parameters
+    ----------
+    num_speakers
+        Outputs of the classifier.
+    embedding_dim
+        Width of the two segment layers; the first, before its activation, is the embedding.
+    input_dim
+        Filterbanks a frame.
+    width, pooled_dim
+        Widths of the nine frame layers and of the wide one.
+    pooling
+        A name in `POOLINGS`.
+
+    BatchNorm follows each activation. Published size: 6.1 M with 30 coefficients a frame, counted up to the
+    embedding (Yu and Li, "Densely connected time delay neural network for speaker verification",
+    Interspeech 2020). Raises ConfigError for an impossible value.
+    """
+
+    def __init__(
+        self,
+        num_speakers: int = 1000,
+        embedding_dim: int = 512,
+        input_dim: int = 80,
+        *,
+        width: int = 512,
+        pooled_dim: int = 1500,
+        pooling: str = "statistics",
+    ) -> None:
+        super().__init__()
+        check_sizes(
+            self,
+            num_speakers=num_speakers,
+            embedding_dim=embedding_dim,
+            input_dim=input_dim,
+            width=width,
+            pooled_dim=pooled_dim,
+        )
+        self.input_dim = input_dim
+        self.embedding_dim = embedding_dim
+        self.num_speakers = num_speakers
+        self.context_frames = 1 + sum(max(context) - min(context) for context in CONTEXTS)
+        widths = [input_dim, *[width] * len(CONTEXTS), pooled_dim]
+        self.frame_layers = nn.ModuleList(
+            TDNNBlock(widths[i], context, widths[i + 1]) for i, context in enumerate((*CONTEXTS, (0,)))
+        )
+        self.pooling = make_pooling(pooling, pooled_dim)
+        self.segment = SegmentLayers(self.pooling.out_dim(pooled_dim), embedding_dim)
+        self.classifier = nn.Linear(embedding_dim, num_speakers)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None, return_embedding: bool = False) -> Tensor:
+        """Map [batch, frames, mels] to logits [batch, num_speakers] or embeddings [batch, embedding_dim].
+
+        `lengths` [batch] counts each recording's own frames; the others have no influence. Raises ShapeError for
+        another rank or size, lengths that do not fit, or a training batch of 1; TooShortError for fewer frames than
+        `context_frames`.
+        """
+        padding = find_padding(self, x, lengths)
+        for layer in self.frame_layers:
+            x, padding = layer(x, padding)
+        embedding: Tensor = self.segment.embed(self.pooling(x, padding and padding.counts))
+        return embedding if return_embedding else cast(Tensor, self.classifier(self.segment(embedding)))
+
+
+class TDNNBlock(nn.Module):
+    """A time-delay layer, ReLU, BatchNorm: Kaldi's relu-batchnorm-layer."""
+
+    def __init__(self, input_dim: int, context: Sequence[int], output_dim: int) -> None:
+        super().__init__()
+        self.tdnn = TDNNLayer(input_dim, context, output_dim)
+        self.norm = FrameNorm(output_dim)
+
+    def forward(self, x: Tensor, padding: Padding | None) -> tuple[Tensor, Padding | None]:
+        x = functional.relu(self.tdnn(x))
+        padding = padding and padding.shortened(self.tdnn.span)
+        return self.norm(x, padding), padding
+
+
+class SegmentLayers(nn.Module):
+    """The two layers after pooling: `embed` gives the embedding, the call what the classifier takes from it."""
+
+    def __init__(self, pooled_dim: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(pooled_dim, embedding_dim)
+        self.norm1 = nn.BatchNorm1d(embedding_dim)
+        self.fc2 = nn.Linear(embedding_dim, embedding_dim)
+        self.norm2 = nn.BatchNorm1d(embedding_dim)
+
+    def embed(self, pooled: Tensor) -> Tensor:
+        return cast(Tensor, self.fc1(pooled))
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        hidden = functional.relu(self.fc2(self.norm1(functional.relu(embedding))))
+        return cast(Tensor, self.norm2(hidden))

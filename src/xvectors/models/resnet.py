@@ -1,0 +1,134 @@
+"""ResNet-34 over time and frequency, the r-vector. In: filterbanks [batch, frames, mels]; out: logits or embeddings.
+
+He, Zhang, Ren and Sun, "Deep residual learning for image recognition", CVPR 2016; for speakers, Zeinali, Wang, Silnova,
+Matejka and Plchot, "BUT system description to VoxCeleb speaker recognition challenge 2019", arXiv 1910.12592.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from xvectors.errors import ConfigError
+from xvectors.models.backbone import Backbone
+from xvectors.models.pooling import FrameNorm, Padding, check_sizes, find_padding, make_pooling
+
+
+class ResNet34(Backbone):
+    """A convolution and four stages of residual blocks on the filterbanks as an image, pooling, one linear layer.
+
+    Parameters
+    ----------
+    num_speakers
+        Outputs of the classifier.
+    embedding_dim
+        Width of the linear layer, whose output is the embedding.
+    input_dim
+        Filterbanks a frame.
+    channels
+        Of the first stage; each later one has twice those before, at half the frames and filterbanks.
+    depths
+        Residual blocks of the four stages.
+    pooling
+        A name in `POOLINGS`; it sees a channel and filterbank as one channel.
+
+    Published size: 6.63 M with 80 filterbanks, without the classifier (WeSpeaker's ResNet34-TSTP-emb256; Wang et al.,
+    "Wespeaker: a research and production oriented speaker embedding learning toolkit", ICASSP 2023). Raises
+    ConfigError for an impossible value.
+    """
+
+    def __init__(
+        self,
+        num_speakers: int = 1000,
+        embedding_dim: int = 256,
+        input_dim: int = 80,
+        *,
+        channels: int = 32,
+        depths: Sequence[int] = (3, 4, 6, 3),
+        pooling: str = "statistics",
+    ) -> None:
+        super().__init__()
+        check_sizes(
+            self, num_speakers=num_speakers, embedding_dim=embedding_dim, input_dim=input_dim, channels=channels
+        )
+        check_depths(self, depths, 4)
+        self.input_dim = input_dim
+        self.embedding_dim = embedding_dim
+        self.num_speakers = num_speakers
+        self.context_frames = 9  # the fewest with two frames after three strides, so that there is a deviation
+        self.first = MapConv(1, channels, 3)
+        self.first_norm = FrameNorm(channels)
+        blocks, inputs, bands = [], channels, input_dim
+        for stage, depth in enumerate(depths):
+            for i in range(depth):
+                stride = 2 if stage > 0 and i == 0 else 1
+                blocks.append(ResidualBlock(inputs, channels * 2**stage, (stride, stride)))
+                inputs, bands = channels * 2**stage, -(-bands // stride)
+        self.blocks = nn.ModuleList(blocks)
+        self.pooling = make_pooling(pooling, inputs * bands)
+        self.embed = nn.Linear(self.pooling.out_dim(inputs * bands), embedding_dim)
+        self.classifier = nn.Linear(embedding_dim, num_speakers)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None, return_embedding: bool = False) -> Tensor:
+        """Map [batch, frames, mels] to logits [batch, num_speakers] or embeddings [batch, embedding_dim].
+
+        `lengths` [batch] counts each recording's own frames; the others have no influence. Raises ShapeError for
+        another rank or size, lengths that do not fit, or a training batch of 1; TooShortError for fewer frames than
+        `context_frames`.
+        """
+        padding = find_padding(self, x, lengths)
+        x = (x if padding is None else padding.zero(x)).unsqueeze(3)
+        x = functional.relu(self.first_norm(self.first(x), padding))
+        for block in self.blocks:
+            x, padding = block(x, padding)
+        embedding: Tensor = self.embed(self.pooling(x.flatten(2), padding and padding.counts))
+        return embedding if return_embedding else cast(Tensor, self.classifier(embedding))
+
+
+class MapConv(nn.Conv2d):
+    """A convolution over [batch, frames, bands, channels] without bias, padded by half its kernel.
+
+    With channels last neither the convolution nor the BatchNorm behind it has to reorder anything.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int | tuple[int, int], stride: tuple[int, int] = (1, 1)
+    ) -> None:
+        frames, bands = (kernel, kernel) if isinstance(kernel, int) else kernel
+        super().__init__(inputs, outputs, (frames, bands), stride=stride, padding=(frames // 2, bands // 2), bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions with BatchNorm, and the input added; strides over (frames, bands) in the first one."""
+
+    def __init__(self, inputs: int, outputs: int, stride: tuple[int, int]) -> None:
+        super().__init__()
+        self.frame_stride = stride[0]
+        self.conv1, self.norm1 = MapConv(inputs, outputs, 3, stride), FrameNorm(outputs)
+        self.conv2, self.norm2 = MapConv(outputs, outputs, 3), FrameNorm(outputs)
+        self.shortcut = self.shortcut_norm = None
+        if inputs != outputs or stride != (1, 1):
+            self.shortcut, self.shortcut_norm = MapConv(inputs, outputs, 1, stride), FrameNorm(outputs)
+
+    def forward(self, x: Tensor, padding: Padding | None) -> tuple[Tensor, Padding | None]:
+        """Map [batch, frames, bands, inputs], zero in the padding, to fewer frames and bands; padding zero again."""
+        padding = padding and padding.strided(self.frame_stride)
+        hidden = functional.relu(self.norm1(self.conv1(x), padding))
+        hidden = self.norm2(self.conv2(hidden), padding)
+        if self.shortcut is not None and self.shortcut_norm is not None:
+            x = self.shortcut_norm(self.shortcut(x), padding)
+        return functional.relu(x + hidden), padding
+
+
+def check_depths(owner: nn.Module, depths: object, stages: int) -> None:
+    """Raise ConfigError unless `depths` holds a number of layers, at least 1, for each stage."""
+    listed = depths if isinstance(depths, list | tuple) else []
+    if len(listed) != stages or any(not isinstance(depth, int) or depth < 1 for depth in listed):
+        name = type(owner).__name__
+        raise ConfigError(f"{name}: depths is {depths!r}; it must be a list of {stages} whole numbers, each at least 1")
