@@ -11,8 +11,17 @@ import soundfile
 import torch
 from torch import nn
 
+from xvectors.config import AugmentConfig
 from xvectors.corpus import Manifest
-from xvectors.dataset import CENTRED, WHOLE, ChunkBatches, ChunkDataset, ChunkRequest, load_all_data
+from xvectors.dataset import (
+    CENTRED,
+    WHOLE,
+    ChunkBatches,
+    ChunkDataset,
+    ChunkRequest,
+    CollateWaveforms,
+    load_all_data,
+)
 from xvectors.errors import ConfigError, ManifestError
 from xvectors.features import Fbank
 from xvectors.models import XVector
@@ -272,3 +281,51 @@ def test_bad_arguments(toy_corpus: Path, change: dict, error: type[Exception], m
     arguments = {"metadata_file": toy_corpus / "metadata.csv", "data_directory": toy_corpus} | change
     with pytest.raises(error, match=message):
         load_all_data(**arguments)
+
+
+def test_a_chunk_at_another_speed_is_another_class(tmp_path: Path) -> None:
+    """Two tones: played at 0.9 or 1.1 they are lower or higher by that much, and the class moves by the speakers."""
+    t = np.arange(3 * RATE) / RATE
+    for i, f in enumerate((400, 800)):
+        soundfile.write(tmp_path / f"{i}.wav", 0.3 * np.sin(2 * np.pi * f * t), RATE, subtype="FLOAT")
+    rows = [{"path": f"{i}.wav", "speaker": f"s{i}"} for i in (0, 1)]
+    manifest = Manifest.from_rows(rows, root=tmp_path)
+    labels = np.arange(2)
+    augment = AugmentConfig(speed_prob=0.6)
+    dataset = ChunkDataset(
+        manifest, labels, {0: "s0", 1: "s1"}, rows=np.arange(2), sample_rate_hz=RATE, augment=augment
+    )
+    collate = CollateWaveforms(labels, num_speakers=2)
+    seen = Counter()
+    for seed in range(60):
+        batch = collate([dataset[ChunkRequest(row, RATE, seed)] for row in (0, 1)])
+        assert batch.waveforms.shape == (2, RATE)
+        for row, label, wave in zip((0, 1), batch.labels.tolist(), batch.waveforms.numpy(), strict=True):
+            factor = (1.0, 0.9, 1.1)[label // 2]
+            assert label % 2 == row
+            peak_hz = int(np.abs(np.fft.rfft(wave * np.hanning(RATE))).argmax())
+            assert peak_hz == pytest.approx((400, 800)[row] * factor, abs=1)
+            seen[label // 2] += 1
+    assert 0.2 < seen[0] / 120 < 0.6
+    assert min(seen.values()) > 15
+    centred = collate([dataset[ChunkRequest(1, RATE, CENTRED)]])
+    assert centred.labels.tolist() == [1]
+
+
+def test_babble_comes_from_the_corpus_and_the_seed_decides_all(tmp_path: Path) -> None:
+    dataset = ramp_corpus(tmp_path, [2.0, 2.0, 2.0])
+    augmented = ChunkDataset(
+        dataset.manifest,
+        dataset.labels,
+        dataset.speakers,
+        rows=dataset.rows,
+        sample_rate_hz=RATE,
+        augment=AugmentConfig(noise_prob=1.0, reverb_prob=0.5, gain_prob=1.0),
+    )
+    request = ChunkRequest(0, RATE, 11)
+    clean, one, two = dataset[request].waveform, augmented[request].waveform, augmented[request].waveform
+    np.testing.assert_array_equal(one, two)
+    assert np.abs(one - clean).max() > 1e-4
+    np.testing.assert_array_equal(
+        augmented[request._replace(seed=CENTRED)].waveform, dataset[request._replace(seed=CENTRED)].waveform
+    )

@@ -415,3 +415,39 @@ def _mono(frames: Samples, channel: Channel, name: str) -> Samples:
 
 def _resampled_length(num_frames: int, from_hz: int, to_hz: int) -> int:
     return (2 * num_frames * to_hz + from_hz) // (2 * from_hz)
+
+
+def encode_decode(
+    samples: Samples, sample_rate_hz: int, kind: str, subtype: str, *, compression_level: float | None = None
+) -> Samples:
+    """What is left of float32 [samples] after an encoder and its decoder: the same number of samples, in memory.
+
+    Parameters
+    ----------
+    kind, subtype
+        libsndfile's names of a format and its encoding, such as ("WAV", "GSM610") or ("OGG", "OPUS").
+    compression_level
+        From 0 (best quality, most bits) to 1 (fewest bits), for encodings that have a choice. None: libsndfile's own.
+
+    Encodings of integers clip what lies outside [-1, 1). Raises AudioError for an encoding that this libsndfile
+    does not have, or that does not take this rate or level, and for samples that are NaN or infinite.
+    """
+    if not np.isfinite(samples).all():
+        raise AudioError(f"NaN or infinite samples cannot be encoded as {subtype}; repair them first")
+    encoded = io.BytesIO()
+    try:
+        soundfile.write(
+            encoded, samples, sample_rate_hz, subtype=subtype, format=kind, compression_level=compression_level
+        )
+        encoded.seek(0)
+        decoded, _ = soundfile.read(encoded, dtype="float32")
+    except (soundfile.LibsndfileError, ValueError) as error:
+        level = "" if compression_level is None else f" with compression level {compression_level:g}"
+        raise AudioError(
+            f"cannot encode {sample_rate_hz} Hz as {subtype} {kind}{level} ({error}); "
+            "choose another encoding, or another rate to resample to first"
+        ) from error
+    result = np.zeros(len(samples), dtype=np.float32)
+    count = min(len(samples), len(decoded))
+    result[:count] = decoded[:count]
+    return result

@@ -21,6 +21,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from xvectors import audio
+from xvectors.augment import Augmenter
+from xvectors.augment import speed as play_faster
+from xvectors.config import AugmentConfig
 from xvectors.corpus import TEST, TRAIN, VAL, Manifest, open_corpus, scan, split_corpus
 from xvectors.errors import AudioError, ConfigError, ManifestError
 from xvectors.features import Fbank
@@ -31,6 +34,9 @@ WHOLE = 0
 """A request's length for the whole recording."""
 CENTRED = -1
 """A request's seed for a chunk from the middle."""
+
+SPEED_STREAM = 100
+"""Tells the draw of a chunk's speed from the augmenter's draws, which number theirs from 1."""
 
 NUM_LENGTHS = 9
 """Chunk lengths to draw from: a few, since every shape is compiled, cached and allocated for anew by the backends."""
@@ -48,11 +54,15 @@ class ChunkRequest(NamedTuple):
 
 
 class Example(NamedTuple):
-    """One chunk that was read: `waveform` is float32 [samples], or None where `failure` says why not."""
+    """One chunk that was read: `waveform` is float32 [samples], or None where `failure` says why not.
+
+    `speed` is 0 for the recording's own, else 1 + the index of the speed it is played at.
+    """
 
     waveform: NDArray[np.float32] | None
     row: int
-    failure: str
+    failure: str = ""
+    speed: int = 0
 
 
 class Batch(NamedTuple):
@@ -70,7 +80,8 @@ class Batch(NamedTuple):
 class ChunkDataset(Dataset[Example]):
     """The recordings of `manifest` by row; `labels` int64 [rows] gives each row's class, -1 where it has none.
 
-    `speakers` maps the classes that stand in this dataset to the speakers' names.
+    `speakers` maps the classes that stand in this dataset to the speakers' names. With `augment`, chunks that have a
+    seed are augmented by it.
     """
 
     def __init__(
@@ -82,6 +93,7 @@ class ChunkDataset(Dataset[Example]):
         rows: NDArray[np.int64],
         sample_rate_hz: int,
         channel: int = -1,
+        augment: AugmentConfig | None = None,
     ) -> None:
         self.manifest = manifest
         self.labels = labels
@@ -89,15 +101,38 @@ class ChunkDataset(Dataset[Example]):
         self.rows = rows
         self.sample_rate_hz = sample_rate_hz
         self._channel: int | Literal["mix"] = "mix" if channel < 0 else channel
+        self._augment = augment
+        self._augmenter = Augmenter(augment, sample_rate_hz, self._another_voice) if augment else None
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, request: ChunkRequest) -> Example:
         try:
-            return Example(self._read(request), request.row, "")
+            if self._augmenter is None or request.seed == CENTRED:
+                return Example(self._read(request), request.row)
+            speed, factor = self._speed(request.seed)
+            waveform = self._read(request._replace(num_samples=round(request.num_samples * factor)))
+            if speed:
+                waveform = _repeat_to(play_faster(waveform, factor), request.num_samples)
+            return Example(self._augmenter(waveform, request.seed), request.row, speed=speed)
         except AudioError as error:
             return Example(None, request.row, str(error))
+
+    def _speed(self, seed: int) -> tuple[int, float]:
+        """Which speed a chunk is played at: its number, 0 for its own, and its factor."""
+        assert self._augment is not None
+        factors = self._augment.speed_factors
+        generator = np.random.default_rng([seed, SPEED_STREAM])
+        if not factors or generator.random() >= self._augment.speed_prob:
+            return 0, 1.0
+        number = int(generator.integers(len(factors)))
+        return number + 1, factors[number]
+
+    def _another_voice(self, generator: np.random.Generator, num_samples: int) -> NDArray[np.float32]:
+        """A chunk of any recording here, for babble."""
+        row = int(self.rows[generator.integers(len(self.rows))])
+        return self._read(ChunkRequest(row, num_samples, int(generator.integers(2**62))))
 
     def _read(self, request: ChunkRequest) -> NDArray[np.float32]:
         row, rate = request.row, self.sample_rate_hz
@@ -198,13 +233,16 @@ class CollateWaveforms:
     """Examples of equal length to a Batch."""
 
     labels: NDArray[np.int64]
+    num_speakers: int = 0
+    """A speaker at speed k is the class this many times k further on."""
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
-        read = [(e.row, e.waveform) for e in examples if e.waveform is not None]
-        rows = np.array([row for row, _ in read], dtype=np.int64)
-        waveforms = np.stack([waveform for _, waveform in read]) if read else np.zeros((0, 0), np.float32)
+        read = [(e.row, e.speed, e.waveform) for e in examples if e.waveform is not None]
+        rows = np.array([row for row, _, _ in read], dtype=np.int64)
+        labels = self.labels[rows] + self.num_speakers * np.array([speed for _, speed, _ in read], dtype=np.int64)
+        waveforms = np.stack([waveform for _, _, waveform in read]) if read else np.zeros((0, 0), np.float32)
         failures = [(e.row, e.failure) for e in examples if e.waveform is None]
-        return Batch(torch.from_numpy(waveforms), torch.from_numpy(self.labels[rows]), torch.from_numpy(rows), failures)
+        return Batch(torch.from_numpy(waveforms), torch.from_numpy(labels), torch.from_numpy(rows), failures)
 
 
 class CollateFeatures:

@@ -83,13 +83,20 @@ class Description:
 
 
 def make_model(recipe: Recipe, num_speakers: int) -> Backbone:
-    """The recipe's network, freshly initialised from torch's generator."""
+    """The recipe's network, freshly initialised from torch's generator.
+
+    Its classes are the speakers in the order of speakers.csv, then the speakers again for every speed of augmentation.
+    """
     return build_model(
         recipe.model.name,
-        num_speakers=num_speakers,
+        num_speakers=num_classes(recipe, num_speakers),
         input_dim=recipe.features.num_mels,
         **recipe.model.settings,
     )
+
+
+def num_classes(recipe: Recipe, num_speakers: int) -> int:
+    return num_speakers * (1 + len(recipe.augment.speed_factors))
 
 
 def make_features(recipe: Recipe) -> Fbank:

@@ -16,6 +16,7 @@ import soundfile
 import torch
 
 from xvectors.config import Recipe, load_recipe
+from xvectors.encoder import SpeakerEncoder
 from xvectors.errors import CheckpointError, ManifestError, StorageError, TrainingError
 from xvectors.system import SystemFolder, load_weights, make_model, read_description
 from xvectors.training import EpochResult, train
@@ -359,3 +360,22 @@ def test_margin_losses_learn_and_resume(loss: str, toy_corpus: Path, tmp_path: P
     assert halted.interrupted is signal.SIGTERM
     train(None, tmp_path / "t", recipe, device="cpu", resume=True, show_progress=False)
     assert_same(state_of(tmp_path / "t"), state_of(tmp_path / "s"))
+
+
+def test_augmented_training_resumes_exactly_and_embeds(toy_corpus: Path, tmp_path: Path) -> None:
+    """Speeds as new speakers, noise, and masks drawn from the network's own random state."""
+    overrides = ("augment.speed_prob=0.5", "augment.noise_prob=0.5", "augment.spec_augment_prob=1")
+    recipe = small(*overrides, "training.epochs=2")
+    out = tmp_path / "s"
+    result = train(toy_corpus, out, recipe, device="cpu", show_progress=False)
+    assert result.num_speakers == 8
+    assert weights_of(out)["classifier.weight"].shape[0] == 24  # eight speakers at three speeds
+    assert SpeakerEncoder.load(out, device="cpu").encode(toy_corpus / "s00" / "u7.flac").shape == (1, 32)
+
+    def stop(result: EpochResult) -> None:
+        if result.epoch == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    train(toy_corpus, tmp_path / "t", recipe, device="cpu", on_epoch=stop, show_progress=False)
+    train(None, tmp_path / "t", recipe, device="cpu", resume=True, show_progress=False)
+    assert_same(state_of(tmp_path / "t"), state_of(out))

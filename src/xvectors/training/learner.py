@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from xvectors.augment.specaugment import SpecAugment
 from xvectors.config import Recipe
 from xvectors.dataset import Batch
 from xvectors.devices import multiplies_bfloat16
 from xvectors.losses import ClassificationHead, MarginSoftmax, build_loss, margin_at
-from xvectors.system import load_state, make_features, make_model
+from xvectors.system import load_state, make_features, make_model, num_classes
 from xvectors.training.checkpoint import Checkpoint
 from xvectors.training.optimise import learning_rate, make_optimiser
 
@@ -27,7 +28,8 @@ class Learner:
     """The network, its features, its loss and its optimiser on one device, freshly initialised."""
 
     def __init__(self, recipe: Recipe, num_speakers: int, device: torch.device) -> None:
-        self.recipe, self.device = recipe, device
+        self.recipe, self.num_speakers, self.device = recipe, num_speakers, device
+        self.spec_augment = SpecAugment(recipe.augment) if recipe.augment.spec_augment_prob > 0 else None
         self.fbank = make_features(recipe).to(device)
         self.model = make_model(recipe, num_speakers).to(device)
         self.head: ClassificationHead | None = None
@@ -35,7 +37,8 @@ class Learner:
             settings = asdict(recipe.loss)
             for key in ("name", "margin_start", "margin_end"):
                 del settings[key]
-            self.head = build_loss(recipe.loss.name, self.model.embedding_dim, num_speakers, **settings).to(device)
+            classes = num_classes(recipe, num_speakers)
+            self.head = build_loss(recipe.loss.name, self.model.embedding_dim, classes, **settings).to(device)
         self.optimiser = make_optimiser(self._parameters(), recipe.training)
         precision = recipe.training.precision
         self.bfloat16 = precision == "bfloat16" or (precision == "auto" and multiplies_bfloat16(device))
@@ -71,9 +74,10 @@ class Learner:
 
     @torch.no_grad()
     def measure(self, batch: Batch) -> tuple[float, int]:
-        """The mean cross-entropy of `batch`, without margins or smoothing, and how many were right."""
+        """The mean cross-entropy of `batch` among the speakers, without any margin, and how many were right."""
         self.model.eval()
         _, logits, labels = self._forward(batch)
+        logits = logits[:, : self.num_speakers]
         return float(functional.cross_entropy(logits, labels)), int((logits.argmax(dim=1) == labels).sum())
 
     def _forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,6 +85,8 @@ class Learner:
         labels = batch.labels.to(self.device, non_blocking=True)
         with torch.no_grad():
             features = self.fbank(waveforms)
+            if self.spec_augment is not None and self.model.training:
+                features = self.spec_augment(features, torch.default_generator)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             output = self.model(features, return_embedding=self.head is not None)
         if self.head is not None:

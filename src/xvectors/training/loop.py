@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from xvectors.config import Recipe, differences, load_recipe
+from xvectors.config import AugmentConfig, Recipe, differences, load_recipe
 from xvectors.corpus import Manifest, ScanReport
 from xvectors.dataset import Batch, ChunkBatches, ChunkDataset, CollateWaveforms, ignore_signals
 from xvectors.devices import default_workers, find_device
@@ -136,7 +136,7 @@ class _Run:
         manifest, labels = self.corpus.manifest, self.corpus.labels
         workers = default_workers(self.device) if training.workers < 0 else training.workers
 
-        def loader(batches: ChunkBatches, workers: int) -> DataLoader[Batch]:
+        def loader(batches: ChunkBatches, augment: AugmentConfig | None = None) -> DataLoader[Batch]:
             dataset = ChunkDataset(
                 manifest,
                 labels,
@@ -144,13 +144,14 @@ class _Run:
                 rows=self.corpus.train_rows,
                 sample_rate_hz=rate,
                 channel=data.channel,
+                augment=augment,
             )
             return DataLoader(
                 dataset,  # type: ignore[arg-type]  # of Examples, which the collator makes Batches
                 batch_sampler=batches,
                 num_workers=workers,
                 persistent_workers=workers > 0,
-                collate_fn=CollateWaveforms(labels),
+                collate_fn=CollateWaveforms(labels, len(self.corpus.speakers)),
                 worker_init_fn=ignore_signals,
                 # a generator of its own, or each epoch's loader would draw from the one the network uses
                 generator=torch.Generator(),
@@ -173,8 +174,8 @@ class _Run:
             max_samples=val_samples,
             shuffle=False,
         )
-        self.train_loader = loader(self.train_batches, workers)
-        self.val_loader = loader(val_batches, workers)
+        self.train_loader = loader(self.train_batches, self.recipe.augment)
+        self.val_loader = loader(val_batches)
 
     def begin(self, report: ScanReport) -> None:
         """Write what describes the system, before the first step."""

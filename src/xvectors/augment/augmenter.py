@@ -1,0 +1,187 @@
+"""Augmentation of training chunks. In: a waveform and a seed. Out: the waveform as another session would have it.
+
+The order is that of a recording: room, noise, microphone, level, clipping, line, codec. Each effect draws from a stream
+of its own, made of the seed, so that switching one off leaves the others as they were.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xvectors.audio import Samples, resample
+from xvectors.augment.channel import clipped, coded, equalised, telephone
+from xvectors.augment.noise import made_noise, mix_at_snr, mix_babble
+from xvectors.augment.pools import MUSIC, NOISE, SPEECH, RecordingPool, open_pool
+from xvectors.augment.rooms import reverberate, simulate_room
+from xvectors.config import AugmentConfig
+from xvectors.errors import AudioError, ConfigError, ShapeError
+
+logger = logging.getLogger(__name__)
+
+BABBLE = "babble"
+LONGEST_IMPULSE_RESPONSE_S = 4.0
+
+BabbleSource = Callable[[np.random.Generator, int], NDArray[np.float32]]
+"""(generator, num_samples) -> a voice, float32 [any length above 0]; what it picks must depend on the generator alone.
+An AudioError that it raises leaves that voice out."""
+
+
+def speed(waveform: NDArray[np.float32], factor: float) -> Samples:
+    """`waveform` [samples] played `factor` times as fast, pitch and formants with it: [samples / factor], rounded.
+
+    A speaker at another speed is another speaker: the caller gives it a label of its own. soxr resamples, band-limited.
+    Raises ConfigError for a factor outside 0.5 to 2.
+    """
+    if not 0.5 <= factor <= 2.0:
+        raise ConfigError(f"speed factor {factor!r} must be between 0.5 and 2, usually 0.9 or 1.1")
+    ratio = Fraction(factor).limit_denominator(1000)
+    return resample(_checked(waveform), ratio.numerator, ratio.denominator)
+
+
+class Augmenter:
+    """Waveforms as other sessions would have them; what happens to a chunk depends on its seed alone.
+
+    Parameters
+    ----------
+    settings
+        Which effects, how often and how much.
+    sample_rate_hz
+        Of all waveforms; noise and impulse responses of any rate are resampled to it.
+    babble_source
+        Gives other speakers' voices for babble, where `settings.noise_folder` has no speech; without it there is none.
+        Must be picklable where loader processes are spawned.
+
+    Raises ConfigError for folders that do not exist or hold nothing that can be read, and for codecs that the installed
+    libsndfile lacks. Opening a folder reads the header of every recording in it.
+    """
+
+    def __init__(self, settings: AugmentConfig, sample_rate_hz: int, babble_source: BabbleSource | None = None) -> None:
+        if sample_rate_hz <= 0:
+            raise ConfigError(f"sample_rate_hz = {sample_rate_hz} must be positive")
+        self.settings, self.sample_rate_hz = settings, sample_rate_hz
+        self._babble_source = babble_source
+        self._responses: RecordingPool | None = None
+        self._pools: dict[str, RecordingPool] = {}
+        if settings.reverb_prob > 0 and settings.reverb_folder:
+            self._responses = open_pool(settings.reverb_folder, "reverb_folder")
+        if settings.noise_prob > 0 and settings.noise_folder:
+            self._pools = open_pool(settings.noise_folder, "noise_folder").by_kind()
+        self._kinds = [kind for kind in (NOISE, MUSIC) if kind in self._pools or (kind == NOISE and not self._pools)]
+        if SPEECH in self._pools or babble_source is not None:
+            self._kinds.append(BABBLE)
+        if settings.codec_prob > 0:
+            self._try_codecs()
+
+    def __call__(self, waveform: NDArray[np.float32], seed: int) -> Samples:
+        """Augment float32 [samples], finite, about [-1, 1]: the same length, finite; the argument is never changed.
+
+        `seed` is 0 or above. Raises ShapeError for what is not floating point [samples]; ConfigError if no recording
+        of a folder can be read any more.
+        """
+        result = _checked(waveform)
+        if not len(result):
+            return result
+        settings = self.settings
+        effects: tuple[tuple[float, Callable[[Samples, np.random.Generator], Samples]], ...] = (
+            (settings.reverb_prob, self._reverberate),
+            (settings.noise_prob, self._add_noise),
+            (settings.equaliser_prob, self._equalise),
+            (settings.gain_prob, self._amplify),
+            (settings.clip_prob, self._clip),
+            (settings.telephone_prob, self._telephone),
+            (settings.codec_prob, self._code),
+        )
+        # From 1: numpy takes [seed, 0] for the bare seed, from which the caller may draw something else.
+        for stream, (probability, effect) in enumerate(effects, start=1):
+            if probability > 0:
+                generator = np.random.default_rng([seed, stream])
+                if generator.random() < probability:
+                    result = effect(result, generator)
+        return result
+
+    def _reverberate(self, waveform: Samples, generator: np.random.Generator) -> Samples:
+        if self._responses is None:
+            rt60_s = generator.uniform(self.settings.rt60_min_s, self.settings.rt60_max_s)
+            return reverberate(waveform, simulate_room(self.sample_rate_hz, rt60_s, generator))
+        (index,) = self._responses.draw(1, generator)
+        response = self._responses.impulse_response(index, self.sample_rate_hz, LONGEST_IMPULSE_RESPONSE_S, generator)
+        return reverberate(waveform, response)
+
+    def _add_noise(self, waveform: Samples, generator: np.random.Generator) -> Samples:
+        settings = self.settings
+        kind = self._kinds[generator.integers(len(self._kinds))]
+        if kind == BABBLE:
+            return mix_babble(waveform, self._voices(len(waveform), generator))
+        if kind == MUSIC:
+            snr_db = generator.uniform(settings.music_snr_min_db, settings.music_snr_max_db)
+        else:
+            snr_db = generator.uniform(settings.noise_snr_min_db, settings.noise_snr_max_db)
+        if not self._pools:
+            return mix_at_snr(waveform, made_noise(len(waveform), self.sample_rate_hz, generator), snr_db)
+        (index,) = self._pools[kind].draw(1, generator)
+        noise = self._pools[kind].segment(index, len(waveform), self.sample_rate_hz, generator)
+        return mix_at_snr(waveform, noise, snr_db)
+
+    def _voices(self, num_samples: int, generator: np.random.Generator) -> Iterator[tuple[Samples, float]]:
+        settings, pool = self.settings, self._pools.get(SPEECH)
+        count = int(generator.integers(settings.babble_voices_min, settings.babble_voices_max, endpoint=True))
+        indices = pool.draw(count, generator) if pool else [0] * count
+        for index in indices:
+            snr_db = generator.uniform(settings.babble_snr_min_db, settings.babble_snr_max_db)
+            if pool:
+                yield pool.segment(index, num_samples, self.sample_rate_hz, generator), snr_db
+            elif self._babble_source:
+                try:
+                    yield _repeated(self._babble_source(generator, num_samples), num_samples), snr_db
+                except AudioError as error:
+                    logger.warning("left out of the babble: %s", error)
+
+    def _equalise(self, waveform: Samples, generator: np.random.Generator) -> Samples:
+        return equalised(waveform, self.sample_rate_hz, self.settings.equaliser_max_db, generator)
+
+    def _amplify(self, waveform: Samples, generator: np.random.Generator) -> Samples:
+        gain_db = generator.uniform(self.settings.gain_min_db, self.settings.gain_max_db)
+        return waveform * np.float32(10 ** (gain_db / 20))
+
+    def _clip(self, waveform: Samples, generator: np.random.Generator) -> Samples:
+        return clipped(waveform, generator.uniform(self.settings.clip_min_db, self.settings.clip_max_db))
+
+    def _telephone(self, waveform: Samples, generator: np.random.Generator) -> Samples:
+        return telephone(waveform, self.sample_rate_hz, band_pass=generator.random() < 0.5)
+
+    def _code(self, waveform: Samples, generator: np.random.Generator) -> Samples:
+        names = self.settings.codec_names
+        return coded(waveform, self.sample_rate_hz, names[generator.integers(len(names))], generator)
+
+    def _try_codecs(self) -> None:
+        for name in self.settings.codec_names:
+            try:
+                coded(np.zeros(800, np.float32), self.sample_rate_hz, name, np.random.default_rng(0))
+            except AudioError as error:
+                raise ConfigError(
+                    f"augment.codecs: the installed libsndfile has no {name} ({error}); take it out of the list"
+                ) from error
+
+
+def _checked(waveform: NDArray[np.float32]) -> Samples:
+    samples = np.asarray(waveform)
+    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+        raise ShapeError(
+            f"a waveform must be floating point [samples], not {samples.dtype} {list(samples.shape)}; "
+            "divide integers by their full scale, and augment recordings one by one"
+        )
+    return samples.astype(np.float32, copy=False)
+
+
+def _repeated(voice: NDArray[np.float32], num_samples: int) -> Samples:
+    """A voice cut or repeated to `num_samples`."""
+    samples = _checked(voice)
+    if not len(samples) or not math.isfinite(float(samples.sum(dtype=np.float64))):
+        raise AudioError("a voice without samples, or with some that are NaN or infinite")
+    return np.resize(samples, num_samples)

@@ -1,0 +1,52 @@
+"""SpecAugment: masks over features. In: log-mel features [batch, frames, mels] and a torch Generator. Out: copies.
+
+Park et al., "SpecAugment", Interspeech 2019, without its time warping. This module alone of the package needs torch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from xvectors.config import AugmentConfig
+from xvectors.errors import ShapeError
+
+
+class SpecAugment:
+    """Hide spans of frames and of mels, other ones in each recording, behind the recording's mean of each mel.
+
+    Of every recording that is drawn (`settings.spec_augment_prob`), `time_masks` spans of 0 to `time_mask_max_share` of
+    its frames and `frequency_masks` spans of 0 to `frequency_mask_max_share` of its mels are hidden; spans may overlap.
+    After mean normalisation the mean is 0.
+    """
+
+    def __init__(self, settings: AugmentConfig) -> None:
+        self.settings = settings
+
+    def __call__(self, features: Tensor, generator: torch.Generator) -> Tensor:
+        """Mask floating-point features [batch, frames, mels] on any device; all draws are `generator`'s, on its own.
+
+        Returns a new tensor of the same shape, type and device. Raises ShapeError for another rank.
+        """
+        if features.ndim != 3 or not features.is_floating_point():
+            raise ShapeError(
+                f"features must be floating point [batch, frames, mels], not {features.dtype} {list(features.shape)}"
+            )
+        settings = self.settings
+        batch, frames, mels = features.shape
+        if not frames:
+            return features.clone()
+        drawn = torch.rand(batch, 1, generator=generator, device=generator.device) < settings.spec_augment_prob
+        times = _masks(batch, frames, settings.time_masks, settings.time_mask_max_share, generator)
+        frequencies = _masks(batch, mels, settings.frequency_masks, settings.frequency_mask_max_share, generator)
+        hidden = (times & drawn)[:, :, None] | (frequencies & drawn)[:, None, :]
+        return torch.where(hidden.to(features.device), features.mean(dim=1, keepdim=True), features)
+
+
+def _masks(batch: int, size: int, count: int, max_share: float, generator: torch.Generator) -> Tensor:
+    """bool [batch, size]: True on `count` spans, each 0 to int(max_share * size) long, both ends equally likely."""
+    draws = torch.rand(2, batch, count, 1, generator=generator, device=generator.device)
+    widths = (draws[0] * (int(max_share * size) + 1)).long()
+    starts = (draws[1] * (size - widths + 1)).long()
+    places = torch.arange(size, device=generator.device)
+    return ((places >= starts) & (places < starts + widths)).any(dim=1)

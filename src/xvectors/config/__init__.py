@@ -1,0 +1,28 @@
+"""Settings as frozen dataclasses. In: TOML (a recipe, a system's file) and `key=value` overrides. Out: a Recipe.
+
+Every key that is not known raises and names the nearest known one; every value is checked against its field's type.
+"""
+
+from xvectors.config.augmentation import CODECS, AugmentConfig
+from xvectors.config.recipes import differences, load_recipe, recipe_from_mapping, recipe_names, recipe_to_mapping
+from xvectors.config.schema import DataConfig, FeaturesConfig, LossConfig, ModelConfig, Recipe, TrainingConfig
+from xvectors.config.tables import nearest, parse_toml, to_toml
+
+__all__ = [
+    "CODECS",
+    "AugmentConfig",
+    "DataConfig",
+    "FeaturesConfig",
+    "LossConfig",
+    "ModelConfig",
+    "Recipe",
+    "TrainingConfig",
+    "differences",
+    "load_recipe",
+    "nearest",
+    "parse_toml",
+    "recipe_from_mapping",
+    "recipe_names",
+    "recipe_to_mapping",
+    "to_toml",
+]

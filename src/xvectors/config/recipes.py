@@ -1,0 +1,121 @@
+"""Recipes. In: a name or a TOML file, and `key=value` overrides. Out: a checked Recipe, and back to tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from xvectors.config.schema import ModelConfig, Recipe
+from xvectors.config.tables import flatten, from_mapping, nearest, parse_toml
+from xvectors.errors import ConfigError
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    folder = resources.files("xvectors") / "recipes"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """A recipe by name, or from a TOML file, with overrides such as `training.epochs=20` applied.
+
+    Raises ConfigError for an unknown recipe, key or value, naming the nearest known one.
+    """
+    if str(name) in recipe_names():
+        text = (resources.files("xvectors") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+        source = f"recipe {name}"
+    elif Path(name).is_file():
+        text, source = Path(name).read_text(encoding="utf-8"), str(name)
+    else:
+        raise ConfigError(f"unknown recipe {str(name)!r}{nearest(str(name), recipe_names())}; or give a TOML file")
+    table = parse_toml(text, source)
+    table.setdefault("name", Path(name).stem)
+    for override in overrides:
+        _apply_override(table, override)
+    return recipe_from_mapping(table, source)
+
+
+def recipe_from_mapping(table: Mapping[str, Any], source: str) -> Recipe:
+    """The recipe that `recipe_to_mapping` wrote, checked."""
+    table = dict(table)
+    model = table.pop("model", {})
+    if not isinstance(model, Mapping):
+        raise ConfigError(f"{source}: model must be a table with a name and the backbone's settings")
+    settings = dict(model)
+    name = settings.pop("name", "xvector")
+    if not isinstance(name, str):
+        raise ConfigError(f"{source}: model.name must be a string, not {name!r}")
+    for key, value in settings.items():
+        if not isinstance(value, bool | int | float | str):
+            raise ConfigError(f"{source}: model.{key} must be a number, true, false or a string, not {value!r}")
+    recipe = from_mapping(Recipe, table, source)
+    recipe = dataclasses.replace(recipe, model=ModelConfig(name=name, settings=settings))
+    _check_values(recipe, source)
+    return recipe
+
+
+def recipe_to_mapping(recipe: Recipe) -> dict[str, Any]:
+    """Plain tables for TOML."""
+    table = dataclasses.asdict(recipe)
+    table["model"] = {"name": recipe.model.name, **recipe.model.settings}
+    return table
+
+
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """The keys in which two recipes differ, each as `key: old -> new`; names and descriptions do not count."""
+    left, right = flatten(recipe_to_mapping(old)), flatten(recipe_to_mapping(new))
+    keys = sorted((left.keys() | right.keys()) - {"name", "description"})
+    return [f"{key}: {left.get(key)!r} -> {right.get(key)!r}" for key in keys if left.get(key) != right.get(key)]
+
+
+def _check_values(recipe: Recipe, source: str) -> None:
+    data, loss, training = recipe.data, recipe.loss, recipe.training
+    rules = [
+        ("data.train_test_prop", 0 < data.train_test_prop <= 1, "above 0 and at most 1"),
+        ("data.train_val_prop", 0 < data.train_val_prop <= 1, "above 0 and at most 1"),
+        ("data.chunk_min_s", data.chunk_min_s > 0, "above 0"),
+        ("data.chunk_max_s", data.chunk_max_s >= data.chunk_min_s, "at least data.chunk_min_s"),
+        ("data.validation_chunk_s", data.validation_chunk_s > 0, "above 0"),
+        ("data.min_duration_s", data.min_duration_s >= 0, "0 or more"),
+        ("data.max_rejected", 0 <= data.max_rejected <= 1, "between 0 and 1"),
+        ("data.channel", data.channel >= -1, "-1 (mix) or a channel's number from 0"),
+        ("loss.label_smoothing", 0 <= loss.label_smoothing < 1, "at least 0 and below 1"),
+        ("loss.margin", 0 <= loss.margin <= math.pi / 2, "between 0 and pi/2"),
+        ("loss.scale", loss.scale > 0, "above 0"),
+        ("loss.margin_start", 0 <= loss.margin_start <= 1, "between 0 and 1"),
+        ("loss.margin_end", loss.margin_start <= loss.margin_end <= 1, "between loss.margin_start and 1"),
+        ("loss.sub_centers", loss.sub_centers >= 1, "at least 1"),
+        ("training.epochs", training.epochs >= 1, "at least 1"),
+        ("training.batch_size", training.batch_size >= 2, "at least 2"),
+        ("training.learning_rate", training.learning_rate > 0, "above 0"),
+        ("training.weight_decay", training.weight_decay >= 0, "0 or more"),
+        ("training.warm_up", 0 <= training.warm_up < 1, "at least 0 and below 1"),
+        ("training.max_gradient_norm", training.max_gradient_norm >= 0, "0 or more"),
+        ("training.workers", training.workers >= -1, "-1 (choose) or a number of processes"),
+        ("training.checkpoint_interval_s", training.checkpoint_interval_s >= 0, "0 or more"),
+    ]
+    flat = flatten(recipe_to_mapping(recipe))
+    for key, holds, wanted in rules:
+        if not holds:
+            raise ConfigError(f"{source}: {key} = {flat[key]!r} must be {wanted}")
+
+
+def _apply_override(table: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts):
+        raise ConfigError(f"override {override!r} must have the form section.key=value, as in training.epochs=20")
+    try:
+        value = tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    for part in parts[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"override {override!r}: {part!r} is a value, not a section")
+    table[parts[-1]] = value

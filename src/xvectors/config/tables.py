@@ -1,0 +1,82 @@
+"""TOML tables and dataclasses. In: plain tables. Out: checked values; an unknown key names the nearest known one."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeVar
+
+import tomli_w
+
+from xvectors.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def to_toml(table: Mapping[str, Any]) -> str:
+    return tomli_w.dumps(table)
+
+
+def parse_toml(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source}: not valid TOML: {error}") from error
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """` (did you mean ...?)` where a known name is near, the list of known names otherwise."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+
+
+def from_mapping(cls: type[T], table: Mapping[str, Any], source: str, prefix: str = "") -> T:
+    """Build the dataclass `cls` from plain tables; `source` and the key's full name go into every error."""
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in table:
+        if key not in fields:
+            hint = nearest(f"{prefix}{key}", [f"{prefix}{name}" for name in fields])
+            raise ConfigError(f"{source}: unknown key {prefix + key!r}{hint}")
+    values = {}
+    for key, value in table.items():
+        hint = hints[key]
+        if dataclasses.is_dataclass(hint):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{source}: {prefix}{key} must be a table, not {value!r}")
+            values[key] = from_mapping(typing.cast(type[Any], hint), value, source, f"{prefix}{key}.")
+        else:
+            values[key] = _checked(value, hint, f"{source}: {prefix}{key}")
+    return cls(**values)
+
+
+def _checked(value: Any, hint: Any, where: str) -> Any:
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise ConfigError(f"{where} = {value!r} is not known{nearest(str(value), map(str, choices))}")
+        return value
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, bool) != (hint is bool) or not isinstance(value, hint):
+        wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}[hint]
+        raise ConfigError(f"{where} must be {wanted}, not {value!r}")
+    return value
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one, with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
