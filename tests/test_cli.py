@@ -18,6 +18,7 @@ import pytest
 import soundfile
 
 from xvectors.cli import main
+from xvectors.models import MODELS
 
 SETTINGS = [
     "--set",
@@ -169,13 +170,23 @@ def test_a_folder_with_every_broken_kind_trains_on_what_is_good(toy_corpus: Path
     assert kept == {"u0.flac", "u1.flac", "u2.flac", "clipped.wav"}
 
 
+def test_models_lists_sizes() -> None:
+    lines = run("models").stdout.splitlines()
+    sizes = {line.split("│")[1].strip(): line.split("│")[4].strip() for line in lines if line.startswith("│ ")}
+    del sizes[""]  # second lines of long descriptions
+    assert sizes["ecapa"] == "6.19 M"
+    assert sizes["resnet34"] == "6.63 M"
+    assert sizes["campplus"] == "7.18 M"
+    assert sizes.keys() == MODELS.keys()
+
+
 def test_help_and_version_need_no_torch() -> None:
     heavy = "('torch', 'numpy', 'matplotlib')"
     code = f"import sys; import xvectors, xvectors.cli; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
     assert run("--version").stdout.strip() == "0.1.0"
-    for command in ("synth", "train", "evaluate", "embed", "plot", "demo"):
+    for command in ("synth", "train", "evaluate", "embed", "plot", "models", "demo"):
         assert command in run("--help").stdout
 
 

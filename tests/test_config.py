@@ -23,8 +23,11 @@ def test_the_lab_recipe_is_the_exercise() -> None:
     recipe = load_recipe("lab")
     assert dataclasses.asdict(recipe.training) | {"workers": -1} == {
         "epochs": 10,
+        "minutes": 0.0,
         "batch_size": 128,
         "optimiser": "adam",
+        "momentum": 0.9,
+        "final_share": 1e-3,
         "learning_rate": 5e-3,
         "weight_decay": 1e-5,
         "schedule": "constant",

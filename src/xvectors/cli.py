@@ -86,6 +86,9 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: training.epochs=20."),
     ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Length of the run by the clock; the schedule ends when the time does.")
+    ] = None,
     metadata: Metadata = None,
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last saved state.")] = False,
@@ -106,7 +109,7 @@ def train(
     result = run(
         data,
         out,
-        load_recipe(recipe, settings or ()),
+        load_recipe(recipe, [*(settings or ()), *([f"training.minutes={minutes}"] if minutes is not None else [])]),
         metadata=metadata,
         device=device,
         resume=resume,
@@ -173,6 +176,31 @@ def plot(system: System, device: Device = "auto", quiet: Quiet = False) -> None:
     from xvectors.report import plot as run
 
     _print_lines(str(path) for path in run(system, device=device, show_progress=not quiet))
+
+
+@app.command()
+def models(
+    mels: Annotated[int, typer.Option(help="Filterbanks a frame.")] = 80,
+    seconds: Annotated[float, typer.Option(help="Length of the recording whose embedding is counted.")] = 3.0,
+) -> None:
+    """List the networks that `--set model.name=...` takes, with their sizes and costs."""
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from xvectors.models import MODELS, build_model, count_flops
+
+    table = Table(caption="parameters without the classifier", caption_justify="left")
+    for column in ("name", "network", "embedding", "parameters", f"GFLOP for {seconds:g} s"):
+        table.add_column(column, justify="left" if column in ("name", "network") else "right")
+    for name, cls in MODELS.items():
+        with torch.device("meta"):
+            model = build_model(name, num_speakers=2, input_dim=mels)
+        parameters = sum(p.numel() for key, p in model.named_parameters() if not key.startswith("classifier."))
+        flops = count_flops(model, round(100 * seconds))
+        what = (cls.__doc__ or "").strip().splitlines()[0]
+        table.add_row(name, what, str(model.embedding_dim), f"{parameters / 1e6:.2f} M", f"{flops / 1e9:.2f}")
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
 @app.command()

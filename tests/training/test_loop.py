@@ -379,3 +379,16 @@ def test_augmented_training_resumes_exactly_and_embeds(toy_corpus: Path, tmp_pat
     train(toy_corpus, tmp_path / "t", recipe, device="cpu", on_epoch=stop, show_progress=False)
     train(None, tmp_path / "t", recipe, device="cpu", resume=True, show_progress=False)
     assert_same(state_of(tmp_path / "t"), state_of(out))
+
+
+def test_a_run_by_the_clock_ends_with_the_clock(toy_corpus: Path, tmp_path: Path) -> None:
+    recipe = small("training.minutes=0.05", "training.epochs=1")
+    started = time.monotonic()
+    result = train(toy_corpus, tmp_path / "s", recipe, device="cpu", show_progress=False)
+    assert 3.0 <= result.epochs[-1].elapsed_s < 5.0
+    assert time.monotonic() - started >= 3.0
+    assert len(result.epochs) > 3  # epochs = 1 does not end it
+    assert result.epochs[-1].learning_rate < 0.05 * max(epoch.learning_rate for epoch in result.epochs)
+    assert str(result.epochs[0]).startswith("Epoch [01] | Train Loss")
+    again = train(None, tmp_path / "s", recipe, device="cpu", resume=True, show_progress=False)
+    assert again.epochs == result.epochs

@@ -30,6 +30,26 @@ def test_one_cycle_without_warm_up_starts_at_the_peak() -> None:
     assert learning_rate(dataclasses.replace(ONE_CYCLE, warm_up=0.0), 0.0) == 2.0
 
 
+def test_exponential_by_hand() -> None:
+    training = dataclasses.replace(ONE_CYCLE, schedule="exponential", final_share=1e-4)
+    assert [learning_rate(training, p) for p in (0.0, 0.25, 0.625, 1.0)] == pytest.approx([0.08, 2.0, 0.02, 2e-4])
+
+
+@pytest.mark.parametrize(
+    ("name", "moved"),
+    # the gradient is 1, the weight 3, the rate 0.1 and the decay 0.01: Adam steps by the rate; AdamW also decays by
+    # 0.1 * 0.01 * 3; Nesterov's first step is rate * (1 + momentum) * (1 + 0.01 * 3)
+    [("adam", 0.1), ("adamw", 0.103), ("sgd", 0.1 * 1.9 * 1.03)],
+)
+def test_first_steps_by_hand(name: str, moved: float) -> None:
+    weight = nn.Parameter(torch.tensor(3.0))
+    training = TrainingConfig(optimiser=name, learning_rate=0.1, weight_decay=1e-2)
+    optimiser = make_optimiser([weight], training)
+    weight.grad = torch.tensor(1.0)
+    optimiser.step()
+    assert weight.item() == pytest.approx(3 - moved, abs=1e-6)
+
+
 def test_adam_decays_in_the_gradient() -> None:
     """With no gradient but the decay's, Adam's first step is the learning rate, whatever the decay."""
     layer = nn.Linear(1, 1, bias=False)

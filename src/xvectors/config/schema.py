@@ -84,13 +84,21 @@ class TrainingConfig:
     """The optimiser, its schedule and the length of a run."""
 
     epochs: int = 10
+    minutes: float = 0.0
+    """Length of the run by the clock, validation included; the schedule ends when the time does. 0: by epochs."""
     batch_size: int = 128
-    optimiser: Literal["adam"] = "adam"
+    optimiser: Literal["adam", "adamw", "sgd"] = "adam"
+    """Adam with the decay in the gradient, AdamW with it beside, or SGD with Nesterov's momentum."""
+    momentum: float = 0.9
+    """Of `sgd`."""
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
-    schedule: Literal["constant", "one_cycle"] = "constant"
+    schedule: Literal["constant", "one_cycle", "exponential"] = "constant"
     warm_up: float = 0.1
-    """Share of the run over which `one_cycle` climbs to the learning rate; it falls along a half cosine after."""
+    """Share of the run over which the rate climbs to `learning_rate`; `one_cycle` then falls along a half cosine to 0,
+    `exponential` by a constant factor a step to `final_share`."""
+    final_share: float = 1e-3
+    """What `exponential` leaves of the learning rate at the end."""
     max_gradient_norm: float = 0.0
     """Clip the gradient's norm to this; 0 does not clip."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -192,16 +192,14 @@ class _Run:
         self.position = checkpoint
 
     def run(self, on_epoch: Callable[[EpochResult], None] | None, show_progress: bool) -> TrainingResult:
-        training, position = self.recipe.training, self.position
-        batches = len(self.train_batches)
-        done = position.epoch * batches + position.batch
+        position = self.position
         with (
             torch.random.fork_rng(devices=[]),
             answered_signals() as signals,
-            progress("training", training.epochs * batches, enabled=show_progress, done=done) as shown,
+            progress("training", self._length(), enabled=show_progress, done=self._done()) as shown,
         ):
             torch.set_rng_state(position.random_state)
-            while position.epoch < training.epochs and not signals.received and self._train_epoch(shown, signals):
+            while not self._finished() and not signals.received and self._train_epoch(shown, signals):
                 result = self._end_epoch()
                 if on_epoch:
                     on_epoch(result)
@@ -229,15 +227,18 @@ class _Run:
                 position.loss_sum += loss * len(batch.rows)
                 position.num_correct += correct
                 position.num_seen += len(batch.rows)
+            before = self._done()
             position.batch += 1
             position.elapsed_s = time.monotonic() - started
-            shown.advance()
+            shown.advance(self._done() - before)
             if position.num_seen:
                 mean, share = position.loss_sum / position.num_seen, position.num_correct / position.num_seen
                 shown.note(f"epoch {position.epoch + 1} loss {mean:.3f} acc {share:.1%}")
             if signals.received:
                 self._save()
                 return False
+            if self._finished():
+                return True
             if time.monotonic() - saved >= interval_s and position.batch < len(self.train_batches):
                 self._save()
                 saved = time.monotonic()
@@ -254,10 +255,28 @@ class _Run:
                 ) from error
             raise
 
+    def _length(self) -> int:
+        """The length of the run: in seconds where it goes by the clock, else in batches."""
+        training = self.recipe.training
+        return round(60 * training.minutes) if training.minutes else training.epochs * len(self.train_batches)
+
+    def _done(self) -> int:
+        """How much of that is behind us."""
+        position = self.position
+        if self.recipe.training.minutes:
+            return min(int(position.elapsed_s), self._length())
+        return position.epoch * len(self.train_batches) + position.batch
+
+    def _finished(self) -> bool:
+        if self.recipe.training.minutes:
+            return self.position.elapsed_s >= 60 * self.recipe.training.minutes
+        return self.position.epoch >= self.recipe.training.epochs
+
     def _progress(self) -> float:
         """The share of the run that is behind us."""
-        batches = len(self.train_batches)
-        return (self.position.epoch * batches + self.position.batch) / (self.recipe.training.epochs * batches)
+        if self.recipe.training.minutes:
+            return min(1.0, self.position.elapsed_s / (60 * self.recipe.training.minutes))
+        return self._done() / self._length()
 
     def _non_finite(self, batch: Batch, value: float) -> str:
         ids = [self.corpus.manifest.id[row] for row in batch.rows.tolist()]
@@ -345,5 +364,5 @@ class _Run:
         write_text(self.folder.history, table.getvalue())
 
     def _results(self) -> list[EpochResult]:
-        epochs = self.recipe.training.epochs
+        epochs = 0 if self.recipe.training.minutes else self.recipe.training.epochs
         return [EpochResult.from_history(row, epochs) for row in self.position.history]

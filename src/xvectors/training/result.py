@@ -12,7 +12,10 @@ from xvectors.system import SystemFolder
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch's figures: mean cross-entropy in nats, accuracies as shares; NaN where nothing validates."""
+    """One epoch's figures: mean loss in nats, accuracies as shares; NaN where nothing validates.
+
+    `epochs` is 0 for a run that goes by the clock.
+    """
 
     epoch: int
     epochs: int
@@ -31,8 +34,9 @@ class EpochResult:
 
     def __str__(self) -> str:
         width = max(2, len(str(self.epochs)))
+        of = f"/{self.epochs:0{width}d}" if self.epochs else ""
         return (
-            f"Epoch [{self.epoch:0{width}d}/{self.epochs:0{width}d}]"
+            f"Epoch [{self.epoch:0{width}d}{of}]"
             f" | Train Loss: {self.train_loss:.4f}, Acc: {self.train_accuracy:.2%}"
             f" | Val Loss: {self.val_loss:.4f}, Acc: {self.val_accuracy:.2%}"
         )
