@@ -15,7 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xvectors import audio
-from xvectors.errors import AudioError, AudioFileError, MissingExtraError, StorageError
+from xvectors.errors import (
+    AudioError,
+    AudioFileError,
+    EmptyFileError,
+    MissingExtraError,
+    MissingFileError,
+    StorageError,
+    TruncatedFileError,
+)
 
 KINDS = {
     "a.wav": "PCM_16",
@@ -235,23 +243,23 @@ def _subtype(name: str) -> str:
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("missing.wav", audio.MissingFileError, "missing.wav: no such file"),
+        ("missing.wav", MissingFileError, "missing.wav: no such file"),
         ("folder.wav", AudioFileError, "folder.wav: is a folder, not a recording"),
-        ("empty.wav", audio.EmptyFileError, r"empty.wav: the file is empty \(0 bytes\)"),
-        ("no_samples.wav", audio.EmptyFileError, "no_samples.wav: holds no samples"),
+        ("empty.wav", EmptyFileError, r"empty.wav: the file is empty \(0 bytes\)"),
+        ("no_samples.wav", EmptyFileError, "no_samples.wav: holds no samples"),
         ("text.wav", AudioFileError, "text.wav: not a sound file that can be read"),
         ("raw.raw", AudioFileError, "raw.raw: not a sound file that can be read"),
         ("random.flac", AudioFileError, "random.flac: not a sound file that can be read"),
         (
             "cut_a.wav",
-            audio.TruncatedFileError,
+            TruncatedFileError,
             "cut_a.wav: truncated: its header states 128000 bytes of sound",
         ),
-        ("cut_b.flac", audio.TruncatedFileError, "cut_b.flac: cannot be decoded to its end"),
-        ("cut_c.ogg", audio.TruncatedFileError, "cut_c.ogg: truncated: its last Ogg page is incomplete"),
-        ("cut_d.mp3", audio.TruncatedFileError, "cut_d.mp3: truncated: its header states 64000 samples"),
-        ("cut_e.aiff", audio.TruncatedFileError, "cut_e.aiff: truncated: its header states"),
-        ("cut_f.opus", audio.TruncatedFileError, "cut_f.opus: truncated: its last Ogg page is incomplete"),
+        ("cut_b.flac", TruncatedFileError, "cut_b.flac: cannot be decoded to its end"),
+        ("cut_c.ogg", TruncatedFileError, "cut_c.ogg: truncated: its last Ogg page is incomplete"),
+        ("cut_d.mp3", TruncatedFileError, "cut_d.mp3: truncated: its header states 64000 samples"),
+        ("cut_e.aiff", TruncatedFileError, "cut_e.aiff: truncated: its header states"),
+        ("cut_f.opus", TruncatedFileError, "cut_f.opus: truncated: its last Ogg page is incomplete"),
     ],
 )
 def test_broken_files_are_told_apart(tmp_path: Path, name: str, error: type[Exception], message: str) -> None:
@@ -292,7 +300,7 @@ def test_a_wav_with_chunks_behind_the_sound_is_whole(tmp_path: Path) -> None:
     empty = bytearray(content[: content.index(b"data") + 8]) + content[-12:]
     struct.pack_into("<I", empty, empty.index(b"data") + 4, 0)
     path.write_bytes(empty)
-    with pytest.raises(audio.EmptyFileError, match="holds no samples"):
+    with pytest.raises(EmptyFileError, match="holds no samples"):
         audio.probe(path)
 
 

@@ -11,7 +11,6 @@ import io
 import math
 import os
 import stat
-import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,33 +22,26 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from xvectors.errors import AudioError, AudioFileError, MissingExtraError
+from xvectors.containers import check_end, needs_ffmpeg, with_size
+from xvectors.errors import (
+    AudioError,
+    AudioFileError,
+    EmptyFileError,
+    MissingExtraError,
+    MissingFileError,
+    TruncatedFileError,
+)
 from xvectors.files import atomic_write
 
 Samples: TypeAlias = NDArray[np.float32]
 Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO
 Channel: TypeAlias = Literal["mix"] | int
 
-# Sizes that recorders write when they stream and cannot know the length yet (0xFFFFFFFF; sox: 0x7FFFF000).
-SMALLEST_STREAMING_SIZE = 0x7FFFF000
 # A lossy decoder's state depends on the packets before; a second of run-in makes it equal a whole decode's.
 RUN_IN_S = {"OPUS": 1.0, "MPEG_LAYER_I": 1.0, "MPEG_LAYER_II": 1.0, "MPEG_LAYER_III": 1.0}
 # Input frames read beyond both ends of a resampled segment, times the ratio of the rates where that is above
 # one: more than soxr's HQ filter reaches, so that the segment's edges equal the whole file's.
 RESAMPLING_MARGIN_FRAMES = 2048
-LARGEST_OGG_PAGE_BYTES = 65_307
-
-
-class MissingFileError(AudioFileError):
-    """There is no such file."""
-
-
-class EmptyFileError(AudioFileError):
-    """The file holds no sound at all."""
-
-
-class TruncatedFileError(AudioFileError):
-    """The file holds less sound than its header states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,17 +266,17 @@ def _opened(source: Source) -> Iterator[_Sound]:
         if size == 0:
             raise EmptyFileError(f"{name}: the file is empty (0 bytes); replace it or take it out of the corpus")
         head = file.read(64)
-        if _needs_ffmpeg(head):
+        if needs_ffmpeg(head):
             file.seek(0)
             # Bare AAC and AMR streams state no length, and FFmpeg's guess from the first packets can be far off.
             states_length = not head.startswith((b"\xff", b"#!AMR"))
             content = file.read() if isinstance(file, io.BytesIO) else name
             yield _MediaSound(content, name, states_length=states_length)
             return
-        unfinished = _check_end(file, head, size, name)
+        unfinished = check_end(file, head, size, name)
         file.seek(0)
         if unfinished is not None:
-            file = _with_size(file, unfinished, size, big_endian=head[:4] in {b"RIFX", b"FORM"})
+            file = with_size(file, unfinished, size, big_endian=head[:4] in {b"RIFX", b"FORM"})
         try:
             opened = soundfile.SoundFile(file if isinstance(file, io.BytesIO) else file.fileno(), closefd=False)
         except soundfile.LibsndfileError as error:
@@ -322,67 +314,6 @@ def _binary(source: Source, stack: ExitStack) -> tuple[BinaryIO, str, int]:
         raise
     except (OSError, ValueError) as error:
         raise AudioFileError(f"{name!r}: cannot be opened ({error}); check its name and permissions") from error
-
-
-def _needs_ffmpeg(head: bytes) -> bool:
-    """Whether the first bytes are of a container that libsndfile does not know."""
-    return (
-        head[4:8] == b"ftyp"  # MP4, M4A, MOV, 3GP
-        or head.startswith((b"\x1a\x45\xdf\xa3", b"\x30\x26\xb2\x75", b"#!AMR"))  # WebM and Matroska, WMA, AMR
-        or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0)  # AAC with ADTS headers
-    )
-
-
-def _check_end(file: BinaryIO, head: bytes, size: int, name: str) -> int | None:
-    """Raise TruncatedFileError where the container states more bytes than there are.
-
-    Returns the position of a WAV or AIFF size field left at 0 though sound follows, else None.
-    """
-    if head[:4] in {b"RIFF", b"RIFX", b"RF64"} and head[8:12] == b"WAVE":
-        return _check_chunks(file, b"data", ">" if head[:4] == b"RIFX" else "<", size, name)
-    if head[:4] == b"FORM" and head[8:12] in {b"AIFF", b"AIFC"}:
-        return _check_chunks(file, b"SSND", ">", size, name)
-    if head[:4] == b"OggS":
-        tail_start = max(0, size - LARGEST_OGG_PAGE_BYTES)
-        file.seek(tail_start)
-        tail = file.read(LARGEST_OGG_PAGE_BYTES)
-        page = tail[tail.rfind(b"OggS") :]
-        num_segments = page[26] if len(page) > 26 else 255
-        if len(page) < 27 + num_segments + sum(page[27 : 27 + num_segments]):
-            raise TruncatedFileError(f"{name}: truncated: its last Ogg page is incomplete; replace the file")
-    return None
-
-
-def _check_chunks(file: BinaryIO, wanted: bytes, order: str, size: int, name: str) -> int | None:
-    position, wide_size = 12, None
-    while position + 8 <= size:
-        file.seek(position)
-        chunk = file.read(8)
-        kind, stated = chunk[:4], struct.unpack(order + "I", chunk[4:])[0]
-        if kind == b"ds64":
-            wide_size = struct.unpack("<QQ", file.read(16))[1]
-        elif kind == wanted:
-            if stated == 0xFFFFFFFF and wide_size is not None:
-                stated = wide_size
-            elif stated >= SMALLEST_STREAMING_SIZE:
-                return None
-            there = size - position - 8
-            if stated > there:
-                raise TruncatedFileError(
-                    f"{name}: truncated: its header states {stated} bytes of sound, {there} are there; replace the file"
-                )
-            follows = file.read(4)
-            unfinished = stated == 0 and there > 0 and not (follows.isascii() and follows.decode().isprintable())
-            return position + 4 if unfinished else None
-        position += 8 + stated + stated % 2
-    return None
-
-
-def _with_size(file: BinaryIO, position: int, size: int, *, big_endian: bool) -> io.BytesIO:
-    """A copy of a streamed file in memory, its size field filled in."""
-    content = bytearray(file.read())
-    struct.pack_into(">I" if big_endian else "<I", content, position, size - position - 4)
-    return io.BytesIO(bytes(content))
 
 
 def _segment(name: str, total: int, rate_hz: int, start_s: float, duration_s: float | None) -> tuple[int, int]:

@@ -72,6 +72,7 @@ def synth(
 
 @app.command()
 def train(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The system directory to write.")],
     data: Annotated[
         Path | None,
         typer.Argument(
@@ -80,7 +81,6 @@ def train(
             "Kaldi data directory. May be left out with --resume.",
         ),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The system directory to write.")] = ...,  # type: ignore[assignment]
     recipe: Annotated[str, typer.Option(help="A recipe's name (lab, xvector) or a TOML file.")] = "xvector",
     settings: Annotated[
         list[str] | None,
@@ -150,7 +150,7 @@ def evaluate(
 def embed(
     system: System,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A manifest or a folder, as for `train`.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.npz", help="The file to write.")] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.npz", help="The file to write.")],
     metadata: Metadata = None,
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option(help="Recordings a batch; it does not change the result.")] = 32,

@@ -101,7 +101,6 @@ class ChunkDataset(Dataset[Example]):
         self.rows = rows
         self.sample_rate_hz = sample_rate_hz
         self._channel: int | Literal["mix"] = "mix" if channel < 0 else channel
-        self._augment = augment
         self._augmenter = Augmenter(augment, sample_rate_hz, self._another_voice) if augment else None
 
     def __len__(self) -> int:
@@ -111,23 +110,13 @@ class ChunkDataset(Dataset[Example]):
         try:
             if self._augmenter is None or request.seed == CENTRED:
                 return Example(self._read(request), request.row)
-            speed, factor = self._speed(request.seed)
+            speed, factor = _speed(self._augmenter.settings, request.seed)
             waveform = self._read(request._replace(num_samples=round(request.num_samples * factor)))
             if speed:
                 waveform = _repeat_to(play_faster(waveform, factor), request.num_samples)
             return Example(self._augmenter(waveform, request.seed), request.row, speed=speed)
         except AudioError as error:
             return Example(None, request.row, str(error))
-
-    def _speed(self, seed: int) -> tuple[int, float]:
-        """Which speed a chunk is played at: its number, 0 for its own, and its factor."""
-        assert self._augment is not None
-        factors = self._augment.speed_factors
-        generator = np.random.default_rng([seed, SPEED_STREAM])
-        if not factors or generator.random() >= self._augment.speed_prob:
-            return 0, 1.0
-        number = int(generator.integers(len(factors)))
-        return number + 1, factors[number]
 
     def _another_voice(self, generator: np.random.Generator, num_samples: int) -> NDArray[np.float32]:
         """A chunk of any recording here, for babble."""
@@ -153,6 +142,16 @@ class ChunkDataset(Dataset[Example]):
         if not np.isfinite(samples.sum(dtype=np.float64)):
             raise AudioError(f"{path}: samples that are NaN or infinite; leave it out or convert it again")
         return samples if request.num_samples == WHOLE else _repeat_to(samples, request.num_samples)
+
+
+def _speed(augment: AugmentConfig, seed: int) -> tuple[int, float]:
+    """Which speed a chunk is played at: its number, 0 for its own, and its factor."""
+    factors = augment.speed_factors
+    generator = np.random.default_rng([seed, SPEED_STREAM])
+    if not factors or generator.random() >= augment.speed_prob:
+        return 0, 1.0
+    number = int(generator.integers(len(factors)))
+    return number + 1, factors[number]
 
 
 class ChunkBatches(Sampler[list[ChunkRequest]]):

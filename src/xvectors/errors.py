@@ -2,7 +2,10 @@
 
 XVectorsError
 ├── AudioError (also ValueError)          a recording that cannot be used
-│   ├── AudioFileError (also OSError)     ... because the file is missing, unreadable or damaged
+│   ├── AudioFileError (also OSError)     ... because its file is unreadable or damaged
+│   │   ├── MissingFileError              ... there is no such file
+│   │   ├── EmptyFileError                ... it holds no sound at all
+│   │   └── TruncatedFileError            ... it holds less sound than its header states
 │   └── TooShortError                     ... because it holds too little audio
 ├── ManifestError (also ValueError)       a corpus description that contradicts itself or lacks something
 ├── ConfigError (also ValueError)         a setting that does not exist or has an impossible value
@@ -24,6 +27,18 @@ class AudioError(XVectorsError, ValueError):
 
 class AudioFileError(AudioError, OSError):
     """A recording whose file is missing, unreadable or damaged."""
+
+
+class MissingFileError(AudioFileError):
+    """There is no such file."""
+
+
+class EmptyFileError(AudioFileError):
+    """The file holds no sound at all."""
+
+
+class TruncatedFileError(AudioFileError):
+    """The file holds less sound than its header states."""
 
 
 class TooShortError(AudioError):

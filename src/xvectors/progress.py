@@ -6,7 +6,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
 
 SECONDS_BETWEEN_PLAIN_LINES = 15.0
 
@@ -56,14 +60,14 @@ class _Plain:
 class _Bar:
     """A rich progress bar."""
 
-    def __init__(self, bar: object, task: object) -> None:
+    def __init__(self, bar: RichProgress, task: TaskID) -> None:
         self._bar, self._task = bar, task
 
     def advance(self, n: int = 1) -> None:
-        self._bar.advance(self._task, n)  # type: ignore[attr-defined]
+        self._bar.advance(self._task, n)
 
     def note(self, text: str) -> None:
-        self._bar.update(self._task, note=text)  # type: ignore[attr-defined]
+        self._bar.update(self._task, note=text)
 
 
 @contextmanager

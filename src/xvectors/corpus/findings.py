@@ -17,7 +17,15 @@ from typing import TypeAlias
 import numpy as np
 
 from xvectors.corpus.table import Table, write_table
-from xvectors.errors import AudioError, ManifestError, MissingExtraError, StorageError
+from xvectors.errors import (
+    AudioError,
+    EmptyFileError,
+    ManifestError,
+    MissingExtraError,
+    MissingFileError,
+    StorageError,
+    TruncatedFileError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -104,11 +112,11 @@ def examine(path: str, start_s: float, stated_s: float | None, *, contents: bool
         if not contents:
             return Finding(duration_s, info.sample_rate_hz)
         return _listen(path, start_s, duration_s, info)
-    except audio.MissingFileError as error:
+    except MissingFileError as error:
         return Finding(fault=Reason.MISSING, detail=str(error))
-    except audio.EmptyFileError as error:
+    except EmptyFileError as error:
         return Finding(fault=Reason.EMPTY, detail=str(error))
-    except audio.TruncatedFileError as error:
+    except TruncatedFileError as error:
         return Finding(fault=Reason.TRUNCATED, detail=str(error))
     except (AudioError, MissingExtraError) as error:
         return Finding(fault=Reason.UNREADABLE, detail=str(error))
