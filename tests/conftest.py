@@ -8,9 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 RATE = 16_000
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_configure() -> None:
+    """The tests' networks are tiny: a second thread costs more than it brings, and much more beside other work."""
+    torch.set_num_threads(1)
 
 
 def buzz(f0_hz: float, formant_hz: float, duration_s: float, seed: int) -> np.ndarray:

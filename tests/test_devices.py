@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from xvectors import devices
-from xvectors.devices import default_workers, find_device, multiplies_bfloat16
+from xvectors.devices import choose_workers, find_device, multiplies_bfloat16
 from xvectors.errors import ConfigError
 
 
@@ -45,5 +45,9 @@ def test_bfloat16_on_the_cpu_takes_matrix_units(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(("cores", "beside_cpu", "beside_cuda"), [(1, 0, 1), (2, 1, 2), (64, 1, 8)])
 def test_workers(cores: int, beside_cpu: int, beside_cuda: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices.os, "cpu_count", lambda: cores)
-    assert default_workers(torch.device("cpu")) == beside_cpu
-    assert default_workers(torch.device("cuda")) == beside_cuda
+    assert choose_workers(-1, torch.device("cpu")) == beside_cpu
+    assert choose_workers(-1, torch.device("cuda")) == beside_cuda
+    assert choose_workers(0, torch.device("cuda")) == 0
+    assert choose_workers(8 * cores, torch.device("cpu")) == 8 * cores
+    with pytest.raises(ConfigError, match=r"^training\.workers = \d+ is more than 8 processes a core"):
+        choose_workers(8 * cores + 1, torch.device("cpu"))

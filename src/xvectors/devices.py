@@ -8,6 +8,8 @@ import torch
 
 from xvectors.errors import ConfigError
 
+MOST_WORKERS_A_CORE = 8
+
 
 def find_device(name: str = "auto") -> torch.device:
     """`auto` takes cuda, then mps, then cpu; a named device that is not there is a ConfigError."""
@@ -37,7 +39,15 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def default_workers(device: torch.device) -> int:
-    """Processes that read recordings: one beside a network on the CPU, up to eight beside a GPU."""
+def choose_workers(wanted: int, device: torch.device) -> int:
+    """Processes that read recordings: as many as wanted, where -1 is one beside a network on the CPU, up to eight
+    beside a GPU. So many that they would only fill the memory are a ConfigError."""
     cores = os.cpu_count() or 1
+    if wanted > MOST_WORKERS_A_CORE * cores:
+        raise ConfigError(
+            f"training.workers = {wanted} is more than {MOST_WORKERS_A_CORE} processes a core ({cores} cores here); "
+            "-1 chooses by device and cores"
+        )
+    if wanted >= 0:
+        return wanted
     return min(8, cores) if device.type == "cuda" else min(1, cores - 1)

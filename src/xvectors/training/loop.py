@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from xvectors.config import AugmentConfig, Recipe, differences, load_recipe
 from xvectors.corpus import Manifest, ScanReport
 from xvectors.dataset import Batch, ChunkBatches, ChunkDataset, CollateWaveforms, ignore_signals
-from xvectors.devices import default_workers, find_device
+from xvectors.devices import choose_workers, find_device
 from xvectors.errors import CheckpointError, TrainingError
 from xvectors.files import write_text
 from xvectors.progress import Progress, progress
@@ -134,7 +134,7 @@ class _Run:
         data, training = self.recipe.data, self.recipe.training
         rate = self.recipe.features.sample_rate_hz
         manifest, labels = self.corpus.manifest, self.corpus.labels
-        workers = default_workers(self.device) if training.workers < 0 else training.workers
+        workers = choose_workers(training.workers, self.device)
 
         def loader(batches: ChunkBatches, augment: AugmentConfig | None = None) -> DataLoader[Batch]:
             dataset = ChunkDataset(

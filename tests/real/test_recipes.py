@@ -1,0 +1,25 @@
+"""The recipes on real speech: minutes each, so they run only with `-m slow`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from xvectors.config import load_recipe
+from xvectors.report import evaluate
+from xvectors.training import train
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+
+
+def test_the_default_recipe_learns_in_four_epochs(speechocean: Path, tmp_path: Path) -> None:
+    """A quarter of its own length: 100 speakers to train on, 25 to test; chance is 1 % and 50 %."""
+    recipe = load_recipe("xvector", ["training.epochs=4", "data.train_test_prop=0.8"])
+    result = train(speechocean, tmp_path / "s", recipe, show_progress=False)
+    assert result.num_speakers == 100
+    assert result.epochs[result.best_epoch - 1].val_accuracy >= 0.7
+    evaluation = evaluate(tmp_path / "s", show_progress=False)
+    assert evaluation.num_speakers == 25
+    assert (evaluation.num_target_trials, evaluation.num_nontarget_trials) == (4750, 120_000)
+    assert evaluation.eer <= 0.13
