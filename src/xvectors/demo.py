@@ -14,7 +14,7 @@ from xvectors.training import EpochResult, TrainingResult, train
 
 SPEAKERS, UTTERANCES, SEED = 60, 20, 0
 RECIPE = "xvector"
-OVERRIDES = ("data.train_test_prop=0.8", "model.size=0.5", "training.epochs=20", "training.batch_size=32")
+OVERRIDES = ("data.train_test_prop=0.8", "model.size=0.5", "training.epochs=10", "training.batch_size=32")
 """Half the default network's width, so that two cores without matrix units for bfloat16 are done in minutes too."""
 
 
