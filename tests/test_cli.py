@@ -115,6 +115,7 @@ def test_mistakes_are_one_line_and_status_2(system: tuple[Path, str], toy_corpus
         (("train", toy_corpus, "-o", tmp_path / "x", "--set", "model.sise=1"), "size"),
         (("train", toy_corpus, "-o", tmp_path / "x", "--device", "tpu"), "unknown device 'tpu'"),
         (("train", "-o", tmp_path / "x"), "no corpus given"),
+        (("train", toy_corpus, "-o", toy_corpus / "metadata.csv"), "metadata.csv is a file; name a folder"),
         (("evaluate", tmp_path / "none"), "no such folder"),
         (("embed", out, tmp_path / "none", "-o", tmp_path / "e.npz"), "none"),
         (("plot", toy_corpus), "not a system directory"),

@@ -64,6 +64,13 @@ def test_overrides_take_toml_values_and_plain_words() -> None:
     assert load_recipe("lab", ["training.learning_rate=1"]).training.learning_rate == 1.0
 
 
+def test_another_network_takes_the_settings_of_the_recipes_own_away() -> None:
+    recipe = load_recipe("xvector", ["model.channels=32", "model.name=ecapa"])
+    assert (recipe.model.name, recipe.model.settings) == ("ecapa", {"channels": 32})
+    same = load_recipe("xvector", ["model.name=xvector"])
+    assert same.model.settings == load_recipe("xvector").model.settings
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -81,7 +81,9 @@ def train(
             "Kaldi data directory. May be left out with --resume.",
         ),
     ] = None,
-    recipe: Annotated[str, typer.Option(help="A recipe's name (lab, xvector) or a TOML file.")] = "xvector",
+    recipe: Annotated[
+        str | None, typer.Option(help="A recipe's name (lab, xvector) or a TOML file.", show_default="xvector")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: training.epochs=20."),
@@ -106,10 +108,11 @@ def train(
     def on_epoch(result: EpochResult) -> None:
         print(result, flush=True)
 
+    overrides = [*(settings or ()), *([f"training.minutes={minutes}"] if minutes is not None else [])]
     result = run(
         data,
         out,
-        load_recipe(recipe, [*(settings or ()), *([f"training.minutes={minutes}"] if minutes is not None else [])]),
+        None if resume and recipe is None and not overrides else load_recipe(recipe or "xvector", overrides),
         metadata=metadata,
         device=device,
         resume=resume,

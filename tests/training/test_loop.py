@@ -150,7 +150,7 @@ def test_interrupted_and_resumed_is_uninterrupted(
     assert result.interrupted is signal.SIGINT
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     load_weights(SystemFolder(out), make_model(small(), 8))  # what there is can be used
-    again = train(None, out, small(), device="cpu", resume=True, show_progress=False)
+    again = train(None, out, device="cpu", resume=True, show_progress=False)  # with the recipe it began with
     assert again.interrupted is None
     assert_same(weights_of(out), weights_of(trained))
     assert_same(state_of(out), state_of(trained))

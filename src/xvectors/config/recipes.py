@@ -35,7 +35,8 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         raise ConfigError(f"unknown recipe {str(name)!r}{nearest(str(name), recipe_names())}; or give a TOML file")
     table = parse_toml(text, source)
     table.setdefault("name", Path(name).stem)
-    for override in overrides:
+    # the network first: its name takes the recipe's settings of another network away
+    for override in sorted(overrides, key=lambda text: not text.replace(" ", "").startswith("model.name=")):
         _apply_override(table, override)
     return recipe_from_mapping(table, source)
 
@@ -117,6 +118,8 @@ def _apply_override(table: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text.strip()}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
+    if parts == ["model", "name"] and table.get("model", {}).get("name") != value:
+        table["model"] = {}
     for part in parts[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):

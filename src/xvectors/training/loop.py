@@ -22,7 +22,7 @@ from xvectors.config import AugmentConfig, Recipe, differences, load_recipe
 from xvectors.corpus import Manifest, ScanReport
 from xvectors.dataset import Batch, ChunkBatches, ChunkDataset, CollateWaveforms, ignore_signals
 from xvectors.devices import choose_workers, find_device
-from xvectors.errors import CheckpointError, TrainingError
+from xvectors.errors import CheckpointError, StorageError, TrainingError
 from xvectors.files import write_text
 from xvectors.progress import Progress, progress
 from xvectors.system import (
@@ -48,7 +48,7 @@ NAMED_UTTERANCES = 8
 def train(
     data: str | Path | None,
     out: str | Path,
-    recipe: Recipe | str | Path = "xvector",
+    recipe: Recipe | str | Path | None = None,
     *,
     metadata: str | Path | None = None,
     device: str = "auto",
@@ -66,9 +66,9 @@ def train(
         A manifest, a folder with one sub-folder a speaker, a VoxCeleb or a Kaldi folder (see `open_corpus`).
         With `resume` it is not read again: the run goes on with the corpus as it was divided.
     recipe
-        A Recipe, the name of one, or a TOML file.
+        A Recipe, the name of one, or a TOML file; by default `xvector`, and on resuming the one the run began with.
     resume
-        Go on from the last saved state; the recipe must be the one the run began with.
+        Go on from the last saved state; a recipe that is given must be the one the run began with.
     overwrite
         Replace a system that stands in `out`.
     on_scan, on_epoch
@@ -81,10 +81,14 @@ def train(
         that is not finite, StorageError when the state cannot be written; what was saved before stays usable.
     """
     folder = SystemFolder(Path(out))
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     where = find_device(device)
+    if isinstance(recipe, str | Path):
+        recipe = load_recipe(recipe)
     if resume:
         return _resumed(folder, recipe, where).run(on_epoch, show_progress)
+    recipe = recipe or load_recipe("xvector")
+    if folder.path.exists() and not folder.path.is_dir():
+        raise StorageError(f"{folder.path} is a file; name a folder for the system")
     if folder.description.exists() and not overwrite:
         raise CheckpointError(
             f"{folder.path} already holds a system; go on with --resume, replace it with --overwrite, "
@@ -106,9 +110,9 @@ def train(
     return run.run(on_epoch, show_progress)
 
 
-def _resumed(folder: SystemFolder, recipe: Recipe, device: torch.device) -> _Run:
+def _resumed(folder: SystemFolder, recipe: Recipe | None, device: torch.device) -> _Run:
     description = read_description(folder)
-    changed = differences(description.recipe, recipe)
+    changed = [] if recipe is None else differences(description.recipe, recipe)
     if changed:
         raise CheckpointError(
             f"{folder.path} was begun with another recipe ({'; '.join(changed[:5])}); resume with the same settings"
