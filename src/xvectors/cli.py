@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -98,7 +99,8 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a system on recordings and write it to a directory."""
-    from xvectors.config import load_recipe
+    from xvectors.config import load_recipe, override_recipe
+    from xvectors.system import SystemFolder, read_description
     from xvectors.training import EpochResult
     from xvectors.training import train as run
 
@@ -109,10 +111,14 @@ def train(
         print(result, flush=True)
 
     overrides = [*(settings or ()), *([f"training.minutes={minutes}"] if minutes is not None else [])]
+    if resume and recipe is None:
+        chosen = override_recipe(read_description(SystemFolder(out)).recipe, overrides)
+    else:
+        chosen = load_recipe(recipe or "xvector", overrides)
     result = run(
         data,
         out,
-        None if resume and recipe is None and not overrides else load_recipe(recipe or "xvector", overrides),
+        chosen,
         metadata=metadata,
         device=device,
         resume=resume,
@@ -121,7 +127,7 @@ def train(
         on_epoch=on_epoch,
         show_progress=not quiet,
     )
-    _finish_training(result, f"xvectors train -o {out} --resume")
+    _finish_training(result, f"xvectors train -o {shlex.quote(str(out))} --resume")
 
 
 @app.command()
@@ -131,7 +137,10 @@ def evaluate(
         Path | None, typer.Option(help="Another corpus to test on; by default the speakers kept apart.")
     ] = None,
     metadata: Metadata = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to write; by default DIR/report.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Where to write; by default in DIR/report."),
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -146,7 +155,7 @@ def evaluate(
         print(json.dumps(asdict(result), indent=2))
         return
     _print_lines(_evaluation_lines(result))
-    print(f"written to {out or system / 'report'}: metrics.json, embeddings.npz, scores.png")
+    print(f"written to {result.report}: metrics.json, embeddings.npz, scores.png")
 
 
 @app.command()
@@ -220,7 +229,7 @@ def demo(
 
     result = run_demo(out, say=lambda line: print(line, flush=True), device=device, show_progress=not quiet)
     if result.evaluation is None:
-        _finish_training(result.training, f"xvectors demo {out}")
+        _finish_training(result.training, f"xvectors demo {shlex.quote(str(out))}")
     assert result.evaluation is not None
     best = result.training.epochs[result.training.best_epoch - 1]
     evaluation = result.evaluation

@@ -8,6 +8,7 @@ and a run can go on from the middle of an epoch.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from xvectors.augment import Augmenter
 from xvectors.augment import speed as play_faster
 from xvectors.config import AugmentConfig
 from xvectors.corpus import TEST, TRAIN, VAL, Manifest, open_corpus, scan, split_corpus
-from xvectors.errors import AudioError, ConfigError, ManifestError
+from xvectors.errors import AudioError, ConfigError, ManifestError, MissingExtraError
 from xvectors.features import Fbank
 
 logger = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ class ChunkDataset(Dataset[Example]):
             if speed:
                 waveform = _repeat_to(play_faster(waveform, factor), request.num_samples)
             return Example(self._augmenter(waveform, request.seed), request.row, speed=speed)
-        except AudioError as error:
+        except (AudioError, MissingExtraError) as error:
             return Example(None, request.row, str(error))
 
     def _another_voice(self, generator: np.random.Generator, num_samples: int) -> NDArray[np.float32]:
@@ -274,10 +275,14 @@ class LabLoader(DataLoader[Example]):
         return (batch for batch in super().__iter__() if batch is not None)
 
 
-def ignore_signals(worker: int) -> None:
-    """For worker processes: Ctrl-C and a scheduler's SIGTERM reach the whole group; the training process answers."""
+def leave_process_group(worker: int) -> None:
+    """For worker processes: signals to the training's process group, such as Ctrl-C, are the training's to answer.
+
+    SIGTERM itself still ends a worker: it is how the training process ends those it no longer needs.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
 
 
 def assign_labels(manifest: Manifest, assignment: NDArray[np.int8]) -> tuple[NDArray[np.int64], list[str], list[str]]:

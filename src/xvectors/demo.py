@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from xvectors.config import load_recipe
+from xvectors.config import differences, load_recipe
 from xvectors.corpus.synth import synthesise
 from xvectors.report import Evaluation, evaluate, plot
-from xvectors.system import SystemFolder
+from xvectors.system import SystemFolder, read_description
 from xvectors.training import EpochResult, TrainingResult, train
 
 SPEAKERS, UTTERANCES, SEED = 60, 20, 0
@@ -51,9 +51,17 @@ def run_demo(
     def on_epoch(result: EpochResult) -> None:
         say(str(result))
 
-    resume = SystemFolder(system).checkpoint.is_file()
+    folder = SystemFolder(system)
+    resume = folder.checkpoint.is_file() and not differences(read_description(folder).recipe, recipe)
     training = train(
-        corpus, system, recipe, device=device, resume=resume, on_epoch=on_epoch, show_progress=show_progress
+        corpus,
+        system,
+        recipe,
+        device=device,
+        resume=resume,
+        overwrite=not resume,
+        on_epoch=on_epoch,
+        show_progress=show_progress,
     )
     if training.interrupted is not None:
         return DemoResult(corpus, training, None, [])

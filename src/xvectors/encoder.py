@@ -17,7 +17,7 @@ from xvectors import audio
 from xvectors.config import Recipe
 from xvectors.corpus import Manifest
 from xvectors.devices import find_device
-from xvectors.errors import AudioError, ConfigError, TooShortError
+from xvectors.errors import AudioError, ConfigError, MissingExtraError, TooShortError
 from xvectors.features import Fbank
 from xvectors.files import atomic_write
 from xvectors.models import Backbone
@@ -118,7 +118,11 @@ class SpeakerEncoder:
         def read(index: int) -> NDArray[np.float32]:
             return self._checked(*self._open(recordings[index], index, sample_rate_hz))
 
-        embedded = self._encode(len(recordings), read, batch_size, show_progress, stop_at_failure=True)
+        def name(index: int) -> str:
+            recording = recordings[index]
+            return str(recording) if isinstance(recording, str | PathLike) else f"recording {index}"
+
+        embedded = self._encode(len(recordings), read, name, batch_size, show_progress, stop_at_failure=True)
         return embedded.embeddings
 
     def encode_manifest(self, manifest: Manifest, *, batch_size: int = 32, show_progress: bool = False) -> Embedded:
@@ -137,7 +141,10 @@ class SpeakerEncoder:
             )
             return self._checked(samples, str(path))
 
-        return self._encode(len(manifest), read, batch_size, show_progress, stop_at_failure=False)
+        def name(row: int) -> str:
+            return str(manifest.full_path(row))
+
+        return self._encode(len(manifest), read, name, batch_size, show_progress, stop_at_failure=False)
 
     def _open(self, recording: Recording, index: int, rate: int | None) -> tuple[NDArray[np.float32], str]:
         if isinstance(recording, str | PathLike):
@@ -175,6 +182,7 @@ class SpeakerEncoder:
         self,
         count: int,
         read: ReadFunction,
+        name: Callable[[int], str],
         batch_size: int,
         show_progress: bool,
         *,
@@ -189,17 +197,17 @@ class SpeakerEncoder:
             ThreadPoolExecutor(READERS) as readers,
         ):
 
-            def attempt(index: int) -> NDArray[np.float32] | AudioError:
+            def attempt(index: int) -> NDArray[np.float32] | AudioError | MissingExtraError:
                 try:
                     return read(index)
-                except AudioError as error:
+                except (AudioError, MissingExtraError) as error:
                     return error
 
             waiting = iter(range(count))
             while indices := list(islice(waiting, max(READ_AHEAD, batch_size))):
                 waveforms = {}
                 for index, result in zip(indices, readers.map(attempt, indices), strict=True):
-                    if isinstance(result, AudioError):
+                    if isinstance(result, AudioError | MissingExtraError):
                         if stop_at_failure:
                             raise result
                         failures[index] = str(result)
@@ -209,6 +217,11 @@ class SpeakerEncoder:
                 for start in range(0, len(by_length), batch_size):
                     members = by_length[start : start + batch_size]
                     embeddings[members] = self._embed([waveforms[index] for index in members])
+                    for index in members:
+                        if not np.isfinite(embeddings[index]).all():
+                            failures[index] = f"{name(index)}: its embedding is not finite; are the samples sound?"
+                            if stop_at_failure:
+                                raise AudioError(failures[index])
                 shown.advance(len(indices))
         rows = np.array([index for index in range(count) if index not in failures], dtype=np.int64)
         return Embedded(embeddings[rows], rows, sorted(failures.items()))

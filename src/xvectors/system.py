@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from xvectors.config import Recipe, parse_toml, recipe_from_mapping, recipe_to_mapping, to_toml
-from xvectors.errors import CheckpointError
+from xvectors.errors import CheckpointError, ConfigError
 from xvectors.features import Fbank
 from xvectors.files import atomic_write, write_text
 from xvectors.models import Backbone, build_model
@@ -87,6 +87,9 @@ def make_model(recipe: Recipe, num_speakers: int) -> Backbone:
 
     Its classes are the speakers in the order of speakers.csv, then the speakers again for every speed of augmentation.
     """
+    for key in ("num_speakers", "input_dim"):
+        if key in recipe.model.settings:
+            raise ConfigError(f"model.{key} is the corpus's and the features' to say; leave it out")
     return build_model(
         recipe.model.name,
         num_speakers=num_classes(recipe, num_speakers),
@@ -158,7 +161,8 @@ def write_weights(folder: SystemFolder, weights: Mapping[str, Tensor], epoch: in
     """Write model.safetensors atomically, noting the epoch the weights are from (0: before the first has ended)."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with atomic_write(folder.weights) as temporary:
-        safetensors.torch.save_file(contiguous, temporary, metadata={"epoch": str(epoch)})
+        # not save_file, which makes a file that others may not read
+        temporary.write_bytes(safetensors.torch.save(contiguous, metadata={"epoch": str(epoch)}))
 
 
 def kept_epoch(folder: SystemFolder) -> int:

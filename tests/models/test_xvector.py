@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -294,6 +295,20 @@ def test_bad_lengths() -> None:
         model(x, lengths=torch.tensor([40, 40, 40]))
     with pytest.raises(ShapeError, match=r"whole numbers.*float32"):
         model(x, lengths=torch.tensor([1.0, 0.5]))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"batch_norm": "False"}, "model.batch_norm must be true or false, not 'False'"),
+        ({"size": True}, "model.size must be a number, not True"),
+        ({"depth": 1.5}, "model.depth must be a whole number, not 1.5"),
+        ({"embedding_dim": "abc"}, "model.embedding_dim must be a whole number, not 'abc'"),
+    ],
+)
+def test_settings_of_the_wrong_kind(setting: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        build_model("xvector", **setting)
 
 
 def test_a_training_batch_of_one_has_no_batch_statistics() -> None:

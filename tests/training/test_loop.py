@@ -226,19 +226,19 @@ def test_a_full_disk_keeps_the_previous_checkpoint(
     toy_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saves = 0
-    save = torch.save
+    write = Path.write_bytes
 
-    def fill(values, path):
+    def fill(self, content):
         nonlocal saves
-        saves += 1
-        if saves == 2:
-            Path(path).write_bytes(b"half")
+        saves += self.suffix == ".pt"
+        if self.suffix == ".pt" and saves == 2:
+            write(self, bytes(content)[:1000])
             raise OSError(28, "No space left on device")
-        save(values, path)
+        return write(self, content)
 
     out = tmp_path / "s"
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", fill)
+        patch.setattr(Path, "write_bytes", fill)
         with pytest.raises(StorageError, match=r"checkpoint\.pt: cannot be written: No space left.*is intact"):
             train(toy_corpus, out, small(), device="cpu", show_progress=False)
     assert [path.name for path in (out / "state").iterdir()] == ["checkpoint.pt"]
@@ -392,3 +392,38 @@ def test_a_run_by_the_clock_ends_with_the_clock(toy_corpus: Path, tmp_path: Path
     assert str(result.epochs[0]).startswith("Epoch [01] | Train Loss")
     again = train(None, tmp_path / "s", recipe, device="cpu", resume=True, show_progress=False)
     assert again.epochs == result.epochs
+
+
+def test_an_exception_of_the_callers_ends_the_run_and_its_workers(toy_corpus: Path, tmp_path: Path) -> None:
+    """In a process of its own: loader processes must not keep it from ending."""
+    code = f"""
+from xvectors.config import load_recipe
+from xvectors.training import train
+
+def fail(result):
+    raise RuntimeError("the caller's own")
+
+recipe = load_recipe("xvector", {[*SMALL, "training.workers=1"]!r})
+train({str(toy_corpus)!r}, {str(tmp_path / "s")!r}, recipe, device="cpu", on_epoch=fail, show_progress=False)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert "the caller's own" in result.stderr
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_simply_begun_again(
+    toy_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(self, batch, progress):
+        raise KeyError("as if killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", die)
+        with pytest.raises(KeyError):
+            train(toy_corpus, tmp_path / "s", small(), device="cpu", show_progress=False)
+    assert (tmp_path / "s" / "system.toml").is_file()
+    assert len(train(toy_corpus, tmp_path / "s", small(), device="cpu", show_progress=False).epochs) == 3
+
+
+def test_settings_that_change_no_weight_may_change_on_resuming(trained: Path) -> None:
+    assert len(train(None, trained, small("training.workers=1"), resume=True, show_progress=False).epochs) == 3

@@ -4,7 +4,14 @@ Every key that is not known raises and names the nearest known one; every value 
 """
 
 from xvectors.config.augmentation import CODECS, AugmentConfig
-from xvectors.config.recipes import differences, load_recipe, recipe_from_mapping, recipe_names, recipe_to_mapping
+from xvectors.config.recipes import (
+    differences,
+    load_recipe,
+    override_recipe,
+    recipe_from_mapping,
+    recipe_names,
+    recipe_to_mapping,
+)
 from xvectors.config.schema import DataConfig, FeaturesConfig, LossConfig, ModelConfig, Recipe, TrainingConfig
 from xvectors.config.tables import nearest, parse_toml, to_toml
 
@@ -20,6 +27,7 @@ __all__ = [
     "differences",
     "load_recipe",
     "nearest",
+    "override_recipe",
     "parse_toml",
     "recipe_from_mapping",
     "recipe_names",

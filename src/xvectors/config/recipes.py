@@ -30,7 +30,10 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         text = (resources.files("xvectors") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
         source = f"recipe {name}"
     elif Path(name).is_file():
-        text, source = Path(name).read_text(encoding="utf-8"), str(name)
+        try:
+            text, source = Path(name).read_text(encoding="utf-8"), str(name)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{name}: cannot be read as a TOML recipe: {error}") from error
     else:
         raise ConfigError(f"unknown recipe {str(name)!r}{nearest(str(name), recipe_names())}; or give a TOML file")
     table = parse_toml(text, source)
@@ -39,6 +42,14 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     for override in sorted(overrides, key=lambda text: not text.replace(" ", "").startswith("model.name=")):
         _apply_override(table, override)
     return recipe_from_mapping(table, source)
+
+
+def override_recipe(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
+    """`recipe` with overrides such as `training.epochs=20` applied."""
+    table = recipe_to_mapping(recipe)
+    for override in overrides:
+        _apply_override(table, override)
+    return recipe_from_mapping(table, f"recipe {recipe.name}")
 
 
 def recipe_from_mapping(table: Mapping[str, Any], source: str) -> Recipe:
@@ -91,12 +102,13 @@ def _check_values(recipe: Recipe, source: str) -> None:
         ("loss.margin_start", 0 <= loss.margin_start <= 1, "between 0 and 1"),
         ("loss.margin_end", loss.margin_start <= loss.margin_end <= 1, "between loss.margin_start and 1"),
         ("loss.sub_centers", loss.sub_centers >= 1, "at least 1"),
+        ("training.seed", training.seed >= 0, "0 or more"),
         ("training.epochs", training.epochs >= 1, "at least 1"),
-        ("training.minutes", training.minutes >= 0, "0 (go by epochs) or more"),
+        ("training.minutes", 0 <= training.minutes < math.inf, "0 (go by epochs) or more"),
         ("training.momentum", 0 <= training.momentum < 1, "at least 0 and below 1"),
         ("training.final_share", 0 < training.final_share <= 1, "above 0 and at most 1"),
         ("training.batch_size", training.batch_size >= 2, "at least 2"),
-        ("training.learning_rate", training.learning_rate > 0, "above 0"),
+        ("training.learning_rate", 0 < training.learning_rate < math.inf, "above 0"),
         ("training.weight_decay", training.weight_decay >= 0, "0 or more"),
         ("training.warm_up", 0 <= training.warm_up < 1, "at least 0 and below 1"),
         ("training.max_gradient_norm", training.max_gradient_norm >= 0, "0 or more"),

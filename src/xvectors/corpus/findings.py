@@ -45,6 +45,10 @@ CACHE_VERSION = "1"
 Place: TypeAlias = tuple[str, float, float | None]
 
 
+LOUDEST = 1e6
+"""Times full scale; what is beyond is no sound, and overflows the filterbanks."""
+
+
 class Reason(StrEnum):
     """Why a recording is left out; CLIPPED alone is only warned about."""
 
@@ -135,14 +139,14 @@ def _listen(path: str, start_s: float, duration_s: float, info: object) -> Findi
         loudest = np.abs(block)
         num_samples += block.size
         peak = float(loudest.max(initial=0.0))
-        is_finite = is_finite and math.isfinite(peak)
+        is_finite = is_finite and peak <= LOUDEST
         if peak >= full_scale:
             num_clipped += int(np.count_nonzero(loudest >= full_scale))
         # Silent is what the network would hear: channels that cancel out are silent too.
         is_silent = is_silent and (peak == 0.0 or (info.num_channels > 1 and not block.mean(axis=1).any()))
     fault, detail = None, ""
     if not is_finite:
-        fault, detail = Reason.NOT_FINITE, "holds NaN or infinite samples"
+        fault, detail = Reason.NOT_FINITE, "holds NaN, infinite or absurdly large samples"
     elif is_silent:
         fault, detail = Reason.SILENT, "all samples are zero"
     share = num_clipped / max(1, num_samples)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import inspect
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -48,6 +47,9 @@ MODELS: dict[str, type[Backbone]] = {
 }
 
 
+WANTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+
+
 def build_model(name: str, **settings: Any) -> Backbone:
     """Build the network called `name` with the keyword arguments of its class.
 
@@ -55,10 +57,15 @@ def build_model(name: str, **settings: Any) -> Backbone:
     """
     if name not in MODELS:
         raise ConfigError(f"unknown model {name!r}{nearest(name, MODELS)}")
-    known = [key for key in inspect.signature(MODELS[name].__init__).parameters if key != "self"]
-    for key in settings:
-        if key not in known:
-            raise ConfigError(f"model {name!r} has no setting {key!r}{nearest(key, known)}")
+    kinds = get_type_hints(MODELS[name].__init__)
+    kinds.pop("return", None)
+    for key, value in settings.items():
+        if key not in kinds:
+            raise ConfigError(f"model {name!r} has no setting {key!r}{nearest(key, kinds)}")
+        kind = kinds[key]
+        fits = type(value) is kind or (kind is float and type(value) is int)
+        if kind in WANTED and not fits:
+            raise ConfigError(f"model.{key} must be {WANTED[kind]}, not {value!r}")
     return MODELS[name](**settings)
 
 

@@ -39,6 +39,8 @@ class Evaluation:
     min_dcf: float
     min_dcf_p_target: float
     left_out: list[str]
+    report: str
+    """The folder that the figures and plots were written to."""
 
 
 def evaluate(
@@ -53,7 +55,8 @@ def evaluate(
     """Embed the test speakers, score all pairs, and write metrics.json, embeddings.npz and scores.png to the report.
 
     Without `data` these are the speakers that training kept apart; with it, every speaker of that corpus (a speaker
-    whose name was trained on is warned about). `out` is the folder to write to, by default the system's report/.
+    whose name was trained on is warned about). `out` is the folder to write to, by default the
+    system's report/, or a folder below it named after `data`.
 
     Raises
     ------
@@ -77,7 +80,10 @@ def evaluate(
         logger.warning("left out: %s", reason)
     if not len(embedded.rows):
         raise ManifestError(f"{data or paths.corpus}: no recording could be embedded; see the warnings above")
-    report = paths.report if out is None else Path(out)
+    if out is not None:
+        report = Path(out)
+    else:
+        report = paths.report if data is None else paths.report / (Path(data).resolve().stem or "data")
     save_embeddings(report / "embeddings.npz", manifest, embedded)
     return _measure(manifest, embedded, str(data or paths.corpus), report)
 
@@ -98,6 +104,7 @@ def _measure(manifest: Manifest, embedded: Embedded, data: str, report: Path) ->
         min_dcf=cost.min_dcf,
         min_dcf_p_target=P_TARGET,
         left_out=[reason for _, reason in embedded.failures],
+        report=str(report),
     )
     write_text(report / "metrics.json", json.dumps(asdict(evaluation), indent=2) + "\n")
     score_histogram(target, nontarget, error.threshold, error.eer, report / "scores.png")

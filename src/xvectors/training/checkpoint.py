@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -45,12 +46,11 @@ class Checkpoint:
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Raises StorageError, with the previous checkpoint intact, where it cannot be written."""
     values = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
+    # by way of memory: torch's own file writer reports a full disk as an internal error
+    content = io.BytesIO()
+    torch.save(values, content)
     with atomic_write(path) as temporary:
-        try:
-            torch.save(values, temporary)
-        except RuntimeError as error:
-            # torch's own file writer reports a full disk as a RuntimeError
-            raise OSError(f"{error}".splitlines()[0]) from error
+        temporary.write_bytes(content.getbuffer())
 
 
 def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from xvectors.config import AugmentConfig, Recipe, differences, load_recipe
 from xvectors.corpus import Manifest, ScanReport
-from xvectors.dataset import Batch, ChunkBatches, ChunkDataset, CollateWaveforms, ignore_signals
+from xvectors.dataset import Batch, ChunkBatches, ChunkDataset, CollateWaveforms, leave_process_group
 from xvectors.devices import choose_workers, find_device
 from xvectors.errors import CheckpointError, StorageError, TrainingError
 from xvectors.files import write_text
@@ -40,6 +40,9 @@ from xvectors.training.result import EpochResult, TrainingResult
 from xvectors.training.signals import Signals, answered_signals
 
 logger = logging.getLogger(__name__)
+
+FREE_ON_RESUMING = ("training.workers", "training.checkpoint_interval_s", "data.max_rejected")
+"""Settings that the weights do not depend on."""
 
 NAMED_UTTERANCES = 8
 """How many utterances of a batch an error names."""
@@ -89,7 +92,8 @@ def train(
     recipe = recipe or load_recipe("xvector")
     if folder.path.exists() and not folder.path.is_dir():
         raise StorageError(f"{folder.path} is a file; name a folder for the system")
-    if folder.description.exists() and not overwrite:
+    # a run that was killed before its first checkpoint left nothing to go on from
+    if (folder.checkpoint.exists() or folder.weights.exists()) and not overwrite:
         raise CheckpointError(
             f"{folder.path} already holds a system; go on with --resume, replace it with --overwrite, "
             "or name another folder"
@@ -113,6 +117,7 @@ def train(
 def _resumed(folder: SystemFolder, recipe: Recipe | None, device: torch.device) -> _Run:
     description = read_description(folder)
     changed = [] if recipe is None else differences(description.recipe, recipe)
+    changed = [change for change in changed if not change.startswith(FREE_ON_RESUMING)]
     if changed:
         raise CheckpointError(
             f"{folder.path} was begun with another recipe ({'; '.join(changed[:5])}); resume with the same settings"
@@ -120,7 +125,7 @@ def _resumed(folder: SystemFolder, recipe: Recipe | None, device: torch.device) 
     corpus = label_corpus(Manifest.read_csv(folder.corpus), str(folder.corpus))
     if corpus.speakers != description.speakers:
         raise CheckpointError(f"{folder.corpus} and {folder.speakers} do not name the same speakers")
-    run = _Run(folder, description.recipe, corpus, device)
+    run = _Run(folder, recipe or description.recipe, corpus, device)
     run.restore(load_checkpoint(folder.checkpoint, device))
     return run
 
@@ -156,7 +161,7 @@ class _Run:
                 num_workers=workers,
                 persistent_workers=workers > 0,
                 collate_fn=CollateWaveforms(labels, len(self.corpus.speakers)),
-                worker_init_fn=ignore_signals,
+                worker_init_fn=leave_process_group,
                 # a generator of its own, or each epoch's loader would draw from the one the network uses
                 generator=torch.Generator(),
                 pin_memory=self.device.type == "cuda",
@@ -183,7 +188,12 @@ class _Run:
 
     def begin(self, report: ScanReport) -> None:
         """Write what describes the system, before the first step."""
-        for stale in (self.folder.checkpoint, self.folder.weights, self.folder.history, self.folder.left_out):
+        folder = self.folder
+        of_another = [folder.checkpoint, folder.weights, folder.history, folder.left_out]
+        of_another += [
+            folder.report / name for name in ("metrics.json", "embeddings.npz", "speakers.png", "scores.png")
+        ]
+        for stale in of_another:
             stale.unlink(missing_ok=True)
         self.corpus.manifest.write_csv(self.folder.corpus)
         report.write_csv(self.folder.left_out)
@@ -252,10 +262,15 @@ class _Run:
         try:
             yield from loader
         except RuntimeError as error:
-            if "shared memory" in str(error):
+            if "shared memory" in str(error).lower() or "bus error" in str(error).lower():
                 raise TrainingError(
                     "the loader processes ran out of shared memory (/dev/shm); give the container more, "
                     "or read in the training process with --set training.workers=0"
+                ) from error
+            if "DataLoader worker" in str(error):
+                raise TrainingError(
+                    f"a loader process ended: {str(error).splitlines()[0]} Go on with --resume, perhaps with "
+                    "--set training.workers=0"
                 ) from error
             raise
 
@@ -345,8 +360,11 @@ class _Run:
     def _is_best(self, metric: str) -> bool:
         """Whether the last epoch is the best so far; equal accuracies are told apart by the loss."""
         history = self.position.history
-        if math.isnan(history[-1]["val_loss"]):
+        if not len(self.corpus.val_rows):
             return True
+        if math.isnan(history[-1]["val_loss"]):
+            logger.warning("the validation loss of epoch %d is not a number; its weights are not kept", len(history))
+            return False
 
         def merit(row: dict[str, float]) -> tuple[float, ...]:
             return (row["val_accuracy"], -row["val_loss"]) if metric == "val_accuracy" else (-row["val_loss"],)
