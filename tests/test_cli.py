@@ -102,6 +102,19 @@ def test_evaluating_on_trained_speakers_is_warned_about(
     assert (tmp_path / "r" / "metrics.json").is_file()
 
 
+def test_evaluating_another_corpus_scans_it(system: tuple[Path, str], toy_corpus: Path, tmp_path: Path) -> None:
+    """Copies are left out, and the report of the system's own test speakers stays as it was."""
+    for s in range(3):
+        for name, source in (("a", "u1"), ("b", "u2"), ("copy", "u1")):
+            target = tmp_path / "other" / f"x{s}" / f"{name}.flac"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes((toy_corpus / f"s0{s}" / f"{source}.flac").read_bytes())
+    result = run("evaluate", system[0], "--data", tmp_path / "other", "--device", "cpu", "-q")
+    assert "3 speakers, 6 utterances, 3 target and 12 non-target trials" in result.stdout
+    assert "duplicate" in result.stderr
+    assert (system[0] / "report" / "other" / "metrics.json").is_file()
+
+
 def test_mistakes_are_one_line_and_status_2(system: tuple[Path, str], toy_corpus: Path, tmp_path: Path) -> None:
     out, _ = system
     cases = [

@@ -9,7 +9,7 @@ import torch
 
 from xvectors.config import load_recipe
 from xvectors.corpus import Manifest, open_corpus
-from xvectors.encoder import SpeakerEncoder, save_embeddings
+from xvectors.encoder import SpeakerEncoder, _batches, save_embeddings
 from xvectors.errors import AudioError, CheckpointError, ConfigError, TooShortError
 from xvectors.system import SystemFolder, make_model, write_description, write_weights
 
@@ -147,6 +147,31 @@ def test_segments_of_one_file(encoder: SpeakerEncoder, tmp_path: Path) -> None:
     embedded = encoder.encode_manifest(Manifest.from_rows(rows, root=tmp_path))
     expected = encoder.encode([wave[RATE // 2 : 2 * RATE], wave[2 * RATE : round(3.5 * RATE)]])
     np.testing.assert_allclose(embedded.embeddings, expected, atol=1e-5)
+
+
+def test_a_stated_duration_alone_is_no_segment(encoder: SpeakerEncoder, tmp_path: Path) -> None:
+    wave = noises([1.0, 3.0])[1]
+    soundfile.write(tmp_path / "a.wav", wave, RATE, subtype="FLOAT")
+    manifest = Manifest.from_rows([{"path": "a.wav", "speaker": "a", "duration_s": 1.0}], root=tmp_path)
+    np.testing.assert_allclose(encoder.encode_manifest(manifest).embeddings, encoder.encode([wave]), atol=1e-5)
+
+
+def test_batches_are_bounded_by_their_padded_length() -> None:
+    lengths = [10, 20, 1_000_000, 2_000_000, 3_000_000, 9_000_000]
+    assert list(_batches(list("abcdef"), lengths, 4)) == [["a", "b", "c"], ["d"], ["e"], ["f"]]
+    assert list(_batches([1, 2, 3, 4, 5], [1] * 5, 2)) == [[1, 2], [3, 4], [5]]
+
+
+def test_an_embedding_that_is_not_finite_fails_by_name(encoder: SpeakerEncoder, tmp_path: Path) -> None:
+    wave = noises([1.0, 1.0])[1]
+    soundfile.write(tmp_path / "huge.wav", wave.astype(np.float64) * 1e25, RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "sound.wav", wave, RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"huge\.wav: its embedding is not finite"):
+        encoder.encode([tmp_path / "huge.wav"])
+    rows = [{"path": f"{name}.wav", "speaker": "a"} for name in ("huge", "sound")]
+    embedded = encoder.encode_manifest(Manifest.from_rows(rows, root=tmp_path))
+    assert embedded.rows.tolist() == [1]
+    assert np.isfinite(embedded.embeddings).all()
 
 
 def test_batch_size_must_be_positive(encoder: SpeakerEncoder) -> None:

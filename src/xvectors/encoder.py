@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -30,6 +30,8 @@ ReadFunction = Callable[[int], NDArray[np.float32]]
 
 READ_AHEAD = 64
 """Recordings decoded before they are sorted by length into batches."""
+MOST_SAMPLES_A_BATCH = 5_000_000
+"""Five minutes at 16 kHz: about half a gigabyte in the default network. A longer recording is a batch of its own."""
 READERS = 2
 """Threads that decode; soundfile and soxr let go of the interpreter while they work."""
 
@@ -128,9 +130,11 @@ class SpeakerEncoder:
     def encode_manifest(self, manifest: Manifest, *, batch_size: int = 32, show_progress: bool = False) -> Embedded:
         """Embed every row; recordings that cannot be used are listed, not fatal."""
         channel = self.recipe.data.channel
+        # as in the scan: without starts, a stated duration is a fact about the file, not a segment of it
+        has_segments = bool((manifest.start_s != 0).any())
 
         def read(row: int) -> NDArray[np.float32]:
-            duration_s = float(manifest.duration_s[row])
+            duration_s = float(manifest.duration_s[row]) if has_segments else np.nan
             path = manifest.full_path(row)
             samples, _ = audio.read(
                 path,
@@ -214,8 +218,7 @@ class SpeakerEncoder:
                     else:
                         waveforms[index] = result
                 by_length = sorted(waveforms, key=lambda index: len(waveforms[index]))
-                for start in range(0, len(by_length), batch_size):
-                    members = by_length[start : start + batch_size]
+                for members in _batches(by_length, [len(waveforms[index]) for index in by_length], batch_size):
                     embeddings[members] = self._embed([waveforms[index] for index in members])
                     for index in members:
                         if not np.isfinite(embeddings[index]).all():
@@ -237,6 +240,18 @@ class SpeakerEncoder:
         embedding = self.model(features, lengths=frames, return_embedding=True)
         result: NDArray[np.float32] = embedding.float().cpu().numpy()
         return result
+
+
+def _batches(indices: list[int], lengths: list[int], batch_size: int) -> Iterator[list[int]]:
+    """`indices`, ascending in length, in batches that neither number nor padded length makes too large."""
+    batch: list[int] = []
+    for index, length in zip(indices, lengths, strict=True):
+        if batch and (len(batch) == batch_size or (len(batch) + 1) * length > MOST_SAMPLES_A_BATCH):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
 
 
 def save_embeddings(path: Path, manifest: Manifest, embedded: Embedded) -> None:

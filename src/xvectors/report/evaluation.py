@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.corpus import TEST, Manifest, open_corpus
+from xvectors.corpus import TEST, Manifest, open_corpus, scan
 from xvectors.encoder import Embedded, SpeakerEncoder, save_embeddings
 from xvectors.errors import CheckpointError, ManifestError
 from xvectors.files import write_text
@@ -65,7 +65,7 @@ def evaluate(
     """
     paths = SystemFolder(Path(folder))
     encoder = SpeakerEncoder.load(folder, device=device)
-    manifest = _test_corpus(paths) if data is None else open_corpus(data, metadata=metadata)
+    manifest = _test_corpus(paths) if data is None else _scanned(data, metadata, encoder, show_progress)
     known = sorted(set(manifest.speakers) & set(encoder.speakers))
     if known:
         logger.warning(
@@ -78,14 +78,32 @@ def evaluate(
     embedded = encoder.encode_manifest(manifest, show_progress=show_progress)
     for _, reason in embedded.failures:
         logger.warning("left out: %s", reason)
-    if not len(embedded.rows):
-        raise ManifestError(f"{data or paths.corpus}: no recording could be embedded; see the warnings above")
+    bound = encoder.recipe.data.max_rejected
+    if not len(embedded.rows) or len(embedded.failures) > bound * len(manifest):
+        raise ManifestError(
+            f"{data or paths.corpus}: {len(embedded.failures)} of {len(manifest)} recordings could not be embedded, "
+            f"more than data.max_rejected = {bound:g}; see the warnings above"
+        )
     if out is not None:
         report = Path(out)
     else:
         report = paths.report if data is None else paths.report / (Path(data).resolve().stem or "data")
     save_embeddings(report / "embeddings.npz", manifest, embedded)
     return _measure(manifest, embedded, str(data or paths.corpus), report)
+
+
+def _scanned(data: str | Path, metadata: str | Path | None, encoder: SpeakerEncoder, show_progress: bool) -> Manifest:
+    """Another corpus, without what its scan rejects: duplicates would make the error rates too good."""
+    shortest = encoder.fbank.samples_for(encoder.model.context_frames)
+    scanned = scan(
+        open_corpus(data, metadata=metadata),
+        min_duration_s=shortest / encoder.sample_rate_hz,
+        max_rejected=encoder.recipe.data.max_rejected,
+        show_progress=show_progress,
+    )
+    for line in scanned.report.lines() if scanned.report.rejected else []:
+        logger.warning("%s", line)
+    return scanned.manifest
 
 
 def _measure(manifest: Manifest, embedded: Embedded, data: str, report: Path) -> Evaluation:
