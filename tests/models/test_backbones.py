@@ -226,7 +226,7 @@ def test_impossible_settings(name: str) -> None:
             r"CAMPlusPlus: depths is \[3, 0, 6\]; it must be a list of 3 whole numbers",
         ),
         ("resnet34", {"depths": 3}, r"ResNet34: depths is 3; it must be a list of 4 whole numbers, each at least 1"),
-        ("ecapa", {"channels": 16.5}, r"ECAPA: channels is 16.5; it must be a whole number, at least 1"),
+        ("ecapa", {"channels": 16.5}, r"model.channels must be a whole number, not 16.5"),
         ("campplus", {"growth": 3}, "growth 3 and channels 16 must be even; they are halved"),
         ("ftdnn", {"bottleneck_dim": -1}, "FTDNN: bottleneck_dim is -1; it must be a whole number, at least 1"),
         ("etdnn", {"pooled_dim": 0}, "ETDNN: pooled_dim is 0; it must be a whole number, at least 1"),
