@@ -40,7 +40,7 @@ def test_one_folder_a_speaker(tmp_path: Path) -> None:
         "bob/v1/deep/er/3.mp3": "bob",
     }
     assert list(manifest.path) == sorted(manifest.path)
-    assert sessions_of(manifest) == [None, None, "v1", "v1"]
+    assert sessions_of(manifest) == [None, None, "bob/v1", "bob/v1"]
     assert manifest.root == manifest.source == tmp_path
     assert manifest.full_path(0).exists()
 

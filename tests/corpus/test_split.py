@@ -15,13 +15,16 @@ from xvectors.corpus import NO_SPLIT, TEST, TRAIN, VAL, Manifest, Split, split_c
 from xvectors.errors import ManifestError
 
 
-def corpus(counts: list[int], sessions: int = 0, splits: dict[int, str] | None = None) -> Manifest:
-    """Speaker number s with counts[s] utterances, dealt out to so many sessions."""
+def corpus(
+    counts: list[int], sessions: int = 0, splits: dict[int, str] | None = None, shared: bool = False
+) -> Manifest:
+    """Speaker number s with counts[s] utterances, dealt out to so many sessions of its own, or shared by all."""
     rows = []
     for speaker, count in enumerate(counts):
         for utterance in range(count):
             row = {"path": f"s{speaker:04d}/{utterance}.wav", "speaker": f"s{speaker:04d}"}
-            row["session"] = f"v{utterance % sessions}" if sessions else ""
+            whose = "" if shared else f"s{speaker:04d}-"
+            row["session"] = f"{whose}v{utterance % sessions}" if sessions else ""
             row["split"] = (splits or {}).get(len(rows), "")
             rows.append(row)
     return Manifest.from_rows(rows)
@@ -68,6 +71,7 @@ def test_small_corpora_keep_two_test_speakers(speakers: int, tested: int) -> Non
     train_val_prop=st.floats(0.3, 1.0),
     seed=st.integers(0, 5),
     keep_sessions=st.booleans(),
+    shared=st.booleans(),
 )
 def test_every_split(
     counts: list[int],
@@ -76,17 +80,17 @@ def test_every_split(
     train_val_prop: float,
     seed: int,
     keep_sessions: bool,
+    shared: bool,
 ) -> None:
-    manifest = corpus(counts, sessions)
+    manifest = corpus(counts, sessions, shared=shared)
     options = {"train_test_prop": train_test_prop, "train_val_prop": train_val_prop, "seed": seed}
     split = split_corpus(manifest, keep_sessions=keep_sessions, **options)
     check(manifest, split)
     if keep_sessions and sessions:
-        sides: dict[tuple[int, int], set[int]] = {}
+        sides: dict[int, set[int]] = {}
         for row, side in enumerate(split.assignment.tolist()):
-            key = (int(manifest.speaker_index[row]), int(manifest.session_index[row]))
-            sides.setdefault(key, set()).add(side)
-        assert all(len(side) == 1 for side in sides.values())
+            sides.setdefault(int(manifest.session_index[row]), set()).add(side)
+        assert not any({TRAIN, VAL} <= side for side in sides.values())
     shuffled = np.random.default_rng(seed).permutation(len(manifest))
     again = split_corpus(manifest.take(shuffled), keep_sessions=keep_sessions, **options)
     assert again.train_speakers == split.train_speakers
@@ -180,6 +184,67 @@ def test_sessions_follow_the_rows_that_the_column_sets() -> None:
     split = split_corpus(manifest, keep_sessions=True)
     assert split.assignment[[0, 4]].tolist() == [VAL, VAL]
     assert split.assignment[[1, 5]].tolist() == [TRAIN, TRAIN]
+
+
+def conversations(pairs: int, each: int) -> Manifest:
+    """Two speakers a pair; every session is a conversation of the two, two utterances of each."""
+    rows = [
+        {"path": f"p{p}/c{c}/{s}-{u}.wav", "speaker": f"p{p}-{s}", "session": f"p{p}-c{c}"}
+        for p in range(pairs)
+        for c in range(each)
+        for s in "ab"
+        for u in range(2)
+    ]
+    return Manifest.from_rows(rows)
+
+
+def test_a_session_of_two_speakers_is_on_one_side_for_both() -> None:
+    manifest = conversations(pairs=20, each=5)
+    split = split_corpus(manifest, train_test_prop=1.0, train_val_prop=0.8, keep_sessions=True)
+    check(manifest, split)
+    assert counts_of(split) == (320, 80, 0, 0)
+    for session in range(len(manifest.sessions)):
+        assert len(set(split.assignment[manifest.session_index == session].tolist())) == 1
+
+
+def test_speakers_keep_training_utterances_when_their_sessions_are_shared() -> None:
+    """b speaks only in conversations with a, who has others: a conversation is spared only if both can."""
+    rows = [
+        {"path": f"{s}{c}{u}.wav", "speaker": s, "session": f"c{c}"}
+        for s, c, u in [
+            ("a", 0, 0),
+            ("b", 0, 0),
+            ("a", 1, 0),
+            ("a", 2, 0),
+            ("a", 3, 0),
+            ("x", 4, 0),
+            ("x", 5, 0),
+            ("x", 6, 0),
+        ]
+    ]
+    for seed in range(20):
+        split = split_corpus(
+            Manifest.from_rows(rows), train_test_prop=1.0, train_val_prop=0.4, keep_sessions=True, seed=seed
+        )
+        assert split.assignment[:2].tolist() == [TRAIN, TRAIN]
+        assert (split.assignment == VAL).sum() >= 3
+
+
+def test_sessions_that_leave_nothing_to_validate_on_are_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    split = split_corpus(corpus([8] * 10, sessions=2, shared=True), train_test_prop=1.0, keep_sessions=True)
+    assert counts_of(split) == (80, 0, 0, 0)
+    assert "keep_sessions leaves nothing to validate on" in caplog.text
+    assert "names that only recordings made together share" in caplog.text
+
+
+def test_a_speaker_whose_only_session_the_column_sets_to_val() -> None:
+    rows = [
+        {"path": "a.wav", "speaker": "a", "session": "c", "split": "val"},
+        {"path": "b.wav", "speaker": "b", "session": "c"},
+    ]
+    rows += [{"path": f"a{i}.wav", "speaker": "a", "session": "d", "split": "train"} for i in range(2)]
+    with pytest.raises(ManifestError, match=r"^speaker 'b' speaks only in sessions that the split column sets to val"):
+        split_corpus(Manifest.from_rows(rows), train_test_prop=1.0, keep_sessions=True)
 
 
 def test_a_subset_is_the_start_of_the_order() -> None:

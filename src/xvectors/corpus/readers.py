@@ -161,8 +161,11 @@ def _speaker_folders(
             "%s: %d recordings lie in no speaker's folder and are left out, such as %s",
             *(data, len(loose), some(loose)),
         )
+    # Folders such as day1 tell a speaker's sessions apart; where a table describes them (VoxCeleb), their names are
+    # those of videos, in which several speakers may speak.
+    within = 0 if table is None else level + 1
     rows = [
-        [path, names[level], names[level + 1] if len(names) > level + 2 else ""]
+        [path, names[level], "/".join(names[within : level + 2]) if len(names) > level + 2 else ""]
         for path, names in zip(paths, parts, strict=True)
         if len(names) >= level + 2
     ]

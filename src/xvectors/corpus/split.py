@@ -8,7 +8,8 @@ in.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from xvectors.corpus.columns import NO_SPLIT, TEST, TRAIN, VAL
 from xvectors.corpus.manifest import Manifest
 from xvectors.errors import ManifestError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +59,8 @@ def split_corpus(
     seed
         Another seed, another order of speakers and utterances.
     keep_sessions
-        Whether all utterances of a speaker's session stand on one side of train/val. The share is then met as
-        far as whole sessions allow; a speaker with a single session is for training.
+        Whether all utterances of a session, whoever speaks in it, stand on one side of train/val. The share is then
+        met as far as whole sessions allow; a speaker with a single session is for training.
     speaker_subset
         (train+val, test): keep only so many, the first of the seeded order. Their rows keep the assignment
         that they have without a subset.
@@ -65,6 +68,7 @@ def split_corpus(
     Rows whose `split` the manifest sets keep it, and their speakers stay on that side; the others are
     divided. Raises ManifestError for proportions outside (0, 1], too few speakers, a subset larger than there
     is, a speaker set to test and to train or val, and a speaker set to val without any training utterance.
+    Where sessions leave nothing to validate on, a warning is logged.
     """
     for name, share in (("train_test_prop", train_test_prop), ("train_val_prop", train_val_prop)):
         if not 0.0 < share <= 1.0:
@@ -77,7 +81,8 @@ def split_corpus(
         )
     assignment = np.full(len(manifest), NO_SPLIT, dtype=np.int8)
     assignment[np.isin(manifest.speaker_index, test)] = TEST
-    _divide_utterances(manifest, train, assignment, train_val_prop, seed, keep_sessions)
+    divide = _divide_sessions if keep_sessions else _divide_utterances
+    divide(manifest, train, assignment, train_val_prop, seed)
     if speaker_subset is not None:
         train, test = _subset(train, test, speaker_subset)
         assignment[~np.isin(manifest.speaker_index, [*train, *test])] = NO_SPLIT
@@ -118,12 +123,7 @@ def _divide_speakers(manifest: Manifest, share: float, seed: int) -> tuple[list[
 
 
 def _divide_utterances(
-    manifest: Manifest,
-    speakers: list[int],
-    assignment: NDArray[np.int8],
-    share: float,
-    seed: int,
-    keep_sessions: bool,
+    manifest: Manifest, speakers: list[int], assignment: NDArray[np.int8], share: float, seed: int
 ) -> None:
     """Set TRAIN and VAL in `assignment`, speaker by speaker; what rounding leaves is handed on."""
     by_speaker = np.argsort(manifest.speaker_index, kind="stable")
@@ -137,49 +137,84 @@ def _divide_utterances(
         free = rows[fixed == NO_SPLIT]
         if not len(free):
             continue
-        groups = _groups(manifest, free, seed, keep_sessions)
-        if keep_sessions:
-            groups = _follow_fixed_sessions(manifest, groups, rows[fixed != NO_SPLIT], assignment)
         owed += (1.0 - share) * len(free)
-        # One group stays for training, unless the split column already keeps a row there.
-        available = len(groups) if TRAIN in fixed else len(groups) - 1
-        for group in groups:
-            if available > 0 and abs(owed - len(group)) < abs(owed):
-                assignment[group] = VAL
-                owed -= len(group)
+        # One row stays for training, unless the split column already keeps one there.
+        available = len(free) if TRAIN in fixed else len(free) - 1
+        for _, row in sorted((_digest(seed, "utterance", _bytes(manifest, row)), row) for row in free.tolist()):
+            if available > 0 and abs(owed - 1) < abs(owed):
+                assignment[row] = VAL
+                owed -= 1
                 available -= 1
         # What speakers with a single utterance cannot give is not taken from the next speaker in one piece.
-        owed = min(owed, float(max(map(len, groups), default=1)))
+        owed = min(owed, 1.0)
 
 
-def _groups(manifest: Manifest, rows: NDArray[np.int64], seed: int, keep_sessions: bool) -> list[NDArray[np.int64]]:
-    """The rows as groups that stay together, in seeded order: sessions, or each row by itself."""
-    if not keep_sessions:
-        keyed = sorted((_digest(seed, "utterance", _bytes(manifest, row)), row) for row in rows.tolist())
-        return [np.array([row]) for _, row in keyed]
-    sessions = manifest.session_index[rows]
-    groups = [rows[sessions == session] for session in np.unique(sessions[sessions >= 0])]
-    groups += [np.array([row]) for row in rows[sessions < 0]]
-    return sorted(groups, key=lambda group: _group_key(manifest, group, seed))
+def _divide_sessions(
+    manifest: Manifest, speakers: list[int], assignment: NDArray[np.int8], share: float, seed: int
+) -> None:
+    """As `_divide_utterances`, by whole sessions, whoever speaks in them; rows without one stand for themselves."""
+    sessions = manifest.session_index
+    rows = np.flatnonzero(np.isin(manifest.speaker_index, speakers))
+    is_set = manifest.split[rows] != NO_SPLIT
+    assignment[rows] = np.where(is_set, manifest.split[rows], TRAIN)
+    given, free = rows[is_set], rows[~is_set]
+    # Where the split column sets rows of a session, the others follow; training wins if it names both sides.
+    for side in (VAL, TRAIN):
+        followed = np.unique(sessions[given[manifest.split[given] == side]])
+        follows = (sessions[free] >= 0) & np.isin(sessions[free], followed)
+        assignment[free[follows]] = side
+    undecided = free[(sessions[free] < 0) | ~np.isin(sessions[free], sessions[given])]
+
+    unit_of = np.where(sessions[undecided] >= 0, sessions[undecided], -1 - undecided)
+    units = _split_by(undecided, unit_of) if len(undecided) else []
+    units.sort(key=lambda unit: _unit_key(manifest, unit, seed))
+    members = [np.unique(manifest.speaker_index[unit]).tolist() for unit in units]
+    units_of: dict[int, list[int]] = {speaker: [] for speaker in speakers}
+    for number, who in enumerate(members):
+        for speaker in who:
+            units_of[speaker].append(number)
+    trains_already = np.setdiff1d(rows, undecided)
+    trains_already = trains_already[assignment[trains_already] == TRAIN]
+    left = {speaker: len(mine) for speaker, mine in units_of.items()}
+    for speaker in np.unique(manifest.speaker_index[trains_already]).tolist():
+        left[speaker] += 1
+    free_rows = np.bincount(manifest.speaker_index[free], minlength=len(manifest.speakers))
+
+    owed, in_val = 0.0, set()
+    for speaker in speakers:
+        owed += (1.0 - share) * int(free_rows[speaker])
+        for number in units_of[speaker]:
+            unit, who = units[number], members[number]
+            fits = number not in in_val and abs(owed - len(unit)) < abs(owed)
+            if fits and all(left[other] > 1 for other in who):
+                assignment[unit] = VAL
+                owed -= len(unit)
+                in_val.add(number)
+                for other in who:
+                    left[other] -= 1
+        owed = min(owed, float(max((len(units[number]) for number in units_of[speaker]), default=1)))
+    _check_all_train(manifest, speakers, assignment)
+    if share < 1.0 and not (assignment[rows] == VAL).any():
+        logger.warning(
+            "keep_sessions leaves nothing to validate on: no session can be spared, or each holds too much of the "
+            "corpus; give sessions names that only recordings made together share"
+        )
 
 
-def _follow_fixed_sessions(
-    manifest: Manifest,
-    groups: Iterable[NDArray[np.int64]],
-    fixed: NDArray[np.int64],
-    assignment: NDArray[np.int8],
-) -> list[NDArray[np.int64]]:
-    """Send rows of a session that the split column sets in part after that part; return the rest."""
-    sides = {int(manifest.session_index[row]): int(manifest.split[row]) for row in fixed.tolist()}
-    sides.pop(-1, None)
-    undecided = []
-    for group in groups:
-        session = int(manifest.session_index[group[0]])
-        if session in sides:
-            assignment[group] = sides[session]
-        else:
-            undecided.append(group)
-    return undecided
+def _split_by(rows: NDArray[np.int64], keys: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    order = np.argsort(keys, kind="stable")
+    return np.split(rows[order], np.flatnonzero(np.diff(keys[order])) + 1)
+
+
+def _check_all_train(manifest: Manifest, speakers: list[int], assignment: NDArray[np.int8]) -> None:
+    training = np.zeros(len(manifest.speakers), dtype=np.bool_)
+    training[manifest.speaker_index[assignment == TRAIN]] = True
+    for speaker in speakers:
+        if not training[speaker]:
+            raise ManifestError(
+                f"speaker {manifest.speakers[speaker]!r} speaks only in sessions that the split column sets to val; "
+                "set one of them to train, or do without keep_sessions"
+            )
 
 
 def _subset(train: list[int], test: list[int], wanted: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -205,12 +240,11 @@ def _bytes(manifest: Manifest, row: int) -> bytes:
     return manifest.id.data[offsets[row] : offsets[row + 1]].tobytes()
 
 
-def _group_key(manifest: Manifest, group: NDArray[np.int64], seed: int) -> bytes:
-    session = int(manifest.session_index[group[0]])
+def _unit_key(manifest: Manifest, unit: NDArray[np.int64], seed: int) -> bytes:
+    session = int(manifest.session_index[unit[0]])
     if session < 0:
-        return _digest(seed, "utterance", _bytes(manifest, int(group[0])))
-    speaker = manifest.speakers[manifest.speaker_index[group[0]]]
-    return _digest(seed, "session", f"{speaker}\0{manifest.sessions[session]}".encode(*_UTF8))
+        return _digest(seed, "utterance", _bytes(manifest, int(unit[0])))
+    return _digest(seed, "session", manifest.sessions[session].encode(*_UTF8))
 
 
 def _digest(seed: int, kind: str, name: bytes) -> bytes:
