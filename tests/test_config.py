@@ -26,6 +26,8 @@ def test_the_lab_recipe_is_the_exercise() -> None:
         "minutes": 0.0,
         "batch_size": 128,
         "optimiser": "adam",
+        "average_width": 0.0,
+        "large_margin_share": 0.0,
         "momentum": 0.9,
         "final_share": 1e-3,
         "learning_rate": 5e-3,
@@ -89,7 +91,7 @@ def test_another_network_takes_the_settings_of_the_recipes_own_away() -> None:
         ("training", "override 'training' must have the form section.key=value"),
         ("training.epochs.x=1", "override 'training.epochs.x=1': 'epochs' is a value, not a section"),
         ("training=3", "training must be a table, not 3"),
-        ("model.size=[1, 2]", "model.size must be a number, true, false or a string"),
+        ("model.size=[1, 2.5]", "model.size must be a number, true, false, a string or a list of whole numbers"),
     ],
 )
 def test_a_wrong_override_names_key_and_remedy(override: str, message: str) -> None:

@@ -25,6 +25,7 @@ from xvectors.dataset import (
 from xvectors.errors import ConfigError, ManifestError
 from xvectors.features import Fbank
 from xvectors.models import XVector
+from xvectors.ordering import make_order
 
 RATE = 16_000
 
@@ -113,7 +114,8 @@ def test_a_last_batch_of_one_joins_the_one_before() -> None:
 
 def test_gender_balance() -> None:
     genders = np.array([0] * 80 + [1] * 10 + [-1] * 6, dtype=np.int8)
-    sampler = ChunkBatches(np.arange(96), batch_size=8, min_samples=1, max_samples=1, seed=1, genders=genders)
+    order = make_order("gender_balanced", np.arange(96), labels=np.zeros(96, dtype=np.int64), genders=genders)
+    sampler = ChunkBatches(np.arange(96), batch_size=8, min_samples=1, max_samples=1, seed=1, order=order)
     rows = [request.row for batch in sampler for request in batch]
     counts = Counter(genders[rows].tolist())
     assert counts == {0: 45, 1: 45, -1: 6}

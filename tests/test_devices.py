@@ -31,11 +31,13 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         find_device("cuda:2")
 
 
-def test_bfloat16_on_the_cpu_takes_matrix_units(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_on_the_cpu_takes_units_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
     assert multiplies_bfloat16(cpu) is True
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    assert multiplies_bfloat16(cpu) is True
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True}, raising=False)
     assert multiplies_bfloat16(cpu) is False
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert multiplies_bfloat16(cpu) is False

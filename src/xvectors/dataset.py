@@ -28,6 +28,7 @@ from xvectors.config import AugmentConfig
 from xvectors.corpus import TEST, TRAIN, VAL, Manifest, open_corpus, scan, split_corpus
 from xvectors.errors import AudioError, ConfigError, ManifestError, MissingExtraError
 from xvectors.features import Fbank
+from xvectors.ordering import RowOrder, Shuffled, make_order
 
 logger = logging.getLogger(__name__)
 
@@ -158,9 +159,10 @@ def _speed(augment: AugmentConfig, seed: int) -> tuple[int, float]:
 class ChunkBatches(Sampler[list[ChunkRequest]]):
     """The batches of each epoch, one after the other: every iteration is the next epoch.
 
-    Rows are shuffled, or drawn so that both genders come equally often (`gender_balanced`; rows of unknown gender keep
-    their share). One chunk length a batch is drawn from nine between min_samples and max_samples. `set_position` goes
-    anywhere. With `shuffle=False` the order is the rows' own and every chunk comes from the middle.
+    `order` says how the rows of an epoch are drawn; one chunk length a batch comes from nine between min_samples and
+    max_samples. `set_position` goes anywhere, `set_lengths` holds from the next epoch on. Of `num_ranks` processes that
+    train together, each with its `rank`, every one takes its share of each batch. With `shuffle=False` the order is the
+    rows' own and every chunk comes from the middle.
     """
 
     def __init__(
@@ -172,16 +174,23 @@ class ChunkBatches(Sampler[list[ChunkRequest]]):
         max_samples: int,
         seed: int = 0,
         shuffle: bool = True,
-        genders: NDArray[np.int8] | None = None,
+        order: RowOrder | None = None,
+        rank: int = 0,
+        num_ranks: int = 1,
     ) -> None:
         self._rows, self._batch_size, self._seed, self._shuffle = rows, batch_size, seed, shuffle
-        self._min_samples, self._max_samples = min_samples, max_samples
-        self._genders = genders
+        self._order = order or Shuffled(rows)
+        self._share = slice(rank, None, num_ranks)
         self._epoch = self._first_batch = 0
-        ends = list(range(batch_size, len(rows), batch_size))
-        if ends and shuffle and len(rows) - ends[-1] < MIN_BATCH:
+        self.set_lengths(min_samples, max_samples)
+        count = len(self._order) if shuffle else len(rows)
+        ends = list(range(batch_size, count, batch_size))
+        if ends and shuffle and count - ends[-1] < MIN_BATCH * num_ranks:
             ends.pop()
-        self._bounds = [0, *ends, len(rows)] if len(rows) else [0]
+        self._bounds = [0, *ends, count] if count else [0]
+
+    def set_lengths(self, min_samples: int, max_samples: int) -> None:
+        self._min_samples, self._max_samples = min_samples, max_samples
 
     def set_position(self, epoch: int, first_batch: int = 0) -> None:
         self._epoch, self._first_batch = epoch, first_batch
@@ -193,7 +202,7 @@ class ChunkBatches(Sampler[list[ChunkRequest]]):
         epoch, first = self._epoch, self._first_batch
         self.set_position(epoch + 1)
         generator = np.random.default_rng([self._seed, epoch])
-        order = self._order(generator) if self._shuffle else self._rows
+        order = self._order.draw(generator) if self._shuffle else self._rows
         known = np.linspace(self._min_samples, self._max_samples, NUM_LENGTHS).round().astype(np.int64)
         lengths = generator.choice(known, size=len(self))
         seeds = generator.integers(0, 2**62, size=len(order)) if self._shuffle else np.full(len(order), CENTRED)
@@ -201,25 +210,10 @@ class ChunkBatches(Sampler[list[ChunkRequest]]):
             members = slice(self._bounds[i], self._bounds[i + 1])
             yield [
                 ChunkRequest(row, int(lengths[i]), seed)
-                for row, seed in zip(order[members].tolist(), seeds[members].tolist(), strict=True)
+                for row, seed in zip(
+                    order[members][self._share].tolist(), seeds[members][self._share].tolist(), strict=True
+                )
             ]
-
-    def _order(self, generator: np.random.Generator) -> NDArray[np.int64]:
-        if self._genders is None:
-            return generator.permutation(self._rows)
-        genders = self._genders[self._rows]
-        groups = [self._rows[genders == gender] for gender in (0, 1)]
-        known = len(groups[0]) + len(groups[1])
-        shares = [known - known // 2, known // 2]
-        drawn = [self._rows[(genders != 0) & (genders != 1)]]
-        drawn += [_draw(group, share, generator) for group, share in zip(groups, shares, strict=True)]
-        return generator.permutation(np.concatenate(drawn))
-
-
-def _draw(group: NDArray[np.int64], count: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """`count` members, each as often as any other or once more."""
-    rounds = -(-count // len(group)) if len(group) else 0
-    return np.concatenate([group[:0], *(generator.permutation(group) for _ in range(rounds))])[:count]
 
 
 def _repeat_to(samples: NDArray[np.float32], num_samples: int) -> NDArray[np.float32]:
@@ -288,7 +282,8 @@ def leave_process_group(worker: int) -> None:
 def assign_labels(manifest: Manifest, assignment: NDArray[np.int8]) -> tuple[NDArray[np.int64], list[str], list[str]]:
     """Number the training speakers 0..N-1 and the test speakers from N on, each in order of their names.
 
-    Returns labels int64 [rows] (-1 for rows in no part), the training speakers and the test speakers.
+    Returns labels int64 [rows] (-1 for rows in no part, and those of speakers of whom nothing trains), the training
+    speakers and the test speakers.
     """
     in_train, in_test = assignment == TRAIN, assignment == TEST
     train = np.unique(manifest.speaker_index[in_train])
@@ -372,6 +367,11 @@ def load_all_data(
         keep_sessions=keep_sessions,
         speaker_subset=subset,
     )
+    if split.held_out_speakers:
+        raise ManifestError(
+            f"speaker {split.held_out_speakers[0]!r} is set to val in the split column, and no row to train; "
+            "set at least one to train, or all to test"
+        )
     labels, train_speakers, test_speakers = assign_labels(manifest, split.assignment)
     speakers = [*train_speakers, *test_speakers]
     if not train_speakers:
@@ -389,7 +389,7 @@ def load_all_data(
             max_samples=samples,
             seed=seed,
             shuffle=shuffle,
-            genders=manifest.gender if shuffle and sampler == "gender_balanced" else None,
+            order=make_order(sampler, rows, labels=labels, genders=manifest.gender) if shuffle else None,
         )
         return LabLoader(
             dataset,

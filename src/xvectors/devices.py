@@ -29,13 +29,13 @@ def find_device(name: str = "auto") -> torch.device:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device has matrix units for bfloat16, so that it is quicker there than float32."""
+    """Whether the device multiplies bfloat16 natively, so that it is quicker there than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        # get_capabilities came with torch 2.10; before, the matrix units (AMX) cannot be asked for
+        # get_capabilities came with torch 2.10; before, AMX and AVX-512's bfloat16 products cannot be asked for
         capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-        return bool(capabilities.get("amx_bf16", False))
+        return any(capabilities.get(unit, False) for unit in ("amx_bf16", "avx512_bf16"))
     return False
 
 

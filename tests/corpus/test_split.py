@@ -278,7 +278,36 @@ def test_impossible_requests(options: dict[str, object], message: str) -> None:
 def test_contradictory_split_columns() -> None:
     with pytest.raises(ManifestError, match="speaker 's0000' is set to test and to train or val"):
         split_corpus(corpus([3] * 5, splits={0: "test", 1: "val"}))
-    with pytest.raises(ManifestError, match="speaker 's0000' is set to val in the split column, and no row to train"):
-        split_corpus(corpus([2] * 5, splits={0: "val", 1: "val"}))
     with pytest.raises(ManifestError, match="only 1 of 1 speakers"):
         split_corpus(corpus([5]))
+
+
+def test_speakers_held_out() -> None:
+    manifest = corpus([4] * 20)
+    split = split_corpus(manifest, train_test_prop=0.8, held_out_prop=0.2)
+    assert (len(split.train_speakers), len(split.test_speakers), len(split.held_out_speakers)) == (13, 4, 3)
+    assert not set(split.held_out_speakers) & {*split.train_speakers, *split.test_speakers}
+    names = np.array(manifest.speakers)[manifest.speaker_index]
+    of_held_out = split.assignment[np.isin(names, split.held_out_speakers)]
+    assert (of_held_out == VAL).all()
+    assert len(of_held_out) == 12
+    # the test speakers are those of a division that holds nobody out
+    assert split.test_speakers == split_corpus(manifest, train_test_prop=0.8).test_speakers
+
+
+def test_at_least_two_of_ten_are_held_out_and_none_of_nine() -> None:
+    assert len(split_corpus(corpus([4] * 10), train_test_prop=1.0, held_out_prop=0.05).held_out_speakers) == 2
+    assert split_corpus(corpus([4] * 9), train_test_prop=1.0, held_out_prop=0.05).held_out_speakers == ()
+
+
+def test_speakers_with_one_utterance_are_not_held_out() -> None:
+    split = split_corpus(corpus([1] * 17 + [4] * 3), train_test_prop=1.0, held_out_prop=0.5)
+    assert sorted(split.held_out_speakers) == ["s0017", "s0018", "s0019"]
+
+
+def test_a_speaker_set_to_val_throughout_is_held_out() -> None:
+    split = split_corpus(corpus([2] * 5, splits={0: "val", 1: "val"}), train_test_prop=1.0)
+    assert split.held_out_speakers == ("s0000",)
+    assert split.assignment.tolist()[:2] == [VAL, VAL]
+    with pytest.raises(ManifestError, match=r"held_out_prop is 1\.0; it must be at least 0 and below 1"):
+        split_corpus(corpus([2] * 5), held_out_prop=1.0)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from xvectors.config import TrainingConfig
-from xvectors.training.optimise import learning_rate, make_optimiser
+from xvectors.training.optimise import in_large_margin_stage, learning_rate, make_optimiser
 
 ONE_CYCLE = TrainingConfig(learning_rate=2.0, schedule="one_cycle", warm_up=0.25)
 
@@ -42,10 +42,11 @@ def test_exponential_by_hand() -> None:
     [("adam", 0.1), ("adamw", 0.103), ("sgd", 0.1 * 1.9 * 1.03)],
 )
 def test_first_steps_by_hand(name: str, moved: float) -> None:
-    weight = nn.Parameter(torch.tensor(3.0))
+    layer = nn.Linear(1, 1, bias=False)
+    weight = nn.init.constant_(layer.weight, 3.0)
     training = TrainingConfig(optimiser=name, learning_rate=0.1, weight_decay=1e-2)
-    optimiser = make_optimiser([weight], training)
-    weight.grad = torch.tensor(1.0)
+    optimiser = make_optimiser(layer, training)
+    weight.grad = torch.ones(1, 1)
     optimiser.step()
     assert weight.item() == pytest.approx(3 - moved, abs=1e-6)
 
@@ -54,7 +55,24 @@ def test_adam_decays_in_the_gradient() -> None:
     """With no gradient but the decay's, Adam's first step is the learning rate, whatever the decay."""
     layer = nn.Linear(1, 1, bias=False)
     nn.init.constant_(layer.weight, 3.0)
-    optimiser = make_optimiser(layer.parameters(), TrainingConfig(learning_rate=0.1, weight_decay=1e-2))
+    optimiser = make_optimiser(layer, TrainingConfig(learning_rate=0.1, weight_decay=1e-2))
     layer.weight.grad = torch.zeros_like(layer.weight)
     optimiser.step()
     assert layer.weight.item() == pytest.approx(2.9, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_biases_do_not_decay(name: str) -> None:
+    layer = nn.Linear(1, 1)
+    nn.init.constant_(layer.bias, 3.0)
+    training = TrainingConfig(optimiser=name, learning_rate=0.1, weight_decay=0.5)
+    optimiser = make_optimiser(layer, training)
+    layer.weight.grad, layer.bias.grad = torch.zeros(1, 1), torch.zeros(1)
+    optimiser.step()
+    assert layer.bias.item() == 3.0
+
+
+def test_the_large_margin_stage_is_the_end_of_the_run() -> None:
+    training = TrainingConfig(large_margin_share=0.25)
+    assert [in_large_margin_stage(training, p) for p in (0.0, 0.74, 0.75, 1.0)] == [False, False, True, True]
+    assert not in_large_margin_stage(TrainingConfig(), 1.0)

@@ -63,8 +63,12 @@ def recipe_from_mapping(table: Mapping[str, Any], source: str) -> Recipe:
     if not isinstance(name, str):
         raise ConfigError(f"{source}: model.name must be a string, not {name!r}")
     for key, value in settings.items():
-        if not isinstance(value, bool | int | float | str):
-            raise ConfigError(f"{source}: model.{key} must be a number, true, false or a string, not {value!r}")
+        numbers = value if isinstance(value, list) else ()
+        if not (isinstance(value, bool | int | float | str) or (numbers and all(type(n) is int for n in numbers))):
+            raise ConfigError(
+                f"{source}: model.{key} must be a number, true, false, a string or a list of whole numbers, "
+                f"not {value!r}"
+            )
     recipe = from_mapping(Recipe, table, source)
     recipe = dataclasses.replace(recipe, model=ModelConfig(name=name, settings=settings))
     _check_values(recipe, source)
@@ -90,6 +94,9 @@ def _check_values(recipe: Recipe, source: str) -> None:
     rules = [
         ("data.train_test_prop", 0 < data.train_test_prop <= 1, "above 0 and at most 1"),
         ("data.train_val_prop", 0 < data.train_val_prop <= 1, "above 0 and at most 1"),
+        ("data.held_out_prop", 0 <= data.held_out_prop < 1, "at least 0 and below 1"),
+        ("data.utterances_per_speaker", data.utterances_per_speaker >= 2, "at least 2"),
+        ("data.large_margin_chunk_s", data.large_margin_chunk_s > 0, "above 0"),
         ("data.chunk_min_s", data.chunk_min_s > 0, "above 0"),
         ("data.chunk_max_s", data.chunk_max_s >= data.chunk_min_s, "at least data.chunk_min_s"),
         ("data.validation_chunk_s", data.validation_chunk_s > 0, "above 0"),
@@ -98,6 +105,7 @@ def _check_values(recipe: Recipe, source: str) -> None:
         ("data.channel", data.channel >= -1, "-1 (mix) or a channel's number from 0"),
         ("loss.label_smoothing", 0 <= loss.label_smoothing < 1, "at least 0 and below 1"),
         ("loss.margin", 0 <= loss.margin <= math.pi / 2, "between 0 and pi/2"),
+        ("loss.large_margin", 0 <= loss.large_margin <= math.pi / 2, "between 0 and pi/2"),
         ("loss.scale", loss.scale > 0, "above 0"),
         ("loss.margin_start", 0 <= loss.margin_start <= 1, "between 0 and 1"),
         ("loss.margin_end", loss.margin_start <= loss.margin_end <= 1, "between loss.margin_start and 1"),
@@ -105,6 +113,8 @@ def _check_values(recipe: Recipe, source: str) -> None:
         ("training.seed", training.seed >= 0, "0 or more"),
         ("training.epochs", training.epochs >= 1, "at least 1"),
         ("training.minutes", 0 <= training.minutes < math.inf, "0 (go by epochs) or more"),
+        ("training.average_width", 0 <= training.average_width <= 0.28, "between 0 (none) and 0.28"),
+        ("training.large_margin_share", 0 <= training.large_margin_share < 1, "at least 0 and below 1"),
         ("training.momentum", 0 <= training.momentum < 1, "at least 0 and below 1"),
         ("training.final_share", 0 < training.final_share <= 1, "above 0 and at most 1"),
         ("training.batch_size", training.batch_size >= 2, "at least 2"),

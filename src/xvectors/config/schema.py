@@ -45,11 +45,15 @@ class DataConfig:
     """Share of the speakers that train and validate; the others are kept for testing."""
     train_val_prop: float = 0.9
     """Share of those speakers' utterances that train; the others validate."""
+    held_out_prop: float = 0.0
+    """Share of the training speakers that are never trained on, whose EER is measured after every epoch."""
     keep_sessions: bool = False
     """Keep all utterances of one session on one side of train/validation."""
     chunk_min_s: float = 2.0
     chunk_max_s: float = 4.0
     """Training chunks: one length a batch, drawn between these two, cut at random places."""
+    large_margin_chunk_s: float = 4.0
+    """Training chunks of the large-margin stage."""
     validation_chunk_s: float = 5.0
     """Validation chunks: from the middle of each utterance."""
     min_duration_s: float = 0.0
@@ -58,7 +62,11 @@ class DataConfig:
     """Share of unusable recordings past which a run does not start or go on."""
     scan_contents: bool = True
     """Decode every recording before training, to find silence, NaN, clipping, truncation and duplicates."""
-    sampler: Literal["shuffle", "gender_balanced"] = "shuffle"
+    sampler: Literal["shuffle", "gender_balanced", "speaker_balanced", "p_x_k"] = "shuffle"
+    """How the recordings of an epoch are drawn: each once, or as many of both genders, or as many of every speaker, or
+    in batches of P speakers x K recordings."""
+    utterances_per_speaker: int = 2
+    """K of `p_x_k`; P is the batch size over K."""
     channel: int = -1
     """The channel of recordings with several; -1 mixes them down."""
 
@@ -70,6 +78,8 @@ class LossConfig:
     name: Literal["softmax", "am_softmax", "aam_softmax"] = "softmax"
     label_smoothing: float = 0.0
     margin: float = 0.2
+    large_margin: float = 0.4
+    """The margin of the large-margin stage."""
     scale: float = 30.0
     margin_start: float = 0.1
     margin_end: float = 0.5
@@ -89,6 +99,10 @@ class TrainingConfig:
     batch_size: int = 128
     optimiser: Literal["adam", "adamw", "sgd"] = "adam"
     """Adam with the decay in the gradient, AdamW with it beside, or SGD with Nesterov's momentum."""
+    average_width: float = 0.0
+    """Average the weights over about this share of the run, its newest part, and keep the average; 0 does not."""
+    large_margin_share: float = 0.0
+    """Share of the run, its last, that trains with `loss.large_margin` on chunks of `data.large_margin_chunk_s`."""
     momentum: float = 0.9
     """Of `sgd`."""
     learning_rate: float = 1e-3
@@ -103,8 +117,8 @@ class TrainingConfig:
     """Clip the gradient's norm to this; 0 does not clip."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the network's matrix products; `auto` is bfloat16 where the device multiplies it natively."""
-    best: Literal["val_accuracy", "val_loss"] = "val_accuracy"
-    """What decides which epoch's weights are kept."""
+    best: Literal["val_accuracy", "val_loss", "val_eer", "last"] = "val_accuracy"
+    """What decides which epoch's weights are kept; `val_eer` is that of the held-out speakers."""
     workers: int = -1
     """Processes that read recordings; -1 chooses by device and cores, 0 reads in the training process."""
     checkpoint_interval_s: float = 60.0

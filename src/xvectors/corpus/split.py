@@ -21,6 +21,9 @@ from xvectors.errors import ManifestError
 
 logger = logging.getLogger(__name__)
 
+FEWEST_TO_HOLD_OUT_OF = 10
+"""With fewer training speakers none is held out: two would be too many to lose."""
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -29,12 +32,14 @@ class Split:
     Attributes
     ----------
     assignment : int8 [rows], TRAIN, VAL, TEST, or NO_SPLIT for rows that a subset leaves out
-    train_speakers, test_speakers : names in seeded order; val has speakers of train only
+    train_speakers, test_speakers : names in seeded order
+    held_out_speakers : names; all their rows are in VAL, where the other rows are of train speakers
     """
 
     assignment: NDArray[np.int8]
     train_speakers: tuple[str, ...]
     test_speakers: tuple[str, ...]
+    held_out_speakers: tuple[str, ...] = ()
 
 
 def split_corpus(
@@ -42,6 +47,7 @@ def split_corpus(
     *,
     train_test_prop: float = 0.95,
     train_val_prop: float = 0.9,
+    held_out_prop: float = 0.0,
     seed: int = 0,
     keep_sessions: bool = False,
     speaker_subset: Sequence[int] | None = None,
@@ -56,6 +62,10 @@ def split_corpus(
     train_val_prop
         Share of their utterances for training. Met over all speakers together, a speaker's rounding being
         carried over to the next; each keeps at least one training utterance.
+    held_out_prop
+        Share of the speakers for train+val that are held out: never trained on, all in val, for the error rate on
+        unseen speakers while training. At least 2 where it is above 0 and there are 10 or more, else none; speakers
+        with one utterance are not taken.
     seed
         Another seed, another order of speakers and utterances.
     keep_sessions
@@ -66,14 +76,17 @@ def split_corpus(
         that they have without a subset.
 
     Rows whose `split` the manifest sets keep it, and their speakers stay on that side; the others are
-    divided. Raises ManifestError for proportions outside (0, 1], too few speakers, a subset larger than there
-    is, a speaker set to test and to train or val, and a speaker set to val without any training utterance.
+    divided; a speaker of whom every row is set to val is held out. Raises ManifestError for proportions outside
+    (0, 1], too few speakers, a subset larger than there is, and a speaker set to test and to train or val.
     Where sessions leave nothing to validate on, a warning is logged.
     """
     for name, share in (("train_test_prop", train_test_prop), ("train_val_prop", train_val_prop)):
         if not 0.0 < share <= 1.0:
             raise ManifestError(f"{name} is {share}; it must be above 0 and at most 1")
+    if not 0.0 <= held_out_prop < 1.0:
+        raise ManifestError(f"held_out_prop is {held_out_prop}; it must be at least 0 and below 1")
     train, test = _divide_speakers(manifest, train_test_prop, seed)
+    train, held_out = _hold_out(manifest, train, held_out_prop)
     if len(train) < 2:
         raise ManifestError(
             f"only {len(train)} of {len(manifest.speakers)} speakers for training with "
@@ -81,13 +94,15 @@ def split_corpus(
         )
     assignment = np.full(len(manifest), NO_SPLIT, dtype=np.int8)
     assignment[np.isin(manifest.speaker_index, test)] = TEST
+    assignment[np.isin(manifest.speaker_index, held_out)] = VAL
     divide = _divide_sessions if keep_sessions else _divide_utterances
     divide(manifest, train, assignment, train_val_prop, seed)
     if speaker_subset is not None:
         train, test = _subset(train, test, speaker_subset)
         assignment[~np.isin(manifest.speaker_index, [*train, *test])] = NO_SPLIT
+        held_out = []
     names = manifest.speakers
-    return Split(assignment, tuple(names[s] for s in train), tuple(names[s] for s in test))
+    return Split(assignment, *(tuple(names[s] for s in part) for part in (train, test, held_out)))
 
 
 def _divide_speakers(manifest: Manifest, share: float, seed: int) -> tuple[list[int], list[int]]:
@@ -95,21 +110,12 @@ def _divide_speakers(manifest: Manifest, share: float, seed: int) -> tuple[list[
     count = len(manifest.speakers)
     in_test = np.zeros(count, dtype=np.bool_)
     in_train = np.zeros(count, dtype=np.bool_)
-    has_train = np.zeros(count, dtype=np.bool_)
-    is_free = np.zeros(count, dtype=np.bool_)
     in_test[manifest.speaker_index[manifest.split == TEST]] = True
     in_train[manifest.speaker_index[(manifest.split == TRAIN) | (manifest.split == VAL)]] = True
-    has_train[manifest.speaker_index[manifest.split == TRAIN]] = True
-    is_free[manifest.speaker_index[manifest.split == NO_SPLIT]] = True
     for speaker in np.flatnonzero(in_test & in_train):
         raise ManifestError(
             f"speaker {manifest.speakers[speaker]!r} is set to test and to train or val in the split column; "
             "a test speaker must be unseen, so give all rows one side"
-        )
-    for speaker in np.flatnonzero(in_train & ~has_train & ~is_free):
-        raise ManifestError(
-            f"speaker {manifest.speakers[speaker]!r} is set to val in the split column, and no row to train; "
-            "set at least one to train, or all to test"
         )
     order = sorted(range(count), key=lambda s: _digest(seed, "speaker", manifest.speakers[s].encode(*_UTF8)))
     free = [s for s in order if not in_test[s] and not in_train[s]]
@@ -120,6 +126,20 @@ def _divide_speakers(manifest: Manifest, share: float, seed: int) -> tuple[list[
     tested = in_test.copy()
     tested[free[len(free) - num_test :]] = True
     return [s for s in order if not tested[s]], [s for s in order if tested[s]]
+
+
+def _hold_out(manifest: Manifest, train: list[int], share: float) -> tuple[list[int], list[int]]:
+    """`train` without the speakers held out, and these: those set to val throughout, and a share of the free ones."""
+    sizes = np.bincount(manifest.speaker_index, minlength=len(manifest.speakers))
+    in_val = np.bincount(manifest.speaker_index[manifest.split == VAL], minlength=len(sizes))
+    is_set = np.bincount(manifest.speaker_index[manifest.split != NO_SPLIT], minlength=len(sizes)) > 0
+    given = [s for s in train if in_val[s] == sizes[s]]
+    count = 0
+    if share > 0 and len(train) >= FEWEST_TO_HOLD_OUT_OF:
+        count = max(2, round(share * len(train))) - len(given)
+    free = [s for s in train if not is_set[s] and sizes[s] > 1]
+    chosen = {*given, *free[len(free) - max(count, 0) :]}
+    return [s for s in train if s not in chosen], [s for s in train if s in chosen]
 
 
 def _divide_utterances(

@@ -14,7 +14,7 @@ from torch import Tensor
 from xvectors.errors import CheckpointError
 from xvectors.files import atomic_write
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass
@@ -26,6 +26,10 @@ class Checkpoint:
     random_state: Tensor
     head: dict[str, Tensor] = field(default_factory=dict)
     """The class weights of a margin loss."""
+    average: dict[str, Tensor] = field(default_factory=dict)
+    """The averaged weights of network and head, empty where none are kept."""
+    num_averaged: int = 0
+    """Steps that went into them."""
     epoch: int = 0
     """Epochs that have ended."""
     batch: int = 0

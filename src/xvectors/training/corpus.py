@@ -32,7 +32,13 @@ class PreparedCorpus:
 
     @property
     def val_rows(self) -> NDArray[np.int64]:
-        return np.flatnonzero(self.manifest.split == VAL)
+        """Validation recordings of the speakers that are trained."""
+        return np.flatnonzero((self.manifest.split == VAL) & (self.labels >= 0))
+
+    @property
+    def held_out_rows(self) -> NDArray[np.int64]:
+        """Recordings of the speakers that are held out."""
+        return np.flatnonzero((self.manifest.split == VAL) & (self.labels < 0))
 
 
 def prepare_corpus(
@@ -65,6 +71,7 @@ def prepare_corpus(
         scanned.manifest,
         train_test_prop=settings.train_test_prop,
         train_val_prop=settings.train_val_prop,
+        held_out_prop=settings.held_out_prop,
         seed=recipe.training.seed,
         keep_sessions=settings.keep_sessions,
     )

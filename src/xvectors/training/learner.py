@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +18,11 @@ from xvectors.config import Recipe
 from xvectors.dataset import Batch
 from xvectors.devices import multiplies_bfloat16
 from xvectors.losses import ClassificationHead, MarginSoftmax, build_loss, margin_at
+from xvectors.models import Backbone
 from xvectors.system import load_state, make_features, make_model, num_classes
+from xvectors.training.averaging import WeightAverage
 from xvectors.training.checkpoint import Checkpoint
-from xvectors.training.optimise import learning_rate, make_optimiser
+from xvectors.training.optimise import in_large_margin_stage, learning_rate, make_optimiser
 
 
 class Learner:
@@ -35,62 +36,81 @@ class Learner:
         self.head: ClassificationHead | None = None
         if recipe.loss.name != "softmax":
             settings = asdict(recipe.loss)
-            for key in ("name", "margin_start", "margin_end"):
+            for key in ("name", "margin_start", "margin_end", "large_margin"):
                 del settings[key]
             classes = num_classes(recipe, num_speakers)
             self.head = build_loss(recipe.loss.name, self.model.embedding_dim, classes, **settings).to(device)
-        self.optimiser = make_optimiser(self._parameters(), recipe.training)
+        self.network = _Network(self.model, self.head)
+        self.optimiser = make_optimiser(self.network, recipe.training)
+        width = recipe.training.average_width
+        self.average = WeightAverage(self.network, width) if width > 0 else None
         precision = recipe.training.precision
         self.bfloat16 = precision == "bfloat16" or (precision == "auto" and multiplies_bfloat16(device))
-
-    def _parameters(self) -> list[nn.Parameter]:
-        head = [] if self.head is None else self.head.parameters()
-        return list(chain(self.model.parameters(), head))
 
     def step(self, batch: Batch, progress: float) -> tuple[float, int]:
         """Learn from `batch` at `progress` in [0, 1] of the run; returns its mean loss and how many were right.
 
         A loss that is not finite is returned before anything has been changed.
         """
-        training = self.recipe.training
+        training, loss_settings = self.recipe.training, self.recipe.loss
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(training, progress)
         if isinstance(self.head, MarginSoftmax):
-            loss_settings = self.recipe.loss
             margin = margin_at(progress, loss_settings.margin_start, loss_settings.margin_end, loss_settings.margin)
-            self.head.set_margin(margin)
+            self.head.set_margin(loss_settings.large_margin if in_large_margin_stage(training, progress) else margin)
         self.model.train()
-        loss, logits, labels = self._forward(batch)
+        loss, logits, labels = self._forward(self.model, self.head, batch)
         value = float(loss.detach())
         if not math.isfinite(value):
             return value, 0
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         if training.max_gradient_norm > 0:
-            nn.utils.clip_grad_norm_(self._parameters(), training.max_gradient_norm)
+            nn.utils.clip_grad_norm_(self.network.parameters(), training.max_gradient_norm)
         self.optimiser.step()
         self.model.after_step()
+        if self.average is not None:
+            self.average.update(self.network)
         return value, int((logits.argmax(dim=1) == labels).sum())
 
     @torch.no_grad()
     def measure(self, batch: Batch) -> tuple[float, int]:
         """The mean cross-entropy of `batch` among the speakers, without any margin, and how many were right."""
-        self.model.eval()
-        _, logits, labels = self._forward(batch)
+        model, head = self._kept()
+        _, logits, labels = self._forward(model, head, batch)
         logits = logits[:, : self.num_speakers]
         return float(functional.cross_entropy(logits, labels)), int((logits.argmax(dim=1) == labels).sum())
 
-    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    @torch.no_grad()
+    def embed(self, batch: Batch) -> Tensor:
+        """The embeddings of `batch`, float32 [batch, embedding_dim] on the CPU."""
+        model, _ = self._kept()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            embeddings: Tensor = model(self.fbank(batch.waveforms.to(self.device)), return_embedding=True)
+        return embeddings.float().cpu()
+
+    def kept_weights(self) -> dict[str, Tensor]:
+        """The network's weights as a system uses them: the average, where one is kept."""
+        return self._kept()[0].state_dict()
+
+    def _kept(self) -> tuple[Backbone, ClassificationHead | None]:
+        """Network and head as validation sees them, not training."""
+        network = self.network if self.average is None else self.average.module
+        assert isinstance(network, _Network)
+        network.eval()
+        return network.model, network.head
+
+    def _forward(self, model: Backbone, head: ClassificationHead | None, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         waveforms = batch.waveforms.to(self.device, non_blocking=True)
         labels = batch.labels.to(self.device, non_blocking=True)
         with torch.no_grad():
             features = self.fbank(waveforms)
-            if self.spec_augment is not None and self.model.training:
+            if self.spec_augment is not None and model.training:
                 features = self.spec_augment(features, torch.default_generator)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            output = self.model(features, return_embedding=self.head is not None)
-        if self.head is not None:
-            loss, logits = self.head(output, labels)
+            output = model(features, return_embedding=head is not None)
+        if head is not None:
+            loss, logits = head(output, labels)
             return loss, logits, labels
         logits = output.float()
         smoothing = self.recipe.loss.label_smoothing
@@ -101,9 +121,22 @@ class Learner:
         checkpoint.head = {} if self.head is None else self.head.state_dict()
         checkpoint.optimiser = self.optimiser.state_dict()
         checkpoint.random_state = torch.get_rng_state()
+        if self.average is not None:
+            checkpoint.average, checkpoint.num_averaged = self.average.module.state_dict(), self.average.num_steps
 
     def load_from(self, checkpoint: Checkpoint, source: str) -> None:
         load_state(self.model, checkpoint.model, source)
         if self.head is not None:
             load_state(self.head, checkpoint.head, source)
         self.optimiser.load_state_dict(checkpoint.optimiser)
+        if self.average is not None:
+            load_state(self.average.module, checkpoint.average, source)
+            self.average.num_steps = checkpoint.num_averaged
+
+
+class _Network(nn.Module):
+    """All that is trained: the network and, with a margin loss, its head of class weights."""
+
+    def __init__(self, model: Backbone, head: ClassificationHead | None) -> None:
+        super().__init__()
+        self.model, self.head = model, head

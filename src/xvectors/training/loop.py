@@ -12,19 +12,20 @@ import io
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
-from xvectors.config import AugmentConfig, Recipe, differences, load_recipe
+from xvectors.config import Recipe, differences, load_recipe
 from xvectors.corpus import Manifest, ScanReport
-from xvectors.dataset import Batch, ChunkBatches, ChunkDataset, CollateWaveforms, leave_process_group
-from xvectors.devices import choose_workers, find_device
-from xvectors.errors import CheckpointError, StorageError, TrainingError
+from xvectors.dataset import Batch
+from xvectors.devices import find_device
+from xvectors.errors import CheckpointError, ConfigError, StorageError, TrainingError
 from xvectors.files import write_text
 from xvectors.progress import Progress, progress
+from xvectors.scoring import all_pairs_scores, eer
 from xvectors.system import (
     SystemFolder,
     make_features,
@@ -36,6 +37,8 @@ from xvectors.system import (
 from xvectors.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from xvectors.training.corpus import PreparedCorpus, label_corpus, prepare_corpus
 from xvectors.training.learner import Learner
+from xvectors.training.loaders import Loaders, batches_of
+from xvectors.training.optimise import in_large_margin_stage
 from xvectors.training.result import EpochResult, TrainingResult
 from xvectors.training.signals import Signals, answered_signals
 
@@ -135,56 +138,14 @@ class _Run:
 
     def __init__(self, folder: SystemFolder, recipe: Recipe, corpus: PreparedCorpus, device: torch.device) -> None:
         self.folder, self.recipe, self.corpus, self.device = folder, recipe, corpus, device
+        if recipe.training.best == "val_eer" and not len(corpus.held_out_rows):
+            raise ConfigError(
+                "training.best = 'val_eer' needs speakers that are held out; set data.held_out_prop above 0 (it takes "
+                "at least 10 training speakers), or name another measure"
+            )
         self.learner = Learner(recipe, len(corpus.speakers), device)
         self.position = Checkpoint(model={}, optimiser={}, random_state=torch.get_rng_state())
-        self._make_loaders()
-
-    def _make_loaders(self) -> None:
-        data, training = self.recipe.data, self.recipe.training
-        rate = self.recipe.features.sample_rate_hz
-        manifest, labels = self.corpus.manifest, self.corpus.labels
-        workers = choose_workers(training.workers, self.device)
-
-        def loader(batches: ChunkBatches, augment: AugmentConfig | None = None) -> DataLoader[Batch]:
-            dataset = ChunkDataset(
-                manifest,
-                labels,
-                dict(enumerate(self.corpus.speakers)),
-                rows=self.corpus.train_rows,
-                sample_rate_hz=rate,
-                channel=data.channel,
-                augment=augment,
-            )
-            return DataLoader(
-                dataset,  # type: ignore[arg-type]  # of Examples, which the collator makes Batches
-                batch_sampler=batches,
-                num_workers=workers,
-                persistent_workers=workers > 0,
-                collate_fn=CollateWaveforms(labels, len(self.corpus.speakers)),
-                worker_init_fn=leave_process_group,
-                # a generator of its own, or each epoch's loader would draw from the one the network uses
-                generator=torch.Generator(),
-                pin_memory=self.device.type == "cuda",
-            )
-
-        self.train_batches = ChunkBatches(
-            self.corpus.train_rows,
-            batch_size=training.batch_size,
-            min_samples=round(data.chunk_min_s * rate),
-            max_samples=round(data.chunk_max_s * rate),
-            seed=training.seed,
-            genders=manifest.gender if data.sampler == "gender_balanced" else None,
-        )
-        val_samples = round(data.validation_chunk_s * rate)
-        val_batches = ChunkBatches(
-            self.corpus.val_rows,
-            batch_size=training.batch_size,
-            min_samples=val_samples,
-            max_samples=val_samples,
-            shuffle=False,
-        )
-        self.train_loader = loader(self.train_batches, self.recipe.augment)
-        self.val_loader = loader(val_batches)
+        self.loaders = Loaders(recipe, corpus, device)
 
     def begin(self, report: ScanReport) -> None:
         """Write what describes the system, before the first step."""
@@ -230,9 +191,11 @@ class _Run:
     def _train_epoch(self, shown: Progress, signals: Signals) -> bool:
         """The batches that are left of the epoch under way; False where a signal ended it before its end."""
         position, interval_s = self.position, self.recipe.training.checkpoint_interval_s
-        self.train_batches.set_position(position.epoch, position.batch)
+        self.loaders.train_batches.set_position(position.epoch, position.batch)
+        if in_large_margin_stage(self.recipe.training, self._progress_at_start()):
+            self.loaders.lengthen_chunks()
         started, saved = time.monotonic() - position.elapsed_s, time.monotonic()
-        for batch in self._batches(self.train_loader):
+        for batch in batches_of(self.loaders.train):
             self._note_failures(batch)
             if len(batch.rows) > 1:
                 loss, correct = self.learner.step(batch, self._progress())
@@ -253,43 +216,34 @@ class _Run:
                 return False
             if self._finished():
                 return True
-            if time.monotonic() - saved >= interval_s and position.batch < len(self.train_batches):
+            if time.monotonic() - saved >= interval_s and position.batch < len(self.loaders.train_batches):
                 self._save()
                 saved = time.monotonic()
         return True
 
-    def _batches(self, loader: DataLoader[Batch]) -> Iterator[Batch]:
-        try:
-            yield from loader
-        except RuntimeError as error:
-            if "shared memory" in str(error).lower() or "bus error" in str(error).lower():
-                raise TrainingError(
-                    "the loader processes ran out of shared memory (/dev/shm); give the container more, "
-                    "or read in the training process with --set training.workers=0"
-                ) from error
-            if "DataLoader worker" in str(error):
-                raise TrainingError(
-                    f"a loader process ended: {str(error).splitlines()[0]} Go on with --resume, perhaps with "
-                    "--set training.workers=0"
-                ) from error
-            raise
-
     def _length(self) -> int:
         """The length of the run: in seconds where it goes by the clock, else in batches."""
         training = self.recipe.training
-        return round(60 * training.minutes) if training.minutes else training.epochs * len(self.train_batches)
+        return round(60 * training.minutes) if training.minutes else training.epochs * len(self.loaders.train_batches)
 
     def _done(self) -> int:
         """How much of that is behind us."""
         position = self.position
         if self.recipe.training.minutes:
             return min(int(position.elapsed_s), self._length())
-        return position.epoch * len(self.train_batches) + position.batch
+        return position.epoch * len(self.loaders.train_batches) + position.batch
 
     def _finished(self) -> bool:
         if self.recipe.training.minutes:
             return self.position.elapsed_s >= 60 * self.recipe.training.minutes
         return self.position.epoch >= self.recipe.training.epochs
+
+    def _progress_at_start(self) -> float:
+        """The share of the run that was behind us when the epoch under way began."""
+        if self.recipe.training.minutes:
+            before = self.position.history[-1]["elapsed_s"] if self.position.history else 0.0
+            return before / (60 * self.recipe.training.minutes)
+        return self.position.epoch / self.recipe.training.epochs
 
     def _progress(self) -> float:
         """The share of the run that is behind us."""
@@ -324,6 +278,7 @@ class _Run:
         training, position = self.recipe.training, self.position
         started = time.monotonic()
         val_loss, val_accuracy = self._validate()
+        val_eer = self._held_out_eer()
         position.elapsed_s += time.monotonic() - started
         position.history.append(
             {
@@ -332,6 +287,7 @@ class _Run:
                 "train_accuracy": position.num_correct / position.num_seen if position.num_seen else math.nan,
                 "val_loss": val_loss,
                 "val_accuracy": val_accuracy,
+                "val_eer": val_eer,
                 "learning_rate": self.learner.optimiser.param_groups[0]["lr"],
                 "elapsed_s": position.elapsed_s,
             }
@@ -341,14 +297,14 @@ class _Run:
         position.loss_sum = 0.0
         if self._is_best(training.best):
             position.best_epoch = position.epoch
-            write_weights(self.folder, self.learner.model.state_dict(), position.epoch)
+            write_weights(self.folder, self.learner.kept_weights(), position.epoch)
         self._write_history()
         self._save()
         return self._results()[-1]
 
     def _validate(self) -> tuple[float, float]:
         loss_sum, correct, seen = 0.0, 0, 0
-        for batch in self._batches(self.val_loader):
+        for batch in batches_of(self.loaders.val):
             self._note_failures(batch)
             if len(batch.rows):
                 loss, right = self.learner.measure(batch)
@@ -357,16 +313,34 @@ class _Run:
                 seen += len(batch.rows)
         return (loss_sum / seen, correct / seen) if seen else (math.nan, math.nan)
 
+    def _held_out_eer(self) -> float:
+        """EER over all pairs of the held-out speakers' recordings, by cosine; NaN where there are no trials."""
+        embeddings, rows = [], []
+        for batch in batches_of(self.loaders.held_out):
+            self._note_failures(batch)
+            if len(batch.rows):
+                embeddings.append(self.learner.embed(batch).numpy())
+                rows.append(batch.rows.numpy())
+        if not rows:
+            return math.nan
+        speakers = self.corpus.manifest.speaker_index[np.concatenate(rows)]
+        if len(np.unique(speakers)) in (1, len(speakers)):
+            return math.nan
+        stacked = np.concatenate(embeddings)
+        return eer(*all_pairs_scores(stacked, speakers)).eer if np.isfinite(stacked).all() else math.nan
+
     def _is_best(self, metric: str) -> bool:
-        """Whether the last epoch is the best so far; equal accuracies are told apart by the loss."""
+        """Whether the last epoch is the best so far; equal accuracies and error rates are told apart by the loss."""
         history = self.position.history
-        if not len(self.corpus.val_rows):
+        if metric == "last" or not len(self.corpus.val_rows):
             return True
         if math.isnan(history[-1]["val_loss"]):
             logger.warning("the validation loss of epoch %d is not a number; its weights are not kept", len(history))
             return False
 
         def merit(row: dict[str, float]) -> tuple[float, ...]:
+            if metric == "val_eer":
+                return (-row["val_eer"] if math.isfinite(row["val_eer"]) else -1.0, -row["val_loss"])
             return (row["val_accuracy"], -row["val_loss"]) if metric == "val_accuracy" else (-row["val_loss"],)
 
         return all(merit(history[-1]) > merit(row) for row in history[:-1] if not math.isnan(row["val_loss"]))
@@ -376,7 +350,7 @@ class _Run:
         self.learner.save_to(position)
         save_checkpoint(position, self.folder.checkpoint)
         if not position.best_epoch:
-            write_weights(self.folder, position.model, 0)
+            write_weights(self.folder, self.learner.kept_weights(), 0)
 
     def _write_history(self) -> None:
         table = io.StringIO(newline="")

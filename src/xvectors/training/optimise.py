@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -14,15 +13,31 @@ FIRST_SHARE = 0.04
 """Share of the peak rate at which a warm-up begins."""
 
 
-def make_optimiser(parameters: Iterable[nn.Parameter], training: TrainingConfig) -> torch.optim.Optimizer:
-    """Adam (Kingma and Ba 2015), AdamW (Loshchilov and Hutter 2019) or SGD with Nesterov's momentum."""
+def make_optimiser(network: nn.Module, training: TrainingConfig) -> torch.optim.Optimizer:
+    """Adam (Kingma and Ba 2015), AdamW (Loshchilov and Hutter 2019) or SGD with Nesterov's momentum.
+
+    AdamW and SGD decay matrices and kernels alone, not biases and the scales of normalisation.
+    """
     rate, decay = training.learning_rate, training.weight_decay
+    if training.optimiser == "adam":
+        return torch.optim.Adam(network.parameters(), lr=rate, weight_decay=decay)
+    parameters = [
+        {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
     if training.optimiser == "sgd":
         nesterov = training.momentum > 0
-        return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=training.momentum, nesterov=nesterov)
-    if training.optimiser == "adamw":
-        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
-    return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+        return torch.optim.SGD(parameters, lr=rate, momentum=training.momentum, nesterov=nesterov)
+    return torch.optim.AdamW(parameters, lr=rate)
+
+
+def in_large_margin_stage(training: TrainingConfig, progress: float) -> bool:
+    """Whether `progress` in [0, 1] lies in the run's last part, which trains with a large margin on long chunks.
+
+    Thienpondt, Desplanques and Demuynck, "The IDLab VoxSRC-20 submission: large margin fine-tuning and quality-aware
+    score calibration in DNN based speaker verification", ICASSP 2021.
+    """
+    return training.large_margin_share > 0 and progress >= 1.0 - training.large_margin_share
 
 
 def learning_rate(training: TrainingConfig, progress: float) -> float:

@@ -12,7 +12,8 @@ from xvectors.system import SystemFolder
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch's figures: mean loss in nats, accuracies as shares; NaN where nothing validates.
+    """One epoch's figures: mean loss in nats, accuracies and the held-out speakers' EER as shares; NaN where there is
+    nothing to measure.
 
     `epochs` is 0 for a run that goes by the clock.
     """
@@ -23,6 +24,7 @@ class EpochResult:
     train_accuracy: float
     val_loss: float
     val_accuracy: float
+    val_eer: float
     learning_rate: float
     elapsed_s: float
 
@@ -39,6 +41,7 @@ class EpochResult:
             f"Epoch [{self.epoch:0{width}d}{of}]"
             f" | Train Loss: {self.train_loss:.4f}, Acc: {self.train_accuracy:.2%}"
             f" | Val Loss: {self.val_loss:.4f}, Acc: {self.val_accuracy:.2%}"
+            + ("" if math.isnan(self.val_eer) else f", EER: {self.val_eer:.2%}")
         )
 
 

@@ -1,0 +1,127 @@
+"""In which order an epoch goes through the training rows. In: rows, classes, genders. Out: a drawn order [rows].
+
+Each order is a pure function of the generator it is given, and its length is the same in every epoch.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xvectors.errors import ConfigError
+
+Rows = NDArray[np.int64]
+
+
+class RowOrder(Protocol):
+    """`draw` gives the rows of one epoch, as many as `len` says; batches are cut from it in order."""
+
+    def __len__(self) -> int: ...
+
+    def draw(self, generator: np.random.Generator) -> Rows: ...
+
+
+class Shuffled:
+    """Every row once."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def draw(self, generator: np.random.Generator) -> Rows:
+        return generator.permutation(self._rows)
+
+
+class Balanced:
+    """As many rows of every group, each row as often as any other of its group or once more.
+
+    An epoch is as long as there are rows. `groups` [rows] numbers each row's group; rows below 0 come once each, beside
+    the groups.
+    """
+
+    def __init__(self, rows: Rows, groups: NDArray[np.integer]) -> None:
+        self._rows = rows
+        self._rest = rows[groups < 0]
+        self._groups = [rows[groups == group] for group in np.unique(groups[groups >= 0])]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def draw(self, generator: np.random.Generator) -> Rows:
+        count = len(self._rows) - len(self._rest)
+        # who gets the rows that an even division leaves over changes from epoch to epoch
+        extra = generator.permutation(len(self._groups)) < (count % len(self._groups) if self._groups else 0)
+        drawn = [self._rest]
+        for group, one_more in zip(self._groups, extra, strict=True):
+            drawn.append(_draw(group, count // len(self._groups) + int(one_more), generator))
+        return generator.permutation(np.concatenate(drawn))
+
+
+class SpeakersTimesUtterances:
+    """P x K: K rows of one class in succession, and no class twice among `per_batch` = P such groups of a batch.
+
+    Every row comes at least once an epoch; what a class lacks to a multiple of K it repeats. Where there are fewer
+    classes than P, or few of them have many rows, a class comes twice in a batch at the end of the epoch.
+    """
+
+    def __init__(self, rows: Rows, classes: NDArray[np.integer], *, per_batch: int, per_speaker: int) -> None:
+        self._members = [rows[classes == label] for label in np.unique(classes)]
+        self._per_batch, self._per_speaker = per_batch, per_speaker
+        self._rounds = [-(-len(members) // per_speaker) for members in self._members]
+
+    def __len__(self) -> int:
+        return sum(self._rounds) * self._per_speaker
+
+    def draw(self, generator: np.random.Generator) -> Rows:
+        size = self._per_speaker
+        drawn = [
+            _draw(members, rounds * size, generator)
+            for members, rounds in zip(self._members, self._rounds, strict=True)
+        ]
+        order: list[tuple[int, int]] = []
+        for turn in range(max(self._rounds, default=0)):
+            # The first of this turn complete a batch that the last turn began: not with classes that are in it.
+            begun = {label for label, _ in order[len(order) - len(order) % self._per_batch :]}
+            turns = [label for label in generator.permutation(len(drawn)).tolist() if self._rounds[label] > turn]
+            turns.sort(key=lambda label: label in begun)
+            order += [(label, turn) for label in turns]
+        groups = [drawn[label][turn * size : (turn + 1) * size] for label, turn in order]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *groups])
+
+
+def make_order(
+    sampler: str,
+    rows: Rows,
+    *,
+    labels: NDArray[np.int64],
+    genders: NDArray[np.int8],
+    batch_size: int = 0,
+    utterances_per_speaker: int = 2,
+) -> RowOrder:
+    """The order called `sampler` over `rows`; `labels` and `genders` are those of all rows of the manifest.
+
+    Raises ConfigError where a batch is no multiple of the utterances a speaker.
+    """
+    if sampler == "gender_balanced":
+        return Balanced(rows, np.where(genders[rows] > 1, -1, genders[rows]))
+    if sampler == "speaker_balanced":
+        return Balanced(rows, labels[rows])
+    if sampler == "p_x_k":
+        if batch_size % utterances_per_speaker:
+            raise ConfigError(
+                f"training.batch_size = {batch_size} is no multiple of "
+                f"data.utterances_per_speaker = {utterances_per_speaker}; change one of them"
+            )
+        per_batch = batch_size // utterances_per_speaker
+        return SpeakersTimesUtterances(rows, labels[rows], per_batch=per_batch, per_speaker=utterances_per_speaker)
+    return Shuffled(rows)
+
+
+def _draw(group: Rows, count: int, generator: np.random.Generator) -> Rows:
+    """`count` members, each as often as any other or once more."""
+    rounds = -(-count // len(group)) if len(group) else 0
+    return np.concatenate([group[:0], *(generator.permutation(group) for _ in range(rounds))])[:count]

@@ -1,0 +1,97 @@
+"""The loaders of a run. In: a recipe and its corpus. Out: training chunks in the recipe's order, validation chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from xvectors.config import AugmentConfig, Recipe
+from xvectors.dataset import Batch, ChunkBatches, ChunkDataset, CollateWaveforms, leave_process_group
+from xvectors.devices import choose_workers
+from xvectors.errors import TrainingError
+from xvectors.ordering import make_order
+from xvectors.training.corpus import PreparedCorpus
+
+
+class Loaders:
+    """`train` gives the batches that `train_batches` orders; `val` and `held_out` the middles of their recordings."""
+
+    def __init__(self, recipe: Recipe, corpus: PreparedCorpus, device: torch.device) -> None:
+        self._recipe, self._corpus, self._device = recipe, corpus, device
+        data, training = recipe.data, recipe.training
+        self.train_batches = ChunkBatches(
+            corpus.train_rows,
+            batch_size=training.batch_size,
+            min_samples=self._samples(data.chunk_min_s),
+            max_samples=self._samples(data.chunk_max_s),
+            seed=training.seed,
+            order=make_order(
+                data.sampler,
+                corpus.train_rows,
+                labels=corpus.labels,
+                genders=corpus.manifest.gender,
+                batch_size=training.batch_size,
+                utterances_per_speaker=data.utterances_per_speaker,
+            ),
+        )
+        self.train = self._loader(self.train_batches, recipe.augment)
+        self.val = self._loader(self._centres(corpus.val_rows))
+        self.held_out = self._loader(self._centres(corpus.held_out_rows))
+
+    def lengthen_chunks(self) -> None:
+        """Cut the chunks of the large-margin stage from the next epoch on."""
+        samples = self._samples(self._recipe.data.large_margin_chunk_s)
+        self.train_batches.set_lengths(samples, samples)
+
+    def _samples(self, duration_s: float) -> int:
+        return round(duration_s * self._recipe.features.sample_rate_hz)
+
+    def _centres(self, rows: NDArray[np.int64]) -> ChunkBatches:
+        samples = self._samples(self._recipe.data.validation_chunk_s)
+        size = self._recipe.training.batch_size
+        return ChunkBatches(rows, batch_size=size, min_samples=samples, max_samples=samples, shuffle=False)
+
+    def _loader(self, batches: ChunkBatches, augment: AugmentConfig | None = None) -> DataLoader[Batch]:
+        workers = choose_workers(self._recipe.training.workers, self._device)
+        dataset = ChunkDataset(
+            self._corpus.manifest,
+            self._corpus.labels,
+            dict(enumerate(self._corpus.speakers)),
+            rows=self._corpus.train_rows,
+            sample_rate_hz=self._recipe.features.sample_rate_hz,
+            channel=self._recipe.data.channel,
+            augment=augment,
+        )
+        return DataLoader(
+            dataset,  # type: ignore[arg-type]  # of Examples, which the collator makes Batches
+            batch_sampler=batches,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=CollateWaveforms(self._corpus.labels, len(self._corpus.speakers)),
+            worker_init_fn=leave_process_group,
+            # a generator of its own, or each epoch's loader would draw from the one the network uses
+            generator=torch.Generator(),
+            pin_memory=self._device.type == "cuda",
+        )
+
+
+def batches_of(loader: DataLoader[Batch]) -> Iterator[Batch]:
+    """One epoch of `loader`; what ends a loader process is a TrainingError with the remedy."""
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "shared memory" in str(error).lower() or "bus error" in str(error).lower():
+            raise TrainingError(
+                "the loader processes ran out of shared memory (/dev/shm); give the container more, "
+                "or read in the training process with --set training.workers=0"
+            ) from error
+        if "DataLoader worker" in str(error):
+            raise TrainingError(
+                f"a loader process ended: {str(error).splitlines()[0]} Go on with --resume, perhaps with "
+                "--set training.workers=0"
+            ) from error
+        raise
