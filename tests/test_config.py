@@ -26,6 +26,8 @@ def test_the_lab_recipe_is_the_exercise() -> None:
         "minutes": 0.0,
         "batch_size": 128,
         "optimiser": "adam",
+        "head_only_share": 0.0,
+        "backbone_rate": 1.0,
         "average_width": 0.0,
         "large_margin_share": 0.0,
         "momentum": 0.9,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from xvectors.errors import XVectorsError
+from xvectors.errors import ConfigError, XVectorsError
 
 if TYPE_CHECKING:
     from xvectors.corpus import ScanReport
@@ -89,6 +89,14 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: training.epochs=20."),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="DIR|starter",
+            help="Fine-tune: keep features and backbone of this system, or of the one that comes with xvectors.",
+        ),
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Length of the run by the clock; the schedule ends when the time does.")
     ] = None,
@@ -114,11 +122,15 @@ def train(
     if resume and recipe is None:
         chosen = override_recipe(read_description(SystemFolder(out)).recipe, overrides)
     else:
-        chosen = load_recipe(recipe or "xvector", overrides)
+        chosen = load_recipe(recipe or ("finetune" if start else "xvector"), overrides)
+    kept = [override for override in overrides if override.strip().startswith(("model.", "features."))]
+    if start and kept:
+        raise ConfigError(f"--set {kept[0]}: features and network are those of {start!r}; leave it out, or --from")
     result = run(
         data,
         out,
         chosen,
+        start=start,
         metadata=metadata,
         device=device,
         resume=resume,

@@ -22,7 +22,7 @@ from xvectors.features import Fbank
 from xvectors.files import atomic_write
 from xvectors.models import Backbone
 from xvectors.progress import progress
-from xvectors.system import SystemFolder, load_weights, make_features, make_model, read_description
+from xvectors.system import STARTER, find_system, load_weights, make_features, make_model, read_description
 
 Recording = str | PathLike[str] | NDArray[np.floating] | torch.Tensor
 
@@ -67,8 +67,11 @@ class SpeakerEncoder:
 
     @classmethod
     def load(cls, folder: str | PathLike[str], *, device: str = "auto") -> SpeakerEncoder:
-        """Read a system directory. Raises CheckpointError where it is damaged or missing, ConfigError for a device."""
-        paths = SystemFolder(Path(folder))
+        """Read a system directory, or the `starter` system that comes with the package.
+
+        Raises CheckpointError where it is damaged or missing, ConfigError for a device.
+        """
+        paths = find_system(Path(folder))
         description = read_description(paths)
         model = make_model(description.recipe, len(description.speakers))
         load_weights(paths, model)
@@ -79,6 +82,11 @@ class SpeakerEncoder:
             description.speakers,
             find_device(device),
         )
+
+    @classmethod
+    def from_pretrained(cls, name: str | PathLike[str] = STARTER, *, device: str = "auto") -> SpeakerEncoder:
+        """The starter system that comes with the package (see its model card), or a system directory by its path."""
+        return cls.load(name, device=device)
 
     @property
     def sample_rate_hz(self) -> int:

@@ -16,7 +16,7 @@ import io
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,23 @@ class SystemFolder:
     @property
     def report(self) -> Path:
         return self.path / "report"
+
+
+STARTER = "starter"
+"""The name of the system that comes with the package, wherever a system directory is asked for."""
+
+
+def find_system(name: str | Path) -> SystemFolder:
+    """The system directory called `name`: a path, or `starter` where no folder of that name stands here.
+
+    Raises CheckpointError where this installation came without the starter system.
+    """
+    if str(name) != STARTER or Path(name).is_dir():
+        return SystemFolder(Path(name))
+    folder = SystemFolder(Path(str(resources.files("xvectors") / STARTER)))
+    if not folder.description.is_file():
+        raise CheckpointError("this installation holds no starter system; name a system directory instead")
+    return folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,16 +193,20 @@ def kept_epoch(folder: SystemFolder) -> int:
 
 def load_weights(folder: SystemFolder, model: nn.Module) -> None:
     """Load model.safetensors into `model`, strictly; a mismatch is explained in a CheckpointError."""
+    load_state(model, *read_weights(folder))
+
+
+def read_weights(folder: SystemFolder) -> tuple[dict[str, Tensor], str]:
+    """The tensors of model.safetensors and its path. Raises CheckpointError where it is missing or damaged."""
     if not folder.weights.is_file():
         raise CheckpointError(
             f"{folder.path} holds no model.safetensors yet; train it to its first checkpoint with "
             f"`xvectors train DATA -o {folder.path} --resume`"
         )
     try:
-        weights = safetensors.torch.load_file(folder.weights)
+        return safetensors.torch.load_file(folder.weights), str(folder.weights)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{folder.weights} is damaged or no safetensors file: {error}") from error
-    load_state(model, weights, str(folder.weights))
 
 
 def load_state(model: nn.Module, weights: Mapping[str, Any], source: str) -> None:

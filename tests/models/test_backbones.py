@@ -27,6 +27,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ftdnn": {"first_dim": 16, "width": 24, "bottleneck_dim": 8, "pooled_dim": 20},
     "ecapa": {"channels": 16, "pooled_dim": 24, "bottleneck_dim": 6, "res2net_scale": 4},
     "resnet34": {"channels": 4},
+    "thin_resnet18": {"channels": 4},
     "campplus": {"map_channels": 4, "channels": 16, "growth": 4, "depths": [2, 3, 3]},
 }
 NEW = [name for name in MODELS if name != "xvector"]

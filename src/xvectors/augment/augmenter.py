@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 BABBLE = "babble"
 LONGEST_IMPULSE_RESPONSE_S = 4.0
+NUM_ROOMS = 512
+ROOM_STREAM = 200
 
 BabbleSource = Callable[[np.random.Generator, int], NDArray[np.float32]]
 """(generator, num_samples) -> a voice, float32 [any length above 0]; what it picks must depend on the generator alone.
@@ -67,6 +69,7 @@ class Augmenter:
         self.settings, self.sample_rate_hz = settings, sample_rate_hz
         self._babble_source = babble_source
         self._responses: RecordingPool | None = None
+        self._rooms: dict[int, Samples] = {}
         self._pools: dict[str, RecordingPool] = {}
         if settings.reverb_prob > 0 and settings.reverb_folder:
             self._responses = open_pool(settings.reverb_folder, "reverb_folder")
@@ -107,11 +110,18 @@ class Augmenter:
 
     def _reverberate(self, waveform: Samples, generator: np.random.Generator) -> Samples:
         if self._responses is None:
-            rt60_s = generator.uniform(self.settings.rt60_min_s, self.settings.rt60_max_s)
-            return reverberate(waveform, simulate_room(self.sample_rate_hz, rt60_s, generator))
+            return reverberate(waveform, self._room(int(generator.integers(NUM_ROOMS))))
         (index,) = self._responses.draw(1, generator)
         response = self._responses.impulse_response(index, self.sample_rate_hz, LONGEST_IMPULSE_RESPONSE_S, generator)
         return reverberate(waveform, response)
+
+    def _room(self, number: int) -> Samples:
+        """A simulated room by its number: made once, since that costs more than to speak in it."""
+        if number not in self._rooms:
+            generator = np.random.default_rng([number, ROOM_STREAM])
+            rt60_s = generator.uniform(self.settings.rt60_min_s, self.settings.rt60_max_s)
+            self._rooms[number] = simulate_room(self.sample_rate_hz, rt60_s, generator)
+        return self._rooms[number]
 
     def _add_noise(self, waveform: Samples, generator: np.random.Generator) -> Samples:
         settings = self.settings

@@ -113,6 +113,8 @@ def _check_values(recipe: Recipe, source: str) -> None:
         ("training.seed", training.seed >= 0, "0 or more"),
         ("training.epochs", training.epochs >= 1, "at least 1"),
         ("training.minutes", 0 <= training.minutes < math.inf, "0 (go by epochs) or more"),
+        ("training.head_only_share", 0 <= training.head_only_share < 1, "at least 0 and below 1"),
+        ("training.backbone_rate", 0 <= training.backbone_rate < math.inf, "0 (frozen) or more"),
         ("training.average_width", 0 <= training.average_width <= 0.28, "between 0 (none) and 0.28"),
         ("training.large_margin_share", 0 <= training.large_margin_share < 1, "at least 0 and below 1"),
         ("training.momentum", 0 <= training.momentum < 1, "at least 0 and below 1"),

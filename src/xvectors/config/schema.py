@@ -99,6 +99,10 @@ class TrainingConfig:
     batch_size: int = 128
     optimiser: Literal["adam", "adamw", "sgd"] = "adam"
     """Adam with the decay in the gradient, AdamW with it beside, or SGD with Nesterov's momentum."""
+    head_only_share: float = 0.0
+    """Share of the run, its first, that trains the class layer alone: for a network that has been trained before."""
+    backbone_rate: float = 1.0
+    """Factor on the learning rate of all but the class layer."""
     average_width: float = 0.0
     """Average the weights over about this share of the run, its newest part, and keep the average; 0 does not."""
     large_margin_share: float = 0.0

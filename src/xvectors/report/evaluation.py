@@ -18,7 +18,7 @@ from xvectors.errors import CheckpointError, ManifestError
 from xvectors.files import write_text
 from xvectors.report.plots import score_histogram, speaker_map, training_curves, tsne
 from xvectors.scoring import all_pairs_scores, eer, min_dcf
-from xvectors.system import SystemFolder, kept_epoch, read_description
+from xvectors.system import SystemFolder, find_system, kept_epoch, read_description
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def evaluate(
     CheckpointError, ManifestError
         Where `folder` is no system, or there are no trials of both kinds.
     """
-    paths = SystemFolder(Path(folder))
+    paths = find_system(Path(folder))
     encoder = SpeakerEncoder.load(folder, device=device)
     manifest = _test_corpus(paths) if data is None else _scanned(data, metadata, encoder, show_progress)
     known = sorted(set(manifest.speakers) & set(encoder.speakers))
@@ -86,6 +86,8 @@ def evaluate(
         )
     if out is not None:
         report = Path(out)
+    elif paths.path != Path(folder):
+        report = Path(f"{folder}-report")  # not in the package
     else:
         report = paths.report if data is None else paths.report / (Path(data).resolve().stem or "data")
     save_embeddings(report / "embeddings.npz", manifest, embedded)
@@ -178,6 +180,8 @@ def read_embeddings(path: Path) -> tuple[NDArray[np.float32], list[str], list[in
 
 
 def _test_corpus(paths: SystemFolder) -> Manifest:
+    if not paths.corpus.is_file():
+        raise ManifestError(f"{paths.path} came without its corpus; name one to evaluate on with --data")
     manifest = Manifest.read_csv(paths.corpus)
     rows = np.flatnonzero(manifest.split == TEST)
     if not len(rows):

@@ -7,6 +7,7 @@ losses act on the embeddings themselves, through a head of class weights that on
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import torch
@@ -22,7 +23,7 @@ from xvectors.models import Backbone
 from xvectors.system import load_state, make_features, make_model, num_classes
 from xvectors.training.averaging import WeightAverage
 from xvectors.training.checkpoint import Checkpoint
-from xvectors.training.optimise import in_large_margin_stage, learning_rate, make_optimiser
+from xvectors.training.optimise import in_head_only_stage, in_large_margin_stage, make_optimiser, set_rates
 
 
 class Learner:
@@ -53,12 +54,15 @@ class Learner:
         A loss that is not finite is returned before anything has been changed.
         """
         training, loss_settings = self.recipe.training, self.recipe.loss
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(training, progress)
+        set_rates(self.optimiser, training, progress)
         if isinstance(self.head, MarginSoftmax):
             margin = margin_at(progress, loss_settings.margin_start, loss_settings.margin_end, loss_settings.margin)
             self.head.set_margin(loss_settings.large_margin if in_large_margin_stage(training, progress) else margin)
-        self.model.train()
+        head_only = in_head_only_stage(training, progress)
+        self.network.train(not head_only)
+        self.network.requires_grad_(not head_only)
+        for parameter in self._class_layer().parameters():
+            parameter.requires_grad_()
         loss, logits, labels = self._forward(self.model, self.head, batch)
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -92,6 +96,17 @@ class Learner:
     def kept_weights(self) -> dict[str, Tensor]:
         """The network's weights as a system uses them: the average, where one is kept."""
         return self._kept()[0].state_dict()
+
+    def start_from(self, weights: Mapping[str, Tensor], source: str) -> None:
+        """Take the backbone of a trained network of the same shape; the class layer stays freshly initialised."""
+        own = self.model.state_dict()
+        classes = {key: value for key, value in own.items() if key.startswith("classifier.")}
+        load_state(self.model, {key: weights[key] for key in weights if key not in classes} | classes, source)
+        if self.average is not None:
+            self.average.module.load_state_dict(self.network.state_dict())
+
+    def _class_layer(self) -> nn.Module:
+        return self.model.get_submodule("classifier") if self.head is None else self.head
 
     def _kept(self) -> tuple[Backbone, ClassificationHead | None]:
         """Network and head as validation sees them, not training."""

@@ -8,6 +8,7 @@ the weights of an uninterrupted one.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import logging
 import math
@@ -28,9 +29,11 @@ from xvectors.progress import Progress, progress
 from xvectors.scoring import all_pairs_scores, eer
 from xvectors.system import (
     SystemFolder,
+    find_system,
     make_features,
     make_model,
     read_description,
+    read_weights,
     write_description,
     write_weights,
 )
@@ -56,6 +59,7 @@ def train(
     out: str | Path,
     recipe: Recipe | str | Path | None = None,
     *,
+    start: str | Path | None = None,
     metadata: str | Path | None = None,
     device: str = "auto",
     resume: bool = False,
@@ -72,7 +76,11 @@ def train(
         A manifest, a folder with one sub-folder a speaker, a VoxCeleb or a Kaldi folder (see `open_corpus`).
         With `resume` it is not read again: the run goes on with the corpus as it was divided.
     recipe
-        A Recipe, the name of one, or a TOML file; by default `xvector`, and on resuming the one the run began with.
+        A Recipe, the name of one, or a TOML file; by default `xvector`, with `start` `finetune`, and on resuming the
+        one the run began with.
+    start
+        A system to go on from, or `starter`: its features and backbone, whatever the recipe says of them, with a new
+        class layer for the speakers of `data`.
     resume
         Go on from the last saved state; a recipe that is given must be the one the run began with.
     overwrite
@@ -92,7 +100,9 @@ def train(
         recipe = load_recipe(recipe)
     if resume:
         return _resumed(folder, recipe, where).run(on_epoch, show_progress)
-    recipe = recipe or load_recipe("xvector")
+    recipe = recipe or load_recipe("xvector" if start is None else "finetune")
+    if start is not None:
+        recipe = recipe_of_start(recipe, start)
     if folder.path.exists() and not folder.path.is_dir():
         raise StorageError(f"{folder.path} is a file; name a folder for the system")
     # a run that was killed before its first checkpoint left nothing to go on from
@@ -113,6 +123,8 @@ def train(
             on_scan(report)
         torch.manual_seed(recipe.training.seed)
         run = _Run(folder, recipe, corpus, where)
+    if start is not None:
+        run.learner.start_from(*read_weights(find_system(start)))
     run.begin(report)
     return run.run(on_epoch, show_progress)
 
@@ -131,6 +143,12 @@ def _resumed(folder: SystemFolder, recipe: Recipe | None, device: torch.device) 
     run = _Run(folder, recipe or description.recipe, corpus, device)
     run.restore(load_checkpoint(folder.checkpoint, device))
     return run
+
+
+def recipe_of_start(recipe: Recipe, start: str | Path) -> Recipe:
+    """`recipe` with the features and the network of the system `start`."""
+    base = read_description(find_system(start)).recipe
+    return dataclasses.replace(recipe, features=base.features, model=base.model)
 
 
 class _Run:

@@ -9,6 +9,9 @@ from torch import nn
 
 from xvectors.config import TrainingConfig
 
+CLASS_LAYERS = ("model.classifier.", "head.")
+"""How the names of the class layer's parameters begin."""
+
 FIRST_SHARE = 0.04
 """Share of the peak rate at which a warm-up begins."""
 
@@ -16,19 +19,36 @@ FIRST_SHARE = 0.04
 def make_optimiser(network: nn.Module, training: TrainingConfig) -> torch.optim.Optimizer:
     """Adam (Kingma and Ba 2015), AdamW (Loshchilov and Hutter 2019) or SGD with Nesterov's momentum.
 
-    AdamW and SGD decay matrices and kernels alone, not biases and the scales of normalisation.
+    AdamW and SGD decay matrices and kernels alone, not biases and the scales of normalisation. Each group of parameters
+    has the key `backbone`: whether it is of the backbone or of the class layer.
     """
     rate, decay = training.learning_rate, training.weight_decay
-    if training.optimiser == "adam":
-        return torch.optim.Adam(network.parameters(), lr=rate, weight_decay=decay)
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        decays = parameter.ndim > 1 or training.optimiser == "adam"
+        groups.setdefault((not name.startswith(CLASS_LAYERS), decays), []).append(parameter)
     parameters = [
-        {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": decay},
-        {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": members, "backbone": backbone, "weight_decay": decay if decays else 0.0}
+        for (backbone, decays), members in groups.items()
     ]
+    if training.optimiser == "adam":
+        return torch.optim.Adam(parameters, lr=rate)
     if training.optimiser == "sgd":
         nesterov = training.momentum > 0
         return torch.optim.SGD(parameters, lr=rate, momentum=training.momentum, nesterov=nesterov)
     return torch.optim.AdamW(parameters, lr=rate)
+
+
+def set_rates(optimiser: torch.optim.Optimizer, training: TrainingConfig, progress: float) -> None:
+    """Give every group of parameters its learning rate at `progress` in [0, 1] of the run."""
+    rate = learning_rate(training, progress)
+    for group in optimiser.param_groups:
+        group["lr"] = rate * training.backbone_rate if group["backbone"] else rate
+
+
+def in_head_only_stage(training: TrainingConfig, progress: float) -> bool:
+    """Whether `progress` in [0, 1] lies in the run's first part, which trains the class layer alone."""
+    return progress < training.head_only_share
 
 
 def in_large_margin_stage(training: TrainingConfig, progress: float) -> bool:
