@@ -83,7 +83,7 @@ def train(
         ),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="A recipe's name (lab, xvector) or a TOML file.", show_default="xvector")
+        str | None, typer.Option(help="A recipe's name (resnet, xvector, lab) or a TOML file.", show_default="resnet")
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -107,7 +107,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a system on recordings and write it to a directory."""
-    from xvectors.config import load_recipe, override_recipe
+    from xvectors.config import DEFAULT_RECIPE, FINE_TUNING_RECIPE, load_recipe, override_recipe
     from xvectors.system import SystemFolder, read_description
     from xvectors.training import EpochResult
     from xvectors.training import train as run
@@ -122,7 +122,7 @@ def train(
     if resume and recipe is None:
         chosen = override_recipe(read_description(SystemFolder(out)).recipe, overrides)
     else:
-        chosen = load_recipe(recipe or ("finetune" if start else "xvector"), overrides)
+        chosen = load_recipe(recipe or (FINE_TUNING_RECIPE if start else DEFAULT_RECIPE), overrides)
     kept = [override for override in overrides if override.strip().startswith(("model.", "features."))]
     if start and kept:
         raise ConfigError(f"--set {kept[0]}: features and network are those of {start!r}; leave it out, or --from")

@@ -1,12 +1,14 @@
 """Filters given by their gain at each frequency. In: waveforms and gains in decibels. Out: float32 waveforms.
 
-All work is in float32 by the fast Fourier transform; the filters have no delay.
+All work is in float32 by the fast Fourier transform (scipy's, twice as quick here as numpy's); the filters have no
+delay.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from xvectors.audio import Samples
 
@@ -38,18 +40,18 @@ def shape_spectrum(spectrum: NDArray[np.complex64], gain_db: NDArray[np.float64]
 def filtered(waveform: Samples, sample_rate_hz: int, gain_db: NDArray[np.float64]) -> Samples:
     """`waveform` [samples] through a filter of zero phase with the response `gain_db` [RESPONSE_POINTS]."""
     size = fast_length(len(waveform) + round(FILTER_MARGIN_S * sample_rate_hz))
-    spectrum = np.fft.rfft(waveform, size).astype(np.complex64, copy=False)
+    spectrum = fft.rfft(waveform, size)
     return inverse(shape_spectrum(spectrum, gain_db), size)[: len(waveform)]
 
 
 def inverse(spectrum: NDArray[np.complexfloating], size: int) -> Samples:
-    return np.asarray(np.fft.irfft(spectrum, size), dtype=np.float32)
+    return np.asarray(fft.irfft(spectrum, size), dtype=np.float32)
 
 
 def convolved(waveform: Samples, impulse_response: Samples, first: int) -> Samples:
     """len(waveform) samples of the full convolution of both, from sample `first` < len(impulse_response) on."""
     size = fast_length(len(waveform) + len(impulse_response) - 1)
-    product = np.fft.rfft(waveform, size) * np.fft.rfft(impulse_response, size)
+    product = fft.rfft(waveform, size) * fft.rfft(impulse_response, size)
     return inverse(product, size)[first : first + len(waveform)]
 
 

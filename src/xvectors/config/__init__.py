@@ -5,6 +5,8 @@ Every key that is not known raises and names the nearest known one; every value 
 
 from xvectors.config.augmentation import CODECS, AugmentConfig
 from xvectors.config.recipes import (
+    DEFAULT_RECIPE,
+    FINE_TUNING_RECIPE,
     differences,
     load_recipe,
     override_recipe,
@@ -17,6 +19,8 @@ from xvectors.config.tables import nearest, parse_toml, to_toml
 
 __all__ = [
     "CODECS",
+    "DEFAULT_RECIPE",
+    "FINE_TUNING_RECIPE",
     "AugmentConfig",
     "DataConfig",
     "FeaturesConfig",

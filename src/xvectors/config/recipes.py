@@ -14,6 +14,9 @@ from xvectors.config.schema import ModelConfig, Recipe
 from xvectors.config.tables import flatten, from_mapping, nearest, parse_toml
 from xvectors.errors import ConfigError
 
+DEFAULT_RECIPE = "resnet"
+FINE_TUNING_RECIPE = "finetune"
+
 
 def recipe_names() -> list[str]:
     """The recipes that come with the package."""

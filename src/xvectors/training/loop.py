@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from xvectors.config import Recipe, differences, load_recipe
+from xvectors.config import DEFAULT_RECIPE, FINE_TUNING_RECIPE, Recipe, differences, load_recipe
 from xvectors.corpus import Manifest, ScanReport
 from xvectors.dataset import Batch
 from xvectors.devices import find_device
@@ -76,7 +76,7 @@ def train(
         A manifest, a folder with one sub-folder a speaker, a VoxCeleb or a Kaldi folder (see `open_corpus`).
         With `resume` it is not read again: the run goes on with the corpus as it was divided.
     recipe
-        A Recipe, the name of one, or a TOML file; by default `xvector`, with `start` `finetune`, and on resuming the
+        A Recipe, the name of one, or a TOML file; by default `resnet`, with `start` `finetune`, and on resuming the
         one the run began with.
     start
         A system to go on from, or `starter`: its features and backbone, whatever the recipe says of them, with a new
@@ -100,7 +100,7 @@ def train(
         recipe = load_recipe(recipe)
     if resume:
         return _resumed(folder, recipe, where).run(on_epoch, show_progress)
-    recipe = recipe or load_recipe("xvector" if start is None else "finetune")
+    recipe = recipe or load_recipe(DEFAULT_RECIPE if start is None else FINE_TUNING_RECIPE)
     if start is not None:
         recipe = recipe_of_start(recipe, start)
     if folder.path.exists() and not folder.path.is_dir():
