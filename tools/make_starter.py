@@ -1,0 +1,132 @@
+"""Make the starter system: `python tools/make_starter.py --data shared/data --minutes 40`.
+
+In: the real corpora below DATA and synthetic voices made here. Out: a system directory below WORK, and its slim form
+(features, network in float16) in src/xvectors/starter, which the package ships. With --held-out N every Nth speaker of
+each corpus is kept from training and measured instead, and nothing is shipped: what the shipped system, which hears
+them all, can be expected to do for speakers it has not heard.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from xvectors import SpeakerEncoder, load_recipe, open_corpus, train
+from xvectors.audio import read
+from xvectors.corpus.synth import synthesise
+from xvectors.scoring import all_pairs_scores, eer
+from xvectors.system import SystemFolder, find_system, read_description, write_description
+from xvectors.training import EpochResult
+
+SYNTHETIC = {"speakers": 80, "utterances": 10, "seed": 2026}
+COLUMNS = ("path", "speaker", "gender", "age", "session", "split")
+PIECE_S = 4.0
+"""LibriSpeech's speakers have one recording each here; its pieces of this length are the trials."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with speechocean762/ and librispeech-251/")
+    parser.add_argument("--work", type=Path, default=Path("exp/starter"), help="where to train")
+    parser.add_argument("--minutes", type=float, default=40.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--held-out", type=int, default=0, metavar="N", help="keep every Nth speaker out, and measure")
+    arguments = parser.parse_args()
+    work = arguments.work
+    synthesise(work / "synthetic", **SYNTHETIC)
+    corpora = [arguments.data / "speechocean762", arguments.data / "librispeech-251", work / "synthetic"]
+    manifest = work / "manifest.csv"
+    rows = [row for folder in corpora for row in rows_of(folder, arguments.held_out)]
+    with manifest.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    recipe = load_recipe("starter", [f"training.minutes={arguments.minutes}", f"training.seed={arguments.seed}"])
+    train(manifest, work / "system", recipe, overwrite=True, on_epoch=say)
+    if arguments.held_out:
+        print(json.dumps(measure(work / "system", rows), indent=2))
+    else:
+        ship(SystemFolder(work / "system"))
+
+
+def say(result: EpochResult) -> None:
+    print(result, flush=True)
+
+
+def rows_of(folder: Path, held_out: int) -> list[dict[str, object]]:
+    """The rows of a corpus for the common table; of a folder of single recordings, each is a speaker."""
+    if not any(folder.glob("*.csv")):
+        paths = sorted(folder.glob("*.flac"))
+        rows = [{"path": path.resolve(), "speaker": f"{folder.name}/{path.stem.split('-')[0]}"} for path in paths]
+    else:
+        corpus = open_corpus(folder)
+        rows = [
+            {
+                "path": corpus.full_path(row),
+                "speaker": f"{folder.name}/{corpus.speakers[corpus.speaker_index[row]]}",
+                "gender": {0: "m", 1: "f"}.get(int(corpus.gender[row]), ""),
+                "age": "" if np.isnan(corpus.age[row]) else f"{corpus.age[row]:g}",
+            }
+            for row in range(len(corpus))
+        ]
+    kept_out = set(sorted({str(row["speaker"]) for row in rows})[:: held_out or len(rows) + 1]) if held_out else set()
+    return [row | {"split": "test" if row["speaker"] in kept_out else "train"} for row in rows]
+
+
+def measure(system: Path, rows: list[dict[str, object]]) -> dict[str, object]:
+    """EER in percent of the speakers kept out, by corpus and condition: all pairs, cosine."""
+    encoder = SpeakerEncoder.load(system)
+    figures: dict[str, object] = {}
+    for corpus in sorted({str(row["speaker"]).split("/")[0] for row in rows}):
+        tested = [row for row in rows if row["split"] == "test" and str(row["speaker"]).startswith(f"{corpus}/")]
+        waves = [(read(row["path"], sample_rate_hz=16_000)[0], str(row["speaker"])) for row in tested]
+        if len({speaker for _, speaker in waves}) == len(waves):
+            piece = round(PIECE_S * 16_000)
+            waves = [(w[i : i + piece], s) for w, s in waves for i in range(0, len(w) - piece + 1, piece)]
+        speakers = np.unique([speaker for _, speaker in waves], return_inverse=True)[1]
+        for name, condition in CONDITIONS.items():
+            embeddings = encoder.encode([condition(wave) for wave, _ in waves])
+            figures[f"{corpus}, {name}"] = round(100 * eer(*all_pairs_scores(embeddings, speakers)).eer, 2)
+        figures[f"{corpus}, speakers"] = int(speakers.max()) + 1
+    return figures
+
+
+def narrow(wave: np.ndarray) -> np.ndarray:
+    from xvectors.audio import resample
+
+    return resample(resample(wave, 16_000, 8_000), 8_000, 16_000)
+
+
+def middle(wave: np.ndarray, duration_s: float) -> np.ndarray:
+    samples = round(duration_s * 16_000)
+    return wave[max(0, (len(wave) - samples) // 2) :][:samples]
+
+
+CONDITIONS = {
+    "whole": lambda wave: wave,
+    "8 kHz": narrow,
+    "1 s": lambda wave: middle(wave, 1.0),
+    "0.5 s, 8 kHz": lambda wave: narrow(middle(wave, 0.5)),
+}
+
+
+def ship(folder: SystemFolder) -> None:
+    """Write the system into the package: no corpus, no training state, weights in float16."""
+    slim = SystemFolder(Path(__file__).resolve().parents[1] / "src" / "xvectors" / "starter")
+    weights = safetensors.torch.load_file(folder.weights)
+    halves = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
+    description = read_description(folder)
+    write_description(slim, description.recipe, description.speakers)
+    slim.weights.write_bytes(safetensors.torch.save(halves, metadata={"epoch": "0"}))
+    assert all(torch.isfinite(value).all() for value in halves.values() if value.is_floating_point())
+    print(f"{find_system('starter').path}: {slim.weights.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
