@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from types import ModuleType
 
@@ -67,3 +68,14 @@ def test_a_systems_name_and_settings(module: ModuleType) -> None:
     for wrong in ("lab", "xvectors:lab,batch", "speechbrain-xvector,batch=0", "speechbrain-xvector,precision=bf16"):
         with pytest.raises(argparse.ArgumentTypeError):
             module.parse_system(wrong)
+
+
+@pytest.mark.parametrize("module", ["time_to_accuracy"], indirect=True)
+def test_the_time_to_an_error_rate_is_the_quickest_runs_first_epoch_at_it(module: ModuleType) -> None:
+    def history(*points: tuple[float, float]) -> list[dict[str, float]]:
+        return [{"elapsed_s": elapsed_s, "val_eer": rate} for elapsed_s, rate in points]
+
+    long = history((60, math.nan), (120, 0.12), (240, 0.04), (300, 0.06), (600, 0.03))
+    short = history((60, 0.2), (90, 0.1))
+    assert [module.seconds_to(rate, long) for rate in (0.1, 0.05, 0.03, 0.02)] == [240, 240, 600, math.inf]
+    assert [module.minutes_to(rate, [short, long]) for rate in (0.1, 0.05, 0.02)] == [1.5, 4.0, None]
