@@ -1,0 +1,81 @@
+"""What the accuracy benchmarks decide: who tests, what a system's name says, when an error rate is reached."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from xvectors.corpus import TEST, Manifest, open_corpus, split_corpus
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ModuleType:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return pytest.importorskip(request.param)
+
+
+@pytest.mark.parametrize("module", ["_unseen"], indirect=True)
+def test_the_test_speakers_are_those_of_seed_0_whatever_the_seed(
+    module: ModuleType, toy_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = module.fix_test_speakers(toy_corpus, tmp_path)
+    assert capsys.readouterr().out == "8 speakers to train on, 2 others to test\n"
+    expected = split_corpus(open_corpus(toy_corpus), train_test_prop=0.8, seed=0).test_speakers
+    manifest = Manifest.read_csv(path)
+    divided = [split_corpus(manifest, train_test_prop=1.0, seed=seed) for seed in (0, 1)]
+    assert [set(split.test_speakers) for split in divided] == [set(expected)] * 2
+    assert not np.array_equal(divided[0].assignment, divided[1].assignment), "other utterances validate"
+    assert all(np.array_equal(split.assignment == TEST, manifest.split == TEST) for split in divided)
+
+
+@pytest.mark.parametrize("module", ["_unseen"], indirect=True)
+def test_error_rates_on_worked_embeddings_and_no_speaker_of_training(module: ModuleType) -> None:
+    rows = [
+        {"path": f"{speaker}{i}.wav", "speaker": speaker, "split": "test" if speaker in "ab" else "train"}
+        for speaker in "abc"
+        for i in range(2)
+    ]
+    corpus = Manifest.from_rows(rows)
+    # a common direction hides that a and b are opposite until the mean of training, c, is taken away
+    place = {"a": (1.0, 10.0), "b": (-1.0, 10.0), "c": (0.0, 10.0)}
+
+    class Embedded:
+        def __init__(self, manifest: Manifest) -> None:
+            self.embeddings = np.array([place[manifest.speakers[s]] for s in manifest.speaker_index], np.float32)
+            self.failures: list[str] = []
+
+    figures = module.measure(Embedded, corpus, ["c"])
+    assert figures == {"num_test_speakers": 2, "num_trials": 6, "eer": 0.0, "centred_eer": 0.0, "min_dcf": 0.0}
+    with pytest.raises(AssertionError, match=r"test speakers that were trained on: \['b'\]"):
+        module.measure(Embedded, corpus, ["b", "c"])
+
+
+@pytest.mark.parametrize("module", ["accuracy"], indirect=True)
+def test_a_systems_name_and_settings(module: ModuleType) -> None:
+    assert module.parse_system("xvectors:lab") == ("xvectors:lab", [])
+    assert module.parse_system("xvectors:xvector,model.name=ecapa,loss.margin=0.3") == (
+        "xvectors:xvector",
+        ["model.name=ecapa", "loss.margin=0.3"],
+    )
+    assert module.parse_system("speechbrain-xvector,batch=32,augment=false")[1] == ["batch=32", "augment=false"]
+    for wrong in ("lab", "xvectors:lab,batch", "speechbrain-xvector,batch=0", "speechbrain-xvector,precision=bf16"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            module.parse_system(wrong)
+
+
+@pytest.mark.parametrize("module", ["time_to_accuracy"], indirect=True)
+def test_the_time_to_an_error_rate_is_the_quickest_runs_first_epoch_at_it(module: ModuleType) -> None:
+    def history(*points: tuple[float, float]) -> list[dict[str, float]]:
+        return [{"elapsed_s": elapsed_s, "val_eer": rate} for elapsed_s, rate in points]
+
+    long = history((60, math.nan), (120, 0.12), (240, 0.04), (300, 0.06), (600, 0.03))
+    short = history((60, 0.2), (90, 0.1))
+    assert [module.seconds_to(rate, long) for rate in (0.1, 0.05, 0.03, 0.02)] == [240, 240, 600, math.inf]
+    assert [module.minutes_to(rate, [short, long]) for rate in (0.1, 0.05, 0.02)] == [1.5, 4.0, None]
