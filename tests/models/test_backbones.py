@@ -27,7 +27,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ftdnn": {"first_dim": 16, "width": 24, "bottleneck_dim": 8, "pooled_dim": 20},
     "ecapa": {"channels": 16, "pooled_dim": 24, "bottleneck_dim": 6, "res2net_scale": 4},
     "resnet34": {"channels": 4},
-    "thin_resnet18": {"channels": 4},
+    "thin_resnet": {"channels": 4},
     "campplus": {"map_channels": 4, "channels": 16, "growth": 4, "depths": [2, 3, 3]},
 }
 NEW = [name for name in MODELS if name != "xvector"]
@@ -256,6 +256,8 @@ def test_every_pooling_fits_every_model(name: str, pooling: str) -> None:
         ("ecapa", {}, 6.2e6),
         ("ecapa", {"channels": 1024}, 14.7e6),
         ("resnet34", {}, 6.63e6),
+        # our own
+        ("thin_resnet", {}, 0.94e6),
         ("campplus", {}, 7.18e6),
     ],
 )

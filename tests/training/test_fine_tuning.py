@@ -16,7 +16,7 @@ from xvectors.system import SystemFolder, read_description
 from xvectors.training import train
 
 BASE = (
-    "model.name=thin_resnet18",
+    "model.name=thin_resnet",
     "model.channels=4",
     "model.embedding_dim=16",
     "features.num_mels=20",

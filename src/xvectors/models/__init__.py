@@ -16,7 +16,7 @@ from xvectors.models.ecapa import ECAPA
 from xvectors.models.etdnn import ETDNN
 from xvectors.models.ftdnn import FTDNN
 from xvectors.models.pooling import POOLINGS, StatisticsPooling, make_pooling
-from xvectors.models.resnet import ResNet34, ThinResNet18
+from xvectors.models.resnet import ResNet34, ThinResNet
 from xvectors.models.tdnn import TDNNLayer
 from xvectors.models.xvector import XVector
 
@@ -31,7 +31,7 @@ __all__ = [
     "ResNet34",
     "StatisticsPooling",
     "TDNNLayer",
-    "ThinResNet18",
+    "ThinResNet",
     "XVector",
     "build_model",
     "count_flops",
@@ -44,7 +44,7 @@ MODELS: dict[str, type[Backbone]] = {
     "ftdnn": FTDNN,
     "ecapa": ECAPA,
     "resnet34": ResNet34,
-    "thin_resnet18": ThinResNet18,
+    "thin_resnet": ThinResNet,
     "campplus": CAMPlusPlus,
 }
 
