@@ -1,0 +1,97 @@
+"""Fine-tuning with few speakers: 15 speakers x 20 recordings, against cosine with the start as it is.
+
+    python benchmarks/fine_tuning.py CORPUS --start starter
+    python benchmarks/fine_tuning.py CORPUS --start DIR --seeds 0 1 2 --set training.backbone_rate=0.05
+
+CORPUS has speakers that the start has not heard. For every seed 15 of them are drawn; three quarters of their recordings
+fine-tune, the rest are tested: against the mean embedding of each one's training recordings (`identified`: the nearest
+is the right one; `enrolled EER`: over all pairs of test recording and speaker). `unseen EER` is over all pairs of the
+recordings of all other speakers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from _timing import Row, write_json
+from xvectors import Manifest, SpeakerEncoder, load_recipe, open_corpus, train
+from xvectors.corpus import TEST, TRAIN, VAL
+from xvectors.scoring import all_pairs_scores, eer
+
+TRAIN_SHARE = 0.75
+FIGURES = ("identified", "enrolled_eer", "unseen_eer")
+
+
+def divide(corpus: Manifest, speakers: int, utterances: int, seed: int) -> Manifest:
+    """`speakers` drawn ones with up to `utterances` recordings each to train and val, all others to test."""
+    generator = np.random.default_rng(seed)
+    counts = np.bincount(corpus.speaker_index)
+    drawn = generator.permutation(np.flatnonzero(counts >= 4))[:speakers]
+    split = np.full(len(corpus), TEST, dtype=np.int8)
+    kept = np.ones(len(corpus), dtype=bool)
+    for speaker in drawn:
+        rows = generator.permutation(np.flatnonzero(corpus.speaker_index == speaker))
+        used = rows[:utterances]
+        kept[rows[utterances:]] = False
+        split[used] = VAL
+        split[used[: round(TRAIN_SHARE * len(used))]] = TRAIN
+    return corpus.with_columns(split=split).take(np.flatnonzero(kept))
+
+
+def measure(encoder: SpeakerEncoder, corpus: Manifest) -> dict[str, float]:
+    embedded = encoder.encode_manifest(corpus)
+    assert not embedded.failures, embedded.failures[:3]
+    units = embedded.embeddings / np.linalg.norm(embedded.embeddings, axis=1, keepdims=True)
+    enrolled, tested, unseen = (corpus.split == part for part in (TRAIN, VAL, TEST))
+    speakers = np.unique(corpus.speaker_index[enrolled])
+    models = np.stack([units[enrolled & (corpus.speaker_index == speaker)].mean(axis=0) for speaker in speakers])
+    models /= np.linalg.norm(models, axis=1, keepdims=True)
+    scores = units[tested] @ models.T
+    own = corpus.speaker_index[tested][:, None] == speakers[None]
+    return {
+        "identified": float(own[np.arange(len(scores)), scores.argmax(axis=1)].mean()),
+        "enrolled_eer": eer(scores[own], scores[~own]).eer,
+        "unseen_eer": eer(*all_pairs_scores(units[unseen], corpus.speaker_index[unseen])).eer,
+    }
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("corpus", help="what `xvectors train` takes")
+    options.add_argument("--start", default="starter", help="a system directory, or starter")
+    options.add_argument("--speakers", type=int, default=15)
+    options.add_argument("--utterances", type=int, default=20)
+    options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    options.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    options.add_argument("--json", type=Path, help="write the rows to this file")
+    arguments = options.parse_args()
+    corpus = open_corpus(arguments.corpus)
+    recipe = load_recipe("finetune", [*arguments.settings, "data.train_test_prop=1.0"])
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for seed in arguments.seeds:
+            divided = divide(corpus, arguments.speakers, arguments.utterances, seed)
+            manifest = Path(scratch, "manifest.csv")
+            divided.write_csv(manifest)
+            start = SpeakerEncoder.load(arguments.start)
+            result = train(
+                manifest, Path(scratch, "tuned"), recipe, start=arguments.start, overwrite=True, show_progress=False
+            )
+            tuned = SpeakerEncoder.load(result.folder.path)
+            for name, encoder in (("start", start), ("fine-tuned", tuned)):
+                rows.append({"system": name, "seed": seed, "train_s": result.epochs[-1].elapsed_s})
+                rows[-1] |= measure(encoder, divided)
+                print(f"seed {seed} {name:<11}", *(f"{f} {rows[-1][f]:.2%} " for f in FIGURES), flush=True)
+    for name in ("start", "fine-tuned"):
+        means = {f: statistics.mean(row[f] for row in rows if row["system"] == name) for f in FIGURES}
+        print(f"mean   {name:<11}", *(f"{f} {means[f]:.2%} " for f in FIGURES))
+    write_json(arguments.json, rows)
+
+
+if __name__ == "__main__":
+    main()
