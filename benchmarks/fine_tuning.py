@@ -3,8 +3,8 @@
     python benchmarks/fine_tuning.py CORPUS --start starter
     python benchmarks/fine_tuning.py CORPUS --start DIR --seeds 0 1 2 --set training.backbone_rate=0.05
 
-CORPUS has speakers that the start has not heard. For every seed 15 of them are drawn; three quarters of their recordings
-fine-tune, the rest are tested: against the mean embedding of each one's training recordings (`identified`: the nearest
+CORPUS has speakers that the start has not heard. For every seed 15 of them are drawn; three quarters of what they said
+fine-tunes, the rest is tested: against the mean embedding of each one's training recordings (`identified`: the nearest
 is the right one; `enrolled EER`: over all pairs of test recording and speaker). `unseen EER` is over all pairs of the
 recordings of all other speakers.
 """
