@@ -44,7 +44,7 @@ def test_bfloat16_on_the_cpu_takes_units_for_it(monkeypatch: pytest.MonkeyPatch)
     assert multiplies_bfloat16(torch.device("mps")) is False
 
 
-@pytest.mark.parametrize(("cores", "beside_cpu", "beside_cuda"), [(1, 0, 1), (2, 1, 2), (64, 1, 8)])
+@pytest.mark.parametrize(("cores", "beside_cpu", "beside_cuda"), [(1, 0, 1), (2, 2, 2), (64, 2, 8)])
 def test_workers(cores: int, beside_cpu: int, beside_cuda: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices.os, "cpu_count", lambda: cores)
     assert choose_workers(-1, torch.device("cpu")) == beside_cpu

@@ -40,6 +40,10 @@ CENTRED = -1
 SPEED_STREAM = 100
 """Tells the draw of a chunk's speed from the augmenter's draws, which number theirs from 1."""
 
+WORKER_NICENESS = 10
+"""Loader processes give way to the network: each of its layers ends with the slowest thread, so a core that is lent
+meanwhile is lost twice. They catch up, on all cores, where the network waits for them."""
+
 NUM_LENGTHS = 9
 """Chunk lengths to draw from: a few, since every shape is compiled, cached and allocated for anew by the backends."""
 
@@ -275,6 +279,8 @@ def leave_process_group(worker: int) -> None:
     SIGTERM itself still ends a worker: it is how the training process ends those it no longer needs.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "nice"):
+        os.nice(WORKER_NICENESS)
     if hasattr(os, "setpgrp"):
         os.setpgrp()
 

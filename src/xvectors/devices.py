@@ -40,8 +40,9 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 
 def choose_workers(wanted: int, device: torch.device) -> int:
-    """Processes that read recordings: as many as wanted, where -1 is one beside a network on the CPU, up to eight
-    beside a GPU. So many that they would only fill the memory are a ConfigError."""
+    """Processes that read recordings: as many as wanted, where -1 is two beside a network on the CPU, up to eight
+    beside a GPU, and none where there is one core alone. So many that they would only fill the memory are a
+    ConfigError."""
     cores = os.cpu_count() or 1
     if wanted > MOST_WORKERS_A_CORE * cores:
         raise ConfigError(
@@ -50,4 +51,6 @@ def choose_workers(wanted: int, device: torch.device) -> int:
         )
     if wanted >= 0:
         return wanted
-    return min(8, cores) if device.type == "cuda" else min(1, cores - 1)
+    if device.type == "cuda":
+        return min(8, cores)
+    return 2 if cores > 1 else 0
