@@ -1,19 +1,49 @@
 """Scoring of embeddings: trials, cosine scores, error rates. In: arrays. Out: arrays, numbers. No torch."""
 
 from xvectors.scoring.cosine import all_pairs_scores, cosine_scores, length_normalise
-from xvectors.scoring.metrics import EERResult, MinDCF, eer, error_rates, min_dcf
+from xvectors.scoring.histogram import ScoreHistogram
+from xvectors.scoring.identification import Identification, OpenSetRate, identify
+from xvectors.scoring.metrics import (
+    actual_dcf,
+    auc,
+    calibration_loss,
+    cllr,
+    det_curve,
+    eer,
+    error_rates,
+    min_cllr,
+    min_dcf,
+    rocch_eer,
+    tpr_at_fpr,
+)
+from xvectors.scoring.roc import ROC, DETCurve, EERResult, MinDCF, bayes_threshold
 from xvectors.scoring.trials import Trials, all_pairs, count_pairs
 
 __all__ = [
+    "ROC",
+    "DETCurve",
     "EERResult",
+    "Identification",
     "MinDCF",
+    "OpenSetRate",
+    "ScoreHistogram",
     "Trials",
+    "actual_dcf",
     "all_pairs",
     "all_pairs_scores",
+    "auc",
+    "bayes_threshold",
+    "calibration_loss",
+    "cllr",
     "cosine_scores",
     "count_pairs",
+    "det_curve",
     "eer",
     "error_rates",
+    "identify",
     "length_normalise",
+    "min_cllr",
     "min_dcf",
+    "rocch_eer",
+    "tpr_at_fpr",
 ]
