@@ -1,5 +1,6 @@
 """Scoring of embeddings: trials, cosine scores, error rates. In: arrays. Out: arrays, numbers. No torch."""
 
+from xvectors.scoring.bootstrap import Comparison, Interval, ScoredTrials, compare_systems, speaker_intervals
 from xvectors.scoring.cosine import all_pairs_scores, cosine_scores, length_normalise
 from xvectors.scoring.histogram import ScoreHistogram
 from xvectors.scoring.identification import Identification, OpenSetRate, identify
@@ -21,12 +22,15 @@ from xvectors.scoring.trials import Trials, all_pairs, count_pairs
 
 __all__ = [
     "ROC",
+    "Comparison",
     "DETCurve",
     "EERResult",
     "Identification",
+    "Interval",
     "MinDCF",
     "OpenSetRate",
     "ScoreHistogram",
+    "ScoredTrials",
     "Trials",
     "actual_dcf",
     "all_pairs",
@@ -35,6 +39,7 @@ __all__ = [
     "bayes_threshold",
     "calibration_loss",
     "cllr",
+    "compare_systems",
     "cosine_scores",
     "count_pairs",
     "det_curve",
@@ -45,5 +50,6 @@ __all__ = [
     "min_cllr",
     "min_dcf",
     "rocch_eer",
+    "speaker_intervals",
     "tpr_at_fpr",
 ]

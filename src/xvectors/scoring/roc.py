@@ -96,8 +96,8 @@ class ROC:
         targets = np.sort(targets.astype(merged.dtype, copy=False))
         first = np.ones(len(merged) + 1, dtype=bool)
         np.not_equal(merged[1:], merged[:-1], out=first[1:-1])
-        count_type: type[np.int32] | type[np.int64] = np.int32 if len(merged) < 2**31 else np.int64
-        below = np.flatnonzero(first).astype(count_type)  # trials below each threshold
+        count_type = np.dtype(np.int32 if len(merged) < 2**31 else np.int64)
+        below: Counts = np.flatnonzero(first).astype(count_type)  # trials below each threshold
         thresholds = np.empty(len(below), dtype=merged.dtype)
         np.take(merged, below[:-1], out=thresholds[:-1])
         thresholds[-1] = np.inf
@@ -239,9 +239,9 @@ class ROC:
         last = len(self) - 1
         edges = [part.start + self._pooled(np.arange(part.start, part.stop + 1)) for part in blocks(last)]
         if len(edges) == 1:
-            return edges[0]
+            return np.asarray(edges[0])
         left = np.append(np.concatenate([edge[:-1] for edge in edges]), last)
-        return np.asarray(left[self._pooled(left)])
+        return np.asarray(left[self._pooled(left)], dtype=np.int64)
 
     def det(self, max_points: int = 2000) -> DETCurve:
         """At most about `max_points` operating points, spread evenly over both normal-deviate axes."""
