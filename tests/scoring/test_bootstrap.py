@@ -82,7 +82,8 @@ def test_the_interval_of_a_miss_rate_has_the_width_of_the_means_of_independent_s
     assert interval["frr"].high - interval["frr"].low == pytest.approx(2 * half_width, rel=0.1)
 
 
-def test_nine_in_ten_intervals_cover_the_populations_rate_and_intervals_over_trials_do_not() -> None:
+def test_intervals_over_speakers_cover_the_populations_rate_and_intervals_over_trials_do_not() -> None:
+    # Percentiles of 30 speakers fall a little short of the stated 90 %: 84 % and 82 % of 200 further seeds.
     # FAR at 1 in the population: N(-1, 2 x 0.49 + 1) above 1. FRR: N(3, 1 + 1) below 1.
     far = 0.5 * math.erfc(2 / math.sqrt(2 * 1.98))
     frr = 0.5 * math.erfc(2 / math.sqrt(2 * 2.0))

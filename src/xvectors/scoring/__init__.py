@@ -1,7 +1,9 @@
 """Scoring of embeddings: trials, cosine scores, error rates. In: arrays. Out: arrays, numbers. No torch."""
 
 from xvectors.scoring.bootstrap import Comparison, Interval, ScoredTrials, compare_systems, speaker_intervals
+from xvectors.scoring.calibration import AffineCalibration, log_duration, pair_quality
 from xvectors.scoring.cosine import all_pairs_scores, cosine_scores, length_normalise
+from xvectors.scoring.curves import APE, Reliability, applied_probability_of_error, reliability
 from xvectors.scoring.histogram import ScoreHistogram
 from xvectors.scoring.identification import Identification, OpenSetRate, identify
 from xvectors.scoring.metrics import (
@@ -17,24 +19,40 @@ from xvectors.scoring.metrics import (
     rocch_eer,
     tpr_at_fpr,
 )
+from xvectors.scoring.operating import (
+    EqualErrors,
+    FARAtMost,
+    LeastCost,
+    OperatingPoint,
+    operating_points,
+    threshold_intervals,
+)
 from xvectors.scoring.roc import ROC, DETCurve, EERResult, MinDCF, bayes_threshold
 from xvectors.scoring.trials import Trials, all_pairs, count_pairs
 
 __all__ = [
+    "APE",
     "ROC",
+    "AffineCalibration",
     "Comparison",
     "DETCurve",
     "EERResult",
+    "EqualErrors",
+    "FARAtMost",
     "Identification",
     "Interval",
+    "LeastCost",
     "MinDCF",
     "OpenSetRate",
+    "OperatingPoint",
+    "Reliability",
     "ScoreHistogram",
     "ScoredTrials",
     "Trials",
     "actual_dcf",
     "all_pairs",
     "all_pairs_scores",
+    "applied_probability_of_error",
     "auc",
     "bayes_threshold",
     "calibration_loss",
@@ -47,9 +65,14 @@ __all__ = [
     "error_rates",
     "identify",
     "length_normalise",
+    "log_duration",
     "min_cllr",
     "min_dcf",
+    "operating_points",
+    "pair_quality",
+    "reliability",
     "rocch_eer",
     "speaker_intervals",
+    "threshold_intervals",
     "tpr_at_fpr",
 ]

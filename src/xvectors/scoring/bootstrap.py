@@ -7,7 +7,8 @@ and meets each copy of r once. What would be new in the draw, trials between cop
 and is left out. This is the vertex bootstrap of Snijders and Borgatti (Connections 22(2), 1999) without its imputed
 ties, and the pigeonhole bootstrap of Owen (Annals of Applied Statistics 1(3), 2007) with both sides drawn from one
 population; he shows that product weights err towards wide intervals. Intervals are percentiles of the draws (Efron
-and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
+and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13), which fall short with few speakers: of simulated
+sets of 30, the stated 90 % cover the true rate in about 83 %.
 """
 
 from __future__ import annotations
