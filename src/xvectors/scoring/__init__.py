@@ -1,9 +1,11 @@
-"""Scoring of embeddings: trials, cosine scores, error rates. In: arrays. Out: arrays, numbers. No torch."""
+"""Scoring of embeddings: trials, cosine scores, error measures, calibration. In: arrays, trial lists. Out: arrays,
+numbers. No torch."""
 
 from xvectors.scoring.bootstrap import Comparison, Interval, ScoredTrials, compare_systems, speaker_intervals
 from xvectors.scoring.calibration import AffineCalibration, log_duration, pair_quality
 from xvectors.scoring.cosine import all_pairs_scores, cosine_scores, length_normalise
 from xvectors.scoring.curves import APE, Reliability, applied_probability_of_error, reliability
+from xvectors.scoring.enrollment import Enrollment, read_enrollment
 from xvectors.scoring.histogram import ScoreHistogram
 from xvectors.scoring.identification import Identification, OpenSetRate, identify
 from xvectors.scoring.metrics import (
@@ -19,6 +21,7 @@ from xvectors.scoring.metrics import (
     rocch_eer,
     tpr_at_fpr,
 )
+from xvectors.scoring.naming import RecordingRows
 from xvectors.scoring.operating import (
     EqualErrors,
     FARAtMost,
@@ -28,6 +31,8 @@ from xvectors.scoring.operating import (
     threshold_intervals,
 )
 from xvectors.scoring.roc import ROC, DETCurve, EERResult, MinDCF, bayes_threshold
+from xvectors.scoring.sampling import sample_trials
+from xvectors.scoring.trial_lists import ResolvedTrials, TrialFindings, TrialList, read_trials, write_trials
 from xvectors.scoring.trials import Trials, all_pairs, count_pairs
 
 __all__ = [
@@ -37,6 +42,7 @@ __all__ = [
     "Comparison",
     "DETCurve",
     "EERResult",
+    "Enrollment",
     "EqualErrors",
     "FARAtMost",
     "Identification",
@@ -45,9 +51,13 @@ __all__ = [
     "MinDCF",
     "OpenSetRate",
     "OperatingPoint",
+    "RecordingRows",
     "Reliability",
+    "ResolvedTrials",
     "ScoreHistogram",
     "ScoredTrials",
+    "TrialFindings",
+    "TrialList",
     "Trials",
     "actual_dcf",
     "all_pairs",
@@ -70,9 +80,13 @@ __all__ = [
     "min_dcf",
     "operating_points",
     "pair_quality",
+    "read_enrollment",
+    "read_trials",
     "reliability",
     "rocch_eer",
+    "sample_trials",
     "speaker_intervals",
     "threshold_intervals",
     "tpr_at_fpr",
+    "write_trials",
 ]
