@@ -1,19 +1,92 @@
-"""Scoring of embeddings: trials, cosine scores, error rates. In: arrays. Out: arrays, numbers. No torch."""
+"""Scoring of embeddings: trials, cosine scores, error measures, calibration. In: arrays, trial lists. Out: arrays,
+numbers. No torch."""
 
+from xvectors.scoring.bootstrap import Comparison, Interval, ScoredTrials, compare_systems, speaker_intervals
+from xvectors.scoring.calibration import AffineCalibration, log_duration, pair_quality
 from xvectors.scoring.cosine import all_pairs_scores, cosine_scores, length_normalise
-from xvectors.scoring.metrics import EERResult, MinDCF, eer, error_rates, min_dcf
+from xvectors.scoring.curves import APE, Reliability, applied_probability_of_error, reliability
+from xvectors.scoring.enrollment import Enrollment, read_enrollment
+from xvectors.scoring.histogram import ScoreHistogram
+from xvectors.scoring.identification import Identification, OpenSetRate, identify
+from xvectors.scoring.metrics import (
+    actual_dcf,
+    auc,
+    calibration_loss,
+    cllr,
+    det_curve,
+    eer,
+    error_rates,
+    min_cllr,
+    min_dcf,
+    rocch_eer,
+    tpr_at_fpr,
+)
+from xvectors.scoring.naming import RecordingRows
+from xvectors.scoring.operating import (
+    EqualErrors,
+    FARAtMost,
+    LeastCost,
+    OperatingPoint,
+    operating_points,
+    threshold_intervals,
+)
+from xvectors.scoring.roc import ROC, DETCurve, EERResult, MinDCF, bayes_threshold
+from xvectors.scoring.sampling import sample_trials
+from xvectors.scoring.trial_lists import ResolvedTrials, TrialFindings, TrialList, read_trials, write_trials
 from xvectors.scoring.trials import Trials, all_pairs, count_pairs
 
 __all__ = [
+    "APE",
+    "ROC",
+    "AffineCalibration",
+    "Comparison",
+    "DETCurve",
     "EERResult",
+    "Enrollment",
+    "EqualErrors",
+    "FARAtMost",
+    "Identification",
+    "Interval",
+    "LeastCost",
     "MinDCF",
+    "OpenSetRate",
+    "OperatingPoint",
+    "RecordingRows",
+    "Reliability",
+    "ResolvedTrials",
+    "ScoreHistogram",
+    "ScoredTrials",
+    "TrialFindings",
+    "TrialList",
     "Trials",
+    "actual_dcf",
     "all_pairs",
     "all_pairs_scores",
+    "applied_probability_of_error",
+    "auc",
+    "bayes_threshold",
+    "calibration_loss",
+    "cllr",
+    "compare_systems",
     "cosine_scores",
     "count_pairs",
+    "det_curve",
     "eer",
     "error_rates",
+    "identify",
     "length_normalise",
+    "log_duration",
+    "min_cllr",
     "min_dcf",
+    "operating_points",
+    "pair_quality",
+    "read_enrollment",
+    "read_trials",
+    "reliability",
+    "rocch_eer",
+    "sample_trials",
+    "speaker_intervals",
+    "threshold_intervals",
+    "tpr_at_fpr",
+    "write_trials",
 ]

@@ -1,37 +1,13 @@
-"""Error rates of a verification system. In: scores of target and of non-target trials, higher for more alike.
-Out: the operating points, the equal error rate, minimum detection cost (NIST SRE 2016 evaluation plan)."""
+"""Error measures of a verification system in one call each. In: scores of target and of non-target trials, higher for
+more alike, or LLRs. Out: numbers. Several measures of the same scores: sort once with `ROC.from_scores`, ask that.
+Costs follow the NIST SRE 2016 evaluation plan."""
 
 from __future__ import annotations
-
-import math
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xvectors.errors import ConfigError, ManifestError, ShapeError
-
-Scores = NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EERResult:
-    """The equal error rate, a fraction from 0 to 1, and its threshold: accept scores >= threshold."""
-
-    eer: float
-    threshold: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class MinDCF:
-    """The least detection cost over all thresholds, and where it is: accept scores >= threshold.
-
-    1.0 is the cost of the best system that does not listen; at threshold inf it is to reject every trial.
-    """
-
-    min_dcf: float
-    threshold: float
+from xvectors.scoring.roc import ROC, DETCurve, EERResult, MinDCF, Scores
 
 
 def error_rates(
@@ -53,36 +29,32 @@ def error_rates(
         ManifestError: a side without trials.
         ShapeError: scores that are not one-dimensional, not real numbers, or not finite.
     """
-    targets = _side(target_scores, "target")
-    nontargets = _side(nontarget_scores, "non-target")
-    merged = np.concatenate([targets, nontargets])
-    targets, nontargets = np.sort(targets.astype(merged.dtype)), np.sort(nontargets.astype(merged.dtype))
-    merged.sort()
-    distinct = np.ones(len(merged) + 1, dtype=bool)
-    np.not_equal(merged[1:], merged[:-1], out=distinct[1:-1])
-    thresholds = np.append(merged, np.inf).astype(merged.dtype, copy=False)[distinct]
-    frr = np.searchsorted(targets, thresholds, side="left") / len(targets)
-    far = (len(nontargets) - np.searchsorted(nontargets, thresholds, side="left")) / len(nontargets)
-    return thresholds, frr, far
+    roc = ROC.from_scores(target_scores, nontarget_scores)
+    return roc.thresholds, roc.frr, roc.far
 
 
 def eer(target_scores: ArrayLike, nontarget_scores: ArrayLike) -> EERResult:
-    """The rate at which false rejections equal false acceptances.
+    """The rate at which false rejections equal false acceptances, the plain form.
 
     Finitely many scores seldom allow exactly equal rates. The value is read where the straight line between
     the two neighbouring operating points crosses FRR = FAR; the threshold is that of the nearer point.
     It lies midway in the gap between the scores that it parts, so that new trials find room on both sides.
+    `rocch_eer` reads it on the convex hull instead.
 
     Shapes and errors are those of `error_rates`.
     """
-    thresholds, frr, far = error_rates(target_scores, nontarget_scores)
-    excess = frr - far
-    after = int(np.searchsorted(excess, 0.0))
-    before = after - 1
-    share = -excess[before] / (excess[after] - excess[before])
-    crossing = frr[before] + share * (frr[after] - frr[before])
-    nearest = after if share > 0.5 else before
-    return EERResult(eer=float(crossing), threshold=_midway(thresholds, nearest))
+    return ROC.from_scores(target_scores, nontarget_scores).eer()
+
+
+def rocch_eer(target_scores: ArrayLike, nontarget_scores: ArrayLike) -> EERResult:
+    """The equal error rate on the convex hull of the ROC (Brümmer and de Villiers, BOSARIS, 2011).
+
+    At most the plain EER of `eer`, and smoother in small sets: it is what a system reaches that may choose at random
+    between two thresholds. The threshold is that of the hull's nearer corner.
+
+    Shapes and errors are those of `error_rates`.
+    """
+    return ROC.from_scores(target_scores, nontarget_scores).rocch_eer()
 
 
 def min_dcf(
@@ -106,42 +78,74 @@ def min_dcf(
         ConfigError: a prior outside (0, 1), a cost that is not a positive number.
         ManifestError, ShapeError: see `error_rates`.
     """
-    if not 0.0 < p_target < 1.0:
-        raise ConfigError(f"p_target is {p_target}: give the share of target trials, above 0 and below 1")
-    for name, cost in (("c_miss", c_miss), ("c_fa", c_fa)):
-        if not (cost > 0.0 and math.isfinite(cost)):
-            raise ConfigError(f"{name} is {cost}: give a cost above 0")
-    thresholds, frr, far = error_rates(target_scores, nontarget_scores)
-    miss, false_alarm = c_miss * p_target, c_fa * (1.0 - p_target)
-    costs = (miss * frr + false_alarm * far) / min(miss, false_alarm)
-    best = int(np.argmin(costs))
-    return MinDCF(min_dcf=float(costs[best]), threshold=_midway(thresholds, best))
+    return ROC.from_scores(target_scores, nontarget_scores).min_dcf(p_target, c_miss, c_fa)
 
 
-def _side(scores: ArrayLike, side: str) -> Scores:
-    """One side's scores as a float array [n], checked."""
-    array = np.asarray(scores)
-    if array.ndim != 1:
-        raise ShapeError(f"{side} scores have the shape {list(array.shape)}: give one number a trial, [trials]")
-    if array.size == 0:
-        raise ManifestError(f"no {side} trials: error rates need scores of target and of non-target trials")
-    if array.dtype.kind not in "iuf":
-        raise ShapeError(f"{side} scores are of type {array.dtype}: give real numbers")
-    values: Scores = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
-    if not math.isfinite(np.abs(values).max()):
-        row = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise ShapeError(f"{side} score {row} is {values[row]}: every score must be a finite number")
-    return values
+def actual_dcf(
+    target_llrs: ArrayLike,
+    nontarget_llrs: ArrayLike,
+    p_target: float = 0.01,
+    c_miss: float = 1.0,
+    c_fa: float = 1.0,
+) -> float:
+    """The normalised detection cost at the Bayes threshold log(c_fa (1 - p_target) / (c_miss p_target)).
 
-
-def _midway(thresholds: Scores, index: int) -> float:
-    """The middle of the gap below thresholds[index]: it decides the scores at hand as thresholds[index] does.
-
-    Rounded as the scores are, because comparing float32 scores with a Python float rounds it to float32.
+    The scores must be natural-log likelihood ratios. What it exceeds `min_dcf` by is lost to calibration; it has no
+    upper bound. Arguments and errors are those of `min_dcf`.
     """
-    above = thresholds[index]
-    if index == 0 or np.isinf(above):
-        return float(above)
-    below = thresholds[index - 1]
-    middle = below / 2 + above / 2
-    return float(middle if middle > below else above)
+    return ROC.from_scores(target_llrs, nontarget_llrs).actual_dcf(p_target, c_miss, c_fa)
+
+
+def cllr(target_llrs: ArrayLike, nontarget_llrs: ArrayLike) -> float:
+    """The log-likelihood-ratio cost, in bits (Brümmer and du Preez, Comput. Speech Lang. 2006).
+
+    Half the mean of log2(1 + exp(-LLR)) over targets plus half the mean of log2(1 + exp(LLR)) over non-targets:
+    0 for a perfect system, 1 for one that always says LLR = 0, above 1 for one worse than silence.
+
+    Shapes and errors are those of `error_rates`.
+    """
+    return ROC.from_scores(target_llrs, nontarget_llrs).cllr()
+
+
+def min_cllr(target_scores: ArrayLike, nontarget_scores: ArrayLike) -> float:
+    """Cllr after the best non-decreasing map of the scores (pool adjacent violators), in bits.
+
+    Shapes and errors are those of `error_rates`.
+    """
+    return ROC.from_scores(target_scores, nontarget_scores).min_cllr()
+
+
+def calibration_loss(target_llrs: ArrayLike, nontarget_llrs: ArrayLike) -> float:
+    """Cllr less minCllr, in bits: what better calibration of the same scores would save.
+
+    Shapes and errors are those of `error_rates`.
+    """
+    roc = ROC.from_scores(target_llrs, nontarget_llrs)
+    return roc.cllr() - roc.min_cllr()
+
+
+def auc(target_scores: ArrayLike, nontarget_scores: ArrayLike) -> float:
+    """The area under the ROC: how often a target scores above a non-target, ties counted half.
+
+    Shapes and errors are those of `error_rates`.
+    """
+    return ROC.from_scores(target_scores, nontarget_scores).auc()
+
+
+def tpr_at_fpr(target_scores: ArrayLike, nontarget_scores: ArrayLike, fpr: float) -> float:
+    """The largest share of targets accepted while at most a share `fpr` of non-targets is; not interpolated.
+
+    Raises:
+        ConfigError: a rate outside [0, 1].
+        ManifestError, ShapeError: see `error_rates`.
+    """
+    return ROC.from_scores(target_scores, nontarget_scores).tpr_at_fpr(fpr)
+
+
+def det_curve(target_scores: ArrayLike, nontarget_scores: ArrayLike, max_points: int = 2000) -> DETCurve:
+    """Points of the detection error trade-off, ready to draw: rates and their normal deviates.
+
+    Up to `max_points` operating points every one is given; of more, about that many, even on both axes.
+    Shapes and errors are those of `error_rates`.
+    """
+    return ROC.from_scores(target_scores, nontarget_scores).det(max_points)

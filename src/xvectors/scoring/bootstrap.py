@@ -1,0 +1,269 @@
+"""How sure an error measure is, given how few speakers it was measured on. In: scored trials and their speakers.
+Out: intervals, and paired comparisons of two systems. Speakers are resampled, not trials: one speaker's trials agree.
+
+The estimator. A draw takes as many speakers as there are, with replacement; speaker s comes m_s times. A target trial
+of s then weighs m_s, a non-target trial between s and r weighs m_s m_r: each copy of s brings its own target trials
+and meets each copy of r once. What would be new in the draw, trials between copies of one speaker, was never scored
+and is left out. This is the vertex bootstrap of Snijders and Borgatti (Connections 22(2), 1999) without its imputed
+ties, and the pigeonhole bootstrap of Owen (Annals of Applied Statistics 1(3), 2007) with both sides drawn from one
+population; he shows that product weights err towards wide intervals. Intervals are percentiles of the draws (Efron
+and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13), which fall short with few speakers: of simulated
+sets of 30, the stated 90 % cover the true rate in about 83 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xvectors.errors import ConfigError, ManifestError, ShapeError
+from xvectors.scoring.roc import ROC, Scores, checked_scores
+
+MIN_SPEAKERS = 5  # fewer give so few distinct draws that their percentiles mean nothing
+REDRAWS = 100  # of one draw without trials of both kinds, before the trials are found unusable
+
+Metric = Callable[[ROC], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A measure, and where it would lie with other speakers from the same population."""
+
+    value: float
+    low: float
+    high: float
+    confidence: float
+    num_speakers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two systems on the same trials: `b` less `a`, its interval, and how surprising it is if they are equally good.
+
+    `p_value` is two-sided and inverts the percentile interval (Efron and Tibshirani, 1993, section 15.4): it is below
+    1 - confidence where the interval leaves out 0.
+    """
+
+    a: float
+    b: float
+    difference: Interval
+    p_value: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScoredTrials:
+    """The trials to resample.
+
+    Attributes
+    ----------
+    target : bool [m], or 0 and 1
+    enroll_speaker, test_speaker : [m] who speaks on each side, as numbers or names
+    """
+
+    target: NDArray[np.bool_]
+    enroll_speaker: NDArray[np.int64]
+    test_speaker: NDArray[np.int64]
+    num_speakers: int
+
+    @classmethod
+    def of(cls, target: ArrayLike, enroll_speaker: ArrayLike, test_speaker: ArrayLike) -> ScoredTrials:
+        """Check and number the speakers.
+
+        Raises
+        ------
+        ManifestError
+            Fewer than 5 speakers, no trials of a kind, or speakers that contradict the truth.
+        ShapeError
+            Sides of unequal length, labels that are not 0 or 1.
+        """
+        labels = checked_labels(target)
+        sides = [np.asarray(side) for side in (enroll_speaker, test_speaker)]
+        for name, side in zip(("enroll", "test"), sides, strict=True):
+            if side.shape != labels.shape:
+                raise ShapeError(
+                    f"{name} speakers have the shape {list(side.shape)}, but there are {len(labels)} trials: "
+                    "give one speaker a trial and side"
+                )
+        names, numbers = np.unique(np.concatenate(sides), return_inverse=True)
+        enroll, test = numbers[: len(labels)], numbers[len(labels) :]
+        wrong = np.flatnonzero((enroll == test) != labels)
+        if len(wrong):
+            at = int(wrong[0])
+            kind = "target" if labels[at] else "non-target"
+            raise ManifestError(
+                f"trial {at} is a {kind} trial of the speakers {names[enroll[at]]} and {names[test[at]]} "
+                f"({len(wrong)} such trials): correct the labels or the speakers"
+            )
+        if len(names) < MIN_SPEAKERS:
+            raise ManifestError(
+                f"an interval over speakers needs at least {MIN_SPEAKERS} of them, there are {len(names)}: "
+                "measure on more speakers, or without intervals"
+            )
+        return cls(target=labels, enroll_speaker=enroll, test_speaker=test, num_speakers=len(names))
+
+    def draws(self, number: int, seed: int) -> Iterator[NDArray[np.int64]]:
+        """How often each speaker comes, [speakers], in `number` draws; each leaves trials of both kinds."""
+        rng = np.random.default_rng(seed)
+        speakers = np.arange(self.num_speakers)
+        with_targets = np.unique(self.enroll_speaker[self.target])
+        key = self.enroll_speaker[~self.target] * self.num_speakers + self.test_speaker[~self.target]
+        pairs = np.stack(np.divmod(np.unique(key), self.num_speakers))
+        for _ in range(number):
+            for _ in range(REDRAWS):
+                counts = np.bincount(rng.choice(speakers, self.num_speakers), minlength=self.num_speakers)
+                if counts[with_targets].any() and (counts[pairs[0]] * counts[pairs[1]]).any():
+                    break
+            else:
+                raise ManifestError(
+                    f"hardly any draw of the {self.num_speakers} speakers has trials of both kinds, because few of "
+                    "them take part in target or in non-target trials: measure without intervals, or add trials"
+                )
+            yield counts
+
+
+class _SortedTrials:
+    """One system's scores, sorted once; `roc(counts)` weighs the trials of one draw."""
+
+    def __init__(self, scores: ArrayLike, trials: ScoredTrials) -> None:
+        values = checked_scores(scores, "trial")
+        if values.shape != trials.target.shape:
+            raise ShapeError(f"there are {len(values)} scores, but {len(trials.target)} trials: give one score a trial")
+        order = np.argsort(values, kind="stable")
+        values, target = values[order], trials.target[order]
+        first = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
+        self.thresholds: Scores = np.append(values[first], np.inf).astype(values.dtype)
+        edges = np.append(first, len(values))
+        below = np.concatenate([[0], np.cumsum(target)])
+        self.targets_below = below[edges]
+        self.nontargets_below = edges - below[edges]
+        self.target_speaker = trials.enroll_speaker[order][target]
+        self.nontarget_speakers = trials.enroll_speaker[order][~target], trials.test_speaker[order][~target]
+
+    def roc(self, counts: NDArray[np.int64]) -> ROC:
+        enroll, test = self.nontarget_speakers
+        misses = _sums(counts[self.target_speaker], self.targets_below)
+        rejections = _sums(counts[enroll] * counts[test], self.nontargets_below)
+        return ROC(
+            thresholds=self.thresholds,
+            misses=misses,
+            false_accepts=rejections[-1] - rejections,
+            num_target=int(misses[-1]),
+            num_nontarget=int(rejections[-1]),
+        )
+
+
+def speaker_intervals(
+    scores: ArrayLike,
+    trials: ScoredTrials,
+    metrics: Mapping[str, Metric],
+    *,
+    num_draws: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Each measure of these scores [m] with its interval over speakers.
+
+    Args:
+        metrics: by name, what to read from a ROC, such as `{"eer": lambda roc: roc.eer().eer}`.
+        num_draws: 1000 settle a 95 % interval's ends to about a tenth of its width.
+
+    Raises:
+        ConfigError: a confidence outside (0, 1), fewer than 100 draws.
+        ManifestError: see `ScoredTrials.draws`.
+        ShapeError: not one finite score a trial.
+
+    A million trials take about 20 ms a draw, and each measure what it takes on the ROC.
+    """
+    _check(num_draws, confidence)
+    system = _SortedTrials(scores, trials)
+    drawn = [_measured(metrics, system.roc(counts)) for counts in trials.draws(num_draws, seed)]
+    ends = _ends(np.array(drawn), confidence)
+    values = _measured(metrics, system.roc(np.ones(trials.num_speakers, dtype=np.int64)))
+    return {
+        name: Interval(value=value, low=low, high=high, confidence=confidence, num_speakers=trials.num_speakers)
+        for name, value, low, high in zip(metrics, values, *ends, strict=True)
+    }
+
+
+def compare_systems(
+    scores_a: ArrayLike,
+    scores_b: ArrayLike,
+    trials: ScoredTrials,
+    metrics: Mapping[str, Metric],
+    *,
+    num_draws: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Comparison]:
+    """Two systems' scores [m] of the same trials, compared on the same draws of speakers, so that what is hard about a
+    speaker cancels. Arguments and errors are those of `speaker_intervals`."""
+    _check(num_draws, confidence)
+    systems = [_SortedTrials(scores, trials) for scores in (scores_a, scores_b)]
+    drawn = np.array(
+        [[_measured(metrics, system.roc(counts)) for system in systems] for counts in trials.draws(num_draws, seed)]
+    )
+    ones = np.ones(trials.num_speakers, dtype=np.int64)
+    a, b = (_measured(metrics, system.roc(ones)) for system in systems)
+    differences = drawn[:, 1] - drawn[:, 0]
+    ends = _ends(differences, confidence)
+    below = 1 + np.count_nonzero(differences <= 0, axis=0)
+    above = 1 + np.count_nonzero(differences >= 0, axis=0)
+    p_values = np.minimum(1.0, 2 * np.minimum(below, above) / (num_draws + 1))
+    return {
+        name: Comparison(
+            a=a[at],
+            b=b[at],
+            difference=Interval(
+                value=b[at] - a[at],
+                low=ends[0][at],
+                high=ends[1][at],
+                confidence=confidence,
+                num_speakers=trials.num_speakers,
+            ),
+            p_value=float(p_values[at]),
+        )
+        for at, name in enumerate(metrics)
+    }
+
+
+def checked_labels(target: ArrayLike) -> NDArray[np.bool_]:
+    """[m] labels as booleans. ShapeError where they are not one-dimensional booleans, zeros and ones."""
+    labels: NDArray[Any] = np.asarray(target)
+    if labels.ndim != 1:
+        raise ShapeError(f"labels have the shape {list(labels.shape)}: give one label a trial, [trials]")
+    if labels.dtype.kind not in "biuf":
+        raise ShapeError(f"labels are of type {labels.dtype}: give 1 for target and 0 for non-target trials")
+    wrong = np.flatnonzero((labels != 0) & (labels != 1))
+    if len(wrong):
+        raise ShapeError(f"label {wrong[0]} is {labels[wrong[0]]}: give 1 for target and 0 for non-target trials")
+    return labels.astype(bool)
+
+
+def _sums(weights: NDArray[np.int64], edges: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The sum of the first `edges` weights, for each edge."""
+    sums = np.zeros(len(weights) + 1, dtype=np.int64)
+    np.cumsum(weights, out=sums[1:])
+    return sums[edges]
+
+
+def _measured(metrics: Mapping[str, Metric], roc: ROC) -> list[float]:
+    return [float(metric(roc)) for metric in metrics.values()]
+
+
+def _ends(drawn: NDArray[np.float64], confidence: float) -> tuple[list[float], list[float]]:
+    tail = (1 - confidence) / 2
+    # A neighbouring draw's own value, not a mixture: thresholds may be infinite.
+    low = np.quantile(drawn, tail, axis=0, method="lower")
+    high = np.quantile(drawn, 1 - tail, axis=0, method="higher")
+    return low.tolist(), high.tolist()
+
+
+def _check(num_draws: int, confidence: float) -> None:
+    if not 0.0 < confidence < 1.0:
+        raise ConfigError(f"confidence is {confidence}: give a share above 0 and below 1, such as 0.95")
+    if num_draws < 100:
+        raise ConfigError(f"num_draws is {num_draws}: percentiles need at least 100 draws")

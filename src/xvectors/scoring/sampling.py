@@ -1,0 +1,153 @@
+"""Trials made up from a corpus: so many of each speaker. In: each recording's speaker, gender and session.
+Out: `Trials`, the same for the same seed. All pairs are in trials.py."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xvectors.errors import ConfigError, ManifestError, ShapeError
+from xvectors.scoring.trials import Trials, speaker_numbers
+
+Relation = Literal["any", "same", "different"]
+UNKNOWN = -1
+
+
+def sample_trials(
+    speaker_index: ArrayLike,
+    *,
+    per_speaker: int,
+    gender: ArrayLike | None = None,
+    session: ArrayLike | None = None,
+    nontarget_gender: Relation = "any",
+    target_session: Relation = "any",
+    seed: int = 0,
+) -> Trials:
+    """Up to `per_speaker` target and as many non-target trials for each speaker, drawn without replacement.
+
+    Args:
+        speaker_index: [n] the speaker of each recording, as numbers or names.
+        gender: int [n], -1 unknown. Needed for `nontarget_gender`.
+        session: [n] int, -1 unknown, or names, "" unknown. Needed for `target_session`.
+        nontarget_gender: "same" pairs speakers of one gender, the harder trials; "different" of two; unknown ones
+            then take part in no non-target trial.
+        target_session: "different" pairs recordings of two sessions, the harder trials; "same" of one.
+
+    Returns:
+        Target trials of all speakers, then the non-target ones. A speaker whose recordings allow fewer trials has
+        fewer, and a non-target pair drawn from both its sides stays once.
+
+    Raises:
+        ConfigError: per_speaker below 1, an unknown relation.
+        ManifestError: a relation without the column that it is about; no trials of a kind.
+        ShapeError: columns of unequal length.
+    """
+    speakers = speaker_numbers(speaker_index)
+    if per_speaker < 1:
+        raise ConfigError(f"per_speaker is {per_speaker}: give at least 1")
+    for name, relation in (("nontarget_gender", nontarget_gender), ("target_session", target_session)):
+        if relation not in {"any", "same", "different"}:
+            raise ConfigError(f"{name} is {relation!r}: give any, same or different")
+    genders = _column("gender", gender, len(speakers), nontarget_gender)
+    sessions = _column("session", session, len(speakers), target_session)
+    rng = np.random.default_rng(seed)
+    by_speaker = np.argsort(speakers, kind="stable").astype(np.int32)
+    edges = np.searchsorted(speakers[by_speaker], np.arange(speakers.max(initial=-1) + 2))
+    groups = [by_speaker[start:end] for start, end in pairwise(edges.tolist())]
+    targets = [_targets(rows, sessions, target_session, per_speaker, rng) for rows in groups]
+    nontargets = _nontargets(groups, genders, nontarget_gender, per_speaker, rng)
+    target_pairs = np.concatenate(targets) if targets else np.empty((0, 2), dtype=np.int32)
+    for kind, found, wish in (
+        ("target", target_pairs, f"target_session={target_session!r}"),
+        ("non-target", nontargets, f"nontarget_gender={nontarget_gender!r}"),
+    ):
+        if not len(found):
+            raise ManifestError(
+                f"no {kind} trials: the {len(speakers)} recordings of {len(groups)} speakers have no pair for "
+                f"{wish}; add recordings, or ask for any"
+            )
+    pairs = np.concatenate([target_pairs, nontargets])
+    return Trials(
+        enroll=np.ascontiguousarray(pairs[:, 0]),
+        test=np.ascontiguousarray(pairs[:, 1]),
+        target=np.repeat([True, False], [len(target_pairs), len(nontargets)]),
+    )
+
+
+def _targets(
+    rows: NDArray[np.int32], sessions: NDArray[np.int64], relation: Relation, number: int, rng: np.random.Generator
+) -> NDArray[np.int32]:
+    """Pairs [k, 2] of one speaker's rows."""
+    first, second = np.triu_indices(len(rows), k=1)
+    if relation != "any":
+        a, b = sessions[rows[first]], sessions[rows[second]]
+        fits = (a >= 0) & (b >= 0) & ((a == b) == (relation == "same"))
+        first, second = first[fits], second[fits]
+    if len(first) > number:
+        chosen = np.sort(rng.choice(len(first), number, replace=False))
+        first, second = first[chosen], second[chosen]
+    return np.stack([rows[first], rows[second]], axis=1)
+
+
+def _nontargets(
+    groups: list[NDArray[np.int32]],
+    genders: NDArray[np.int64],
+    relation: Relation,
+    number: int,
+    rng: np.random.Generator,
+) -> NDArray[np.int32]:
+    """Pairs [k, 2] of rows of two speakers, each once."""
+    # A speaker's rows lie together in the pool of their gender, so that the others are what is before and after them.
+    of_group = [int(genders[rows[0]]) if relation != "any" else 0 for rows in groups]
+    for rows, gender in zip(groups, of_group, strict=True):
+        if relation != "any" and (genders[rows] != gender).any():
+            raise ManifestError(f"the speaker of recording {rows[0]} has recordings of two genders: correct the column")
+    pools: dict[int, NDArray[np.int32]] = {}
+    starts = np.zeros(len(groups), dtype=np.int64)
+    for gender in sorted(set(of_group)):
+        members = [at for at, of in enumerate(of_group) if of == gender]
+        sizes = [len(groups[at]) for at in members]
+        starts[members] = np.cumsum([0, *sizes[:-1]])
+        pools[gender] = np.concatenate([groups[at] for at in members])
+    opposite = {
+        gender: np.concatenate([pool[:0], *(other for key, other in pools.items() if key not in {gender, UNKNOWN})])
+        for gender, pool in pools.items()
+    }
+    found = []
+    for at, rows in enumerate(groups):
+        gender = of_group[at]
+        if relation != "any" and gender == UNKNOWN:
+            continue
+        if relation == "different":
+            pool, start, own = opposite[gender], 0, 0
+        else:
+            pool, start, own = pools[gender], int(starts[at]), len(rows)
+        choices = len(rows) * (len(pool) - own)
+        drawn = rng.choice(choices, min(number, choices), replace=False)
+        mine, other = np.divmod(drawn, max(1, len(pool) - own))
+        other = np.where(other >= start, other + own, other)
+        found.append(np.stack([rows[mine], pool[other]], axis=1))
+    pairs = np.concatenate(found) if found else np.empty((0, 2), dtype=np.int32)
+    key = pairs.min(axis=1).astype(np.int64) * (2**31) + pairs.max(axis=1)
+    return pairs[np.sort(np.unique(key, return_index=True)[1])]
+
+
+def _column(name: str, values: ArrayLike | None, count: int, relation: Relation) -> NDArray[np.int64]:
+    """[n] numbers, -1 unknown."""
+    if relation == "any":
+        return np.full(count, UNKNOWN, dtype=np.int64)
+    if values is None:
+        raise ManifestError(f"trials of {relation} {name} need each recording's {name}: give it, or ask for any")
+    array = np.asarray(values)
+    if array.shape != (count,) or array.dtype.kind not in "iuU":
+        raise ShapeError(
+            f"{name} has the shape {list(array.shape)} and type {array.dtype}: give one number or name for each of the "
+            f"{count} recordings"
+        )
+    if array.dtype.kind != "U":
+        return array.astype(np.int64)
+    numbers = np.unique(array, return_inverse=True)[1]
+    return np.where(array == "", UNKNOWN, numbers).astype(np.int64)

@@ -1,0 +1,21 @@
+"""Reading plain text files of a line a record. In: a path. Out: lines, with errors that name file and line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from xvectors.errors import ManifestError
+
+
+def text_lines(path: Path) -> Iterator[str]:
+    """The lines of a UTF-8 file. ManifestError where it cannot be read or is not text."""
+    number = 0
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):  # noqa: B007
+                yield line
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: is not UTF-8 text, somewhere after line {number}; name the right file") from error
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read ({error.strerror}); check the path") from error

@@ -1,0 +1,375 @@
+"""Trial lists in files. In: the published orders, `1 a b` (VoxCeleb) and `a b target` (Kaldi, NIST SRE), or CSV.
+Out: trials by name, what is wrong with them, and then trials by row. A million lines take two to three seconds."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xvectors.corpus.columns import Codes
+from xvectors.corpus.table import DELIMITERS, Table, write_table
+from xvectors.errors import ManifestError
+from xvectors.scoring.enrollment import Enrollment
+from xvectors.scoring.naming import NAMED, RecordingRows, listed
+from xvectors.scoring.text import text_lines
+from xvectors.scoring.trials import Trials
+
+LINES_AT_A_TIME = 16_384
+LABELS = {
+    **dict.fromkeys(("1", "target", "tgt", "true"), True),
+    **dict.fromkeys(("0", "nontarget", "non-target", "nontgt", "imposter", "impostor", "imp", "false"), False),
+}
+ALIASES = {
+    "enroll": ("enroll", "enrol", "enrollment", "enrolment", "model", "modelid", "model_id", "utt1", "file1", "path1"),
+    "test": ("test", "segment", "segmentid", "segment_id", "utt2", "file2", "path2"),
+    "target": ("target", "label", "is_target", "targettype", "target_type", "key"),
+}
+_MEANING = {alias: meaning for meaning, aliases in ALIASES.items() for alias in aliases}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialFindings:
+    """What was found in a trial list, counted; examples name the first few."""
+
+    num_read: int
+    num_self: int = 0
+    """A recording against itself, or against a model enrolled from it: such a score says nothing."""
+    num_duplicates: int = 0
+    """The same two names again, in either order, with the same truth."""
+    num_unknown: int = 0
+    """Trials of recordings or models that are not known."""
+    self_examples: tuple[str, ...] = ()
+    duplicate_examples: tuple[str, ...] = ()
+    unknown_examples: tuple[str, ...] = ()
+    dropped: bool = True
+    """Whether the self-trials and duplicates were left out."""
+
+    def lines(self) -> list[str]:
+        """What there is to say, a line each; none for a list without faults."""
+        fate = "left out" if self.dropped else "kept"
+        found = (
+            (self.num_self, f"of a recording with itself, {fate}", self.self_examples),
+            (self.num_duplicates, f"that repeat an earlier one, {fate}", self.duplicate_examples),
+            (self.num_unknown, "of unknown recordings, left out", self.unknown_examples),
+        )
+        return [f"{n} of {self.num_read} trials {what}: {listed(examples)}" for n, what, examples in found if n]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedTrials:
+    """Trials by row, and what was left out on the way."""
+
+    trials: Trials
+    findings: TrialFindings
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrialList:
+    """Trials by name.
+
+    Attributes
+    ----------
+    names : every name on either side, once
+    enroll, test : int32 [m], into `names`
+    target : bool [m]
+    """
+
+    names: tuple[str, ...]
+    enroll: NDArray[np.int32]
+    test: NDArray[np.int32]
+    target: NDArray[np.bool_]
+    source: str
+    findings: TrialFindings
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def resolve(
+        self, recordings: RecordingRows, enrollment: Enrollment | None = None, *, drop_unknown: bool = False
+    ) -> ResolvedTrials:
+        """The trials as rows of the embedding matrix.
+
+        With an `enrollment`, enroll numbers its models instead, in their order, and trials of a model with a
+        recording that it was enrolled from are left out like other self-trials.
+
+        Raises
+        ------
+        ManifestError
+            Names that are not known, the first few of them; with `drop_unknown` their trials are counted and left
+            out, and it is an error only if none are left.
+        """
+        rows = recordings.rows(self.names)
+        enroll_rows = rows
+        if enrollment is not None:
+            numbers = {name: number for number, name in enumerate(enrollment.models)}
+            enroll_rows = np.array([numbers.get(name, -1) for name in self.names], dtype=np.int32)
+        enroll, test = enroll_rows[self.enroll], rows[self.test]
+        known = (enroll >= 0) & (test >= 0)
+        findings = self.findings
+        if not known.all():
+            of_enroll, of_test = np.unique(self.enroll[enroll < 0]), np.unique(self.test[test < 0])
+            missing = [self.names[at] for at in np.union1d(of_enroll, of_test)]
+            left_out = len(known) - np.count_nonzero(known)
+            if not drop_unknown or not known.any():
+                raise ManifestError(
+                    f"{self.source}: {left_out} of {len(self)} trials name recordings or models that are not known, "
+                    f"{len(missing)} in all: {listed(missing)}; embed them, or correct the names"
+                )
+            findings = replace(findings, num_unknown=int(left_out), unknown_examples=tuple(missing[: NAMED + 1]))
+        if enrollment is not None:
+            own_rows, models = enrollment.resolve(recordings)
+            own = np.unique(models.astype(np.int64) * len(recordings) + own_rows)
+            selves = known & np.isin(enroll.astype(np.int64) * len(recordings) + test, own)
+            if selves.any():
+                examples = [*findings.self_examples, *self._examples(np.flatnonzero(selves))][: NAMED + 1]
+                findings = replace(
+                    findings,
+                    num_self=findings.num_self + int(np.count_nonzero(selves)),
+                    self_examples=tuple(examples),
+                )
+                if findings.dropped:
+                    known &= ~selves
+        trials = Trials(enroll=enroll[known], test=test[known], target=self.target[known])
+        return ResolvedTrials(trials=trials, findings=findings)
+
+    def speakers(self) -> NDArray[np.int32]:
+        """[names] numbers of speakers, for lists that come without any: names that target trials join are one speaker.
+
+        A name in no target trial is taken for a speaker of its own, so that intervals over these speakers are too
+        narrow where there are many such names; take the speakers of a manifest where there is one.
+
+        Raises
+        ------
+        ManifestError
+            A non-target trial of two names that target trials join.
+        """
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        joined = self.enroll[self.target], self.test[self.target]
+        graph = coo_array((np.ones(len(joined[0]), dtype=bool), joined), shape=(len(self.names), len(self.names)))
+        speakers: NDArray[np.int32] = connected_components(graph, directed=False)[1]
+        wrong = np.flatnonzero((speakers[self.enroll] == speakers[self.test]) & ~self.target)
+        if len(wrong):
+            raise ManifestError(
+                f"{self.source}: {len(wrong)} non-target trials are of names that target trials make one speaker: "
+                f"{listed(self._examples(wrong))}; correct the labels"
+            )
+        return speakers
+
+    def _examples(self, at: NDArray[np.int64]) -> tuple[str, ...]:
+        return tuple(f"{self.names[self.enroll[i]]} {self.names[self.test[i]]}" for i in at[: NAMED + 1])
+
+
+def read_trials(path: str | os.PathLike[str], *, as_published: bool = False) -> TrialList:
+    """Read a trial list; where its label stands is found out.
+
+    Text has three fields a line, label first or label last. A table has a header that says enroll, test and target, or
+    their aliases. Labels are 1 and 0, target and nontarget, and the like.
+
+    Self-trials and repeated trials are counted and left out; `as_published` keeps them, to reproduce a figure that
+    someone measured on the very list.
+
+    Raises
+    ------
+    ManifestError
+        An unreadable or empty file, a line without three fields or without a label, a label that changes sides, a list
+        that reads both ways, trials called both target and non-target. The message names the line.
+    """
+    path = Path(path)
+    header = _header(path)
+    codes = Codes()
+    blocks = list(_text_blocks(path, codes) if header is None else _table_blocks(path, header, codes))
+    if not blocks:
+        raise ManifestError(f"{path}: is empty; a trial list has one trial a line, such as: a.wav b.wav target")
+    enroll, test = (np.concatenate([block[side] for block in blocks]) for side in (0, 1))
+    target = np.concatenate([block[2] for block in blocks])
+    found = TrialList(
+        names=tuple(codes),
+        enroll=enroll,
+        test=test,
+        target=target,
+        source=str(path),
+        findings=TrialFindings(num_read=len(target), dropped=not as_published),
+    )
+    return _examined(found, path, header is not None)
+
+
+def write_trials(path: str | os.PathLike[str], trials: Trials, recordings: Sequence[str]) -> None:
+    """Write a CSV table with the columns enroll, test and target that `read_trials` reads. Atomic.
+
+    Raises StorageError where it cannot be written.
+    """
+    rows = zip(trials.enroll.tolist(), trials.test.tolist(), trials.target.tolist(), strict=True)
+    write_table(path, ["enroll", "test", "target"], ((recordings[e], recordings[t], int(y)) for e, t, y in rows))
+
+
+Block = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]
+
+
+def _header(path: Path) -> dict[str, int] | None:
+    """Which column of a table is which; None for text without a header."""
+    first = next((line for line in text_lines(path) if line.strip()), "")
+    delimiter = max(DELIMITERS, key=first.count)
+    names = [re.sub(r"[\s\-]+", "_", cell.strip().strip('"').lower()) for cell in first.split(delimiter)]
+    columns: dict[str, int] = {}
+    twice = ""
+    for number, name in enumerate(names):
+        meaning = _MEANING.get(name)
+        if meaning is None:
+            continue
+        if meaning in columns:
+            twice = f"columns {names[columns[meaning]]} and {name} both mean {meaning}; rename or remove one"
+        else:
+            columns[meaning] = number
+    if len(columns) == len(ALIASES):
+        if twice:
+            raise ManifestError(f"{path}: {twice}")
+        return columns
+    if path.suffix.lower() in {".csv", ".tsv"} and first:
+        raise ManifestError(
+            f"{path}: the header must name the columns enroll, test and target (columns found: {', '.join(names)})"
+        )
+    return None
+
+
+def _table_blocks(path: Path, columns: dict[str, int], codes: Codes) -> Iterator[Block]:
+    table, read = Table(path), 0
+    for rows in table.blocks():
+        cells = list(zip(*rows, strict=True))
+        enroll, test, labels = ([cell.strip() for cell in cells[columns[name]]] for name in ALIASES)
+        for side in (enroll, test, labels):
+            if not all(side):
+                line = table.line(read + side.index(""))
+                raise ManifestError(f"{path}: line {line}: an empty cell; every trial needs enroll, test and target")
+        if (bad := _first_bad(labels)) is not None:
+            raise ManifestError(f"{path}: line {table.line(read + bad)}: {_bad_label(labels[bad])}")
+        read += len(rows)
+        yield codes.encode(enroll), codes.encode(test), _truth(labels)
+
+
+def _text_blocks(path: Path, codes: Codes) -> Iterator[Block]:
+    label_at: int | None = None
+    read = 0
+    lines = text_lines(path)
+    while block := list(islice(lines, LINES_AT_A_TIME)):
+        rows = [line.split() for line in block]
+        if not all(rows):
+            rows = [row for row in rows if row]
+        if not rows:
+            continue
+        if set(map(len, rows)) != {3}:
+            at = next(at for at, row in enumerate(rows) if len(row) != 3)
+            raise ManifestError(
+                f"{path}: line {_text_line(path, read + at)} has {len(rows[at])} fields; a trial has three, "
+                "such as: a.wav b.wav target, or: 1 a.wav b.wav"
+            )
+        cells = list(zip(*rows, strict=True))
+        if label_at is None:
+            label_at = _label_place(path, rows)
+        labels = cells[label_at]
+        if (bad := _first_bad(labels)) is not None:
+            raise _wrong_label(path, read + bad, rows[bad], label_at)
+        read += len(rows)
+        sides = [cells[at] for at in range(3) if at != label_at]
+        yield codes.encode(sides[0]), codes.encode(sides[1]), _truth(labels)
+
+
+def _label_place(path: Path, rows: list[list[str]]) -> int:
+    """0 or 2: where the labels stand in these lines. The first line that reads one way only decides."""
+    for row in rows:
+        fits = [at for at in (0, 2) if row[at].lower() in LABELS]
+        if len(fits) == 1:
+            return fits[0]
+        if not fits:
+            raise _wrong_label(path, rows.index(row), row, None)
+    raise ManifestError(
+        f"{path}: every line reads both as label first and as label last, such as line {_text_line(path, 0)}: "
+        f"{' '.join(rows[0])}; write a CSV table with the columns enroll, test and target"
+    )
+
+
+def _wrong_label(path: Path, at: int, row: list[str], label_at: int | None) -> ManifestError:
+    line = f"{path}: line {_text_line(path, at)}"
+    if label_at is None:
+        return ManifestError(f"{line}: neither {row[0]!r} nor {row[2]!r} is a label; {_EXPECTED}")
+    if row[2 - label_at].lower() in LABELS:
+        here, before = ("last", "first") if label_at == 0 else ("first", "last")
+        return ManifestError(f"{line} has its label {here}, the lines above {before}; keep to one order")
+    return ManifestError(f"{line}: {_bad_label(row[label_at])}")
+
+
+_EXPECTED = "write 1 or target, 0 or nontarget"
+
+
+def _bad_label(label: str) -> str:
+    return f"{label!r} is not a label; {_EXPECTED}"
+
+
+def _first_bad(labels: Sequence[str]) -> int | None:
+    bad = {label for label in set(labels) if label.lower() not in LABELS}
+    return next(at for at, label in enumerate(labels) if label in bad) if bad else None
+
+
+def _truth(labels: Sequence[str]) -> NDArray[np.bool_]:
+    truth = {label: LABELS[label.lower()] for label in set(labels)}
+    return np.fromiter(map(truth.__getitem__, labels), dtype=bool, count=len(labels))
+
+
+def _text_line(path: Path, at: int) -> int:
+    """The line of trial number `at`, blank lines not counted as trials."""
+    filled = (number for number, line in enumerate(text_lines(path), start=1) if line.strip())
+    return next(islice(filled, at, None))
+
+
+def _examined(found: TrialList, path: Path, is_table: bool) -> TrialList:
+    """The list without self-trials and duplicates, both counted. ManifestError where trials contradict each other."""
+    lesser = np.minimum(found.enroll, found.test).astype(np.int64)
+    key = lesser * len(found.names) + np.maximum(found.enroll, found.test)
+    order = np.argsort(key, kind="stable")
+    repeats = np.append(False, key[order][1:] == key[order][:-1])
+    if repeats.any():
+        first_of = order[np.maximum.accumulate(np.where(repeats, 0, np.arange(len(order))))]
+        against = np.flatnonzero(found.target[order] != found.target[first_of])
+        if len(against):
+            _raise_contradiction(found, path, is_table, order[against], first_of[against])
+    duplicate = np.zeros(len(found), dtype=bool)
+    duplicate[order[repeats]] = True
+    selves = found.enroll == found.test
+    duplicate &= ~selves
+    findings = replace(
+        found.findings,
+        num_self=int(np.count_nonzero(selves)),
+        num_duplicates=int(np.count_nonzero(duplicate)),
+        self_examples=found._examples(np.flatnonzero(selves)),
+        duplicate_examples=found._examples(np.flatnonzero(duplicate)),
+    )
+    if not findings.dropped or not (findings.num_self or findings.num_duplicates):
+        return replace(found, findings=findings)
+    kept = ~(selves | duplicate)
+    return replace(
+        found, enroll=found.enroll[kept], test=found.test[kept], target=found.target[kept], findings=findings
+    )
+
+
+def _raise_contradiction(
+    found: TrialList, path: Path, is_table: bool, later: NDArray[np.int64], first: NDArray[np.int64]
+) -> None:
+    table = Table(path) if is_table else None
+    examples = []
+    for at, before in list(zip(later.tolist(), first.tolist(), strict=True))[:NAMED]:
+        lines = [table.line(row) if table else _text_line(path, row) for row in (before, at)]
+        pair = f"{found.names[found.enroll[at]]} {found.names[found.test[at]]}"
+        examples.append(f"{pair} (lines {lines[0]} and {lines[1]})")
+    more = ", ..." if len(later) > NAMED else ""
+    raise ManifestError(
+        f"{path}: {len(later)} trials are called both target and non-target: {', '.join(examples)}{more}; "
+        "correct the labels"
+    )

@@ -1,0 +1,84 @@
+"""Ranks and open-set rates of small galleries by hand, and of a random one by counting."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xvectors.errors import ConfigError, ManifestError, ShapeError
+from xvectors.scoring import identify
+
+GALLERY = ["ann", "bob", "cyd"]
+PROBES = ["ann", "bob", "bob", "cyd", "dan", "eve"]
+SCORES = [
+    [0.9, 0.1, 0.2],  # right, 0.9
+    [0.5, 0.4, 0.1],  # second
+    [0.1, 0.7, 0.7],  # tied: the other comes first
+    [0.3, 0.2, 0.6],  # right, 0.6
+    [0.8, 0.0, 0.1],  # unknown, best 0.8
+    [0.1, 0.5, 0.4],  # unknown, best 0.5
+]
+
+
+def test_ranks_by_hand() -> None:
+    result = identify(SCORES, PROBES, GALLERY)
+    assert result.rank.tolist() == [1, 2, 2, 1]
+    assert result.accuracy == 0.5
+    assert [result.rank_rate(k) for k in (1, 2, 3)] == [0.5, 1.0, 1.0]
+
+
+def test_open_set_rates_by_hand() -> None:
+    result = identify(SCORES, PROBES, GALLERY)
+    # No unknown may pass: above 0.8 only ann's probe. One of two: above 0.5 ann's and cyd's; rank 2 adds bob's 0.7.
+    strict, half, wide = result.dir_at_far(0.0), result.dir_at_far(0.5), result.dir_at_far(0.5, k=2)
+    assert (strict.detection_and_identification_rate, strict.false_alarm_rate) == (0.25, 0.0)
+    assert (half.detection_and_identification_rate, half.false_alarm_rate) == (0.5, 0.5)
+    assert wide.detection_and_identification_rate == 0.75
+    assert 0.5 < half.threshold < 0.50001
+    assert (half.num_enrolled_probes, half.num_unknown_probes) == (4, 2)
+    assert result.dir_at_far(1.0, k=3).detection_and_identification_rate == 1.0
+
+
+def test_a_large_gallery_equals_counting_probe_by_probe() -> None:
+    rng = np.random.default_rng(0)
+    gallery, probes = rng.permutation(50)[:40], rng.integers(0, 50, 300)
+    scores = rng.normal(size=(300, 40)) + 2.0 * (probes[:, None] == gallery)
+    result = identify(scores, probes, gallery)
+    hits = known = passing = 0
+    threshold = result.dir_at_far(0.1).threshold
+    for row, probe in zip(scores, probes, strict=True):
+        if probe in gallery:
+            known += 1
+            hits += gallery[np.argmax(row)] == probe
+        else:
+            passing += row.max() >= threshold
+    assert result.accuracy == hits / known
+    assert passing == int(0.1 * (300 - known))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (([[1.0]], ["a"], ["a", "b"]), ShapeError, "scores have the shape [1, 1], but there are 1 probes and 2"),
+        ((np.empty((0, 1)), [], ["a"]), ManifestError, "nobody to identify: give at least one probe and one enrolled"),
+        (([[np.nan]], ["a"], ["a"]), ShapeError, "the score of probe 0 against a is nan: not finite"),
+        (([["x"]], ["a"], ["a"]), ShapeError, "scores are of type <U1: give real numbers"),
+        (([[1.0, 2.0]], ["a"], ["a", "a"]), ManifestError, "speaker a has several columns: enroll each speaker once"),
+    ],
+)
+def test_unusable_input_is_refused(arguments, error, message) -> None:
+    with pytest.raises(error) as caught:
+        identify(*arguments)
+    assert str(caught.value).startswith(message)
+
+
+def test_rates_that_the_probes_do_not_allow_are_refused() -> None:
+    with pytest.raises(ManifestError, match=r"^no probe's speaker is enrolled: enroll speakers"):
+        identify([[1.0]], ["b"], ["a"]).rank_rate(1)
+    closed = identify([[1.0]], ["a"], ["a"])
+    with pytest.raises(ManifestError, match=r"^every probe's speaker is enrolled: an open-set rate needs probes"):
+        closed.dir_at_far(0.1)
+    with pytest.raises(ConfigError, match=r"^k is 0: give a rank of 1"):
+        closed.rank_rate(0)
+    with pytest.raises(ConfigError, match=r"^the false alarm rate is 2: give a share"):
+        closed.dir_at_far(2)
