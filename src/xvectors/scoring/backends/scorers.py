@@ -7,7 +7,8 @@ from typing import Protocol, Self
 
 from numpy.typing import ArrayLike
 
-from xvectors.scoring.backends.estimator import Estimator, finite_rows
+from xvectors.errors import ShapeError
+from xvectors.scoring.backends.estimator import Estimator
 from xvectors.scoring.cosine import length_normalise
 from xvectors.scoring.products import Rows
 
@@ -33,4 +34,9 @@ class Cosine(Estimator):
         right = length_normalise(test)
         if enroll is test:
             return right, right
-        return length_normalise(finite_rows(enroll, right.shape[1], "test side")), right
+        left = length_normalise(enroll)
+        if left.shape[1] != right.shape[1]:
+            raise ShapeError(
+                f"{left.shape[1]} dimensions in enrollment, {right.shape[1]} in test: use one network for both"
+            )
+        return left, right

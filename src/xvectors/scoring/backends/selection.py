@@ -25,8 +25,8 @@ from xvectors.scoring.metrics import eer, min_dcf
 Criterion = Literal["cllr", "eer", "min_dcf"]
 Scores = NDArray[np.float32]
 
-RECORDINGS_A_SPEAKER = 20  # held out: more trials of the same speakers tell little more
-RECORDINGS_A_FOLD = 4000  # eight million trials at most
+RECORDINGS_A_SPEAKER = 10  # held out: more trials of the same speakers tell little more
+RECORDINGS_A_FOLD = 1000  # half a million trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ def select_backend(
 
 
 def _folds(counts: NDArray[Any], folds: int, seed: int) -> NDArray[np.int64]:
-    """The fold of each speaker, [S]; speakers with two recordings or more, who make target trials, are spread evenly."""
+    """The fold of each speaker, [S]; those with two recordings or more, who make target trials, are spread evenly."""
     if folds < 2:
         raise ConfigError(f"folds is {folds}: give 2 or more, to hold speakers out")
     repeated = int(np.count_nonzero(counts >= 2))
@@ -166,9 +166,10 @@ def _held_out_scores(
 
 def _some_recordings(rows: NDArray[np.int64], numbers: NDArray[np.int32], seed: int) -> NDArray[np.int64]:
     """Of these rows some of each speaker, and of so many speakers that their pairs stay few enough to score."""
-    rows = np.random.default_rng(seed).permutation(rows)
-    rows = rows[np.argsort(numbers[rows], kind="stable")]
-    counts = np.bincount(numbers[rows])
+    rng = np.random.default_rng(seed)
+    rows, rank = rng.permutation(rows), rng.permutation(int(numbers.max()) + 1)
+    rows = rows[np.argsort(rank[numbers[rows]], kind="stable")]
+    counts = np.bincount(rank[numbers[rows]])
     counts = counts[counts > 0]
     place = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     rows = rows[place < RECORDINGS_A_SPEAKER]

@@ -31,7 +31,7 @@ KINDS: Mapping[str, type[Estimator]] = {
 
 
 def save_backend(path: Path | str, backend: Backend) -> None:
-    """Write a fitted back-end, atomically; ConfigError where it is not fitted, StorageError where it cannot be written."""
+    """Write a fitted back-end, atomically; ConfigError if it is not fitted, StorageError if it cannot be written."""
     _save(Path(path), backend.parts())
 
 
@@ -71,14 +71,16 @@ def _save(path: Path, parts: Mapping[str, Estimator]) -> None:
     }
     description = to_toml({"format_version": FORMAT_VERSION, "parts": tables})
     with atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **{DESCRIPTION: np.array(description)}, **arrays)
+        np.savez(file, **{DESCRIPTION: np.array(description)}, **arrays)
 
 
 def _load(path: Path) -> dict[str, Estimator]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # opened here, because np.load leaves open what it cannot read
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    # TypeError: a single array (npy), which is no archive
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise CheckpointError(f"{path} is damaged, missing or no back-end: {error}") from error
     if DESCRIPTION not in arrays:
         raise CheckpointError(f"{path} holds no description, so it is no back-end")

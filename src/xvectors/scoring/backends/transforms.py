@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xvectors.errors import ConfigError
+from xvectors.errors import ConfigError, ManifestError
 from xvectors.scoring.backends.estimator import Array, Estimator, finite_rows
 from xvectors.scoring.backends.statistics import speaker_statistics, total_statistics, whitener
 from xvectors.scoring.cosine import Embeddings, length_normalise
@@ -47,7 +47,10 @@ class Centre(Transform):
     mean_: Array
 
     def fit(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
-        self.mean_ = finite_rows(embeddings).mean(axis=0, dtype=np.float64)
+        rows = finite_rows(embeddings)
+        if not len(rows):
+            raise ManifestError("no embeddings to learn from: give at least one")
+        self.mean_ = rows.mean(axis=0, dtype=np.float64)
         return self
 
     def transform(self, embeddings: ArrayLike) -> Embeddings:
@@ -105,8 +108,8 @@ class WCCN(Projection):
 class LDA(Projection):
     """Linear discriminant analysis: the directions in which speakers differ most beside how their recordings do.
 
-    The result has the identity as its covariance within speakers, and uncorrelated speakers' means, the most spread
-    first.
+    Speakers count by their recordings. The result has the identity as its covariance within speakers, and uncorrelated
+    speakers' means, the most spread first.
 
     Args:
         dim: directions kept, at most the dimensions and at most speakers - 1; None: as many as that.
