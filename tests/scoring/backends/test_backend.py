@@ -96,7 +96,7 @@ def test_steps_apply_in_their_order(train: Any, unseen: Any) -> None:
 
 def test_enrollment_by_the_book_and_by_averaging(train: Any, unseen: Any) -> None:
     backend = Backend([LDA(dim=4), LengthNorm()], PLDA()).fit(*train)
-    x, speakers = unseen
+    x, _ = unseen
     vectors = backend.transform(x)
     names = np.array(list("ab"))[np.arange(12) % 2]
     means = np.stack([vectors[:12:2].mean(axis=0), vectors[1:12:2].mean(axis=0)])

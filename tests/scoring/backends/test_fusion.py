@@ -71,7 +71,9 @@ def test_scores_and_settings_that_mean_nothing_are_refused(
         Fusion().fit(target[:0], nontarget)
     with pytest.raises(ManifestError, match=r"^no non-target trials: fusion learns"):
         Fusion().fit(target, nontarget[:0])
-    with pytest.raises(ShapeError, match=r"^target trials have scores of 2 systems, non-target trials of 1: score both"):
+    with pytest.raises(
+        ShapeError, match=r"^target trials have scores of 2 systems, non-target trials of 1: score both"
+    ):
         Fusion().fit(target, nontarget[:, :1])
     with pytest.raises(ShapeError, match=r"^scores are float64 \[200\]: give numbers, \[trials, systems\]$"):
         Fusion().fit(target[:, 0], nontarget[:, 0])

@@ -63,15 +63,17 @@ def load_fusion(path: Path | str) -> Fusion:
 
 
 def _save(path: Path, parts: Mapping[str, Estimator]) -> None:
-    arrays = {f"{name}.{key}": array for name, part in parts.items() for key, array in part.arrays().items()}
+    contents: dict[str, Any] = {
+        f"{name}.{key}": array for name, part in parts.items() for key, array in part.arrays().items()
+    }
     tables = {
         name: {"kind": type(part).__name__}
         | {key: value for key, value in part.parameters().items() if value is not None}  # TOML knows no None
         for name, part in parts.items()
     }
-    description = to_toml({"format_version": FORMAT_VERSION, "parts": tables})
+    contents[DESCRIPTION] = np.array(to_toml({"format_version": FORMAT_VERSION, "parts": tables}))
     with atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **{DESCRIPTION: np.array(description)}, **arrays)
+        np.savez(file, **contents)
 
 
 def _load(path: Path) -> dict[str, Estimator]:
