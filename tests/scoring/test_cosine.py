@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
 from xvectors.errors import ManifestError, ShapeError
-from xvectors.scoring import Trials, all_pairs, all_pairs_scores, cosine, cosine_scores, length_normalise
+from xvectors.scoring import Trials, all_pairs, all_pairs_scores, cosine_scores, length_normalise, products
 
 
 def test_cosines_by_hand() -> None:
@@ -22,8 +22,8 @@ def test_cosines_by_hand() -> None:
 def test_scores_equal_scikit_learns_whatever_the_blocks(
     blocks: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cosine, "GATHER_VALUES", blocks[0])
-    monkeypatch.setattr(cosine, "PRODUCT_VALUES", blocks[1])
+    monkeypatch.setattr(products, "GATHER_VALUES", blocks[0])
+    monkeypatch.setattr(products, "PRODUCT_VALUES", blocks[1])
     rng = np.random.default_rng(0)
     embeddings, speakers = rng.normal(size=(31, 8)).astype(np.float32), rng.integers(0, 5, 31)
     trials = all_pairs(speakers)

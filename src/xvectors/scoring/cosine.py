@@ -1,5 +1,4 @@
-"""Cosine scoring. In: embeddings [n, D] and trials, or each row's speaker. Out: float32 scores in [-1, 1].
-Works in blocks, so that memory beyond the scores themselves stays at some tens of megabytes."""
+"""Cosine scoring. In: embeddings [n, D] and trials, or each row's speaker. Out: float32 scores in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -9,12 +8,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.errors import ShapeError
-from xvectors.scoring.trials import Trials, count_pairs, speaker_numbers
-
-PRODUCT_VALUES = 4_000_000  # cosines of one matrix product: 16 MB
-GATHER_VALUES = 65_536  # embedding values gathered at once: small enough for the processor's cache
+from xvectors.scoring.products import all_pairs_products, pair_products
+from xvectors.scoring.trials import Trials
 
 Embeddings = NDArray[np.float32]
+
+
+def real_rows(embeddings: ArrayLike) -> NDArray[Any]:
+    """Embeddings [n, D] as float32 or float64; ShapeError for another shape or kind of values."""
+    array: NDArray[Any] = np.asarray(embeddings)
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise ShapeError(f"embeddings have the shape {list(array.shape)}: give one row a recording, [n, D]")
+    if array.dtype.kind not in "iuf":
+        raise ShapeError(f"embeddings are of type {array.dtype}: give real numbers")
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
 
 
 def length_normalise(embeddings: ArrayLike) -> Embeddings:
@@ -23,13 +30,7 @@ def length_normalise(embeddings: ArrayLike) -> Embeddings:
     Raises:
         ShapeError: not [n, D], not real numbers, or a row without a direction: all zeros, NaN or infinite.
     """
-    array: NDArray[Any] = np.asarray(embeddings)
-    if array.ndim != 2 or array.shape[1] == 0:
-        raise ShapeError(f"embeddings have the shape {list(array.shape)}: give one row a recording, [n, D]")
-    if array.dtype.kind not in "iuf":
-        raise ShapeError(f"embeddings are of type {array.dtype}: give real numbers")
-    if array.dtype not in (np.float32, np.float64):
-        array = array.astype(np.float32)
+    array = real_rows(embeddings)
     # Dividing by the largest value first keeps the squares of huge and of tiny embeddings within range.
     largest = np.abs(array).max(axis=1, keepdims=True)
     usable = np.isfinite(largest) & (largest > 0)
@@ -58,15 +59,7 @@ def cosine_scores(embeddings: ArrayLike, trials: Trials) -> NDArray[np.float32]:
         ShapeError: see `length_normalise`; a trial that names a row that does not exist.
     """
     unit = length_normalise(embeddings)
-    for side in (trials.enroll, trials.test):
-        if len(side) and not (side.min() >= 0 and side.max() < len(unit)):
-            trial = int(np.flatnonzero((side < 0) | (side >= len(unit)))[0])
-            raise ShapeError(f"trial {trial} names row {side[trial]}, but embeddings have rows 0 to {len(unit) - 1}")
-    scores = np.empty(len(trials), dtype=np.float32)
-    block = max(1, GATHER_VALUES // unit.shape[1])
-    for start in range(0, len(scores), block):
-        part = slice(start, start + block)
-        np.einsum("md,md->m", unit[trials.enroll[part]], unit[trials.test[part]], out=scores[part])
+    scores = pair_products(unit, unit, trials.enroll, trials.test)
     return np.clip(scores, -1.0, 1.0, out=scores)
 
 
@@ -87,25 +80,5 @@ def all_pairs_scores(
         ShapeError: see `length_normalise`; as many speakers as rows are needed.
     """
     unit = length_normalise(embeddings)
-    speakers = speaker_numbers(speaker_index)
-    n = len(unit)
-    if len(speakers) != n:
-        raise ShapeError(f"{n} embeddings, but {len(speakers)} speakers: give one speaker a row")
-    num_target, num_nontarget = count_pairs(speakers)
-    target_scores = np.empty(num_target, dtype=np.float32)
-    nontarget_scores = np.empty(num_nontarget, dtype=np.float32)
-    targets = nontargets = 0
-    rows = max(1, PRODUCT_VALUES // n)
-    columns = np.arange(n)
-    for start in range(0, n, rows):
-        end = min(start + rows, n)
-        cosines = np.clip(unit[start:end] @ unit[start:].T, -1.0, 1.0)
-        later = columns[start:] > columns[start:end, None]
-        same = speakers[start:] == speakers[start:end, None]
-        found = cosines[later & same]
-        target_scores[targets : targets + len(found)] = found
-        targets += len(found)
-        found = cosines[later & ~same]
-        nontarget_scores[nontargets : nontargets + len(found)] = found
-        nontargets += len(found)
-    return target_scores, nontarget_scores
+    target_scores, nontarget_scores = all_pairs_products(unit, unit, speaker_index)
+    return np.clip(target_scores, -1.0, 1.0), np.clip(nontarget_scores, -1.0, 1.0)

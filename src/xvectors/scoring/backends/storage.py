@@ -1,0 +1,105 @@
+"""Back-ends and fusions in a file. In: a fitted one. Out: one npz of plain arrays and a description in TOML; the same
+again when it is read. Nothing in it is ever unpickled."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xvectors.config import parse_toml, to_toml
+from xvectors.errors import CheckpointError, XVectorsError
+from xvectors.files import atomic_write
+from xvectors.scoring.backends.backend import Backend
+from xvectors.scoring.backends.estimator import Estimator
+from xvectors.scoring.backends.fusion import Fusion
+from xvectors.scoring.backends.normalisation import ScoreNorm
+from xvectors.scoring.backends.plda import PLDA
+from xvectors.scoring.backends.scorers import Cosine
+from xvectors.scoring.backends.transforms import LDA, WCCN, Centre, LengthNorm, Transform, Whiten
+
+FORMAT_VERSION = 1
+DESCRIPTION = "description"
+KINDS: Mapping[str, type[Estimator]] = {
+    kind.__name__: kind for kind in (Centre, Whiten, WCCN, LDA, LengthNorm, Cosine, PLDA, ScoreNorm, Fusion)
+}
+
+
+def save_backend(path: Path | str, backend: Backend) -> None:
+    """Write a fitted back-end, atomically; ConfigError if it is not fitted, StorageError if it cannot be written."""
+    _save(Path(path), backend.parts())
+
+
+def load_backend(path: Path | str) -> Backend:
+    """The back-end that `save_backend` wrote; CheckpointError for a file that is missing, damaged or another thing."""
+    parts = _load(Path(path))
+    scorer, normaliser = parts.pop("scorer", None), parts.pop("normaliser", None)
+    steps = [parts.pop(f"step{number}", None) for number in range(len(parts))]
+    if (
+        not isinstance(scorer, Cosine | PLDA)
+        or not (normaliser is None or isinstance(normaliser, ScoreNorm))
+        or not all(isinstance(step, Transform) for step in steps)
+    ):
+        raise CheckpointError(f"{path} holds no back-end")
+    return Backend([step for step in steps if isinstance(step, Transform)], scorer, normaliser)
+
+
+def save_fusion(path: Path | str, fusion: Fusion) -> None:
+    """Write a fitted fusion, atomically; errors are those of `save_backend`."""
+    _save(Path(path), {"fusion": fusion})
+
+
+def load_fusion(path: Path | str) -> Fusion:
+    """The fusion that `save_fusion` wrote; errors are those of `load_backend`."""
+    fusion = _load(Path(path)).get("fusion")
+    if not isinstance(fusion, Fusion):
+        raise CheckpointError(f"{path} holds no fusion")
+    return fusion
+
+
+def _save(path: Path, parts: Mapping[str, Estimator]) -> None:
+    contents: dict[str, Any] = {
+        f"{name}.{key}": array for name, part in parts.items() for key, array in part.arrays().items()
+    }
+    tables = {
+        name: {"kind": type(part).__name__}
+        | {key: value for key, value in part.parameters().items() if value is not None}  # TOML knows no None
+        for name, part in parts.items()
+    }
+    contents[DESCRIPTION] = np.array(to_toml({"format_version": FORMAT_VERSION, "parts": tables}))
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **contents)
+
+
+def _load(path: Path) -> dict[str, Estimator]:
+    try:
+        # opened here, because np.load leaves open what it cannot read
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
+    # TypeError: a single array (npy), which is no archive
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise CheckpointError(f"{path} is damaged, missing or no back-end: {error}") from error
+    if DESCRIPTION not in arrays:
+        raise CheckpointError(f"{path} holds no description, so it is no back-end")
+    try:
+        description = parse_toml(str(arrays.pop(DESCRIPTION)), str(path))
+        if description.get("format_version") != FORMAT_VERSION:
+            raise CheckpointError(
+                f"format version {description.get('format_version')!r} is not {FORMAT_VERSION}; "
+                "it was written by another version of xvectors, use that one"
+            )
+        return {name: _part(name, table, arrays) for name, table in description["parts"].items()}
+    except (XVectorsError, TypeError, KeyError, AttributeError, np.linalg.LinAlgError) as error:
+        raise CheckpointError(f"{path} cannot be read as a back-end: {error}") from error
+
+
+def _part(name: str, table: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Estimator:
+    parameters = dict(table)
+    part = KINDS[parameters.pop("kind")](**parameters)
+    part.restore({key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")})
+    return part
