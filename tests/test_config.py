@@ -29,6 +29,7 @@ def test_the_lab_recipe_is_the_exercise() -> None:
         "head_only_share": 0.0,
         "backbone_rate": 1.0,
         "average_width": 0.0,
+        "embedding_map": False,
         "large_margin_share": 0.0,
         "momentum": 0.9,
         "final_share": 1e-3,

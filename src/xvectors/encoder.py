@@ -20,7 +20,7 @@ from xvectors.devices import find_device
 from xvectors.errors import AudioError, ConfigError, MissingExtraError, TooShortError
 from xvectors.features import Fbank
 from xvectors.files import atomic_write
-from xvectors.models import Backbone
+from xvectors.models import Backbone, EmbeddingMap
 from xvectors.progress import progress
 from xvectors.system import STARTER, find_system, load_weights, make_features, make_model, read_description
 
@@ -57,9 +57,16 @@ class SpeakerEncoder:
     """
 
     def __init__(
-        self, model: Backbone, fbank: Fbank, recipe: Recipe, speakers: Sequence[str], device: torch.device
+        self,
+        model: Backbone,
+        fbank: Fbank,
+        recipe: Recipe,
+        speakers: Sequence[str],
+        device: torch.device,
+        embedding_map: EmbeddingMap | None = None,
     ) -> None:
         self.model = model.to(device).eval()
+        self.embedding_map = None if embedding_map is None else embedding_map.to(device)
         self.fbank = fbank.to(device)
         self.recipe = recipe
         self.speakers = tuple(speakers)
@@ -74,13 +81,14 @@ class SpeakerEncoder:
         paths = find_system(Path(folder))
         description = read_description(paths)
         model = make_model(description.recipe, len(description.speakers))
-        load_weights(paths, model)
+        embedding_map = load_weights(paths, model)
         return cls(
             model,
             make_features(description.recipe),
             description.recipe,
             description.speakers,
             find_device(device),
+            embedding_map,
         )
 
     @classmethod
@@ -246,6 +254,8 @@ class SpeakerEncoder:
         features = self.fbank(padded.to(self.device), lengths.to(self.device))
         frames = self.fbank.num_frames(lengths).to(self.device)
         embedding = self.model(features, lengths=frames, return_embedding=True)
+        if self.embedding_map is not None:
+            embedding = self.embedding_map(embedding)
         result: NDArray[np.float32] = embedding.float().cpu().numpy()
         return result
 

@@ -26,10 +26,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from xvectors.config import Recipe, parse_toml, recipe_from_mapping, recipe_to_mapping, to_toml
-from xvectors.errors import CheckpointError, ConfigError
+from xvectors.errors import CheckpointError, ConfigError, ShapeError
 from xvectors.features import Fbank
 from xvectors.files import atomic_write, write_text
-from xvectors.models import Backbone, build_model
+from xvectors.models import Backbone, EmbeddingMap, build_model
 
 FORMAT_VERSION = 1
 
@@ -72,6 +72,8 @@ class SystemFolder:
     def report(self) -> Path:
         return self.path / "report"
 
+
+MAP_PREFIX = "embedding_map."
 
 STARTER = "starter"
 """The name of the system that comes with the package, wherever a system directory is asked for."""
@@ -174,8 +176,12 @@ def read_speakers(path: Path) -> tuple[str, ...]:
     return tuple(row["speaker"] for row in rows)
 
 
-def write_weights(folder: SystemFolder, weights: Mapping[str, Tensor], epoch: int) -> None:
+def write_weights(
+    folder: SystemFolder, weights: Mapping[str, Tensor], epoch: int, embedding_map: EmbeddingMap | None = None
+) -> None:
     """Write model.safetensors atomically, noting the epoch the weights are from (0: before the first has ended)."""
+    if embedding_map is not None:
+        weights = {**weights, **{f"{MAP_PREFIX}{key}": value for key, value in embedding_map.state_dict().items()}}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with atomic_write(folder.weights) as temporary:
         # not save_file, which makes a file that others may not read
@@ -191,9 +197,20 @@ def kept_epoch(folder: SystemFolder) -> int:
         raise CheckpointError(f"{folder.weights} is damaged or missing: {error}") from error
 
 
-def load_weights(folder: SystemFolder, model: nn.Module) -> None:
-    """Load model.safetensors into `model`, strictly; a mismatch is explained in a CheckpointError."""
-    load_state(model, *read_weights(folder))
+def load_weights(folder: SystemFolder, model: nn.Module) -> EmbeddingMap | None:
+    """Load model.safetensors into `model`, strictly; a mismatch is explained in a CheckpointError.
+
+    Returns the map that the embeddings go through behind the network, where the system has one.
+    """
+    weights, source = read_weights(folder)
+    of_map = {key: weights.pop(key) for key in list(weights) if key.startswith(MAP_PREFIX)}
+    load_state(model, weights, source)
+    if not of_map:
+        return None
+    try:
+        return EmbeddingMap(of_map[f"{MAP_PREFIX}mean"], of_map[f"{MAP_PREFIX}matrix"])
+    except (KeyError, ShapeError) as error:
+        raise CheckpointError(f"{source} is damaged: its embedding map is incomplete: {error}") from error
 
 
 def read_weights(folder: SystemFolder) -> tuple[dict[str, Tensor], str]:

@@ -121,6 +121,9 @@ class TrainingConfig:
     """Clip the gradient's norm to this; 0 does not clip."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the network's matrix products; `auto` is bfloat16 where the device multiplies it natively."""
+    embedding_map: bool = False
+    """Whether the finished network is followed by an affine map of its embeddings, learnt from training recordings: it
+    centres them and evens out how those of one speaker scatter. Cosines get better by it."""
     best: Literal["val_accuracy", "val_loss", "val_eer", "last"] = "val_accuracy"
     """What decides which epoch's weights are kept; `val_eer` is that of the held-out speakers."""
     workers: int = -1

@@ -13,6 +13,7 @@ from xvectors.errors import ConfigError
 from xvectors.models.backbone import Backbone
 from xvectors.models.campplus import CAMPlusPlus
 from xvectors.models.ecapa import ECAPA
+from xvectors.models.embedding_map import EmbeddingMap
 from xvectors.models.etdnn import ETDNN
 from xvectors.models.ftdnn import FTDNN
 from xvectors.models.pooling import POOLINGS, StatisticsPooling, make_pooling
@@ -28,6 +29,7 @@ __all__ = [
     "POOLINGS",
     "Backbone",
     "CAMPlusPlus",
+    "EmbeddingMap",
     "ResNet34",
     "StatisticsPooling",
     "TDNNLayer",

@@ -20,7 +20,7 @@ from xvectors.dataset import Batch
 from xvectors.devices import multiplies_bfloat16
 from xvectors.losses import ClassificationHead, MarginSoftmax, build_loss, margin_at
 from xvectors.models import Backbone
-from xvectors.system import load_state, make_features, make_model, num_classes
+from xvectors.system import MAP_PREFIX, load_state, make_features, make_model, num_classes
 from xvectors.training.averaging import WeightAverage
 from xvectors.training.checkpoint import Checkpoint
 from xvectors.training.optimise import in_head_only_stage, in_large_margin_stage, make_optimiser, set_rates
@@ -101,7 +101,8 @@ class Learner:
         """Take the backbone of a trained network of the same shape; the class layer stays freshly initialised."""
         own = self.model.state_dict()
         classes = {key: value for key, value in own.items() if key.startswith("classifier.")}
-        load_state(self.model, {key: weights[key] for key in weights if key not in classes} | classes, source)
+        backbone = {key: value for key, value in weights.items() if not key.startswith(MAP_PREFIX)}
+        load_state(self.model, backbone | classes, source)
         if self.average is not None:
             self.average.module.load_state_dict(self.network.state_dict())
 

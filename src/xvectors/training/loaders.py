@@ -47,6 +47,10 @@ class Loaders:
         samples = self._samples(self._recipe.data.large_margin_chunk_s)
         self.train_batches.set_lengths(samples, samples)
 
+    def middles(self, rows: NDArray[np.int64]) -> DataLoader[Batch]:
+        """The middles of these recordings, as in validation."""
+        return self._loader(self._centres(rows))
+
     def _samples(self, duration_s: float) -> int:
         return round(duration_s * self._recipe.features.sample_rate_hz)
 

@@ -25,11 +25,13 @@ from xvectors.dataset import Batch
 from xvectors.devices import find_device
 from xvectors.errors import CheckpointError, ConfigError, StorageError, TrainingError
 from xvectors.files import write_text
+from xvectors.models import EmbeddingMap
 from xvectors.progress import Progress, progress
 from xvectors.scoring import all_pairs_scores, eer
 from xvectors.system import (
     SystemFolder,
     find_system,
+    load_weights,
     make_features,
     make_model,
     read_description,
@@ -38,7 +40,7 @@ from xvectors.system import (
     write_weights,
 )
 from xvectors.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from xvectors.training.corpus import PreparedCorpus, label_corpus, prepare_corpus
+from xvectors.training.corpus import PreparedCorpus, label_corpus, mapped_rows, prepare_corpus
 from xvectors.training.learner import Learner
 from xvectors.training.loaders import Loaders, batches_of
 from xvectors.training.optimise import in_large_margin_stage
@@ -196,6 +198,8 @@ class _Run:
                 result = self._end_epoch()
                 if on_epoch:
                     on_epoch(result)
+            if self._finished() and self.recipe.training.embedding_map:
+                self._fit_embedding_map()
         manifest = self.corpus.manifest
         return TrainingResult(
             folder=self.folder,
@@ -319,6 +323,24 @@ class _Run:
         self._write_history()
         self._save()
         return self._results()[-1]
+
+    def _fit_embedding_map(self) -> None:
+        """Learn the map behind the kept weights from the middles of training recordings, some of each speaker."""
+        if load_weights(self.folder, self.learner.model) is not None:
+            return  # of a run that had finished before
+        rows = mapped_rows(self.corpus.train_rows, self.corpus.labels, self.recipe.training.seed)
+        self.learner.average = None  # the kept weights are the model's now
+        embeddings, labels = [], []
+        for batch in batches_of(self.loaders.middles(rows)):
+            self._note_failures(batch)
+            if len(batch.rows):
+                embeddings.append(self.learner.embed(batch).numpy())
+                labels.append(batch.labels.numpy())
+        found = np.concatenate(embeddings)
+        if not np.isfinite(found).all():
+            raise TrainingError("embeddings of training recordings are not finite; lower training.learning_rate")
+        fitted = EmbeddingMap.fit(found, np.concatenate(labels))
+        write_weights(self.folder, self.learner.model.state_dict(), self.position.best_epoch, fitted)
 
     def _validate(self) -> tuple[float, float]:
         loss_sum, correct, seen = 0.0, 0, 0
