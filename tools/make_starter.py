@@ -76,7 +76,7 @@ def rows_of(folder: Path, held_out: int) -> list[dict[str, object]]:
             for row in range(len(corpus))
         ]
     kept_out = set(sorted({str(row["speaker"]) for row in rows})[:: held_out or len(rows) + 1]) if held_out else set()
-    return [row | {"split": "test" if row["speaker"] in kept_out else "train"} for row in rows]
+    return [row | {"split": "test" if row["speaker"] in kept_out else ""} for row in rows]
 
 
 def measure(system: Path, rows: list[dict[str, object]]) -> dict[str, object]:
