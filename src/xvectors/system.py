@@ -80,11 +80,11 @@ STARTER = "starter"
 
 
 def find_system(name: str | Path) -> SystemFolder:
-    """The system directory called `name`: a path, or `starter` where no folder of that name stands here.
+    """The system directory called `name`: a path, or `starter` where no system of that name stands here.
 
     Raises CheckpointError where this installation came without the starter system.
     """
-    if str(name) != STARTER or Path(name).is_dir():
+    if str(name) != STARTER or SystemFolder(Path(name)).description.is_file():
         return SystemFolder(Path(name))
     folder = SystemFolder(Path(str(resources.files("xvectors") / STARTER)))
     if not folder.description.is_file():

@@ -1,0 +1,62 @@
+"""The system that comes with the package: what it is made of, and that it tells voices apart it has not heard."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from xvectors import SpeakerEncoder, evaluate
+from xvectors.corpus import open_corpus
+from xvectors.corpus.synth import synthesise
+from xvectors.errors import ManifestError
+from xvectors.scoring import all_pairs_scores, eer
+
+
+@pytest.fixture(scope="module")
+def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight synthetic voices of a seed that no training used."""
+    out = tmp_path_factory.mktemp("voices")
+    synthesise(out, speakers=8, utterances=4, seed=4711, workers=1, show_progress=False)
+    return out
+
+
+def test_it_is_small_and_holds_half_precision() -> None:
+    folder = resources.files("xvectors") / "starter"
+    content = (folder / "model.safetensors").read_bytes()
+    assert len(content) <= 8_000_000
+    weights = safetensors.torch.load(content)
+    assert {value.dtype for value in weights.values()} == {torch.float16, torch.int64}
+    assert "embedding_map.matrix" in weights
+    assert "Intended use" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_it_tells_unheard_voices_apart(voices: Path) -> None:
+    encoder = SpeakerEncoder.from_pretrained(device="cpu")
+    manifest = open_corpus(voices)
+    embedded = encoder.encode_manifest(manifest)
+    assert embedded.embeddings.shape == (32, 128)
+    assert eer(*all_pairs_scores(embedded.embeddings, manifest.speaker_index)).eer <= 0.2
+
+
+def test_half_a_second_at_8_khz() -> None:
+    generator = np.random.default_rng(0)
+    wave = generator.standard_normal(4_000).astype(np.float32) * 0.1
+    embedding = SpeakerEncoder.from_pretrained(device="cpu").encode(wave, sample_rate_hz=8_000)
+    assert embedding.shape == (1, 128)
+    assert np.isfinite(embedding).all()
+
+
+def test_evaluating_it_takes_a_corpus_and_writes_beside_the_caller(
+    voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ManifestError, match="came without its corpus; name one to evaluate on with --data"):
+        evaluate("starter", show_progress=False)
+    result = evaluate("starter", data=voices, show_progress=False)
+    assert result.num_speakers == 8
+    assert (tmp_path / "starter-report" / "metrics.json").is_file()
