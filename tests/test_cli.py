@@ -21,6 +21,8 @@ from xvectors.cli import main
 from xvectors.models import MODELS
 
 SETTINGS = [
+    "--recipe",
+    "xvector",
     "--set",
     "model.size=0.125",
     "--set",
@@ -125,7 +127,7 @@ def test_mistakes_are_one_line_and_status_2(system: tuple[Path, str], toy_corpus
             "did you mean 'training.epochs'?",
         ),
         (("train", toy_corpus, "-o", tmp_path / "x", "--recipe", "xvectr"), "did you mean 'xvector'?"),
-        (("train", toy_corpus, "-o", tmp_path / "x", "--set", "model.sise=1"), "size"),
+        (("train", toy_corpus, "-o", tmp_path / "x", "--set", "model.chanels=1"), "channels"),
         (("train", toy_corpus, "-o", tmp_path / "x", "--device", "tpu"), "unknown device 'tpu'"),
         (("train", "-o", tmp_path / "x"), "no corpus given"),
         (("train", toy_corpus, "-o", toy_corpus / "metadata.csv"), "metadata.csv is a file; name a folder"),
