@@ -24,7 +24,7 @@ from xvectors import audio
 from xvectors.augment import Augmenter
 from xvectors.config import AugmentConfig
 from xvectors.corpus import Manifest
-from xvectors.dataset import ChunkBatches, ChunkDataset, ChunkRequest, leave_process_group
+from xvectors.dataset import ChunkBatches, ChunkDataset, ChunkRequest, set_up_worker
 from xvectors.devices import choose_workers
 from xvectors.encoder import Embedded
 from xvectors.training import PreparedCorpus
@@ -168,7 +168,7 @@ def train_peer(
         batch_sampler=batches,
         num_workers=workers,
         persistent_workers=workers > 0,
-        worker_init_fn=leave_process_group,  # as our own loaders give way to the network
+        worker_init_fn=set_up_worker,  # as our own loaders give way to the network
         generator=torch.Generator(),
     )
     started, seen, progress = time.monotonic(), 0, 0.0

@@ -52,18 +52,16 @@ def main() -> None:
     def timed_batches(loader: Any) -> Any:
         batches = iter(batches_of(loader))
         training = loader.dataset._augmenter is not None
-        first = True
         while True:
             began = time.perf_counter()
             batch = next(batches, None)
             if batch is None:
                 return
-            # the first batch of an epoch waits for the loader process to be told of it
-            spent["waiting"] += (time.perf_counter() - began) * training * (not first or steps > 0)
-            first = False
+            # the very first batch waits for the loader processes to start
+            spent["waiting"] += (time.perf_counter() - began) * training * (steps > 0)
             yield batch
 
-    Learner.step, Fbank.forward, loop.batches_of = timed_step, timed_features, timed_batches  # type: ignore[method-assign]
+    Learner.step, Fbank.forward, loop.batches_of = timed_step, timed_features, timed_batches
     recipe = load_recipe(arguments.recipe, [*arguments.settings, f"training.minutes={arguments.minutes}"])
     with tempfile.TemporaryDirectory() as folder:
         train(arguments.corpus, Path(folder, "system"), recipe, show_progress=False)

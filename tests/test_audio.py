@@ -359,7 +359,7 @@ class FakeDecoder:
 def test_m4a_through_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchcodec", types.ModuleType("torchcodec"))
     decoders = types.ModuleType("torchcodec.decoders")
-    decoders.AudioDecoder = FakeDecoder  # type: ignore[attr-defined]
+    decoders.AudioDecoder = FakeDecoder
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", decoders)
     path = tmp_path / "x.m4a"
     path.write_bytes(M4A_HEAD + bytes(100))

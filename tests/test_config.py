@@ -125,4 +125,4 @@ def test_differences_name_keys() -> None:
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Recipe(name="x", features=FeaturesConfig()).name = "y"  # type: ignore[misc]
+        Recipe(name="x", features=FeaturesConfig()).name = "y"

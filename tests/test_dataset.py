@@ -331,3 +331,19 @@ def test_babble_comes_from_the_corpus_and_the_seed_decides_all(tmp_path: Path) -
     np.testing.assert_array_equal(
         augmented[request._replace(seed=CENTRED)].waveform, dataset[request._replace(seed=CENTRED)].waveform
     )
+
+
+def test_ranks_share_every_batch() -> None:
+    """Two processes take together what one would: the same rows, lengths and seeds, and half of each batch."""
+
+    def batches(rank: int, num_ranks: int) -> list[list[ChunkRequest]]:
+        sampler = ChunkBatches(
+            np.arange(52), batch_size=8, min_samples=10, max_samples=90, seed=3, rank=rank, num_ranks=num_ranks
+        )
+        return [*sampler, *sampler]  # two epochs
+
+    alone, first, second = batches(0, 1), batches(0, 2), batches(1, 2)
+    assert len(alone) == len(first) == len(second) == 14
+    for whole, one, other in zip(alone, first, second, strict=True):
+        assert sorted(whole) == sorted(one + other)
+        assert len(one) - len(other) in (0, 1)

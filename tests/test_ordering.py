@@ -71,6 +71,11 @@ def test_p_x_k_of_any_sizes(sizes: list[int], seed: int) -> None:
         assert len(set(labels[batch[:, 0]].tolist())) == 4
 
 
+def test_an_unknown_sampler() -> None:
+    with pytest.raises(ConfigError, match=r"unknown sampler 'pxk'; did you mean 'p_x_k'\?"):
+        make_order("pxk", np.arange(2), labels=np.arange(2), genders=np.zeros(2, np.int8))
+
+
 def test_a_batch_that_k_does_not_divide() -> None:
     with pytest.raises(
         ConfigError,

@@ -15,6 +15,7 @@ from xvectors.corpus import open_corpus
 from xvectors.corpus.synth import synthesise
 from xvectors.errors import ManifestError
 from xvectors.scoring import all_pairs_scores, eer
+from xvectors.system import find_system
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,14 @@ def test_half_a_second_at_8_khz() -> None:
     embedding = SpeakerEncoder.from_pretrained(device="cpu").encode(wave, sample_rate_hz=8_000)
     assert embedding.shape == (1, 128)
     assert np.isfinite(embedding).all()
+
+
+def test_a_folder_that_merely_bears_its_name_is_no_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "starter").mkdir()
+    assert find_system("starter").path.parent.name == "xvectors"
+    (tmp_path / "starter" / "system.toml").touch()
+    assert find_system("starter").path == Path("starter")
 
 
 def test_evaluating_it_takes_a_corpus_and_writes_beside_the_caller(

@@ -273,8 +273,9 @@ class LabLoader(DataLoader[Example]):
         return (batch for batch in super().__iter__() if batch is not None)
 
 
-def leave_process_group(worker: int) -> None:
-    """For worker processes: signals to the training's process group, such as Ctrl-C, are the training's to answer.
+def set_up_worker(worker: int) -> None:
+    """For worker processes: they give way to the network, and signals to the training's process group, such as Ctrl-C,
+    are the training's to answer.
 
     SIGTERM itself still ends a worker: it is how the training process ends those it no longer needs.
     """

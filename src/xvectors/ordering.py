@@ -10,9 +10,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.config import nearest
 from xvectors.errors import ConfigError
 
 Rows = NDArray[np.int64]
+
+SAMPLERS = ("shuffle", "gender_balanced", "speaker_balanced", "p_x_k")
 
 
 class RowOrder(Protocol):
@@ -104,10 +107,12 @@ def make_order(
 ) -> RowOrder:
     """The order called `sampler` over `rows`; `labels` and `genders` are those of all rows of the manifest.
 
-    Raises ConfigError where a batch is no multiple of the utterances a speaker.
+    Raises ConfigError for another name, and where a batch is no multiple of the utterances a speaker.
     """
+    if sampler == "shuffle":
+        return Shuffled(rows)
     if sampler == "gender_balanced":
-        return Balanced(rows, np.where(genders[rows] > 1, -1, genders[rows]))
+        return Balanced(rows, genders[rows])
     if sampler == "speaker_balanced":
         return Balanced(rows, labels[rows])
     if sampler == "p_x_k":
@@ -118,7 +123,7 @@ def make_order(
             )
         per_batch = batch_size // utterances_per_speaker
         return SpeakersTimesUtterances(rows, labels[rows], per_batch=per_batch, per_speaker=utterances_per_speaker)
-    return Shuffled(rows)
+    raise ConfigError(f"unknown sampler {sampler!r}{nearest(sampler, SAMPLERS)}")
 
 
 def _draw(group: Rows, count: int, generator: np.random.Generator) -> Rows:

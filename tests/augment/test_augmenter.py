@@ -70,7 +70,7 @@ def test_importing_it_needs_no_torch() -> None:
 
 
 def test_the_seed_decides_and_no_order_does() -> None:
-    augmenter = Augmenter(AugmentConfig(**EVERYTHING), RATE, voice)  # type: ignore[arg-type]
+    augmenter = Augmenter(AugmentConfig(**EVERYTHING), RATE, voice)
     waves = {seed: speech(4000, seed) for seed in range(6)}
     first = {seed: augmenter(wave, seed) for seed, wave in waves.items()}
     copy = pickle.loads(pickle.dumps(augmenter))
@@ -163,7 +163,7 @@ def test_only_the_wanted_segment_is_read(noise_folder: Path, monkeypatch: pytest
 
     def spy(source: audio.Source, **arguments: object) -> tuple[audio.Samples, int]:
         wanted.append((arguments["start_s"], arguments["duration_s"]))
-        return real(source, **arguments)  # type: ignore[arg-type]
+        return real(source, **arguments)
 
     monkeypatch.setattr(audio, "read", spy)
     for seed in range(20):
@@ -229,7 +229,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     for key in ("noise", "reverb"):
 
         def attempt(folder: Path, key: str = key) -> Augmenter:
-            return Augmenter(AugmentConfig(**{f"{key}_prob": 0.5, f"{key}_folder": str(folder)}), RATE)  # type: ignore[arg-type]
+            return Augmenter(AugmentConfig(**{f"{key}_prob": 0.5, f"{key}_folder": str(folder)}), RATE)
 
         with pytest.raises(ConfigError, match=rf"augment.{key}_folder = .*/empty' holds no recordings; fill it, or"):
             attempt(empty)
@@ -288,7 +288,7 @@ def test_broken_voices_are_left_out_of_the_babble(caplog: pytest.LogCaptureFixtu
 )
 def test_settings_that_cannot_be(setting: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message.replace("?", r"\?")):
-        AugmentConfig(**setting)  # type: ignore[arg-type]
+        AugmentConfig(**setting)
 
 
 def test_a_codec_that_libsndfile_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +306,7 @@ def test_a_codec_that_libsndfile_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_waveforms_that_are_none() -> None:
     augmenter = Augmenter(AugmentConfig(gain_prob=1.0), RATE)
     with pytest.raises(ShapeError, match=r"floating point \[samples\], not int16 \[8\]; divide integers"):
-        augmenter(np.zeros(8, np.int16), 0)  # type: ignore[arg-type]
+        augmenter(np.zeros(8, np.int16), 0)
     with pytest.raises(ShapeError, match=r"not float32 \[2, 8\]"):
         augmenter(np.zeros((2, 8), np.float32), 0)
     assert augmenter(np.zeros(0, np.float32), 0).shape == (0,)
@@ -314,7 +314,7 @@ def test_waveforms_that_are_none() -> None:
         Augmenter(AugmentConfig(), 0)
 
 
-ALL_EFFECTS = {rate: Augmenter(AugmentConfig(**EVERYTHING), rate, voice) for rate in (8_000, RATE)}  # type: ignore[arg-type]
+ALL_EFFECTS = {rate: Augmenter(AugmentConfig(**EVERYTHING), rate, voice) for rate in (8_000, RATE)}
 
 
 @settings(deadline=None, max_examples=40)
@@ -338,7 +338,7 @@ def test_every_waveform_comes_back_finite_and_of_its_length(wave: np.ndarray, se
 
 def test_silence_stays_silent() -> None:
     quiet = {name: value for name, value in EVERYTHING.items() if not name.startswith("codec")}
-    augmenter = Augmenter(AugmentConfig(**quiet), RATE, voice)  # type: ignore[arg-type]
+    augmenter = Augmenter(AugmentConfig(**quiet), RATE, voice)
     for seed in range(10):
         np.testing.assert_array_equal(augmenter(np.zeros(8000, np.float32), seed), 0)
 

@@ -12,7 +12,7 @@ from xvectors.errors import ShapeError
 
 def make(**settings: float) -> SpecAugment:
     off = {"time_masks": 0, "frequency_masks": 0}
-    return SpecAugment(AugmentConfig(**{"spec_augment_prob": 1.0, **off, **settings}))  # type: ignore[arg-type]
+    return SpecAugment(AugmentConfig(**{"spec_augment_prob": 1.0, **off, **settings}))
 
 
 def features(batch: int, frames: int = 100, mels: int = 40) -> torch.Tensor:

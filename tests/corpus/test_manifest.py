@@ -340,7 +340,7 @@ def test_processes_share_the_columns(tmp_path: Path) -> None:
     assert grown_bytes < 3e6
 
 
-def _private_growth(manifest: Manifest, queue: multiprocessing.SimpleQueue) -> None:  # type: ignore[type-arg]
+def _private_growth(manifest: Manifest, queue: multiprocessing.SimpleQueue) -> None:
     def private() -> int:
         with open("/proc/self/smaps_rollup") as file:
             return sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Private_Dirty"))

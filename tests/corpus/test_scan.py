@@ -39,7 +39,7 @@ def corpus(folder: Path, good: int = 6) -> Path:
 
 
 def reasons(manifest: Manifest, **options: object) -> dict[str, Reason]:
-    report = scan(manifest, show_progress=False, max_rejected=1.0, **options).report  # type: ignore[arg-type]
+    report = scan(manifest, show_progress=False, max_rejected=1.0, **options).report
     return {remark.path: remark.reason for remark in report.rejected}
 
 
@@ -192,7 +192,7 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def counting(path: str, *arguments: object, **options: object) -> object:
         paths.append(os.path.basename(path))
-        return real(path, *arguments, **options)  # type: ignore[arg-type]
+        return real(path, *arguments, **options)
 
     monkeypatch.setattr(scanning_module, "examine", counting)
     return paths
@@ -278,7 +278,7 @@ def test_an_interrupted_scan_keeps_what_it_found(tmp_path: Path, monkeypatch: py
     def interrupted(path: str, *arguments: object, **options: object) -> object:
         if path.endswith("9.flac"):
             raise KeyboardInterrupt
-        return real(path, *arguments, **options)  # type: ignore[arg-type]
+        return real(path, *arguments, **options)
 
     with monkeypatch.context() as patched:
         patched.setattr(scanning_module, "examine", interrupted)

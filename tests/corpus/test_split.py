@@ -31,7 +31,7 @@ def corpus(
 
 
 def counts_of(split: Split) -> tuple[int, int, int, int]:
-    return tuple(int((split.assignment == side).sum()) for side in (TRAIN, VAL, TEST, NO_SPLIT))  # type: ignore[return-value]
+    return tuple(int((split.assignment == side).sum()) for side in (TRAIN, VAL, TEST, NO_SPLIT))
 
 
 def check(manifest: Manifest, split: Split) -> None:
@@ -272,7 +272,7 @@ def test_a_subset_is_the_start_of_the_order() -> None:
 )
 def test_impossible_requests(options: dict[str, object], message: str) -> None:
     with pytest.raises(ManifestError, match=message):
-        split_corpus(corpus([5] * 10), **options)  # type: ignore[arg-type]
+        split_corpus(corpus([5] * 10), **options)
 
 
 def test_contradictory_split_columns() -> None:

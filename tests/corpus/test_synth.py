@@ -265,7 +265,7 @@ def test_a_finished_corpus_is_left_alone(corpus: Path, monkeypatch: pytest.Monke
 )
 def test_impossible_settings_are_refused(tmp_path: Path, settings: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        synthesise(tmp_path / "out", **settings)  # type: ignore[arg-type]
+        synthesise(tmp_path / "out", **settings)
     assert not (tmp_path / "out").exists()
 
 

@@ -46,6 +46,7 @@ def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *a
         ("loss.margin=-0.1", "loss.margin = -0.1 must be between 0 and pi/2"),
         ("loss.margin=1.6", "loss.margin = 1.6 must be between 0 and pi/2"),
         ("loss.large_margin=2", "loss.large_margin = 2.0 must be between 0 and pi/2"),
+        ("loss={name='am_softmax', large_margin=1.2}", "loss.large_margin = 1.2 must be at least 0 and below 1 with"),
         ("training.minutes=-1", "training.minutes = -1.0 must be 0 (go by epochs) or more"),
         ("training.average_width=0.5", "training.average_width = 0.5 must be between 0 (none) and 0.28"),
         ("data.held_out_prop=1", "data.held_out_prop = 1.0 must be at least 0 and below 1"),

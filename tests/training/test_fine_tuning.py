@@ -72,6 +72,25 @@ def test_first_the_class_layer_alone(base: Path, toy_corpus: Path, tmp_path: Pat
     assert result.epochs[-1].val_loss < result.epochs[0].val_loss  # without the margin, which grows
 
 
+def test_weights_that_steps_constrain_stay_too(toy_corpus: Path, tmp_path: Path) -> None:
+    """The factorised TDNN moves its factors after every step, but not while the class layer trains alone."""
+    network = ["first_dim=16", "width=24", "bottleneck_dim=8", "pooled_dim=20", "embedding_dim=16"]
+    settings = ["model.name=ftdnn", *(f"model.{setting}" for setting in network)]
+    common = [o for o in BASE if not o.startswith("model.")]
+    train(toy_corpus, tmp_path / "base", load_recipe("resnet", [*common, *settings]), show_progress=False)
+    before = weights_of(tmp_path / "base")
+    train(
+        toy_corpus,
+        tmp_path / "s",
+        gentle("training.head_only_share=0.99"),
+        start=tmp_path / "base",
+        show_progress=False,
+    )
+    after = weights_of(tmp_path / "s")
+    kept = [key for key in before if not key.startswith(("classifier.", "embedding_map."))]
+    assert [key for key in kept if not torch.equal(before[key], after[key])] == []
+
+
 def test_a_rate_of_zero_freezes_the_backbones_weights(base: Path, toy_corpus: Path, tmp_path: Path) -> None:
     recipe = gentle("training.backbone_rate=0", "training.head_only_share=0")
     train(toy_corpus, tmp_path / "s", recipe, start=base, device="cpu", show_progress=False)
@@ -87,6 +106,11 @@ def test_settings_of_the_network_are_refused(base: Path, toy_corpus: Path, tmp_p
     assert isinstance(result.exception, ConfigError)
     assert str(result.exception).startswith("--set model.channels=8: features and network are those of")
     assert not (tmp_path / "s").exists()
+
+
+def test_a_run_is_resumed_from_itself_alone(base: Path) -> None:
+    with pytest.raises(ConfigError, match="a run that is resumed goes on as it began; leave --from out"):
+        train(None, base, start=base, resume=True, show_progress=False)
 
 
 def test_no_system_to_go_on_from(toy_corpus: Path, tmp_path: Path) -> None:

@@ -19,12 +19,11 @@ from xvectors.config import Recipe, load_recipe
 from xvectors.corpus import TRAIN, Manifest
 from xvectors.encoder import SpeakerEncoder
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, StorageError, TrainingError
-from xvectors.models import EmbeddingMap
 from xvectors.scoring import all_pairs_scores, eer
 from xvectors.system import SystemFolder, load_weights, make_model, read_description
 from xvectors.training import EpochResult, train
-from xvectors.training.corpus import mapped_rows
 from xvectors.training.learner import Learner
+from xvectors.training.mapping import fit_embedding_map
 
 SMALL = (
     "model.size=0.125",
@@ -529,18 +528,10 @@ def test_the_embedding_map_is_learnt_from_the_kept_weights(toy_corpus: Path, tmp
     waves = [soundfile.read(corpus.full_path(row), dtype="float32")[0] for row in rows.tolist()]
     centres = [np.resize(w, 12_800) if len(w) < 12_800 else w[(len(w) - 12_800) // 2 :][:12_800] for w in waves]
     raw = SpeakerEncoder.load(plain).encode(centres)
-    expected = EmbeddingMap.fit(raw, corpus.speaker_index[rows])
+    expected = fit_embedding_map(raw, corpus.speaker_index[rows])
     assert weights["embedding_map.mean"].numpy() == pytest.approx(expected.mean.numpy(), abs=1e-3)
     assert weights["embedding_map.matrix"].numpy() == pytest.approx(expected.matrix.numpy(), abs=5e-3)
     mapped = SpeakerEncoder.load(tmp_path / "s").encode(centres[:3])
     assert mapped == pytest.approx(expected(torch.from_numpy(raw[:3])).numpy(), abs=2e-2)
     train(None, tmp_path / "s", resume=True, show_progress=False)  # of a finished run
     assert_same(weights_of(tmp_path / "s"), weights)
-
-
-def test_some_recordings_of_every_speaker_make_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
-    labels = np.repeat(np.arange(30), [50] * 10 + [3] * 20)
-    chosen = mapped_rows(np.arange(len(labels)), labels, seed=0)
-    assert np.bincount(labels[chosen]).tolist() == [20] * 10 + [3] * 20
-    monkeypatch.setattr("xvectors.training.corpus.MAPPED_AT_MOST", 60)
-    assert np.bincount(labels[mapped_rows(np.arange(len(labels)), labels, seed=0)]).tolist() == [2] * 30

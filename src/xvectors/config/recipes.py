@@ -94,6 +94,12 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
 
 def _check_values(recipe: Recipe, source: str) -> None:
     data, loss, training = recipe.data, recipe.loss, recipe.training
+    additive = loss.name == "am_softmax"  # its margin is a cosine, not an angle
+    margins = "at least 0 and below 1 with am_softmax" if additive else "between 0 and pi/2"
+
+    def fits_margin(margin: float) -> bool:
+        return 0 <= margin < 1 if additive else 0 <= margin <= math.pi / 2
+
     rules = [
         ("data.train_test_prop", 0 < data.train_test_prop <= 1, "above 0 and at most 1"),
         ("data.train_val_prop", 0 < data.train_val_prop <= 1, "above 0 and at most 1"),
@@ -107,8 +113,8 @@ def _check_values(recipe: Recipe, source: str) -> None:
         ("data.max_rejected", 0 <= data.max_rejected <= 1, "between 0 and 1"),
         ("data.channel", data.channel >= -1, "-1 (mix) or a channel's number from 0"),
         ("loss.label_smoothing", 0 <= loss.label_smoothing < 1, "at least 0 and below 1"),
-        ("loss.margin", 0 <= loss.margin <= math.pi / 2, "between 0 and pi/2"),
-        ("loss.large_margin", 0 <= loss.large_margin <= math.pi / 2, "between 0 and pi/2"),
+        ("loss.margin", fits_margin(loss.margin), margins),
+        ("loss.large_margin", fits_margin(loss.large_margin), margins),
         ("loss.scale", loss.scale > 0, "above 0"),
         ("loss.margin_start", 0 <= loss.margin_start <= 1, "between 0 and 1"),
         ("loss.margin_end", loss.margin_start <= loss.margin_end <= 1, "between loss.margin_start and 1"),

@@ -14,12 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
 from xvectors.scoring.bootstrap import checked_labels
-from xvectors.scoring.roc import bayes_threshold, checked_scores, softplus
+from xvectors.scoring.logistic import logistic_regression
+from xvectors.scoring.roc import bayes_threshold, checked_scores
 
 logger = logging.getLogger(__name__)
 
 RIDGE = 1e-6  # pulls weights of standardised inputs to 0: unfelt, but where scores are parted perfectly
-MAX_STEPS = 100
 
 Values = NDArray[np.float64]
 
@@ -88,6 +88,8 @@ class AffineCalibration:
         ShapeError
             Lengths that differ, labels that are not 0 or 1, values that are not finite, scores all alike, or targets
             that score lower than non-targets.
+        TrainingError
+            Scores and measures for which no weights settle.
         """
         values, labels = _values(scores), checked_labels(target)
         if labels.shape != values.shape:
@@ -110,16 +112,16 @@ class AffineCalibration:
         if not spread > 0:
             raise ShapeError(f"all {len(values)} scores are alike: nothing to calibrate; score with another system")
         z, q = (values - values.mean()) / spread, (measures - self.quality_mean_) / self.quality_std_
-        inputs = [z[:, None], np.ones((len(z), 1)), q]
+        inputs = [z[:, None], q]
         if self.quality_scales:
             inputs.append(q * z[:, None])
-        weights = _logistic_regression(np.hstack(inputs), labels, self.p_target)
+        *weights, offset = logistic_regression(np.hstack(inputs), labels, self.p_target, RIDGE)
         k = q.shape[1]
-        on_scale = weights[2 + k :] / spread if self.quality_scales else np.zeros(k)
+        on_scale = np.array(weights[1 + k :]) / spread if self.quality_scales else np.zeros(k)
         self.scale_ = float(weights[0] / spread)
-        self.offset_ = float(weights[1] - self.scale_ * values.mean())
+        self.offset_ = float(offset - self.scale_ * values.mean())
         self.quality_scale_weights_ = on_scale
-        self.quality_weights_ = weights[2 : 2 + k] - on_scale * values.mean()
+        self.quality_weights_ = np.array(weights[1 : 1 + k]) - on_scale * values.mean()
         self.num_target_, self.num_nontarget_ = int(labels.sum()), int((~labels).sum())
         if self.scale_ <= 0:
             raise ShapeError("targets score lower than non-targets: give scores that are higher for more alike")
@@ -223,33 +225,6 @@ def log_duration(duration_s: ArrayLike) -> Values:
     if not (seconds > 0).all():
         raise ShapeError(f"duration {np.argmin(seconds)} is {seconds.min():g} s: give seconds above 0")
     return np.log(seconds)
-
-
-def _logistic_regression(inputs: Values, labels: NDArray[np.bool_], p_target: float) -> Values:
-    """Weights [d] of inputs [m, d] that make the prior-weighted cross-entropy least: Newton's method, halving steps
-    that overshoot."""
-    shares = np.where(labels, p_target / labels.sum(), (1 - p_target) / (~labels).sum())
-    signs = np.where(labels, -1.0, 1.0)
-    prior = -bayes_threshold(p_target)
-
-    def loss(weights: Values) -> float:
-        return float(shares @ softplus(signs * (inputs @ weights + prior)) + RIDGE / 2 * weights @ weights)
-
-    weights = np.zeros(inputs.shape[1])
-    least = loss(weights)
-    for _ in range(MAX_STEPS):
-        posterior = 1 / (1 + np.exp(-np.clip(inputs @ weights + prior, -700, 700)))
-        gradient = inputs.T @ (shares * (posterior - labels)) + RIDGE * weights
-        curvature = (inputs.T * (shares * posterior * (1 - posterior))) @ inputs + RIDGE * np.eye(len(weights))
-        step = np.linalg.solve(curvature, gradient)
-        if gradient @ step < 1e-14:
-            break
-        while (lower := loss(weights - step)) > least:
-            step /= 2
-            if np.abs(step).max() < 1e-12:
-                return weights
-        weights, least = weights - step, lower
-    return weights
 
 
 def _values(values: ArrayLike, name: str = "trial") -> Values:

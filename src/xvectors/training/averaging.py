@@ -11,6 +11,7 @@ import copy
 import math
 
 import torch
+from scipy.optimize import brentq
 from torch import Tensor, nn
 
 
@@ -19,14 +20,7 @@ def exponent_of(width: float) -> float:
 
     The profile's relative deviation is sqrt((g + 1) / ((g + 2)^2 (g + 3))), which falls from 0.289 at g = 0.
     """
-    low, high = 0.0, 1e6
-    for _ in range(200):
-        middle = (low + high) / 2
-        if math.sqrt((middle + 1) / ((middle + 2) ** 2 * (middle + 3))) > width:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+    return float(brentq(lambda g: math.sqrt((g + 1) / ((g + 2) ** 2 * (g + 3))) - width, 0.0, 1e6))
 
 
 class WeightAverage:

@@ -13,9 +13,6 @@ from xvectors.corpus import NO_SPLIT, TRAIN, VAL, Manifest, ScanReport, open_cor
 from xvectors.dataset import assign_labels
 from xvectors.errors import ManifestError
 
-MAPPED_A_SPEAKER, MAPPED_AT_MOST = 20, 20_000
-"""Recordings that the embedding map is learnt from."""
-
 
 @dataclass(frozen=True)
 class PreparedCorpus:
@@ -91,16 +88,3 @@ def label_corpus(manifest: Manifest, source: str) -> PreparedCorpus:
             f"{source}: {len(train_speakers)} speaker(s) to train on; telling speakers apart takes at least two"
         )
     return PreparedCorpus(manifest, labels, tuple(train_speakers))
-
-
-def mapped_rows(rows: NDArray[np.int64], labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Up to MAPPED_A_SPEAKER drawn rows of each speaker, and MAPPED_AT_MOST in all, that the map is learnt from."""
-    drawn = np.random.default_rng(seed).permutation(rows)
-    drawn = drawn[np.argsort(labels[drawn], kind="stable")]
-    starts = np.flatnonzero(np.diff(labels[drawn], prepend=-1))
-    sizes = np.diff(np.append(starts, len(drawn)))
-    place = np.arange(len(drawn)) - np.repeat(starts, sizes)
-    chosen = drawn[place < MAPPED_A_SPEAKER]
-    return (
-        chosen if len(chosen) <= MAPPED_AT_MOST else np.sort(drawn[np.argsort(place, kind="stable")[:MAPPED_AT_MOST]])
-    )

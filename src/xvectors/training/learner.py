@@ -72,7 +72,8 @@ class Learner:
         if training.max_gradient_norm > 0:
             nn.utils.clip_grad_norm_(self.network.parameters(), training.max_gradient_norm)
         self.optimiser.step()
-        self.model.after_step()
+        if not head_only:
+            self.model.after_step()
         if self.average is not None:
             self.average.update(self.network)
         return value, int((logits.argmax(dim=1) == labels).sum())

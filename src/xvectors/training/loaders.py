@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from xvectors.config import AugmentConfig, Recipe
-from xvectors.dataset import Batch, ChunkBatches, ChunkDataset, CollateWaveforms, leave_process_group
+from xvectors.dataset import Batch, ChunkBatches, ChunkDataset, CollateWaveforms, set_up_worker
 from xvectors.devices import choose_workers
 from xvectors.errors import TrainingError
 from xvectors.ordering import make_order
@@ -76,7 +76,7 @@ class Loaders:
             num_workers=workers,
             persistent_workers=workers > 0,
             collate_fn=CollateWaveforms(self._corpus.labels, len(self._corpus.speakers)),
-            worker_init_fn=leave_process_group,
+            worker_init_fn=set_up_worker,
             # a generator of its own, or each epoch's loader would draw from the one the network uses
             generator=torch.Generator(),
             pin_memory=self._device.type == "cuda",

@@ -25,7 +25,6 @@ from xvectors.dataset import Batch
 from xvectors.devices import find_device
 from xvectors.errors import CheckpointError, ConfigError, StorageError, TrainingError
 from xvectors.files import write_text
-from xvectors.models import EmbeddingMap
 from xvectors.progress import Progress, progress
 from xvectors.scoring import all_pairs_scores, eer
 from xvectors.system import (
@@ -40,9 +39,10 @@ from xvectors.system import (
     write_weights,
 )
 from xvectors.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from xvectors.training.corpus import PreparedCorpus, label_corpus, mapped_rows, prepare_corpus
+from xvectors.training.corpus import PreparedCorpus, label_corpus, prepare_corpus
 from xvectors.training.learner import Learner
 from xvectors.training.loaders import Loaders, batches_of
+from xvectors.training.mapping import fit_embedding_map, rows_to_learn_from
 from xvectors.training.optimise import in_large_margin_stage
 from xvectors.training.result import EpochResult, TrainingResult
 from xvectors.training.signals import Signals, answered_signals
@@ -101,6 +101,8 @@ def train(
     if isinstance(recipe, str | Path):
         recipe = load_recipe(recipe)
     if resume:
+        if start is not None:
+            raise ConfigError("a run that is resumed goes on as it began; leave --from out")
         return _resumed(folder, recipe, where).run(on_epoch, show_progress)
     recipe = recipe or load_recipe(DEFAULT_RECIPE if start is None else FINE_TUNING_RECIPE)
     if start is not None:
@@ -198,7 +200,7 @@ class _Run:
                 result = self._end_epoch()
                 if on_epoch:
                     on_epoch(result)
-            if self._finished() and self.recipe.training.embedding_map:
+            if self._finished() and not signals.received and self.recipe.training.embedding_map:
                 self._fit_embedding_map()
         manifest = self.corpus.manifest
         return TrainingResult(
@@ -328,7 +330,7 @@ class _Run:
         """Learn the map behind the kept weights from the middles of training recordings, some of each speaker."""
         if load_weights(self.folder, self.learner.model) is not None:
             return  # of a run that had finished before
-        rows = mapped_rows(self.corpus.train_rows, self.corpus.labels, self.recipe.training.seed)
+        rows = rows_to_learn_from(self.corpus.train_rows, self.corpus.labels, self.recipe.training.seed)
         self.learner.average = None  # the kept weights are the model's now
         embeddings, labels = [], []
         for batch in batches_of(self.loaders.middles(rows)):
@@ -336,10 +338,7 @@ class _Run:
             if len(batch.rows):
                 embeddings.append(self.learner.embed(batch).numpy())
                 labels.append(batch.labels.numpy())
-        found = np.concatenate(embeddings)
-        if not np.isfinite(found).all():
-            raise TrainingError("embeddings of training recordings are not finite; lower training.learning_rate")
-        fitted = EmbeddingMap.fit(found, np.concatenate(labels))
+        fitted = fit_embedding_map(np.concatenate(embeddings), np.concatenate(labels))
         write_weights(self.folder, self.learner.model.state_dict(), self.position.best_epoch, fitted)
 
     def _validate(self) -> tuple[float, float]:

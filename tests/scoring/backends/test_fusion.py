@@ -9,7 +9,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from xvectors.errors import ConfigError, ManifestError, ShapeError, TrainingError
-from xvectors.scoring.backends import Fusion, fusion
+from xvectors.scoring import logistic
+from xvectors.scoring.backends import Fusion
 
 
 @pytest.fixture
@@ -88,6 +89,6 @@ def test_scores_and_settings_that_mean_nothing_are_refused(
     assert str(caught.value) == (
         "scores of 1 systems, but the fusion was fitted on 2: give those systems' scores, in their order"
     )
-    monkeypatch.setattr(fusion, "MOST_STEPS", 1)
-    with pytest.raises(TrainingError, match=r"^the fusion's weights did not settle in 1 steps: raise penalty above"):
+    monkeypatch.setattr(logistic, "MOST_STEPS", 1)
+    with pytest.raises(TrainingError, match=r"^the logistic regression did not settle in 1 steps: look for scores far"):
         Fusion().fit(target, nontarget)

@@ -97,7 +97,7 @@ def test_held_out_recordings_are_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_what_allows_no_choice_is_refused(data: tuple[Any, Any]) -> None:
     x, speakers = data
     with pytest.raises(ConfigError, match=r"^criterion 'err' is not known; did you mean 'eer'\?$"):
-        select_backend(x, speakers, criterion="err")  # type: ignore[arg-type]
+        select_backend(x, speakers, criterion="err")
     with pytest.raises(ConfigError, match=r"^no candidates: name at least one back-end$"):
         select_backend(x, speakers, {})
     with pytest.raises(ConfigError, match=r"^folds is 1: give 2 or more, to hold speakers out$"):

@@ -8,10 +8,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xvectors.errors import ConfigError, ManifestError, ShapeError, TrainingError
+from xvectors.errors import ConfigError, ManifestError, ShapeError
 from xvectors.scoring.backends.estimator import Array, Estimator
-
-MOST_STEPS = 100
+from xvectors.scoring.logistic import logistic_regression
 
 
 class Fusion(Estimator):
@@ -40,6 +39,7 @@ class Fusion(Estimator):
             ConfigError: a prior outside (0, 1), a penalty that is not above 0.
             ManifestError: a side without trials.
             ShapeError: scores of another shape or kind, not finite, or a system whose scores are all the same.
+            TrainingError: scores for which no weights settle.
         """
         if not 0.0 < self.p_target < 1.0:
             raise ConfigError(f"p_target is {self.p_target}: give the share of target trials, above 0 and below 1")
@@ -58,12 +58,8 @@ class Fusion(Estimator):
         mean, deviation = scores.mean(axis=0), scores.std(axis=0)
         if not (deviation > 0.0).all():
             raise ShapeError(f"system {int(np.argmin(deviation))} gives every trial the same score: leave it out")
-        design = np.hstack([(scores - mean) / deviation, np.ones((len(scores), 1))])
-        sign = np.repeat([1.0, -1.0], [len(targets), len(nontargets)])
-        share = np.repeat(
-            [self.p_target / len(targets), (1.0 - self.p_target) / len(nontargets)], [len(targets), len(nontargets)]
-        )
-        solution = _newton(design, sign, share, np.log(self.p_target / (1.0 - self.p_target)), self.penalty)
+        labels = np.arange(len(scores)) < len(targets)
+        solution = logistic_regression((scores - mean) / deviation, labels, self.p_target, self.penalty)
         self.weights_ = solution[:-1] / deviation
         self.offset_ = float(solution[-1] - mean @ self.weights_)
         return self
@@ -79,32 +75,6 @@ class Fusion(Estimator):
             )
         fused: Array = rows @ self.weights_ + self.offset_
         return fused
-
-
-def _newton(design: Array, sign: Array, share: Array, prior_log_odds: float, penalty: float) -> Array:
-    """Minimises sum share * log(1 + exp(-sign * (design @ w + prior_log_odds))) + penalty / 2 |w without last|^2."""
-    ridge = np.full(design.shape[1], penalty)
-    ridge[-1] = 0.0
-
-    def loss(weights: Array) -> float:
-        margins = sign * (design @ weights + prior_log_odds)
-        return float(share @ np.logaddexp(0.0, -margins) + 0.5 * ridge @ weights**2)
-
-    weights = np.zeros(design.shape[1])
-    for _ in range(MOST_STEPS):
-        margins = sign * (design @ weights + prior_log_odds)
-        wrong = np.exp(-np.logaddexp(0.0, margins))
-        gradient = -design.T @ (share * sign * wrong) + ridge * weights
-        curvature = (design * (share * wrong * (1.0 - wrong))[:, None]).T @ design + np.diag(ridge)
-        step = np.linalg.solve(curvature, gradient)
-        decrement = float(gradient @ step)
-        if decrement < 1e-14:
-            return weights
-        length, before = 1.0, loss(weights)
-        while loss(weights - length * step) > before - 0.25 * length * decrement and length > 1e-6:
-            length /= 2.0
-        weights = weights - length * step
-    raise TrainingError(f"the fusion's weights did not settle in {MOST_STEPS} steps: raise penalty above {penalty:g}")
 
 
 def _scores(scores: ArrayLike) -> Array:

@@ -20,7 +20,7 @@ from xvectors.scoring.backends.backend import Backend
 from xvectors.scoring.backends.estimator import labelled_rows
 from xvectors.scoring.backends.fusion import Fusion
 from xvectors.scoring.backends.table import BACKENDS
-from xvectors.scoring.metrics import eer, min_dcf
+from xvectors.scoring.metrics import cllr, eer, min_dcf
 
 Criterion = Literal["cllr", "eer", "min_dcf"]
 Scores = NDArray[np.float32]
@@ -189,9 +189,7 @@ def _calibrated_cllr(held_out: list[tuple[Scores, Scores]], fold: int, p_target:
     others = [scores for number, scores in enumerate(held_out) if number != fold]
     targets, nontargets = (np.concatenate(side)[:, None] for side in zip(*others, strict=True))
     calibration = Fusion(p_target=p_target).fit(targets, nontargets)
-    target_llrs, nontarget_llrs = (calibration.transform(side[:, None]) for side in held_out[fold])
-    cost = np.logaddexp(0.0, -target_llrs).mean() + np.logaddexp(0.0, nontarget_llrs).mean()
-    return float(cost / (2.0 * np.log(2.0)))
+    return cllr(*(calibration.transform(side[:, None]) for side in held_out[fold]))
 
 
 def _mean_and_error(values: list[float]) -> tuple[float, float]:
