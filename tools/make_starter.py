@@ -1,4 +1,4 @@
-"""Make the starter system: `python tools/make_starter.py --data shared/data --minutes 40`.
+"""Make the starter system: `python tools/make_starter.py --data shared/data`.
 
 In: the real corpora below DATA and synthetic voices made here. Out: a system directory below WORK, and its slim form
 (features, network in float16) in src/xvectors/starter, which the package ships. With --held-out N every Nth speaker of
@@ -15,13 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.torch
-import torch
 
 from xvectors import SpeakerEncoder, load_recipe, open_corpus, train
-from xvectors.audio import read
+from xvectors.audio import probe, read, resample
 from xvectors.corpus.synth import synthesise
 from xvectors.scoring import all_pairs_scores, eer
-from xvectors.system import SystemFolder, find_system, read_description, write_description
+from xvectors.system import SystemFolder, kept_epoch, read_description, write_description, write_weights
 from xvectors.training import EpochResult
 
 SYNTHETIC = {"speakers": 80, "utterances": 10, "seed": 2026}
@@ -34,8 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with speechocean762/ and librispeech-251/")
     parser.add_argument("--work", type=Path, default=Path("exp/starter"), help="where to train")
-    parser.add_argument("--minutes", type=float, default=40.0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--held-out", type=int, default=0, metavar="N", help="keep every Nth speaker out, and measure")
     arguments = parser.parse_args()
     work = arguments.work
@@ -47,8 +45,9 @@ def main() -> None:
         writer = csv.DictWriter(file, fieldnames=COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    recipe = load_recipe("starter", [f"training.minutes={arguments.minutes}", f"training.seed={arguments.seed}"])
-    train(manifest, work / "system", recipe, overwrite=True, on_epoch=say)
+    hours = sum(probe(row["path"]).duration_s for row in rows) / 3600
+    print(f"{len(rows)} recordings, {hours:.1f} h, {len({row['speaker'] for row in rows})} speakers")
+    train(manifest, work / "system", load_recipe("starter", arguments.settings), overwrite=True, on_epoch=say)
     if arguments.held_out:
         print(json.dumps(measure(work / "system", rows), indent=2))
     else:
@@ -75,7 +74,8 @@ def rows_of(folder: Path, held_out: int) -> list[dict[str, object]]:
             }
             for row in range(len(corpus))
         ]
-    kept_out = set(sorted({str(row["speaker"]) for row in rows})[:: held_out or len(rows) + 1]) if held_out else set()
+    speakers = sorted({str(row["speaker"]) for row in rows})
+    kept_out = set(speakers[::held_out]) if held_out else set()
     return [row | {"split": "test" if row["speaker"] in kept_out else ""} for row in rows]
 
 
@@ -98,8 +98,6 @@ def measure(system: Path, rows: list[dict[str, object]]) -> dict[str, object]:
 
 
 def narrow(wave: np.ndarray) -> np.ndarray:
-    from xvectors.audio import resample
-
     return resample(resample(wave, 16_000, 8_000), 8_000, 16_000)
 
 
@@ -121,11 +119,11 @@ def ship(folder: SystemFolder) -> None:
     slim = SystemFolder(Path(__file__).resolve().parents[1] / "src" / "xvectors" / "starter")
     weights = safetensors.torch.load_file(folder.weights)
     halves = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
+    assert all(value.isfinite().all() for value in halves.values()), "a weight that float16 cannot hold"
     description = read_description(folder)
     write_description(slim, description.recipe, description.speakers)
-    slim.weights.write_bytes(safetensors.torch.save(halves, metadata={"epoch": "0"}))
-    assert all(torch.isfinite(value).all() for value in halves.values() if value.is_floating_point())
-    print(f"{find_system('starter').path}: {slim.weights.stat().st_size / 1e6:.2f} MB")
+    write_weights(slim, halves, kept_epoch(folder))
+    print(f"{slim.path}: {slim.weights.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

@@ -124,6 +124,8 @@ def test_an_eer_gets_a_panel_of_its_own() -> None:
     figure = plots.training_figure(rows, kept_epoch=3)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["Loss", "Accuracy", "Equal error rate"]
     assert figure.axes[2].get_title(loc="right") == "kept epoch 3: 10.00%"
+    assert figure.axes[2].get_lines()[0].get_label() == "held-out speakers"
+    assert [text.get_text() for text in figure.axes[2].texts] == ["held-out speakers 10.00%"]
 
 
 @pytest.mark.parametrize(

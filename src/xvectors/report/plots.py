@@ -87,7 +87,7 @@ def training_figure(history: History, *, num_speakers: int | None = None, kept_e
         ends: list[_End] = []
         for side, name, colour in (
             ("train", "train", colours.TRAIN),
-            ("val", "validation", colours.VALIDATION),
+            ("val", "held-out speakers" if metric == "eer" else "validation", colours.VALIDATION),
         ):
             values = _column(history, f"{side}_{metric}")
             there = np.isfinite(values)
