@@ -175,6 +175,8 @@ def test_killed_at_any_moment_and_resumed_is_uninterrupted(toy_corpus: Path, tmp
         "xvectors.cli",
         "train",
         str(toy_corpus),
+        "--recipe",
+        "xvector",
         "--quiet",
         "--device",
         "cpu",
