@@ -5,16 +5,16 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
 from xvectors import SpeakerEncoder, evaluate
+from xvectors.audio import read, resample
 from xvectors.corpus import open_corpus
 from xvectors.corpus.synth import synthesise
 from xvectors.errors import ManifestError
-from xvectors.scoring import all_pairs_scores, eer
+from xvectors.scoring import all_pairs_scores, eer, length_normalise
 from xvectors.system import find_system
 
 
@@ -41,15 +41,20 @@ def test_it_tells_unheard_voices_apart(voices: Path) -> None:
     manifest = open_corpus(voices)
     embedded = encoder.encode_manifest(manifest)
     assert embedded.embeddings.shape == (32, 128)
-    assert eer(*all_pairs_scores(embedded.embeddings, manifest.speaker_index)).eer <= 0.2
+    assert eer(*all_pairs_scores(embedded.embeddings, manifest.speaker_index)).eer <= 0.05
 
 
-def test_half_a_second_at_8_khz() -> None:
-    generator = np.random.default_rng(0)
-    wave = generator.standard_normal(4_000).astype(np.float32) * 0.1
-    embedding = SpeakerEncoder.from_pretrained(device="cpu").encode(wave, sample_rate_hz=8_000)
-    assert embedding.shape == (1, 128)
-    assert np.isfinite(embedding).all()
+def test_half_a_second_at_8_khz_finds_its_speaker(voices: Path) -> None:
+    """The middle half second over a telephone's bandwidth, against whole recordings at 16 kHz."""
+    encoder = SpeakerEncoder.from_pretrained(device="cpu")
+    manifest = open_corpus(voices)
+    whole = [read(manifest.full_path(row))[0] for row in range(len(manifest))]
+    narrow = [resample(wave, 16_000, 8_000) for wave in whole]
+    middles = [wave[len(wave) // 2 - 2_000 :][:4_000] for wave in narrow]
+    sides = [length_normalise(encoder.encode(whole)), length_normalise(encoder.encode(middles, sample_rate_hz=8_000))]
+    cosines = sides[0] @ sides[1].T
+    same = manifest.speaker_index[:, None] == manifest.speaker_index
+    assert eer(cosines[same], cosines[~same]).eer <= 0.1
 
 
 def test_a_folder_that_merely_bears_its_name_is_no_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
