@@ -17,6 +17,10 @@ from xvectors.files import write_text
 from xvectors.report.measured import Figure, Leakage, Measured
 from xvectors.scoring import Interval, OperatingPoint, Trials
 
+NOT_CALIBRATED = (
+    "the system is not calibrated, so that its scores are cosines and no LLRs; `xvectors calibrate` mends that"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
@@ -74,6 +78,8 @@ class Evaluation:
                 f"decisions    {values['far']:.2%} false acceptances, {values['frr']:.2%} false rejections "
                 f"(LLR {self.threshold:g}, back-end {self.backend})",
             ]
+        else:
+            lines.append(NOT_CALIBRATED)
         return [*lines, *([f"{len(self.left_out)} recordings left out"] if self.left_out else [])]
 
     def _ends(self, figure: str, form: str) -> str:
