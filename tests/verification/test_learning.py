@@ -12,6 +12,7 @@ from xvectors.scoring import ROC, Trials, all_pairs
 from xvectors.scoring.backends import BACKENDS
 from xvectors.verification import Basis, cosine_verifier, learn_verifier
 from xvectors.verification.learning import FOLDS, _folds, _some_recordings, _trials
+from xvectors.verification.verifier import duration_quality
 
 Simulate = Callable[..., Basis]
 
@@ -43,8 +44,17 @@ def test_the_same_score_says_less_of_short_recordings(simulate: Simulate) -> Non
     verifier = learn_verifier(simulate(30, 6, seed=1))
     short, long = (verifier.llrs([0.9], [seconds], [seconds])[0] for seconds in (0.5, 5.0))
     assert 0 < short < long
+    assert verifier.llrs([0.9], [0.1], [0.1])[0] == short  # beyond what was seen nothing is extrapolated
     swapped = [verifier.llrs([0.5], [a], [b])[0] for a, b in ((0.5, 5.0), (5.0, 0.5))]
     assert swapped[0] == swapped[1]
+
+
+def test_quality_measures_are_the_same_whichever_side_is_first() -> None:
+    e = np.e
+    found = duration_quality([e, e**3], [e**2, 1.0])
+    np.testing.assert_allclose(found, [[1, 2, 1, 4, 2], [0, 3, 0, 9, 0]])
+    bounded = duration_quality([e, e**3], [e**2, 1.0], ([0.5, 1], [0.75, 2]))
+    np.testing.assert_allclose(bounded, [[0.75, 2, 0.5625, 4, 1.5], [0.5, 2, 0.25, 4, 1]])
 
 
 def test_a_back_end_is_chosen_where_it_helps_and_there_are_speakers_enough(simulate: Simulate) -> None:

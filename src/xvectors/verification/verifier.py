@@ -75,7 +75,8 @@ class Verifier:
         """
         if self.calibration is None:
             raise CheckpointError("the system is not calibrated: `xvectors calibrate DIR` learns it")
-        return self.calibration.transform(scores, duration_quality(enroll_s, test_s))
+        seen = self.calibration.quality_low_[:2], self.calibration.quality_high_[:2]
+        return self.calibration.transform(scores, duration_quality(enroll_s, test_s, seen))
 
     def table(self) -> dict[str, Any]:
         """What calibration.toml holds, but for the digest of the weights."""
@@ -90,12 +91,21 @@ class Verifier:
         }
 
 
-QUALITY_NAMES = ("log_shorter_s", "log_longer_s")
+QUALITY_NAMES = ("log_shorter_s", "log_longer_s", "log_shorter_s_squared", "log_longer_s_squared", "logs_product")
 
 
-def duration_quality(enroll_s: ArrayLike, test_s: ArrayLike) -> NDArray[np.float64]:
-    """[m, 2] the quality measures of trials: log seconds of the shorter and of the longer side."""
-    return pair_quality(log_duration(enroll_s), log_duration(test_s))
+def duration_quality(
+    enroll_s: ArrayLike, test_s: ArrayLike, bounds: tuple[ArrayLike, ArrayLike] | None = None
+) -> NDArray[np.float64]:
+    """The quality measures [m, 5] of trials: log seconds of the shorter and of the longer side, their squares and
+    their product. Without these, what crops of half a second need would bend the LLRs of whole recordings.
+
+    `bounds`: the least and the greatest logs, [2] each, shorter side first, that all of them are made of.
+    """
+    logs = pair_quality(log_duration(enroll_s), log_duration(test_s))
+    if bounds is not None:
+        logs = np.clip(logs, *bounds)
+    return np.concatenate([logs, logs**2, logs[:, :1] * logs[:, 1:]], axis=1)
 
 
 def cosine_verifier() -> Verifier:
