@@ -64,7 +64,7 @@ def main() -> None:
     Learner.step, Fbank.forward, loop.batches_of = timed_step, timed_features, timed_batches
     recipe = load_recipe(arguments.recipe, [*arguments.settings, f"training.minutes={arguments.minutes}"])
     with tempfile.TemporaryDirectory() as folder:
-        train(arguments.corpus, Path(folder, "system"), recipe, show_progress=False)
+        train(arguments.corpus, Path(folder, "system"), recipe, calibrate=False, show_progress=False)
     whole = sum(spent.values())
     for name, seconds in spent.items():
         print(f"{name:<9} {1000 * seconds / steps:8.1f} ms a step  {seconds / whole:6.1%}")

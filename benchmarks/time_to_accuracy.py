@@ -54,7 +54,7 @@ def run_backbone(name: str, arguments: argparse.Namespace, manifest: Path) -> Ro
     for minutes in sorted(arguments.budgets):
         recipe = our_recipe(name, arguments, minutes)
         folder = arguments.out / f"{name}-{minutes:g}min"
-        result = train(manifest, folder, recipe, overwrite=True, show_progress=False)
+        result = train(manifest, folder, recipe, overwrite=True, calibrate=False, show_progress=False)
         if result.interrupted:
             raise SystemExit(f"interrupted by {result.interrupted.name}")
         histories.append(read_history(result.folder.history))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import json
 import logging
 import subprocess
@@ -96,6 +97,51 @@ def test_evaluate_embed_and_plot(system: tuple[Path, str], toy_corpus: Path, tmp
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in paths)
 
 
+def test_calibrate_score_and_compare(system: tuple[Path, str], toy_corpus: Path, tmp_path: Path) -> None:
+    """A calibrated system scores a list; its score file is measured; two systems are compared."""
+    out, _ = system
+    printed = run("calibrate", out, "--data", toy_corpus / "metadata.csv", "--device", "cpu", "-q").stdout
+    assert printed.startswith("back-end     cosine: 10 speakers with two recordings; to choose takes 20\n")
+    assert f"learnt from  10 speakers (speakers of {toy_corpus / 'metadata.csv'}), 80 recordings" in printed
+
+    run("embed", out, toy_corpus / "metadata.csv", "-o", tmp_path / "emb.npz", "--device", "cpu", "-q")
+    numbers = itertools.product(range(6), range(6), range(3))
+    pairs = [(f"s{s:02d}/u{u}", f"s{t:02d}/u{u + 1}", int(s == t)) for s, t, u in numbers]
+    trials = tmp_path / "trials.txt"
+    trials.write_text("".join(f"{target} {a} {b}\n" for a, b, target in pairs))
+    scored = run("score", tmp_path / "emb.npz", "--trials", trials, "-o", tmp_path / "s.csv", "--system", out).stdout
+    assert scored == f"108 trials scored by cosine, with LLRs: {tmp_path / 's.csv'}\n"
+    run("score", tmp_path / "emb.npz", "--trials", trials, "-o", tmp_path / "cosine.csv")
+    header, first = (tmp_path / "s.csv").read_text().splitlines()[:2]
+    assert (header, first.split(",")[:3]) == ("enroll,test,target,score,llr", ["s00/u0", "s00/u1", "1"])
+
+    printed = run("evaluate", "--scores", tmp_path / "s.csv").stdout.splitlines()
+    assert printed[0] == "18 target and 90 non-target trials"
+    assert printed[1].startswith("EER ")
+    figures = json.loads(run("evaluate", "--scores", tmp_path / "s.csv", "--json").stdout)
+    assert figures["num_target_trials"] == 18
+    assert f"{figures['figures']['eer']['value']:.2%}" in printed[1]
+
+    printed = run("compare", tmp_path / "s.csv", tmp_path / "cosine.csv").stdout
+    assert printed.startswith("18 target and 90 non-target trials, ")
+    assert "95 % interval" in printed
+    assert (tmp_path / "comparison.json").is_file()
+
+
+def test_evaluate_on_a_trial_list(system: tuple[Path, str], tmp_path: Path) -> None:
+    out, _ = system
+    with (out / "corpus.csv").open() as file:
+        ids = [row["id"] for row in csv.DictReader(file) if row["split"] == "test"]
+    speaker = {name: name.split("/")[0] for name in ids}
+    lines = [f"{a} {b} {'target' if speaker[a] == speaker[b] else 'nontarget'}" for a in ids[:10] for b in ids if a < b]
+    (tmp_path / "trials").write_text("\n".join(lines) + "\n")
+    printed = run(
+        "evaluate", out, "--trials", tmp_path / "trials", "-o", tmp_path / "r", "--device", "cpu", "-q"
+    ).stdout
+    assert f"trials: {tmp_path / 'trials'}" in printed
+    assert len((tmp_path / "r" / "scores.csv").read_text().splitlines()) == 1 + len(lines)
+
+
 def test_evaluating_on_trained_speakers_is_warned_about(
     system: tuple[Path, str], toy_corpus: Path, tmp_path: Path
 ) -> None:
@@ -134,6 +180,11 @@ def test_mistakes_are_one_line_and_status_2(system: tuple[Path, str], toy_corpus
         (("evaluate", tmp_path / "none"), "no such folder"),
         (("embed", out, tmp_path / "none", "-o", tmp_path / "e.npz"), "none"),
         (("plot", toy_corpus), "not a system directory"),
+        (("calibrate", toy_corpus), "not a system directory"),
+        (("evaluate",), "name a system directory to evaluate, or a file with --scores"),
+        (("evaluate", "--scores", tmp_path / "none.txt"), "none.txt: cannot be read"),
+        (("compare", out), "name two or more systems to compare"),
+        (("score", tmp_path / "none.npz", "--trials", tmp_path / "t", "-o", tmp_path / "s.csv"), "no embeddings file"),
     ]
     for arguments, message in cases:
         result = run(*arguments, status=2)
@@ -202,7 +253,7 @@ def test_help_and_version_need_no_torch() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
     assert run("--version").stdout.strip() == "0.1.0"
-    for command in ("synth", "train", "evaluate", "embed", "plot", "models", "demo"):
+    for command in ("synth", "train", "calibrate", "evaluate", "embed", "score", "compare", "plot", "models", "demo"):
         assert command in run("--help").stdout
 
 

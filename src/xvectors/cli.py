@@ -16,7 +16,6 @@ from xvectors.errors import ConfigError, XVectorsError
 
 if TYPE_CHECKING:
     from xvectors.corpus import ScanReport
-    from xvectors.report import Evaluation
     from xvectors.training import TrainingResult
 
 app = typer.Typer(
@@ -143,12 +142,52 @@ def train(
 
 
 @app.command()
-def evaluate(
+def calibrate(
     system: System,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="A corpus of other speakers to learn from; by default those that training held out."),
+    ] = None,
+    metadata: Metadata = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Choose a system's back-end and calibrate its scores to log-likelihood ratios; `train` ends with it."""
+    from xvectors.calibrate import calibrate as run
+
+    verifier = run(system, data=data, metadata=metadata, device=device, show_progress=not quiet)
+    basis, chosen = verifier.basis, verifier.backend_table
+    print(f"back-end     {verifier.name}: {chosen['reason']}")
+    print(
+        f"learnt from  {basis['num_speakers']} speakers ({basis['source']}), {basis['num_recordings']} recordings and "
+        f"{basis['num_crops']} crops of them"
+    )
+    for name, figures in verifier.figures.items():
+        trials = figures["num_target_trials"] + figures["num_nontarget_trials"]
+        cllr = f"Cllr {figures['cllr']:.3f} bits, at best {figures['min_cllr']:.3f}"
+        print(f"{name.replace('_', ' '):<16} {trials:,} trials, EER {figures['eer']:.2%}, {cllr}")
+    print(f"written to {system}: backend.npz, calibration.toml")
+
+
+@app.command()
+def evaluate(
+    system: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="A system directory; left out with --scores.")
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Another corpus to test on; by default the speakers kept apart.")
     ] = None,
     metadata: Metadata = None,
+    trials: Annotated[
+        Path | None, typer.Option(help="A trial list (VoxCeleb's, Kaldi's, or CSV); by default all pairs.")
+    ] = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Measure these scores instead, whoever made them: `enroll test score [label]` a line, or CSV.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Where to write; by default in DIR/report."),
@@ -157,17 +196,58 @@ def evaluate(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a system on speakers it never saw: all pairs of utterances, EER and minDCF."""
+    """Measure a system on speakers it never saw, or a file of scores: error rates with intervals, calibration."""
+    if (system is None) == (scores is None):
+        raise ConfigError("name a system directory to evaluate, or a file with --scores, one of the two")
+    if scores is not None:
+        _evaluate_scores(scores, trials, as_json)
+        return
     from xvectors.report import evaluate as run
 
-    result = run(system, data=data, metadata=metadata, out=out, device=device, show_progress=not quiet)
+    assert system is not None
+    result = run(system, data=data, metadata=metadata, trials=trials, out=out, device=device, show_progress=not quiet)
     if as_json:
         from dataclasses import asdict
 
         print(json.dumps(asdict(result), indent=2))
         return
-    _print_lines(_evaluation_lines(result))
-    print(f"written to {result.report}: metrics.json, embeddings.npz, scores.png")
+    _print_lines(result.lines())
+    print(f"written to {result.report}: metrics.json, scores.csv, embeddings.npz, scores.png")
+
+
+@app.command()
+def score(
+    embeddings: Annotated[Path, typer.Argument(metavar="EMB.npz", help="Embeddings, as `xvectors embed` writes them.")],
+    trials: Annotated[Path, typer.Option(help="A trial list (VoxCeleb's, Kaldi's, or CSV).")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.csv", help="The file to write.")],
+    system: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Score by this system's back-end and calibration; by default by cosine."),
+    ] = None,
+) -> None:
+    """Score a list of trials between embeddings, and write enroll, test, target, score (and llr)."""
+    from xvectors.report.scoring_lists import score_list
+
+    scored = score_list(embeddings, trials, out, system=system)
+    _print_lines(scored.findings, stream=sys.stderr)
+    print(f"{scored.num_trials:,} trials scored by {scored.backend}{', with LLRs' if scored.has_llrs else ''}: {out}")
+
+
+@app.command()
+def compare(
+    systems: Annotated[
+        list[Path], typer.Argument(metavar="DIR1 DIR2 ...", help="Evaluated systems, or files of scores.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where to write; by default beside the first's scores.")
+    ] = None,
+) -> None:
+    """Compare systems on the same trials: differences to the first, with intervals and p-values, and DET curves."""
+    from xvectors.report.comparison import compare as run
+
+    result = run(systems, out)
+    _print_lines(result.lines())
+    print(f"written to {result.folder}: comparison.json, det.png")
 
 
 @app.command()
@@ -181,12 +261,16 @@ def embed(
     quiet: Quiet = False,
 ) -> None:
     """Embed every recording of a corpus into one npz file; recordings that cannot be used are listed."""
+    from xvectors.calibrate import known_durations
     from xvectors.corpus import open_corpus
     from xvectors.encoder import SpeakerEncoder, save_embeddings
 
     encoder = SpeakerEncoder.load(system, device=device)
     manifest = open_corpus(data, metadata=metadata)
     embedded = encoder.encode_manifest(manifest, batch_size=batch_size, show_progress=not quiet)
+    durations = manifest.duration_s.copy()
+    durations[embedded.rows] = known_durations(manifest.take(embedded.rows))
+    manifest = manifest.with_columns(duration_s=durations)
     _print_lines((f"left out: {reason}" for _, reason in embedded.failures), stream=sys.stderr)
     save_embeddings(out, manifest, embedded)
     print(f"{len(embedded.rows)} embeddings of {encoder.embedding_dim} dimensions: {out}")
@@ -284,14 +368,22 @@ def _finish_training(result: TrainingResult, command: str) -> None:
     print(f"system: {result.folder.path}")
 
 
-def _evaluation_lines(result: Evaluation) -> list[str]:
-    trials = f"{result.num_target_trials:,} target and {result.num_nontarget_trials:,} non-target trials"
-    return [
-        f"{result.num_speakers} speakers, {result.num_utterances} utterances, {trials}",
-        f"EER          {result.eer:.2%}  (threshold {result.eer_threshold:.3f}, cosine)",
-        f"minDCF({result.min_dcf_p_target:g}) {result.min_dcf:.3f}",
-        *([f"{len(result.left_out)} recordings left out"] if result.left_out else []),
-    ]
+def _evaluate_scores(scores: Path, trials: Path | None, as_json: bool) -> None:
+    """Measure a file of scores and print its figures."""
+    from xvectors.report.outputs import figure_table
+    from xvectors.report.score_files import measure_score_file
+
+    measurement, measured = measure_score_file(scores, trials)
+    tables = {key: figure_table(figure) for key, figure in measurement.figures.items()}
+    num_target = int(measured.target.sum())
+    if as_json:
+        counts = {"num_target_trials": num_target, "num_nontarget_trials": len(measured) - num_target}
+        print(json.dumps({**counts, "figures": tables}, indent=2))
+        return
+    _print_lines(measured.findings.lines(), stream=sys.stderr)
+    print(f"{num_target:,} target and {len(measured) - num_target:,} non-target trials")
+    _print_lines(measurement.lines())
+    print("actDCF and Cllr take the scores for natural-log likelihood ratios")
 
 
 def _print_lines(lines: Iterable[str], stream: TextIO | None = None) -> None:

@@ -4,6 +4,8 @@ system.toml         recipe, label count, versions: enough to rebuild everything
 model.safetensors   the kept weights
 speakers.csv        class index -> speaker
 corpus.csv          the corpus as it was divided: every kept recording with its split
+backend.npz         what turns two embeddings into a score
+calibration.toml    what turns a score into a log-likelihood ratio, and what that and the back-end rest on
 history.csv         one row an epoch
 state/              what an exact resume needs
 report/             evaluation, embeddings and plots
@@ -55,6 +57,14 @@ class SystemFolder:
     @property
     def corpus(self) -> Path:
         return self.path / "corpus.csv"
+
+    @property
+    def backend(self) -> Path:
+        return self.path / "backend.npz"
+
+    @property
+    def calibration(self) -> Path:
+        return self.path / "calibration.toml"
 
     @property
     def history(self) -> Path:
@@ -135,15 +145,20 @@ def write_description(folder: SystemFolder, recipe: Recipe, speakers: Sequence[s
     description = {
         "format_version": FORMAT_VERSION,
         "num_speakers": len(speakers),
-        "versions": {
-            "xvectors": metadata.version("xvectors"),
-            "torch": torch.__version__,
-            "numpy": metadata.version("numpy"),
-            "python": platform.python_version(),
-        },
+        "versions": current_versions(),
         "recipe": recipe_to_mapping(recipe),
     }
     write_text(folder.description, to_toml(description))
+
+
+def current_versions() -> dict[str, str]:
+    """The versions that this process runs with, as system.toml records those of the training."""
+    return {
+        "xvectors": metadata.version("xvectors"),
+        "torch": torch.__version__,
+        "numpy": metadata.version("numpy"),
+        "python": platform.python_version(),
+    }
 
 
 def read_description(folder: SystemFolder) -> Description:

@@ -338,6 +338,8 @@ def test_speakers_with_one_recording_train_without_validation(
         show_progress=False,
     )
     assert "no speaker has recordings to validate on" in caplog.text
+    assert "not calibrated, the system decides by cosine: " in caplog.text
+    assert not result.folder.calibration.exists()
     assert math.isnan(result.epochs[-1].val_loss)
     assert result.best_epoch == 3
     assert result.lines() == [str(epoch) for epoch in result.epochs]

@@ -7,11 +7,21 @@ from typing import TYPE_CHECKING
 from xvectors.report.plots import score_histogram, speaker_map, training_curves, tsne
 
 if TYPE_CHECKING:
-    from xvectors.report.evaluation import Evaluation as Evaluation
     from xvectors.report.evaluation import evaluate as evaluate
+    from xvectors.report.evaluation import measure_system as measure_system
     from xvectors.report.evaluation import plot as plot
+    from xvectors.report.outputs import Evaluation as Evaluation
 
-__all__ = ["Evaluation", "evaluate", "plot", "score_histogram", "speaker_map", "training_curves", "tsne"]
+__all__ = [
+    "Evaluation",
+    "evaluate",
+    "measure_system",
+    "plot",
+    "score_histogram",
+    "speaker_map",
+    "training_curves",
+    "tsne",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -1,46 +1,37 @@
-"""How good a system is on speakers it never saw. In: a system directory. Out: metrics.json, embeddings.npz, plots."""
+"""How good a system is on speakers it never saw. In: a system directory, perhaps another corpus, perhaps a trial list.
+Out: `Measured`, and the files of the report: metrics.json, scores.csv, embeddings.npz, plots."""
 
 from __future__ import annotations
 
 import csv
-import json
 import logging
-from dataclasses import asdict, dataclass
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.corpus import TEST, Manifest, open_corpus, scan
+from xvectors.calibrate import known_durations, verifier_of
+from xvectors.config import recipe_to_mapping
+from xvectors.corpus import TEST, TRAIN, Manifest, open_corpus, scan
 from xvectors.encoder import Embedded, SpeakerEncoder, save_embeddings
 from xvectors.errors import CheckpointError, ManifestError
-from xvectors.files import write_text
+from xvectors.report.leakage import find_leakage, leakage_lines
+from xvectors.report.measured import Measured
+from xvectors.report.measuring import P_TARGET, measure
+from xvectors.report.outputs import NOT_CALIBRATED, Evaluation, summary, write_metrics, write_scores
 from xvectors.report.plots import score_histogram, speaker_map, training_curves, tsne
-from xvectors.scoring import all_pairs_scores, eer, min_dcf
-from xvectors.system import SystemFolder, find_system, kept_epoch, read_description
+from xvectors.report.snr import snr_of_rows
+from xvectors.report.trial_choice import choose_trials
+from xvectors.scoring import eer
+from xvectors.system import SystemFolder, current_versions, find_system, kept_epoch, read_description
 
 logger = logging.getLogger(__name__)
-
-P_TARGET = 0.01
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """Verification over all pairs of utterances, by cosine. Rates are shares, not percent."""
-
-    data: str
-    num_speakers: int
-    num_utterances: int
-    num_target_trials: int
-    num_nontarget_trials: int
-    eer: float
-    eer_threshold: float
-    min_dcf: float
-    min_dcf_p_target: float
-    left_out: list[str]
-    report: str
-    """The folder that the figures and plots were written to."""
 
 
 def evaluate(
@@ -48,50 +39,205 @@ def evaluate(
     *,
     data: str | Path | None = None,
     metadata: str | Path | None = None,
+    trials: str | Path | None = None,
     out: str | Path | None = None,
     device: str = "auto",
     show_progress: bool = True,
 ) -> Evaluation:
-    """Embed the test speakers, score all pairs, and write metrics.json, embeddings.npz and scores.png to the report.
+    """Embed the test speakers, score all pairs, and write metrics.json, scores.csv, embeddings.npz and scores.png.
 
     Without `data` these are the speakers that training kept apart; with it, every speaker of that corpus (a speaker
-    whose name was trained on is warned about). `out` is the folder to write to, by default the
-    system's report/, or a folder below it named after `data`.
+    whose name was trained on is warned about). `trials` is a list to measure on instead of all pairs. `out` is the
+    folder to write to, by default the system's report/, or a folder below it named after `data`.
+
+    Scores are those of the system's back-end, decisions are made on its LLRs; without a calibration scores are cosines,
+    which the figures say.
 
     Raises
     ------
     CheckpointError, ManifestError
-        Where `folder` is no system, or there are no trials of both kinds.
+        Where `folder` is no system, there are no trials of both kinds, or a trial names an unknown recording.
     """
+    measured = measure_system(
+        folder, data=data, metadata=metadata, trials=trials, out=out, device=device, show_progress=show_progress
+    )
+    evaluation = summary(measured)
+    write_metrics(measured.report / "metrics.json", evaluation)
+    write_scores(
+        measured.report / "scores.csv", list(measured.manifest.id), measured.trials, measured.scores, measured.llrs
+    )
+    target = measured.trials.target
+    score_histogram(
+        measured.decisive[target],
+        measured.decisive[~target],
+        measured.roc.eer().threshold,
+        evaluation.eer,
+        measured.report / "scores.png",
+    )
+    return evaluation
+
+
+def measure_system(
+    folder: str | Path,
+    *,
+    data: str | Path | None = None,
+    metadata: str | Path | None = None,
+    trials: str | Path | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    snr: bool = False,
+    show_progress: bool = True,
+) -> Measured:
+    """Everything that `evaluate` finds out; of the report's files only embeddings.npz is written.
+
+    `snr` estimates each recording's signal-to-noise ratio, for which it is read once more. The other arguments and the
+    errors are those of `evaluate`.
+    """
+    started = datetime.now().astimezone()
+    clock = _Clock()
     paths = find_system(Path(folder))
+    description = read_description(paths)
     encoder = SpeakerEncoder.load(folder, device=device)
-    manifest = _test_corpus(paths) if data is None else _scanned(data, metadata, encoder, show_progress)
-    known = sorted(set(manifest.speakers) & set(encoder.speakers))
-    if known:
-        logger.warning(
-            "%d of the %d test speakers bear names that were trained on (%s): if they are the same people, "
-            "the error rates are too good",
-            len(known),
-            len(manifest.speakers),
-            ", ".join(known[:3]),
+    verifier = verifier_of(paths)
+    with clock.step("scan"):
+        corpus = _test_corpus(paths) if data is None else _scanned(data, metadata, encoder, show_progress)
+    with clock.step("embedding"):
+        embedded = encoder.encode_manifest(corpus, show_progress=show_progress)
+    _check_left_out(embedded, len(corpus), str(data or paths.corpus), encoder.recipe.data.max_rejected)
+    chosen = choose_trials(corpus, trials, embedded.rows)
+    manifest = corpus.take(embedded.rows)
+    duration_s = known_durations(manifest)
+    report = _report_folder(folder, paths, data, out)
+    save_embeddings(report / "embeddings.npz", corpus, embedded)
+    with clock.step("scoring"):
+        scores = verifier.score(embedded.embeddings, chosen.trials)
+        llrs = None
+        if verifier.is_calibrated:
+            llrs = verifier.llrs(scores, duration_s[chosen.trials.enroll], duration_s[chosen.trials.test])
+    warnings = list(chosen.findings)
+    if llrs is None:
+        warnings.append(NOT_CALIBRATED)
+    elif not verifier.basis.get("held_out", True):
+        warnings.append("the calibration learnt from speakers that the network was trained on: LLRs are too confident")
+    with clock.step("leakage"):
+        training = Manifest.read_csv(paths.corpus) if paths.corpus.is_file() else None
+        leakage = find_leakage(
+            manifest,
+            embedded.embeddings,
+            chosen.trials,
+            trained_speakers=encoder.speakers,
+            calibration_speakers=verifier.speakers,
+            training_corpus=training,
         )
-    embedded = encoder.encode_manifest(manifest, show_progress=show_progress)
+    warnings += leakage_lines(leakage, manifest)
+    verifier.backend.warn_of_overlap(manifest.speakers)
+    for warning in warnings:
+        # that one is printed with the figures, and what a user of the lab's recipe expects
+        if warning != NOT_CALIBRATED:
+            logger.warning("%s", warning)
+    with clock.step("measuring"):
+        speakers = manifest.speaker_index
+        target = chosen.trials.target
+        if llrs is None:
+            threshold = eer(scores[target], scores[~target]).threshold
+            source = "where the error rates of these very trials are equal"
+        else:
+            threshold = verifier.threshold
+            source = f"the Bayes threshold of LLRs at P(target) = {verifier.p_target:g} and equal costs"
+        measurement = measure(
+            scores if llrs is None else llrs,
+            target,
+            speakers[chosen.trials.enroll],
+            speakers[chosen.trials.test],
+            are_llrs=llrs is not None,
+            threshold=threshold,
+        )
+    with clock.step("snr"):
+        snr_db = snr_of_rows(manifest) if snr else np.full(len(manifest), np.nan)
+    table = verifier.table() if verifier.is_calibrated else {}
+    return Measured(
+        system=str(folder),
+        system_path=paths.path,
+        data=str(data or paths.corpus),
+        report=report,
+        command=_command(folder, data=data, metadata=metadata, trials=trials, out=out),
+        started=started.isoformat(timespec="seconds"),
+        timings_s=clock.seconds,
+        versions=current_versions(),
+        trained_with=description.versions,
+        recipe=recipe_to_mapping(description.recipe),
+        training=_training_facts(paths, training, len(description.speakers)),
+        backend=verifier.name,
+        backend_table=table.get("backend", {}),
+        calibration_table={key: table[key] for key in ("calibration", "decision", "basis", "figures") if key in table},
+        manifest=manifest,
+        embeddings=embedded.embeddings,
+        duration_s=duration_s,
+        snr_db=snr_db,
+        left_out=tuple(reason for _, reason in embedded.failures),
+        trials=chosen.trials,
+        trials_source=chosen.source,
+        trial_findings=chosen.findings,
+        scores=scores,
+        llrs=llrs,
+        roc=measurement.roc,
+        threshold=threshold,
+        threshold_source=source,
+        operating_points=measurement.operating_points,
+        figures=measurement.figures,
+        p_target=P_TARGET,
+        leakage=leakage,
+        warnings=(*warnings, *measurement.notes),
+    )
+
+
+class _Clock:
+    """Seconds by step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - started
+
+
+def _check_left_out(embedded: Embedded, total: int, data: str, bound: float) -> None:
     for _, reason in embedded.failures:
         logger.warning("left out: %s", reason)
-    bound = encoder.recipe.data.max_rejected
-    if not len(embedded.rows) or len(embedded.failures) > bound * len(manifest):
+    if not len(embedded.rows) or len(embedded.failures) > bound * total:
         raise ManifestError(
-            f"{data or paths.corpus}: {len(embedded.failures)} of {len(manifest)} recordings could not be embedded, "
+            f"{data}: {len(embedded.failures)} of {total} recordings could not be embedded, "
             f"more than data.max_rejected = {bound:g}; see the warnings above"
         )
+
+
+def _report_folder(folder: str | Path, paths: SystemFolder, data: str | Path | None, out: str | Path | None) -> Path:
     if out is not None:
-        report = Path(out)
-    elif paths.path != Path(folder):
-        report = Path(f"{folder}-report")  # not in the package
-    else:
-        report = paths.report if data is None else paths.report / (Path(data).resolve().stem or "data")
-    save_embeddings(report / "embeddings.npz", manifest, embedded)
-    return _measure(manifest, embedded, str(data or paths.corpus), report)
+        return Path(out)
+    if paths.path != Path(folder):
+        return Path(f"{folder}-report")  # not in the package
+    return paths.report if data is None else paths.report / (Path(data).resolve().stem or "data")
+
+
+def _command(folder: str | Path, **options: str | Path | None) -> str:
+    """The command line of this evaluation."""
+    words = ["xvectors", "evaluate", str(folder)]
+    for name, value in options.items():
+        words += [] if value is None else [f"--{name}", str(value)]
+    return shlex.join(words)
+
+
+def _training_facts(paths: SystemFolder, corpus: Manifest | None, num_speakers: int) -> dict[str, Any]:
+    facts: dict[str, Any] = {"num_speakers": num_speakers, "epoch": kept_epoch(paths)}
+    if corpus is not None:
+        trained = corpus.split == TRAIN
+        facts["num_recordings"] = int(np.count_nonzero(trained))
+        if not np.isnan(corpus.duration_s[trained]).any():
+            facts["hours"] = float(corpus.duration_s[trained].sum() / 3600)
+    return facts
 
 
 def _scanned(data: str | Path, metadata: str | Path | None, encoder: SpeakerEncoder, show_progress: bool) -> Manifest:
@@ -106,29 +252,6 @@ def _scanned(data: str | Path, metadata: str | Path | None, encoder: SpeakerEnco
     for line in scanned.report.lines() if scanned.report.rejected else []:
         logger.warning("%s", line)
     return scanned.manifest
-
-
-def _measure(manifest: Manifest, embedded: Embedded, data: str, report: Path) -> Evaluation:
-    speaker_index = manifest.speaker_index[embedded.rows]
-    target, nontarget = all_pairs_scores(embedded.embeddings, speaker_index)
-    error = eer(target, nontarget)
-    cost = min_dcf(target, nontarget, p_target=P_TARGET)
-    evaluation = Evaluation(
-        data=data,
-        num_speakers=len(np.unique(speaker_index)),
-        num_utterances=len(embedded.rows),
-        num_target_trials=len(target),
-        num_nontarget_trials=len(nontarget),
-        eer=error.eer,
-        eer_threshold=error.threshold,
-        min_dcf=cost.min_dcf,
-        min_dcf_p_target=P_TARGET,
-        left_out=[reason for _, reason in embedded.failures],
-        report=str(report),
-    )
-    write_text(report / "metrics.json", json.dumps(asdict(evaluation), indent=2) + "\n")
-    score_histogram(target, nontarget, error.threshold, error.eer, report / "scores.png")
-    return evaluation
 
 
 def plot(folder: str | Path, *, device: str = "auto", show_progress: bool = True) -> list[Path]:

@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from xvectors.calibrate import calibrate as calibrate_system
 from xvectors.config import DEFAULT_RECIPE, FINE_TUNING_RECIPE, Recipe, differences, load_recipe
 from xvectors.corpus import Manifest, ScanReport
 from xvectors.dataset import Batch
 from xvectors.devices import find_device
-from xvectors.errors import CheckpointError, ConfigError, StorageError, TrainingError
+from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError, StorageError, TrainingError
 from xvectors.files import write_text
 from xvectors.progress import Progress, progress
 from xvectors.scoring import all_pairs_scores, eer
@@ -46,11 +47,15 @@ from xvectors.training.mapping import fit_embedding_map, rows_to_learn_from
 from xvectors.training.optimise import in_large_margin_stage
 from xvectors.training.result import EpochResult, TrainingResult
 from xvectors.training.signals import Signals, answered_signals
+from xvectors.verification.verifier import remove_verifier
 
 logger = logging.getLogger(__name__)
 
 FREE_ON_RESUMING = ("training.workers", "training.checkpoint_interval_s", "data.max_rejected")
 """Settings that the weights do not depend on."""
+
+REPORT_FILES = ("metrics.json", "scores.csv", "embeddings.npz", "speakers.png", "scores.png")
+"""What the report of another system may have left in the folder."""
 
 NAMED_UTTERANCES = 8
 """How many utterances of a batch an error names."""
@@ -68,6 +73,7 @@ def train(
     overwrite: bool = False,
     on_scan: Callable[[ScanReport], None] | None = None,
     on_epoch: Callable[[EpochResult], None] | None = None,
+    calibrate: bool = True,
     show_progress: bool = True,
 ) -> TrainingResult:
     """Train a system on `data` and write it to the folder `out`.
@@ -89,6 +95,9 @@ def train(
         Replace a system that stands in `out`.
     on_scan, on_epoch
         Called with what the scan found, and with each epoch's figures.
+    calibrate
+        Choose the back-end and calibrate it when the last epoch has ended (see `xvectors.calibrate`). Where the corpus
+        does not allow it, a warning says why, and the system decides by cosine.
 
     Raises
     ------
@@ -103,7 +112,7 @@ def train(
     if resume:
         if start is not None:
             raise ConfigError("a run that is resumed goes on as it began; leave --from out")
-        return _resumed(folder, recipe, where).run(on_epoch, show_progress)
+        return _finished(_resumed(folder, recipe, where).run(on_epoch, show_progress), calibrate, device, show_progress)
     recipe = recipe or load_recipe(DEFAULT_RECIPE if start is None else FINE_TUNING_RECIPE)
     if start is not None:
         recipe = recipe_of_start(recipe, start)
@@ -130,7 +139,18 @@ def train(
     if start is not None:
         run.learner.start_from(*read_weights(find_system(start)))
     run.begin(report)
-    return run.run(on_epoch, show_progress)
+    return _finished(run.run(on_epoch, show_progress), calibrate, device, show_progress)
+
+
+def _finished(result: TrainingResult, calibrate: bool, device: str, show_progress: bool) -> TrainingResult:
+    """The result of a run, its system calibrated where no signal ended it."""
+    if calibrate and result.interrupted is None:
+        try:
+            with torch.random.fork_rng(devices=[]):
+                calibrate_system(result.folder.path, device=device, show_progress=show_progress)
+        except (ManifestError, ShapeError) as error:
+            logger.warning("not calibrated, the system decides by cosine: %s", error)
+    return result
 
 
 def _resumed(folder: SystemFolder, recipe: Recipe | None, device: torch.device) -> _Run:
@@ -146,6 +166,8 @@ def _resumed(folder: SystemFolder, recipe: Recipe | None, device: torch.device) 
         raise CheckpointError(f"{folder.corpus} and {folder.speakers} do not name the same speakers")
     run = _Run(folder, recipe or description.recipe, corpus, device)
     run.restore(load_checkpoint(folder.checkpoint, device))
+    # the weights that it was learnt with are about to change
+    remove_verifier(backend=folder.backend, calibration=folder.calibration)
     return run
 
 
@@ -174,10 +196,12 @@ class _Run:
         folder = self.folder
         of_another = [folder.checkpoint, folder.weights, folder.history, folder.left_out]
         of_another += [
-            folder.report / name for name in ("metrics.json", "embeddings.npz", "speakers.png", "scores.png")
+            folder.report / name
+            for name in ("metrics.json", "embeddings.npz", "speakers.png", "scores.png", "scores.csv")
         ]
         for stale in of_another:
             stale.unlink(missing_ok=True)
+        remove_verifier(backend=folder.backend, calibration=folder.calibration)
         self.corpus.manifest.write_csv(self.folder.corpus)
         report.write_csv(self.folder.left_out)
         write_description(self.folder, self.recipe, self.corpus.speakers)

@@ -1,0 +1,171 @@
+"""Calibrating a trained system. In: a system directory with its corpus, or another corpus. Out: backend.npz and
+calibration.toml in it, learnt from speakers that the network was not trained on, whole recordings and crops of them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xvectors.corpus import VAL, Manifest, open_corpus, scan
+from xvectors.encoder import SpeakerEncoder
+from xvectors.errors import CheckpointError, ManifestError
+from xvectors.system import SystemFolder, find_system
+from xvectors.verification import CROP_DURATIONS_S, Basis, Verifier, learn_verifier, load_verifier, save_verifier
+
+logger = logging.getLogger(__name__)
+
+FEWEST_SPEAKERS = 3
+"""Held-out speakers with two recordings or more; two would give the non-target trials of one pair of voices."""
+FEW_SPEAKERS = 20
+"""With fewer, the LLRs depend on who these happen to be, which is warned about."""
+
+
+def verifier_of(folder: SystemFolder) -> Verifier:
+    """The system's back-end and calibration, or plain cosine where it has none; errors are those of load_verifier."""
+    return load_verifier(backend=folder.backend, calibration=folder.calibration, weights=folder.weights)
+
+
+def calibrate(
+    folder: str | Path,
+    *,
+    data: str | Path | None = None,
+    metadata: str | Path | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    show_progress: bool = True,
+) -> Verifier:
+    """Choose the system's back-end and calibrate it, and write both to its directory.
+
+    Without `data` the speakers are those that training held out; where these are fewer than 3, the validation
+    recordings of trained speakers, which is warned about and recorded, because scores of known voices are better than
+    any others'. With `data` all speakers of that corpus.
+
+    Raises
+    ------
+    CheckpointError
+        Where `folder` is no system.
+    ManifestError, ShapeError
+        Too few speakers or recordings, or scores that tell no speakers apart.
+    """
+    paths = find_system(Path(folder))
+    if paths.path != Path(folder):
+        raise CheckpointError("the starter system belongs to the package; copy its folder and calibrate the copy")
+    encoder = SpeakerEncoder.load(folder, device=device)
+    shortest_s = encoder.fbank.samples_for(encoder.model.context_frames) / encoder.sample_rate_hz
+    if data is None:
+        manifest, held_out = _held_out(paths, encoder)
+        source = "held-out speakers" if held_out else "validation recordings of trained speakers"
+    else:
+        manifest = scan(
+            open_corpus(data, metadata=metadata),
+            min_duration_s=shortest_s,
+            max_rejected=encoder.recipe.data.max_rejected,
+            show_progress=show_progress,
+        ).manifest
+        known = sorted(set(manifest.speakers) & set(encoder.speakers))
+        held_out, source = not known, f"speakers of {data}"
+        if known:
+            logger.warning(
+                "%d of the %d speakers of %s bear names that were trained on (%s): if they are the same people, the "
+                "LLRs of others will be too confident",
+                len(known),
+                len(manifest.speakers),
+                data,
+                ", ".join(known[:3]),
+            )
+    basis = embed_with_crops(encoder, manifest, shortest_s, seed=seed, show_progress=show_progress)
+    learnt = learn_verifier(basis, seed=seed)
+    crops = [length for length in CROP_DURATIONS_S if (basis.duration_s[~basis.whole] == length).any()]
+    facts = {**learnt.basis, "source": source, "held_out": held_out, "crop_durations_s": crops}
+    verifier = replace(learnt, basis=facts)
+    num_speakers = int(facts["num_speakers"])
+    if held_out and num_speakers < FEW_SPEAKERS:
+        logger.warning(
+            "the calibration rests on %d speakers, fewer than %d: other speakers' LLRs may be off; hold out more with "
+            "data.held_out_prop, or calibrate on a corpus of other speakers with `xvectors calibrate --data`",
+            num_speakers,
+            FEW_SPEAKERS,
+        )
+    save_verifier(verifier, backend=paths.backend, calibration=paths.calibration, weights=paths.weights)
+    return verifier
+
+
+def _held_out(paths: SystemFolder, encoder: SpeakerEncoder) -> tuple[Manifest, bool]:
+    """Recordings of held-out speakers and True, or those for validation of trained speakers and False."""
+    if not paths.corpus.is_file():
+        raise ManifestError(f"{paths.path} came without its corpus; name one to calibrate on with --data")
+    corpus = Manifest.read_csv(paths.corpus)
+    trained = np.isin(np.array(corpus.speakers), encoder.speakers)[corpus.speaker_index]
+    validation = corpus.split == VAL
+    rows = np.flatnonzero(validation & ~trained)
+    repeated = int(np.count_nonzero(np.bincount(corpus.speaker_index[rows]) >= 2)) if len(rows) else 0
+    if repeated >= FEWEST_SPEAKERS:
+        return corpus.take(rows), True
+    rows = np.flatnonzero(validation & trained)
+    if not len(rows):
+        raise ManifestError(
+            f"{paths.corpus} holds out {repeated} speakers with two recordings, and keeps no recordings for "
+            "validation; hold out speakers with data.held_out_prop, or name a corpus with --data"
+        )
+    logger.warning(
+        "calibrating on validation recordings of trained speakers, because training held out %d speakers with two "
+        "recordings and at least %d are needed: the LLRs of other speakers will be too confident; hold out more with "
+        "data.held_out_prop, or name a corpus of other speakers with `xvectors calibrate --data`",
+        repeated,
+        FEWEST_SPEAKERS,
+    )
+    return corpus.take(rows), False
+
+
+def embed_with_crops(
+    encoder: SpeakerEncoder, manifest: Manifest, shortest_s: float, *, seed: int = 0, show_progress: bool = False
+) -> Basis:
+    """Embed every recording whole and, where it is longer, crops of `CROP_DURATIONS_S` from places drawn by `seed`.
+
+    Crops shorter than `shortest_s`, the network's context, are not made. Recordings that cannot be embedded are logged
+    and left out.
+    """
+    manifest = manifest.with_columns(duration_s=known_durations(manifest))
+    rng = np.random.default_rng(seed)
+    rows, starts, lengths = [np.arange(len(manifest))], [manifest.start_s], [manifest.duration_s]
+    for length in CROP_DURATIONS_S:
+        # drawn for every row, so that the places do not depend on which recordings are long enough
+        places = rng.random(len(manifest))
+        room = manifest.duration_s - length
+        longer = np.flatnonzero((room > 0) & (length >= shortest_s))
+        rows.append(longer)
+        starts.append(manifest.start_s[longer] + places[longer] * room[longer])
+        lengths.append(np.full(len(longer), length))
+    of_row, duration_s = np.concatenate(rows), np.concatenate(lengths)
+    segments = manifest.take(of_row).with_columns(start_s=np.concatenate(starts), duration_s=duration_s)
+    embedded = encoder.encode_manifest(segments, show_progress=show_progress)
+    for _, reason in embedded.failures:
+        logger.warning("left out: %s", reason)
+    if not len(embedded.rows):
+        raise ManifestError("none of the recordings to calibrate on could be embedded; see the warnings above")
+    names = np.array(manifest.speakers, dtype=np.str_)
+    at = embedded.rows
+    return Basis(
+        embeddings=embedded.embeddings,
+        speakers=names[manifest.speaker_index[of_row[at]]],
+        recording=of_row[at],
+        duration_s=duration_s[at],
+        whole=at < len(manifest),
+    )
+
+
+def known_durations(manifest: Manifest) -> NDArray[np.float64]:
+    """[n] the seconds of each row: as the manifest states them, else to the end of the file.
+
+    Raises AudioFileError for a file that cannot be opened.
+    """
+    from xvectors import audio
+
+    durations = manifest.duration_s.copy()
+    for row in np.flatnonzero(np.isnan(durations)).tolist():
+        durations[row] = audio.probe(manifest.full_path(row)).duration_s - manifest.start_s[row]
+    return durations

@@ -1,0 +1,70 @@
+"""The detection error trade-off of one or several systems. In: a ROC each. Out: a picture on normal-deviate axes, as in
+Martin et al. (Eurospeech 1997)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.special import ndtri
+
+from xvectors.errors import ConfigError
+from xvectors.files import atomic_write
+from xvectors.report import colours
+from xvectors.report.colours import FONT, SMALL, TITLE, new_figure, outside_legend
+from xvectors.scoring import ROC
+
+DPI = 150
+TICKS = (0.0001, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)
+STYLES = ("-", "--", "-.", ":")
+"""Beside the colours, so that curves are told apart in print too."""
+
+
+def det_plot(rocs: Mapping[str, ROC], path: Path | str, *, title: str = "Detection error trade-off") -> Path:
+    """Draw the DET curve of each ROC, the EER of each marked, and return `path`.
+
+    Raises ConfigError without curves or for a suffix other than .png, .pdf and .svg, StorageError where the file cannot
+    be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise ConfigError(f"{path}: plots are written as .png, .pdf or .svg; end the name with one of these")
+    figure = det_figure(rocs, title=title)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=DPI)
+    return path
+
+
+def det_figure(rocs: Mapping[str, ROC], *, title: str = "Detection error trade-off") -> Figure:
+    """The figure of `det_plot`. The axes reach as low as the trials can tell: half an error."""
+    if not rocs:
+        raise ConfigError("no curves to draw: give at least one system")
+    figure, (axes,) = new_figure(6.4, 6.4 + 0.25 * len(rocs))
+    least_far = min(0.5 / roc.num_nontarget for roc in rocs.values())
+    least_frr = min(0.5 / roc.num_target for roc in rocs.values())
+    low_far, low_frr = (float(np.clip(least, TICKS[0] / 2, 0.01)) for least in (least_far, least_frr))
+    handles, labels = [], []
+    for number, (name, roc) in enumerate(rocs.items()):
+        curve = roc.det()
+        eer = roc.eer().eer
+        x = ndtri(np.clip(curve.far, low_far / 10, 1 - low_far / 10))
+        y = ndtri(np.clip(curve.frr, low_frr / 10, 1 - low_frr / 10))
+        colour = colours.SPEAKERS[number % len(colours.SPEAKERS)]
+        (line,) = axes.step(x, y, where="post", color=colour, lw=1.8, ls=STYLES[number % len(STYLES)])
+        at = ndtri(np.clip(eer, 1e-9, 1 - 1e-9))
+        axes.plot(at, at, "o", ms=6, color=colour)
+        handles.append(line)
+        labels.append(f"{name}: EER {eer:.2%}")
+    high = 0.6 if max(roc.eer().eer for roc in rocs.values()) < 0.5 else 0.95
+    for axis, low, limits in ((axes.xaxis, low_far, axes.set_xlim), (axes.yaxis, low_frr, axes.set_ylim)):
+        ticks = [tick for tick in TICKS if low <= tick <= high]
+        axis.set_ticks(ndtri(ticks), labels=[f"{100 * tick:g}" for tick in ticks])
+        limits(ndtri(low), ndtri(high))
+    axes.tick_params(labelsize=SMALL)
+    axes.set_xlabel("false acceptances, %", fontsize=FONT, color=colours.INK)
+    axes.set_ylabel("false rejections, %", fontsize=FONT, color=colours.INK)
+    axes.set_title(title, loc="left", fontsize=TITLE, color=colours.INK)
+    outside_legend(figure, handles, labels, "outside lower left")
+    return figure

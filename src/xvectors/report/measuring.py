@@ -1,0 +1,141 @@
+"""From scored trials to figures that say how sure they are. In: trials, scores or LLRs, the speakers. Out: error
+measures and operating points with intervals over speakers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xvectors.report.measured import Figure
+from xvectors.scoring import ROC, OperatingPoint, ScoredTrials, operating_points, speaker_intervals
+from xvectors.scoring.bootstrap import MIN_SPEAKERS
+
+logger = logging.getLogger(__name__)
+
+P_TARGET = 0.01
+MOST_DRAWS, FEWEST_DRAWS = 1000, 200
+WORK = 100_000_000
+"""Trials times draws that the intervals may take: about ten seconds on one core."""
+MOST_LEVELS = 20_000
+"""Distinct scores that the draws tell apart; finer steps move a rate by less than 0.005 %."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measurement:
+    """ROC, figures by key and operating points; `num_draws` is 0 where there are too few speakers for intervals."""
+
+    roc: ROC
+    figures: Mapping[str, Figure]
+    operating_points: tuple[OperatingPoint, ...]
+    num_draws: int
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """The figures to print, and the notes."""
+        lines = []
+        for figure in self.figures.values():
+            form = ".2%" if figure.unit == "share" else ".3f"
+            ends = figure.interval
+            interval = "" if ends is None else f" [{ends.low:{form}} to {ends.high:{form}}]"
+            unit = " bits" if figure.unit == "bits" else ""
+            lines.append(f"{figure.name:<23} {figure.value:{form}}{interval}{unit}")
+        return [*lines, *self.notes]
+
+
+def measure(
+    scores: ArrayLike,
+    target: NDArray[np.bool_],
+    enroll_speaker: ArrayLike,
+    test_speaker: ArrayLike,
+    *,
+    are_llrs: bool,
+    threshold: float | None,
+    p_target: float = P_TARGET,
+    seed: int = 0,
+) -> Measurement:
+    """Measure scores [m] of trials with truth [m] and speakers [m] on either side.
+
+    Parameters
+    ----------
+    are_llrs
+        Whether scores are natural-log LLRs; actual DCF and Cllr are then measured.
+    threshold
+        Where decisions are made, for `far` and `frr`; None leaves these out.
+    p_target
+        Prior of the detection costs.
+
+    Raises
+    ------
+    ManifestError
+        No trials of a kind.
+    ShapeError
+        Scores that are not finite, lengths that differ.
+    """
+    values = np.asarray(scores)
+    roc = ROC.from_scores(values[target], values[~target])
+    metrics = _metrics(are_llrs, threshold, p_target)
+    points = operating_points(roc)
+    of_points = {
+        f"point {at}": point.criterion.threshold for at, point in enumerate(points) if point.threshold is not None
+    }
+    plain = {key: float(read(roc)) for key, (_, _, read) in metrics.items()}
+    num_speakers = len(np.unique(np.concatenate([np.asarray(enroll_speaker), np.asarray(test_speaker)])))
+    if num_speakers < MIN_SPEAKERS:
+        note = f"no interval: {num_speakers} speakers, fewer than {MIN_SPEAKERS}"
+        figures = {
+            key: Figure(name=name, value=plain[key], unit=unit, note=note) for key, (name, unit, _) in metrics.items()
+        }
+        return Measurement(roc=roc, figures=figures, operating_points=tuple(points), num_draws=0, notes=(note,))
+    num_draws = int(np.clip(WORK // len(values), FEWEST_DRAWS, MOST_DRAWS))
+    intervals = speaker_intervals(
+        _levelled(values),
+        ScoredTrials.of(target, enroll_speaker, test_speaker),
+        {key: read for key, (_, _, read) in metrics.items()} | of_points,
+        num_draws=num_draws,
+        seed=seed,
+    )
+    figures = {
+        key: Figure(name=name, value=plain[key], unit=unit, interval=replace(intervals[key], value=plain[key]))
+        for key, (name, unit, _) in metrics.items()
+    }
+    with_intervals = [
+        point
+        if point.threshold is None
+        else replace(point, threshold_interval=replace(intervals[f"point {at}"], value=point.threshold))
+        for at, point in enumerate(points)
+    ]
+    return Measurement(roc=roc, figures=figures, operating_points=tuple(with_intervals), num_draws=num_draws)
+
+
+def _metrics(
+    are_llrs: bool, threshold: float | None, p_target: float
+) -> dict[str, tuple[str, str, Callable[[ROC], float]]]:
+    """Key -> (name, unit, how it is read from a ROC)."""
+    found: dict[str, tuple[str, str, Callable[[ROC], float]]] = {
+        "eer": ("EER", "share", lambda roc: roc.eer().eer),
+        "rocch_eer": ("EER on the convex hull", "share", lambda roc: roc.rocch_eer().eer),
+        "min_dcf": (f"minDCF({p_target:g})", "cost", lambda roc: roc.min_dcf(p_target).min_dcf),
+        "min_cllr": ("minCllr", "bits", lambda roc: roc.min_cllr()),
+        "auc": ("AUC", "share", lambda roc: roc.auc()),
+    }
+    if are_llrs:
+        found["actual_dcf"] = (f"actDCF({p_target:g})", "cost", lambda roc: roc.actual_dcf(p_target))
+        found["cllr"] = ("Cllr", "bits", lambda roc: roc.cllr())
+    if threshold is not None:
+        found["frr"] = ("false rejections", "share", lambda roc: roc.rates_at(threshold)[0])
+        found["far"] = ("false acceptances", "share", lambda roc: roc.rates_at(threshold)[1])
+    return found
+
+
+def _levelled(scores: NDArray[Any]) -> NDArray[Any]:
+    """The scores, rounded down to one of MOST_LEVELS of them, evenly spread, where there are more."""
+    if len(scores) <= MOST_LEVELS:
+        return scores
+    ordered = np.sort(scores)
+    levels = np.unique(ordered[np.linspace(0, len(ordered) - 1, MOST_LEVELS).astype(np.int64)])
+    return np.asarray(levels[np.searchsorted(levels, scores, side="right") - 1])

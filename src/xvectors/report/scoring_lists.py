@@ -1,0 +1,91 @@
+"""Scoring a list of trials between saved embeddings. In: an npz that `xvectors embed` wrote, a trial list, perhaps a
+system. Out: scores.csv."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xvectors.errors import CheckpointError, ManifestError, ShapeError
+from xvectors.report.outputs import write_scores
+from xvectors.scoring import RecordingRows, read_trials
+from xvectors.verification import Verifier, cosine_verifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredList:
+    """What was scored; `findings` says what was wrong with the list, a line each."""
+
+    num_trials: int
+    backend: str
+    has_llrs: bool
+    findings: tuple[str, ...]
+
+
+def score_list(
+    embeddings: str | Path, trials: str | Path, out: str | Path, *, system: str | Path | None = None
+) -> ScoredList:
+    """Score the trials by the back-end of `system`, by cosine without one, and write enroll, test, target, score.
+
+    With a calibrated system there is a column llr too, for which the embeddings' durations are needed.
+
+    Raises
+    ------
+    CheckpointError
+        No embeddings file; embeddings of another dimension than the system's back-end takes.
+    ManifestError
+        A list that cannot be read, or trials of unknown recordings.
+    """
+    arrays = read_embeddings_file(Path(embeddings))
+    names = arrays["id"].tolist()
+    verifier = cosine_verifier() if system is None else _verifier(Path(system))
+    resolved = read_trials(trials).resolve(RecordingRows(names))
+    pairs = resolved.trials
+    if not len(pairs):
+        raise ManifestError(f"{trials}: no trials are left to score")
+    try:
+        scores = verifier.score(arrays["embeddings"], pairs)
+    except ShapeError as error:
+        raise CheckpointError(f"{embeddings} does not fit the back-end of {system or 'cosine'}: {error}") from error
+    llrs = None
+    if verifier.is_calibrated:
+        seconds = arrays["duration_s"]
+        unknown = int(np.count_nonzero(np.isnan(seconds)))
+        if unknown:
+            raise ManifestError(
+                f"{embeddings} does not say how long {unknown} of its {len(names)} recordings are, which the "
+                "calibration needs; embed a manifest with the column duration_s, or score without --system"
+            )
+        llrs = verifier.llrs(scores, seconds[pairs.enroll], seconds[pairs.test])
+    write_scores(Path(out), names, pairs, scores, llrs)
+    return ScoredList(
+        num_trials=len(pairs),
+        backend=verifier.name,
+        has_llrs=llrs is not None,
+        findings=tuple(resolved.findings.lines()),
+    )
+
+
+def read_embeddings_file(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays embeddings, id and duration_s of an npz that `save_embeddings` wrote; CheckpointError for another."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in ("embeddings", "id", "duration_s")}
+    # TypeError: a single array (npy), which is no archive
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path} is damaged or no embeddings file: {error}") from error
+
+
+def _verifier(folder: Path) -> Verifier:
+    # here and not above: scoring by cosine needs no torch
+    from xvectors.calibrate import verifier_of
+    from xvectors.system import find_system, read_description
+
+    paths = find_system(folder)
+    read_description(paths)
+    return verifier_of(paths)

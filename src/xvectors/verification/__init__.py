@@ -1,0 +1,15 @@
+"""Deciding whether two recordings are of one speaker. In: embeddings and durations. Out: scores and log-likelihood
+ratios, by a back-end and a calibration that were learnt on speakers the network does not know. No torch."""
+
+from xvectors.verification.learning import CROP_DURATIONS_S, Basis, learn_verifier
+from xvectors.verification.verifier import Verifier, cosine_verifier, load_verifier, save_verifier
+
+__all__ = [
+    "CROP_DURATIONS_S",
+    "Basis",
+    "Verifier",
+    "cosine_verifier",
+    "learn_verifier",
+    "load_verifier",
+    "save_verifier",
+]

@@ -1,0 +1,199 @@
+"""A system's verifier, and its two files. In: backend.npz and calibration.toml of a system directory, embeddings and
+durations. Out: scores, and natural-log LLRs where there is a calibration."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xvectors.config import parse_toml, to_toml
+from xvectors.errors import CheckpointError, ConfigError, StorageError
+from xvectors.files import write_text
+from xvectors.scoring import AffineCalibration, Trials, bayes_threshold, log_duration, pair_quality
+from xvectors.scoring.backends import Backend, load_backend, make_backend, save_backend
+
+FORMAT_VERSION = 1
+P_TARGET = 0.5
+"""The prior of a target trial at which decisions are made unless the system or its user says otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Verifier:
+    """A back-end with its calibration, and what they rest on.
+
+    Attributes
+    ----------
+    backend : fitted
+    name : the back-end's, such as "cosine"
+    calibration : None where the system has none; scores are then no LLRs
+    backend_table, basis, figures : plain values, as calibration.toml records them: how the back-end was chosen, what
+        both were learnt from, and how good they were on speakers that were held out from them
+    p_target : the prior of a target trial that decisions assume, costs being equal
+    """
+
+    backend: Backend
+    name: str
+    calibration: AffineCalibration | None = None
+    backend_table: Mapping[str, Any] = field(default_factory=dict)
+    basis: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    p_target: float = P_TARGET
+
+    @property
+    def is_calibrated(self) -> bool:
+        return self.calibration is not None
+
+    @property
+    def threshold(self) -> float:
+        """The LLR from which a trial is accepted: the Bayes threshold, natural log."""
+        return bayes_threshold(self.p_target)
+
+    @property
+    def speakers(self) -> frozenset[str]:
+        """Names of the speakers that back-end and calibration learnt from."""
+        return frozenset(self.basis.get("speakers", ()))
+
+    def score(self, embeddings: ArrayLike, trials: Trials) -> NDArray[np.float32]:
+        """Scores [m] of trials between rows of embeddings [n, D]; ShapeError where they do not fit."""
+        return self.backend.score(embeddings, trials)
+
+    def llrs(self, scores: ArrayLike, enroll_s: ArrayLike, test_s: ArrayLike) -> NDArray[np.float64]:
+        """Natural-log LLRs [m] of scores [m], given the seconds [m] of both sides.
+
+        Raises
+        ------
+        CheckpointError
+            The system is not calibrated.
+        ShapeError
+            Lengths that differ, scores that are not finite, durations that are not above 0.
+        """
+        if self.calibration is None:
+            raise CheckpointError("the system is not calibrated: `xvectors calibrate DIR` learns it")
+        seen = self.calibration.quality_low_[:2], self.calibration.quality_high_[:2]
+        return self.calibration.transform(scores, duration_quality(enroll_s, test_s, seen))
+
+    def table(self) -> dict[str, Any]:
+        """What calibration.toml holds, but for the digest of the weights."""
+        if self.calibration is None:
+            raise ConfigError("there is no calibration to write: learn one first")
+        return {
+            "backend": {"name": self.name, **self.backend_table},
+            "calibration": self.calibration.to_dict(),
+            "decision": {"p_target": self.p_target},
+            "basis": dict(self.basis),
+            "figures": dict(self.figures),
+        }
+
+
+QUALITY_NAMES = ("log_shorter_s", "log_longer_s", "log_shorter_s_squared", "log_longer_s_squared", "logs_product")
+
+
+def duration_quality(
+    enroll_s: ArrayLike, test_s: ArrayLike, bounds: tuple[ArrayLike, ArrayLike] | None = None
+) -> NDArray[np.float64]:
+    """The quality measures [m, 5] of trials: log seconds of the shorter and of the longer side, their squares and
+    their product. Without these, what crops of half a second need would bend the LLRs of whole recordings.
+
+    `bounds`: the least and the greatest logs, [2] each, shorter side first, that all of them are made of.
+    """
+    logs = pair_quality(log_duration(enroll_s), log_duration(test_s))
+    if bounds is not None:
+        logs = np.clip(logs, *bounds)
+    return np.concatenate([logs, logs**2, logs[:, :1] * logs[:, 1:]], axis=1)
+
+
+def cosine_verifier() -> Verifier:
+    """What a system without calibration decides by: the cosine of the embeddings."""
+    return Verifier(backend=make_backend("cosine"), name="cosine")
+
+
+def save_verifier(verifier: Verifier, *, backend: Path, calibration: Path, weights: Path) -> None:
+    """Write the two files, each atomically, calibration.toml last: its presence says that both are there.
+
+    The digest of `weights` (model.safetensors) is noted, so that other weights are not taken for calibrated ones.
+
+    Raises
+    ------
+    StorageError, CheckpointError
+        Something cannot be written; the weights cannot be read.
+    """
+    table = {"format_version": FORMAT_VERSION, "weights_sha256": _digest(weights), **verifier.table()}
+    remove_verifier(backend=backend, calibration=calibration)
+    save_backend(backend, verifier.backend)
+    write_text(calibration, to_toml(table))
+
+
+def remove_verifier(*, backend: Path, calibration: Path) -> None:
+    """Remove both files, where they are; calibration.toml first, without which backend.npz does not count."""
+    for path in (calibration, backend):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be removed: {error.strerror or error}") from error
+
+
+def load_verifier(*, backend: Path, calibration: Path, weights: Path) -> Verifier:
+    """The verifier that `save_verifier` wrote; that of plain cosines where there is no calibration.toml.
+
+    Raises
+    ------
+    CheckpointError
+        A damaged file, one from another version, or a calibration of other weights.
+    """
+    if not calibration.is_file():
+        return cosine_verifier()
+    try:
+        table = parse_toml(calibration.read_text(encoding="utf-8"), str(calibration))
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
+        raise CheckpointError(f"{calibration} cannot be read: {error}") from error
+    version = table.get("format_version")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{calibration}: format version {version!r} is not {FORMAT_VERSION}; calibrate the system again"
+        )
+    if table.get("weights_sha256") != _digest(weights):
+        raise CheckpointError(
+            f"{calibration} was learnt with other weights than {weights}; calibrate the system again, with "
+            "`xvectors calibrate`"
+        )
+    parts: dict[str, Mapping[str, Any]] = {}
+    for key in ("backend", "calibration", "decision", "basis", "figures"):
+        part = table.get(key)
+        if not isinstance(part, Mapping):
+            raise CheckpointError(f"{calibration} is damaged: the table [{key}] is missing; calibrate the system again")
+        parts[key] = part
+    p_target, name = parts["decision"].get("p_target"), parts["backend"].get("name")
+    if not isinstance(p_target, float) or not 0 < p_target < 1 or not isinstance(name, str):
+        raise CheckpointError(
+            f"{calibration}: decision.p_target must be a number above 0 and below 1, backend.name a name; "
+            f"they are {p_target!r} and {name!r}"
+        )
+    fitted = AffineCalibration.from_dict(parts["calibration"])
+    if len(fitted.quality_names_) != len(QUALITY_NAMES):
+        raise CheckpointError(
+            f"{calibration}: {len(fitted.quality_names_)} quality measures where there are {len(QUALITY_NAMES)} "
+            f"({', '.join(QUALITY_NAMES)}); calibrate the system again"
+        )
+    return Verifier(
+        backend=load_backend(backend),
+        name=name,
+        calibration=fitted,
+        backend_table={key: value for key, value in parts["backend"].items() if key != "name"},
+        basis=parts["basis"],
+        figures=parts["figures"],
+        p_target=p_target,
+    )
+
+
+def _digest(weights: Path) -> str:
+    try:
+        with weights.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{weights} cannot be read: {error.strerror or error}") from error

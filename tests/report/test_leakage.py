@@ -1,0 +1,91 @@
+"""Speakers and recordings on both sides of the split, and pairs that look mislabelled, made on purpose and found."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xvectors.corpus import Manifest
+from xvectors.report.leakage import find_leakage, leakage_lines
+from xvectors.scoring import all_pairs
+
+
+@pytest.fixture
+def corpora(tmp_path: Path) -> tuple[Manifest, Manifest]:
+    """Training: a, b of two recordings, c of the test. Test: x, y of two, and two recordings of the training."""
+    for name in ("a/1", "a/2", "b/1", "b/2", "c/1", "x/1", "x/2", "y/1", "y/2"):
+        path = tmp_path / f"{name}.wav"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(f"sound of {name}".encode())  # of equal size
+    training = Manifest.from_rows(
+        [{"path": f"{n}.wav", "speaker": n[0], "split": "test" if n[0] == "c" else "train"}
+         for n in ("a/1", "a/2", "b/1", "b/2", "c/1")],
+        root=tmp_path,
+    )  # fmt: skip
+    shutil.copy(tmp_path / "b" / "2.wav", tmp_path / "y" / "copy.wav")
+    rows = [("x/1", "x"), ("x/2", "x"), ("y/1", "y"), ("y/2", "y"), ("y/copy", "y"), ("a/1", "a"), ("c/1", "c")]
+    test = Manifest.from_rows([{"path": f"{n}.wav", "speaker": s} for n, s in rows], root=tmp_path)
+    return training, test
+
+
+def embeddings_of(manifest: Manifest, seed: int = 0) -> np.ndarray:
+    """A direction a speaker, with a little noise."""
+    rng = np.random.default_rng(seed)
+    return (np.eye(8)[manifest.speaker_index] + 0.05 * rng.standard_normal((len(manifest), 8))).astype(np.float32)
+
+
+def test_shared_recordings_are_found_by_place_and_by_content(corpora: tuple[Manifest, Manifest]) -> None:
+    training, test = corpora
+    found = find_leakage(
+        test,
+        embeddings_of(test),
+        all_pairs(test.speaker_index),
+        trained_speakers=["a", "b"],
+        calibration_speakers=["x", "z"],
+        training_corpus=training,
+    )
+    assert found.checked
+    assert found.shared_speakers == ("a",)
+    assert found.calibration_speakers == ("x",)
+    assert [
+        (s.row, Path(s.train_path).name, Path(s.train_path).parent.name, s.by) for s in found.shared_recordings
+    ] == [
+        (4, "2.wav", "b", "content"),
+        (5, "1.wav", "a", "path"),
+    ]
+    assert found.num_suspect_pairs == 0
+    lines = leakage_lines(found, test)
+    assert [line.split(":")[0] for line in lines] == [
+        "1 of the 4 test speakers bear names that were trained on (a)",
+        "1 of the 4 test speakers bear names that the calibration learnt from (x)",
+        "2 of the 7 test recordings were trained on (y/copy, a/1)",
+    ]
+
+
+def test_a_mislabelled_recording_is_suspected(corpora: tuple[Manifest, Manifest]) -> None:
+    _, test = corpora
+    vectors = embeddings_of(test)
+    vectors[3] = vectors[0]  # y/2 is x/1
+    found = find_leakage(test, vectors, all_pairs(test.speaker_index), trained_speakers=[])
+    assert not found.checked
+    assert (found.suspect_pairs[0].a, found.suspect_pairs[0].b) == (0, 3)
+    assert found.suspect_pairs[0].cosine == pytest.approx(1.0)
+    assert "such as x/1 and y/2 (cosine 1.000): listen whether they are mislabelled" in leakage_lines(found, test)[0]
+
+
+def test_segments_of_one_file_are_no_shared_recording(tmp_path: Path) -> None:
+    """Two starts in one file are two recordings, the same start is one."""
+    (tmp_path / "long.wav").write_bytes(b"long")
+    rows = [{"path": "long.wav", "speaker": "a", "start_s": 1, "duration_s": 2, "id": "one"}]
+    training = Manifest.from_rows(rows, root=tmp_path)
+    starts = [("x", 5), ("x", 9), ("y", 1)]
+    test = Manifest.from_rows(
+        [{"path": "long.wav", "speaker": s, "start_s": t, "duration_s": 2, "id": f"{s}{t}"} for s, t in starts],
+        root=tmp_path,
+    )
+    trials = all_pairs(test.speaker_index)
+    found = find_leakage(test, embeddings_of(test), trials, trained_speakers=[], training_corpus=training)
+    assert [shared.row for shared in found.shared_recordings] == [2]

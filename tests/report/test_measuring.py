@@ -1,0 +1,90 @@
+"""Figures of scored trials: the values of the scoring library, with intervals where there are speakers enough."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xvectors.errors import ManifestError, ShapeError
+from xvectors.report.measuring import MOST_LEVELS, P_TARGET, Measurement, _levelled, measure
+from xvectors.scoring import Trials, actual_dcf, all_pairs, cllr, eer, min_cllr, min_dcf
+
+
+def simulated(num_speakers: int, seed: int = 0) -> tuple[np.ndarray, Trials, np.ndarray]:
+    """LLRs of all pairs of 6 recordings a speaker, as they are where targets are N(2, 4) and non-targets N(-2, 4)."""
+    speakers = np.repeat(np.arange(num_speakers), 6)
+    trials = all_pairs(speakers)
+    rng = np.random.default_rng(seed)
+    return np.where(trials.target, 2.0, -2.0) + 2.0 * rng.standard_normal(len(trials)), trials, speakers
+
+
+def measured(num_speakers: int, **options: object) -> tuple[Measurement, np.ndarray, Trials]:
+    llrs, trials, speakers = simulated(num_speakers)
+    settings = {"are_llrs": True, "threshold": 0.0} | options
+    found = measure(llrs, trials.target, speakers[trials.enroll], speakers[trials.test], **settings)
+    return found, llrs, trials
+
+
+def test_values_are_those_of_the_measures() -> None:
+    found, llrs, trials = measured(12)
+    sides = llrs[trials.target], llrs[~trials.target]
+    values = {key: figure.value for key, figure in found.figures.items()}
+    assert values["eer"] == eer(*sides).eer
+    assert values["min_dcf"] == min_dcf(*sides, p_target=P_TARGET).min_dcf
+    assert values["actual_dcf"] == actual_dcf(*sides, p_target=P_TARGET)
+    assert values["cllr"] == pytest.approx(cllr(*sides), abs=1e-12)
+    assert values["min_cllr"] == pytest.approx(min_cllr(*sides), abs=1e-12)
+    assert values["frr"] == np.mean(sides[0] < 0)
+    assert values["far"] == np.mean(sides[1] >= 0)
+    assert values["eer"] == pytest.approx(0.159, abs=0.03)  # the normal distribution's share beyond one deviation
+    assert [point.name for point in found.operating_points] == ["EER", "FAR 1 %", "FAR 0.1 %", "minDCF(0.01)"]
+
+
+def test_intervals_hold_the_value_and_say_how_many_speakers() -> None:
+    found, _, _ = measured(12)
+    assert found.num_draws == 1000
+    for figure in found.figures.values():
+        assert figure.interval is not None
+        assert figure.interval.low <= figure.value <= figure.interval.high
+        assert (figure.interval.num_speakers, figure.interval.confidence) == (12, 0.95)
+    point = found.operating_points[0]
+    assert point.threshold_interval is not None
+    assert point.threshold_interval.low <= point.threshold <= point.threshold_interval.high
+    # 2,376 non-target trials do not support one false accept in a thousand
+    assert found.operating_points[2].threshold is None
+    assert found.operating_points[2].threshold_interval is None
+
+
+def test_four_speakers_give_figures_without_intervals() -> None:
+    found, _, _ = measured(4)
+    assert found.num_draws == 0
+    assert {figure.interval for figure in found.figures.values()} == {None}
+    assert found.notes == ("no interval: 4 speakers, fewer than 5",)
+    assert found.figures["eer"].note == found.notes[0]
+
+
+def test_cosines_have_no_cllr() -> None:
+    found, _, _ = measured(6, are_llrs=False, threshold=None)
+    assert set(found.figures) == {"eer", "rocch_eer", "min_dcf", "min_cllr", "auc"}
+
+
+def test_many_scores_are_levelled_for_the_draws_alone() -> None:
+    scores = np.random.default_rng(0).standard_normal(3 * MOST_LEVELS)
+    levels = _levelled(scores)
+    assert len(np.unique(levels)) <= MOST_LEVELS
+    assert (levels <= scores).all()
+    # no more than four of 60,000 scores lie between a score and its level
+    ordered = np.sort(scores)
+    passed = np.searchsorted(ordered, scores, side="right") - np.searchsorted(ordered, levels, side="right")
+    assert passed.max() <= 4
+    few = scores[:100]
+    assert _levelled(few) is few
+
+
+def test_bad_input() -> None:
+    llrs, trials, speakers = simulated(5)
+    sides = speakers[trials.enroll], speakers[trials.test]
+    with pytest.raises(ShapeError, match="nan"):
+        measure(np.where(np.arange(len(llrs)) == 3, np.nan, llrs), trials.target, *sides, are_llrs=True, threshold=0.0)
+    with pytest.raises(ManifestError, match="no target trials"):
+        measure(llrs, np.zeros(len(llrs), dtype=bool), *sides, are_llrs=True, threshold=0.0)

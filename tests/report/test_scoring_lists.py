@@ -1,0 +1,42 @@
+"""A list scored between saved embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xvectors.errors import CheckpointError, ManifestError
+from xvectors.report.score_files import read_scores
+from xvectors.report.scoring_lists import score_list
+
+
+@pytest.fixture
+def embeddings(tmp_path: Path) -> Path:
+    path = tmp_path / "emb.npz"
+    vectors = np.array([[1, 0], [3, 3], [0, -2]], dtype=np.float32)
+    np.savez(path, embeddings=vectors, id=np.array(["a/1", "a/2", "b/1"]), duration_s=np.ones(3))
+    return path
+
+
+def test_cosines_of_listed_trials(embeddings: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("1 a/1.wav a/2.wav\n0 a/2.wav b/1.wav\n0 a/1.wav a/1.wav\n")
+    found = score_list(embeddings, tmp_path / "t.txt", tmp_path / "s.csv")
+    assert (found.num_trials, found.backend, found.has_llrs) == (2, "cosine", False)
+    assert found.findings == ("1 of 3 trials of a recording with itself, left out: a/1.wav a/1.wav",)
+    scores = read_scores(tmp_path / "s.csv")
+    np.testing.assert_allclose(scores.scores, [0.5**0.5, -(0.5**0.5)], atol=1e-6)
+    assert scores.names == ("a/1", "a/2", "b/1")
+
+
+def test_bad_input(embeddings: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("1 a/1 a/9\n")
+    with pytest.raises(ManifestError, match="not known, 1 in all: a/9"):
+        score_list(embeddings, tmp_path / "t.txt", tmp_path / "s.csv")
+    np.save(tmp_path / "array.npy", np.ones(3))
+    (tmp_path / "text.npz").write_text("no arrays")
+    for name in ("none.npz", "array.npy", "text.npz"):
+        with pytest.raises(CheckpointError, match=f"{name} is damaged or no embeddings file"):
+            score_list(tmp_path / name, tmp_path / "t.txt", tmp_path / "s.csv")
+    assert not (tmp_path / "s.csv").exists()

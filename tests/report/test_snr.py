@@ -1,0 +1,36 @@
+"""The SNR estimate on speech-like bursts in noise of a known level."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from xvectors.corpus import Manifest
+from xvectors.report.snr import estimate_snr_db, snr_of_rows
+
+RATE = 16_000
+
+
+def bursts(snr_db: float) -> np.ndarray:
+    """Half a second of tone, half a second of pause, over white noise: the tone's power is `snr_db` above it."""
+    rng = np.random.default_rng(0)
+    t = np.arange(4 * RATE) / RATE
+    tone = np.sin(2 * np.pi * 200 * t) * (t % 1 < 0.5)
+    noise = rng.standard_normal(len(t)) * np.sqrt(0.5 / 10 ** (snr_db / 10))
+    return 0.1 * (tone + noise)
+
+
+@pytest.mark.parametrize("snr_db", [5.0, 15.0, 30.0])
+def test_it_is_near_the_truth(snr_db: float) -> None:
+    assert estimate_snr_db(bursts(snr_db), RATE) == pytest.approx(snr_db, abs=2.0)
+
+
+def test_short_and_missing_recordings_have_none(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "good.wav", bursts(15), RATE)
+    soundfile.write(tmp_path / "short.wav", bursts(15)[:2000], RATE)
+    rows = [{"path": f"{name}.wav", "speaker": "a"} for name in ("good", "short", "missing")]
+    found = snr_of_rows(Manifest.from_rows(rows, root=tmp_path))
+    assert np.isnan(found).tolist() == [False, True, True]

@@ -1,0 +1,147 @@
+"""Calibrating a trained system: on whom, what is written, and what a system without calibration does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xvectors.calibrate import calibrate, embed_with_crops, known_durations, verifier_of
+from xvectors.config import load_recipe, parse_toml
+from xvectors.corpus import VAL, Manifest
+from xvectors.encoder import SpeakerEncoder
+from xvectors.errors import CheckpointError, ManifestError
+from xvectors.report import evaluate
+from xvectors.system import SystemFolder
+from xvectors.training import train
+
+SETTINGS = (
+    "model.size=0.125",
+    "model.embedding_dim=32",
+    "training.batch_size=16",
+    "training.epochs=2",
+    "training.workers=0",
+    "training.precision=float32",
+    # the buzzes differ in what mean normalisation takes away
+    "features.mean_normalisation=false",
+    "data.chunk_min_s=0.5",
+    "data.chunk_max_s=0.6",
+    "data.validation_chunk_s=0.6",
+)
+
+
+def system_of(corpus: Path, out: Path, held_out: int) -> SystemFolder:
+    """4 speakers are trained on, `held_out` held out, and the others of the ten are for testing."""
+    rows = Manifest.read_csv(corpus / "metadata.csv")
+    table = out.parent / f"{out.name}.csv"
+    split = np.where(rows.speaker_index < 4, 0, np.where(rows.speaker_index < 4 + held_out, VAL, 2))
+    split[(rows.speaker_index < 4) & (np.arange(len(rows)) % 8 > 5)] = VAL
+    names = {0: "train", VAL: "val", 2: "test"}
+    with table.open("w") as file:
+        file.write("path,speaker,split\n")
+        for row in range(len(rows)):
+            file.write(f"{rows.full_path(row)},{rows.speakers[rows.speaker_index[row]]},{names[int(split[row])]}\n")
+    train(table, out, load_recipe("xvector", SETTINGS), device="cpu", show_progress=False)
+    return SystemFolder(out)
+
+
+@pytest.fixture(scope="module")
+def held_out(toy_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> SystemFolder:
+    return system_of(toy_corpus, tmp_path_factory.mktemp("calibrate") / "system", held_out=3)
+
+
+def test_training_ends_with_a_calibration_on_held_out_speakers(held_out: SystemFolder) -> None:
+    table = parse_toml(held_out.calibration.read_text(), "")
+    basis = table["basis"]
+    assert basis["speakers"] == ["s04", "s05", "s06"]
+    assert (basis["held_out"], basis["source"]) == (True, "held-out speakers")
+    # 8 recordings a speaker of 0.6 to 1.3 s: all can be cropped to 0.5 s, three to 1 s
+    assert (basis["num_recordings"], basis["crop_durations_s"]) == (24, [0.5, 1.0])
+    assert basis["num_crops"] == 24 + 9
+    assert table["backend"]["name"] == "cosine"
+    assert table["backend"]["reason"] == "3 speakers with two recordings; to choose takes 20"
+    verifier = verifier_of(held_out)
+    assert verifier.is_calibrated
+    assert verifier.figures["whole_recordings"]["num_target_trials"] == 3 * 28
+
+
+def test_evaluate_decides_by_llrs(held_out: SystemFolder, tmp_path: Path) -> None:
+    result = evaluate(held_out.path, device="cpu", out=tmp_path, show_progress=False)
+    assert (result.num_speakers, result.scale, result.backend, result.threshold) == (3, "llr", "cosine", 0.0)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["figures"]["cllr"]["value"] >= metrics["figures"]["min_cllr"]["value"]
+    assert metrics["leakage"]["checked"] is True
+    assert (metrics["leakage"]["shared_speakers"], metrics["leakage"]["shared_recordings"]) == ([], [])
+    lines = (tmp_path / "scores.csv").read_text().splitlines()
+    assert lines[0] == "enroll,test,target,score,llr"
+    assert len(lines) == 1 + 24 * 23 // 2
+
+
+def test_the_same_system_gives_the_same_calibration(held_out: SystemFolder) -> None:
+    before = held_out.calibration.read_bytes()
+    calibrate(held_out.path, device="cpu", show_progress=False)
+    assert held_out.calibration.read_bytes() == before
+
+
+def test_crops_are_parts_of_their_recordings(held_out: SystemFolder) -> None:
+    """A crop's embedding is that of the samples in its place."""
+    encoder = SpeakerEncoder.load(held_out.path, device="cpu")
+    corpus = Manifest.read_csv(held_out.corpus)
+    some = corpus.take(np.arange(4))
+    basis = embed_with_crops(encoder, some, 0.3, seed=5)
+    assert basis.whole.tolist() == [True] * 4 + [False] * (len(basis.whole) - 4)
+    np.testing.assert_allclose(basis.embeddings[:4], encoder.encode_manifest(some).embeddings, atol=1e-4)
+    at = int(np.flatnonzero(~basis.whole)[0])
+    row = int(basis.recording[at])
+    start_s = np.random.default_rng(5).random(4)[row] * (some.duration_s[row] - 0.5)
+    from xvectors import audio
+
+    samples, _ = audio.read(some.full_path(row), sample_rate_hz=encoder.sample_rate_hz, start_s=start_s, duration_s=0.5)
+    np.testing.assert_allclose(basis.embeddings[at], encoder.encode(samples)[0], atol=1e-4)
+
+
+def test_durations_that_are_not_stated_are_looked_up(toy_corpus: Path) -> None:
+    manifest = Manifest.read_csv(toy_corpus / "metadata.csv").take([0, 3])
+    np.testing.assert_allclose(known_durations(manifest), [0.6, 0.9])
+    np.testing.assert_allclose(known_durations(manifest.with_columns(duration_s=[0.5, np.nan])), [0.5, 0.9])
+
+
+def test_too_few_held_out_speakers_fall_back_with_a_warning(
+    toy_corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = system_of(toy_corpus, tmp_path / "system", held_out=2)
+    assert "calibrating on validation recordings of trained speakers" in caplog.text
+    assert "the LLRs of other speakers will be too confident" in caplog.text
+    basis = verifier_of(folder).basis
+    assert (basis["held_out"], basis["source"]) == (False, "validation recordings of trained speakers")
+    assert basis["speakers"] == ["s00", "s01", "s02", "s03"]
+    result = evaluate(folder.path, device="cpu", show_progress=False)
+    assert "the calibration learnt from speakers that the network was trained on" in " ".join(result.warnings)
+
+    folder.calibration.unlink()
+    result = evaluate(folder.path, device="cpu", show_progress=False)
+    assert result.scale == "cosine"
+    assert "the system is not calibrated, so that its scores are cosines" in result.warnings[0]
+    assert (folder.report / "scores.csv").read_text().splitlines()[0] == "enroll,test,target,score"
+
+
+def test_a_corpus_of_other_speakers(held_out: SystemFolder, toy_corpus: Path, tmp_path: Path) -> None:
+    for name in ("system.toml", "model.safetensors", "speakers.csv"):
+        (tmp_path / name).write_bytes((held_out.path / name).read_bytes())
+    with pytest.raises(ManifestError, match="came without its corpus; name one to calibrate on with --data"):
+        calibrate(tmp_path, device="cpu", show_progress=False)
+    manifest = Manifest.read_csv(toy_corpus / "metadata.csv")
+    manifest.take(manifest.speaker_index >= 6).write_csv(tmp_path / "others.csv")
+    verifier = calibrate(tmp_path, data=tmp_path / "others.csv", device="cpu", show_progress=False)
+    assert verifier.basis["speakers"] == ["s06", "s07", "s08", "s09"]
+    assert verifier.basis["held_out"] is True
+
+
+def test_what_cannot_be_calibrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CheckpointError, match="no such folder"):
+        calibrate(tmp_path / "none", device="cpu")
+    monkeypatch.setattr("xvectors.calibrate.find_system", lambda name: SystemFolder(tmp_path / "package"))
+    with pytest.raises(CheckpointError, match="the starter system belongs to the package"):
+        calibrate("starter", device="cpu")

@@ -1,0 +1,157 @@
+"""What a verifier learns from embeddings drawn from a known model: short recordings are noisier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
+from xvectors.scoring import ROC, Trials, all_pairs
+from xvectors.scoring.backends import BACKENDS
+from xvectors.verification import Basis, cosine_verifier, learn_verifier
+from xvectors.verification.learning import FOLDS, _folds, _some_recordings, _trials
+from xvectors.verification.verifier import duration_quality
+
+Simulate = Callable[..., Basis]
+
+
+def llrs_of(basis: Basis, learnt_from: Basis, seconds: float | None) -> tuple[np.ndarray, Trials]:
+    """LLRs of all pairs of the crops of so many seconds, None: of the whole recordings."""
+    verifier = learn_verifier(learnt_from)
+    chosen = basis.take(basis.whole if seconds is None else basis.duration_s == seconds)
+    trials = all_pairs(chosen.speakers)
+    scores = verifier.score(chosen.embeddings, trials)
+    return verifier.llrs(scores, chosen.duration_s[trials.enroll], chosen.duration_s[trials.test]), trials
+
+
+def test_short_recordings_give_llrs_nearer_to_zero(simulate: Simulate) -> None:
+    """On other speakers than it was learnt from, and calibrated at every length."""
+    learnt_from, others = simulate(30, 6, seed=1), simulate(30, 6, seed=2)
+    strengths, losses = [], []
+    for seconds in (0.5, 1.0, 2.0, None):
+        llrs, trials = llrs_of(others, learnt_from, seconds)
+        strengths.append(float(np.median(np.abs(llrs))))
+        roc = ROC.from_scores(llrs[trials.target], llrs[~trials.target])
+        losses.append(roc.cllr() - roc.min_cllr())
+    assert strengths == sorted(strengths)
+    assert strengths[0] < 0.5 * strengths[-1]
+    assert max(losses) < 0.1
+
+
+def test_the_same_score_says_less_of_short_recordings(simulate: Simulate) -> None:
+    verifier = learn_verifier(simulate(30, 6, seed=1))
+    short, long = (verifier.llrs([0.9], [seconds], [seconds])[0] for seconds in (0.5, 5.0))
+    assert 0 < short < long
+    assert verifier.llrs([0.9], [0.1], [0.1])[0] == short  # beyond what was seen nothing is extrapolated
+    swapped = [verifier.llrs([0.5], [a], [b])[0] for a, b in ((0.5, 5.0), (5.0, 0.5))]
+    assert swapped[0] == swapped[1]
+
+
+def test_quality_measures_are_the_same_whichever_side_is_first() -> None:
+    e = np.e
+    found = duration_quality([e, e**3], [e**2, 1.0])
+    np.testing.assert_allclose(found, [[1, 2, 1, 4, 2], [0, 3, 0, 9, 0]])
+    bounded = duration_quality([e, e**3], [e**2, 1.0], ([0.5, 1], [0.75, 2]))
+    np.testing.assert_allclose(bounded, [[0.75, 2, 0.5625, 4, 1.5], [0.5, 2, 0.25, 4, 1]])
+
+
+def test_a_back_end_is_chosen_where_it_helps_and_there_are_speakers_enough(simulate: Simulate) -> None:
+    candidates = {name: BACKENDS[name] for name in ("cosine", "wccn", "lda_plda")}
+    verifier = learn_verifier(simulate(40, 8, seed=3, channel=3.0), candidates=candidates)
+    assert verifier.name in {"wccn", "lda_plda"}
+    figures = {row["name"]: row for row in verifier.backend_table["selection"]["candidates"]}
+    assert figures[verifier.name]["cllr"] < figures["cosine"]["cllr"]
+    assert verifier.backend_table["reason"] == "the least Cllr on held-out speakers"
+
+    few = learn_verifier(simulate(12, 8, seed=3, channel=3.0), candidates=candidates)
+    assert few.name == "cosine"
+    assert few.backend_table == {"reason": "12 speakers with two recordings; to choose takes 20"}
+
+
+def test_no_more_than_the_standard_error_is_no_reason_to_leave_cosine(simulate: Simulate) -> None:
+    verifier = learn_verifier(
+        simulate(24, 5, seed=4), candidates={n: BACKENDS[n] for n in ("cosine", "cosine_centred")}
+    )
+    rows = {row["name"]: row for row in verifier.backend_table["selection"]["candidates"]}
+    gain = rows["cosine"]["cllr"] - rows["cosine_centred"]["cllr"]
+    assert verifier.name == ("cosine_centred" if gain > rows["cosine_centred"]["cllr_error"] else "cosine")
+    if gain > 0 and verifier.name == "cosine":
+        assert "no more than its standard error" in verifier.backend_table["reason"]
+
+
+def test_calibration_scores_are_of_speakers_the_back_end_was_not_fitted_on(simulate: Simulate) -> None:
+    """LDA parts the 30 speakers that it was fitted on; calibrated on these, LLRs of others would be overconfident."""
+    make = {"cosine": BACKENDS["cosine"], "lda": BACKENDS["lda"]}
+    learnt_from, others = simulate(30, 5, seed=5, channel=4.0), simulate(30, 5, seed=6, channel=4.0)
+    verifier = learn_verifier(learnt_from, candidates=make)
+    assert verifier.name == "lda"
+    whole = others.take(others.whole)
+    trials = all_pairs(whole.speakers)
+    scores = verifier.score(whole.embeddings, trials)
+    llrs = verifier.llrs(scores, whole.duration_s[trials.enroll], whole.duration_s[trials.test])
+    roc = ROC.from_scores(llrs[trials.target], llrs[~trials.target])
+    assert roc.cllr() - roc.min_cllr() < 0.1
+
+
+def test_what_it_rests_on_is_counted(simulate: Simulate) -> None:
+    basis = simulate(4, 3, seed=7)
+    verifier = learn_verifier(basis)
+    assert verifier.basis == {
+        "speakers": ["s00", "s01", "s02", "s03"],
+        "num_speakers": 4,
+        "num_recordings": 12,
+        "num_crops": 36,
+        # pairs of recordings, by 4 x 4 lengths
+        "num_target_trials": 4 * 3 * 16,
+        "num_nontarget_trials": 6 * 9 * 16,
+        "shortest_s": 0.5,
+        "longest_s": float(basis.duration_s.max()),
+        "seed": 0,
+    }
+    assert verifier.figures["whole_recordings"]["num_target_trials"] == 12
+    assert verifier.figures["all"]["cllr"] >= verifier.figures["all"]["min_cllr"]
+
+
+def test_trials_are_of_two_recordings_within_a_fold(simulate: Simulate) -> None:
+    basis = simulate(10, 2, seed=8)
+    fold = _folds(basis.speakers, seed=0)
+    assert np.bincount(fold).tolist() == [16] * FOLDS  # two speakers, two recordings, four lengths
+    trials = _trials(basis, fold)
+    assert (basis.recording[trials.enroll] != basis.recording[trials.test]).all()
+    assert (fold[trials.enroll] == fold[trials.test]).all()
+    assert (len(trials), trials.num_target) == (FOLDS * 6 * 16, 10 * 16)
+
+
+def test_many_recordings_are_thinned_evenly(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xvectors.verification.learning.MOST_ROWS", 100)
+    basis = simulate(6, 10, seed=9)
+    kept = _some_recordings(basis, seed=0)
+    assert len(kept.speakers) == 6 * 4 * 4
+    assert np.unique(kept.speakers, return_counts=True)[1].tolist() == [16] * 6
+
+
+@pytest.mark.parametrize(("speakers", "recordings", "message"), [
+    (1, 5, "there are 1, 1 of them"),
+    (5, 1, "there are 5, 0 of them"),
+])  # fmt: skip
+def test_too_little_to_learn_from(simulate: Simulate, speakers: int, recordings: int, message: str) -> None:
+    with pytest.raises(ManifestError, match=message):
+        learn_verifier(simulate(speakers, recordings, seed=0))
+
+
+def test_bad_input(simulate: Simulate) -> None:
+    basis = simulate(4, 3, seed=0)
+    with pytest.raises(ShapeError, match=r"duration_s has the shape \[3\], but there are 48 embeddings"):
+        Basis(
+            embeddings=basis.embeddings,
+            speakers=basis.speakers,
+            recording=basis.recording,
+            duration_s=np.ones(3),
+            whole=basis.whole,
+        )
+    with pytest.raises(ConfigError, match="the candidates lack cosine"):
+        learn_verifier(simulate(20, 2, seed=0), candidates={"lda": BACKENDS["lda"]})
+    with pytest.raises(CheckpointError, match="the system is not calibrated"):
+        cosine_verifier().llrs([0.5], [1.0], [1.0])
