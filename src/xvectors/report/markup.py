@@ -1,0 +1,91 @@
+"""Text, numbers and tables as HTML, everything that comes from outside escaped. In: values. Out: markup."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Sequence
+
+from xvectors.scoring import Interval
+
+
+def escaped(text: object) -> str:
+    """The text for HTML and for quoted attributes; bytes of file names that are no UTF-8, and control characters,
+    become replacement characters."""
+    clean = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return html.escape("".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in clean))
+
+
+def percent(share: float) -> str:
+    """A share as percent, with as many decimals as tell it from 0."""
+    value = 100 * share
+    if not math.isfinite(value):
+        return "–"
+    decimals = 1 if value >= 10 else 2 if value >= 0.1 or value == 0 else 3
+    return f"{value:.{decimals}f}\N{NO-BREAK SPACE}%"
+
+
+def amount(value: float, unit: str) -> str:
+    """A figure in its unit: "share" as percent, "bits" with its name, "cost" as it is."""
+    if unit == "share":
+        return percent(value)
+    return f"{value:.3f}\N{NO-BREAK SPACE}bits" if unit == "bits" else f"{value:.3f}"
+
+
+def between(low: float, high: float, unit: str) -> str:
+    """An interval, its unit once."""
+    first, last = amount(low, unit), amount(high, unit)
+    space = "\N{NO-BREAK SPACE}"
+    if space in first and space in last:
+        first = first.split(space)[0]
+    return f"{first}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{last}"
+
+
+def interval(found: Interval | None, unit: str) -> str:
+    return between(found.low, found.high, unit) if found is not None else "–"
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
+
+
+def count(value: int, thing: str) -> str:
+    return f"{value:,} {thing}" if value == 1 else f"{value:,} {thing}s"
+
+
+def seconds(value: float) -> str:
+    """A duration in the unit that suits it."""
+    if not math.isfinite(value):
+        return "unknown"
+    if value < 90:
+        return f"{value:.2g} s" if value < 10 else f"{value:.0f} s"
+    return f"{value / 60:.1f} min" if value < 5400 else f"{value / 3600:.1f} h"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str = "", numbers: Iterable[int] = ()) -> str:
+    """A table of cells that are markup already; the columns `numbers` are set right."""
+    right = set(numbers)
+
+    def cells(tag: str, row: Sequence[str]) -> str:
+        return "".join(
+            f'<{tag}{" class=n" if at in right else ""}>{cell}</{tag}>' for at, cell in enumerate(row)
+        )
+
+    body = "\n".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    return (
+        f'<div class="wide"><table class="{kind}"><thead><tr>{cells("th", header)}</tr></thead>\n'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def pairs(rows: Iterable[tuple[str, str]]) -> str:
+    """Names, which are escaped, and values, which are markup already."""
+    return "<dl>" + "".join(f"<dt>{escaped(name)}</dt><dd>{value}</dd>" for name, value in rows) + "</dl>"
+
+
+def bullets(lines: Sequence[str], *, shown: int = 10) -> str:
+    """A list of lines, escaped; those beyond the first few behind a click."""
+    items = [f"<li>{escaped(line)}</li>" for line in lines]
+    rest = items[shown:]
+    more = f"<details><summary>{len(rest):,} more</summary><ul>{''.join(rest)}</ul></details>" if rest else ""
+    return f"<ul>{''.join(items[:shown])}</ul>{more}"
