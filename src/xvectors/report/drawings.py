@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from xvectors.report import colours
-from xvectors.report.markup import count, escaped, number, percent
+from xvectors.report.markup import count, shortened
 from xvectors.report.measured import Measured
-from xvectors.report.plots import _principal_plane, tsne
+from xvectors.report.plots import principal_plane, tsne
 from xvectors.report.slices import Slices
 from xvectors.report.svg import LETTER, Panel, free_places, legend, marker, nice_ticks
 from xvectors.scoring import applied_probability_of_error, length_normalise, reliability
@@ -126,7 +126,10 @@ def reliability_plot(measured: Measured) -> str:
     ):
         tip = f"{count(int(targets), 'target trial')}, {count(int(others), 'non-target trial')}"
         panel.dot(float(x), float(y), "target" if targets + others >= MIN_IN_BIN else "hollow", tip=tip)
-    keys = [("faint line", "perfectly calibrated"), ("target line", "this system, tenths of the trials at equal priors")]
+    keys = [
+        ("faint line", "perfectly calibrated"),
+        ("target line", "this system, tenths of the trials at equal priors"),
+    ]
     return figure(
         "Reliability: below the line the system is too sure that two recordings are of one speaker, above it not "
         "sure enough.",
@@ -186,18 +189,24 @@ def speaker_maps(measured: Measured) -> str:
     if few:
         for at, name in enumerate(names):
             code = Counter(gender[speaker == at].tolist()).most_common(1)[0][0]
-            keys.append((f"s{at} {colours.GENDERS[code][1]}", colours.short(name)))
+            keys.append((f"s{at} {colours.GENDERS[code][1]}", shortened(name)))
     maps = []
-    for title, points in (("t-SNE", tsne(embeddings)), ("Principal components", _principal_plane(embeddings))):
+    for title, points in (("t-SNE", tsne(embeddings)), ("Principal components", principal_plane(embeddings))):
         drawn, written = _map(title, points.astype(np.float64), speaker, names, gender, measured, rows, few)
         named = "" if few else f" Names of {written} of {len(names)} speakers fit."
-        what = "neighbours are alike, distances between far groups mean nothing" if title == "t-SNE" else (
-            "the two directions in which the embeddings differ most"
+        what = (
+            "neighbours are alike, distances between far groups mean nothing"
+            if title == "t-SNE"
+            else ("the two directions in which the embeddings differ most")
         )
         maps.append(figure(f"{title}: {what}.{named}", drawn))
     left = len(measured.embeddings) - len(rows)
     note = f"<p>{count(len(rows), 'recording')} of {len(measured.embeddings):,} are shown.</p>" if left else ""
-    beyond = "" if few else "<p>With more than 20 speakers colours repeat, at a distance; hover over a point for its name.</p>"
+    beyond = (
+        ""
+        if few
+        else "<p>With more than 20 speakers colours repeat, at a distance; hover over a point for its name.</p>"
+    )
     return f'{note}{beyond}<div class="plots">{"".join(maps)}</div>{legend(keys)}'
 
 
@@ -249,7 +258,7 @@ def _map(
     if few:
         return panel.svg(), 0
     order = np.argsort(-np.bincount(speaker), kind="stable")
-    texts = [colours.short(names[at]) for at in order]
+    texts = [shortened(names[at]) for at in order]
     boxes = [
         (float(panel.x(centres[at][0])), float(panel.y(centres[at][1])) - 9, LETTER * len(text) + 4)
         for at, text in zip(order, texts, strict=True)

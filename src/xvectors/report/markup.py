@@ -16,6 +16,12 @@ def escaped(text: object) -> str:
     return html.escape("".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in clean))
 
 
+def shortened(name: str, most: int = 24) -> str:
+    """The name, without the middle of a long one."""
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
+
+
 def percent(share: float) -> str:
     """A share as percent, with as many decimals as tell it from 0."""
     value = 100 * share
@@ -67,9 +73,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str = "
     right = set(numbers)
 
     def cells(tag: str, row: Sequence[str]) -> str:
-        return "".join(
-            f'<{tag}{" class=n" if at in right else ""}>{cell}</{tag}>' for at, cell in enumerate(row)
-        )
+        return "".join(f"<{tag}{' class=n' if at in right else ''}>{cell}</{tag}>" for at, cell in enumerate(row))
 
     body = "\n".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     return (

@@ -171,9 +171,7 @@ class _Resample:
         figures = {name: _figure(value, drawn.get(name), confidence) for name, value in self._values(roc).items()}
         return self._slice("", "all trials", "both", targets, nontargets, figures, ""), drawn
 
-    def slice(
-        self, dimension: Dimension, code: int, whole: Slice, of_whole: Draws, confidence: float
-    ) -> Slice | None:
+    def slice(self, dimension: Dimension, code: int, whole: Slice, of_whole: Draws, confidence: float) -> Slice | None:
         kind, name = dimension.kinds[code], dimension.labels[code]
         chosen = dimension.codes == code
         if not chosen.any():

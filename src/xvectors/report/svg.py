@@ -84,7 +84,9 @@ class Panel:
             frame.append(f'<text class="tick" x="{left - 7}" y="{at + 4:.1f}" text-anchor="end">{text}</text>')
         if self.x_label:
             middle = (left + right) / 2
-            frame.append(f'<text x="{middle}" y="{self.height - 8}" text-anchor="middle">{escaped(self.x_label)}</text>')
+            frame.append(
+                f'<text x="{middle}" y="{self.height - 8}" text-anchor="middle">{escaped(self.x_label)}</text>'
+            )
         if self.y_label:
             middle = (top + bottom) / 2
             frame.append(
@@ -136,7 +138,9 @@ def nice_ticks(low: float, high: float, about: int = 6) -> list[Tick]:
     return [(float(place), f"{place + 0.0:.10g}".replace("-", "\N{MINUS SIGN}")) for place in places]
 
 
-def free_places(boxes: Sequence[tuple[float, float, float]], taken: list[tuple[float, float, float, float]]) -> list[int]:
+def free_places(
+    boxes: Sequence[tuple[float, float, float]], taken: list[tuple[float, float, float, float]]
+) -> list[int]:
     """Which labels, (x, y, width) of their middles in order of importance, stand clear of those before them."""
     written = []
     for at, (x, y, width) in enumerate(boxes):
