@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from xvectors.report import colours
-from xvectors.report.markup import count, shortened
+from xvectors.report.markup import count, decimal, shortened
 from xvectors.report.measured import Measured
 from xvectors.report.plots import principal_plane, tsne
 from xvectors.report.slices import Slices
@@ -52,7 +52,9 @@ def det_plot(measured: Measured) -> str:
         left=68,
     )
     panel.line(limits, limits, "faint")
-    panel.line(np.clip(curve.probit_far, *limits), np.clip(curve.probit_frr, *limits), "target")
+    inside = (curve.probit_far >= low) & (curve.probit_frr >= low)
+    inside &= (curve.probit_far <= limits[1]) & (curve.probit_frr <= limits[1])
+    panel.line(curve.probit_far[inside], curve.probit_frr[inside], "target")
     frr, far = roc.rates_at(measured.threshold)
     points = [
         (str(at), point.far, point.frr)
@@ -100,7 +102,7 @@ def score_plot(measured: Measured) -> str:
     keys = [
         ("target area", count(len(target), "target trial")),
         ("nontarget area", count(len(nontarget), "non-target trial")),
-        ("threshold line", f"threshold {measured.threshold:.3g}"),
+        ("threshold line", f"threshold {decimal(measured.threshold)}"),
     ]
     return figure("Scores: trials right of the threshold are accepted.", panel.svg(), legend(keys))
 
@@ -153,14 +155,16 @@ def ape_plot(measured: Measured) -> str:
         y_ticks=ticks,
         left=68,
     )
-    panel.line(found.log_odds, np.minimum(found.default, top), "faint")
+    for side in (found.log_odds <= 0, found.log_odds >= 0):
+        below = side & (found.default <= top)
+        panel.line(found.log_odds[below], found.default[below], "faint")
     at = -bayes_threshold(measured.p_target)
     panel.line([at, at], [0.0, top], "threshold")
-    panel.line(found.log_odds, found.minimum, "nontarget")
+    panel.line(found.log_odds, found.minimum, "minimum")
     panel.line(found.log_odds, found.actual, "target")
     keys = [
         ("target line", "with these LLRs (area: Cllr)"),
-        ("nontarget line", "with the best threshold (area: minCllr)"),
+        ("minimum line", "with the best threshold (area: minCllr)"),
         ("faint line", "without a system"),
         ("threshold line", f"p_target {measured.p_target:g}"),
     ]
@@ -236,9 +240,10 @@ def _map(
 ) -> tuple[str, int]:
     centres = np.array([np.median(points[speaker == at], axis=0) for at in range(len(names))])
     colour = np.arange(len(names)) if few else colours.speaker_colours(centres)
-    width, height = 560.0, 520.0
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
-    half = 0.54 * max(float(np.ptp(points[:, 0])) / width, float(np.ptp(points[:, 1])) / height, 1e-6)
+    across, along = (float(extent) for extent in np.maximum(np.ptp(points, axis=0), 1e-6))
+    width, height = 560.0, 560.0 * float(np.clip(along / across, 0.6, 1.0))
+    half = 0.54 * max(across / width, along / height)
     panel = Panel(
         title=f"{title} of {count(len(names), 'speaker')}",
         x_range=(middle[0] - half * width, middle[0] + half * width),
@@ -273,7 +278,7 @@ def _map(
 
 def interval_strip(value: float, low: float | None, high: float | None, whole: float, top: float, departs: bool) -> str:
     """A value with its interval on a scale from 0 to `top`, beside the whole's line; one for each row of a table."""
-    width, height = 150.0, 16.0
+    width, height = 120.0, 16.0
 
     def at(share: float) -> float:
         return 3 + (width - 6) * min(share, top) / top

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -166,7 +167,5 @@ def _banded(values: ArrayLike, edges: ArrayLike) -> NDArray[np.int16]:
 def _band_names(edges: Sequence[float], unit: str, *, whole: bool = False) -> tuple[str, ...]:
     """`whole` numbers' bands end one below the next edge."""
     after = f" {unit}" if unit else ""
-    between = [
-        f"{low:g} to {high - 1 if whole else high:g}{after}" for low, high in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    between = [f"{low:g} to {high - 1 if whole else high:g}{after}" for low, high in pairwise(edges)]
     return (f"under {edges[0]:g}{after}", *between, f"{edges[-1]:g}{after} or more")

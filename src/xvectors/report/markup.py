@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterable, Sequence
+from unicodedata import category
 
 from xvectors.scoring import Interval
 
@@ -13,7 +14,11 @@ def escaped(text: object) -> str:
     """The text for HTML and for quoted attributes; bytes of file names that are no UTF-8, and control characters,
     become replacement characters."""
     clean = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return html.escape("".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in clean))
+    return html.escape("".join("\N{REPLACEMENT CHARACTER}" if _is_control(c) else c for c in clean))
+
+
+def _is_control(character: str) -> bool:
+    return category(character) in {"Cc", "Cs"} and character not in "\n\t"
 
 
 def shortened(name: str, most: int = 24) -> str:
@@ -24,11 +29,11 @@ def shortened(name: str, most: int = 24) -> str:
 
 def percent(share: float) -> str:
     """A share as percent, with as many decimals as tell it from 0."""
-    value = 100 * share
-    if not math.isfinite(value):
-        return "–"
-    decimals = 1 if value >= 10 else 2 if value >= 0.1 or value == 0 else 3
-    return f"{value:.{decimals}f}\N{NO-BREAK SPACE}%"
+    return f"{100 * share:.{_decimals(share)}f}\N{NO-BREAK SPACE}%"
+
+
+def _decimals(share: float) -> int:
+    return 1 if share >= 0.1 else 2 if share >= 0.001 or share == 0 else 3
 
 
 def amount(value: float, unit: str) -> str:
@@ -39,20 +44,18 @@ def amount(value: float, unit: str) -> str:
 
 
 def between(low: float, high: float, unit: str) -> str:
-    """An interval, its unit once."""
-    first, last = amount(low, unit), amount(high, unit)
-    space = "\N{NO-BREAK SPACE}"
-    if space in first and space in last:
-        first = first.split(space)[0]
-    return f"{first}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{last}"
+    """An interval: its unit once, both ends to the higher one's decimals."""
+    first = f"{100 * low:.{_decimals(high)}f}" if unit == "share" else f"{low:.3f}"
+    return f"{first}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{amount(high, unit)}"
 
 
 def interval(found: Interval | None, unit: str) -> str:
     return between(found.low, found.high, unit) if found is not None else "–"
 
 
-def number(value: float) -> str:
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
+def decimal(value: float) -> str:
+    """A score or threshold to three digits, with a proper minus."""
+    return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
 
 
 def count(value: int, thing: str) -> str:

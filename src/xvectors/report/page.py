@@ -85,8 +85,8 @@ def _slices(slices: Slices, *, calibrated: bool) -> str:
 def _calibration(measured: Measured) -> str:
     if not measured.is_calibrated:
         return (
-            "<p>This system has no calibration: its scores only rank trials, and say nothing of how sure a decision is. "
-            "The threshold in use may be too low or too high for other recordings.</p>"
+            "<p>This system has no calibration: its scores only rank trials, they do not say how sure a decision is. "
+            "The threshold in use may not suit other recordings.</p>"
         )
     loss = ""
     if {"cllr", "min_cllr"} <= set(measured.figures):

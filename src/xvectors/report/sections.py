@@ -9,7 +9,19 @@ import numpy as np
 
 from xvectors.corpus.manifest import FEMALE, MALE
 from xvectors.report.drawings import interval_strip, strip_top
-from xvectors.report.markup import amount, between, bullets, count, escaped, interval, pairs, percent, seconds, table
+from xvectors.report.markup import (
+    amount,
+    between,
+    bullets,
+    count,
+    decimal,
+    escaped,
+    interval,
+    pairs,
+    percent,
+    seconds,
+    table,
+)
 from xvectors.report.measured import Measured
 from xvectors.report.mistakes import confusable_pairs, worst_false_accepts, worst_false_rejects
 from xvectors.report.recordings import Recordings
@@ -58,7 +70,7 @@ def operating(measured: Measured) -> str:
         (
             "D",
             f"in use: {escaped(measured.threshold_source)}",
-            f"{measured.threshold:.3g}",
+            decimal(measured.threshold),
             "–",
             percent(frr),
             percent(far),
@@ -71,8 +83,8 @@ def operating(measured: Measured) -> str:
             (
                 str(at),
                 escaped(point.name),
-                "–" if point.threshold is None else f"{point.threshold:.3g}",
-                "–" if found is None else f"{found.low:.3g} to {found.high:.3g}",
+                "–" if point.threshold is None else decimal(point.threshold),
+                "–" if found is None else f"{decimal(found.low)} to {decimal(found.high)}",
                 "–" if point.frr is None else percent(point.frr),
                 "–" if point.far is None else percent(point.far),
                 escaped(point.note),
@@ -91,7 +103,7 @@ def slice_table(slices: Slices, *, calibrated: bool) -> str:
     measures = ["frr", "far", *(["actual_dcf"] if calibrated else [])]
     names = {"frr": "false rejections", "far": "false acceptances", "actual_dcf": "actual DCF"}
     head = ["slice", "speakers", "trials<br><small>target / non-target</small>", "EER"]
-    head += [f"0 to {percent(top)}", "EER less the whole's", *(names[key] for key in measures)]
+    head += [f"0 to {percent(top)}", "EER less the whole's, points", *(names[key] for key in measures)]
     rows = [_slice_row(one, slices.whole, measures, top) for one in (slices.whole, *shown)]
     parts = [table(head, rows, kind="slices", numbers=(1, 2, 3, 5, 6, 7, 8))]
     if not shown:
@@ -149,11 +161,13 @@ def _difference(figure: SliceFigure) -> str:
     text = _marked(_points(figure.difference), figure.departs)
     if figure.difference_low is None or figure.difference_high is None:
         return text
-    return f"{text}<small>{_points(figure.difference_low, '')} to {_points(figure.difference_high)}</small>"
+    return f"{text}<small>{_points(figure.difference_low)} to {_points(figure.difference_high)}</small>"
 
 
-def _points(share: float, unit: str = "\N{NO-BREAK SPACE}points") -> str:
-    return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}") + unit
+def _points(share: float) -> str:
+    """Percentage points, signed."""
+    rounded = round(100 * share, 1) + 0.0
+    return f"{rounded:+.1f}".replace("-", "\N{MINUS SIGN}") if rounded else "0.0"
 
 
 def _marked(text: str, departs: bool) -> str:
@@ -168,18 +182,17 @@ def _without_eer(one: Slice, measures: list[str]) -> str:
 
 def pair_table(measured: Measured, recordings: Recordings) -> str:
     names = measured.manifest.speakers
-    rows = []
-    for pair in confusable_pairs(measured):
-        rows.append(
-            (
-                f"{escaped(names[pair.speaker_a])}<br>{escaped(names[pair.speaker_b])}",
-                f"{pair.mean_score:.2f}",
-                f"{pair.num_accepted:,} of {pair.num_trials:,}",
-                f"{measured.decisive[pair.trial]:.2f}",
-                f"{recordings.link(int(measured.trials.enroll[pair.trial]))}<br>"
-                f"{recordings.link(int(measured.trials.test[pair.trial]))}",
-            )
+    rows = [
+        (
+            f"{escaped(names[pair.speaker_a])}<br>{escaped(names[pair.speaker_b])}",
+            decimal(pair.mean_score),
+            f"{pair.num_accepted:,} of {pair.num_trials:,}",
+            decimal(float(measured.decisive[pair.trial])),
+            f"{recordings.link(int(measured.trials.enroll[pair.trial]))}<br>"
+            f"{recordings.link(int(measured.trials.test[pair.trial]))}",
         )
+        for pair in confusable_pairs(measured)
+    ]
     scale = "LLR" if measured.is_calibrated else "score"
     head = ("speakers", f"mean {scale}", "accepted trials", f"highest {scale}", "its two recordings")
     return table(head, rows, numbers=(1, 2, 3))
@@ -194,7 +207,7 @@ def trial_tables(measured: Measured, recordings: Recordings) -> str:
     ):
         cells = [
             (
-                f"{measured.decisive[row]:.2f}",
+                decimal(float(measured.decisive[row])),
                 recordings.describe(int(measured.trials.enroll[row])),
                 recordings.describe(int(measured.trials.test[row])),
             )
@@ -262,7 +275,7 @@ def leakage(measured: Measured, recordings: Recordings) -> str:
         )
     if found.calibration_speakers:
         lines.append(
-            f"{count(len(found.calibration_speakers), 'test speaker')} that the calibration or the back-end learnt from: "
+            f"{count(len(found.calibration_speakers), 'test speaker')} that calibration or back-end learnt from: "
             f"{', '.join(found.calibration_speakers[:20])}"
         )
     if found.shared_recordings:
@@ -279,7 +292,7 @@ def leakage(measured: Measured, recordings: Recordings) -> str:
         ]
         parts.append(
             f"<h3>{count(found.num_suspect_pairs, 'pair')} of recordings of two speakers that sound like one</h3>"
-            "<p>They are nearer to each other than recordings of one speaker are. Listen to them: a label may be wrong.</p>"
+            "<p>They are nearer to each other than recordings of one speaker are. Listen: a label may be wrong.</p>"
             + table(("cosine", "recording", "and"), rows, kind="trials")
         )
     elif not found.num_suspect_pairs:
