@@ -63,7 +63,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_the_figures_are_there_with_intervals_and_units(text: str) -> None:
     measured = evaluation()
     eer = f"{100 * measured.figures['eer'].value:.{1 if measured.figures['eer'].value >= 0.1 else 2}f}\xa0%"
-    assert f"Equal error rate <b>{eer}</b> (95\xa0% interval 3.12\xa0to\xa023.5\xa0%)" in text
+    assert f"Equal error rate <b>{eer}</b> (95\xa0% interval 3.1\xa0to\xa023.5\xa0%)" in text
     assert f"{measured.figures['cllr'].value:.3f}\xa0bits" in text
     loss = measured.figures["cllr"].value - measured.figures["min_cllr"].value
     assert f"<b>{loss:.3f} bits</b> are the calibration loss" in text

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from xvectors.report import colours
-from xvectors.report.markup import count, decimal, shortened
+from xvectors.report.markup import count, score, shortened
 from xvectors.report.measured import Measured
 from xvectors.report.plots import principal_plane, tsne
 from xvectors.report.slices import Slices
@@ -62,7 +62,7 @@ def det_plot(measured: Measured) -> str:
         if point.far is not None and point.frr is not None
     ]
     placed: list[tuple[list[str], float, float]] = []
-    for name, x_rate, y_rate in [("D", far, frr), *points]:
+    for name, x_rate, y_rate in [*points, ("D", far, frr)]:
         x, y = (float(np.clip(ndtri(rate), *limits)) for rate in (x_rate, y_rate))
         panel.dot(x, y, "decision" if name == "D" else "point", shape="D" if name == "D" else "o", radius=5)
         near = (one for one in placed if np.hypot(panel.x(one[1]) - panel.x(x), panel.y(one[2]) - panel.y(y)) < 16)
@@ -102,7 +102,7 @@ def score_plot(measured: Measured) -> str:
     keys = [
         ("target area", count(len(target), "target trial")),
         ("nontarget area", count(len(nontarget), "non-target trial")),
-        ("threshold line", f"threshold {decimal(measured.threshold)}"),
+        ("threshold line", f"threshold {score(measured.threshold, measured.is_calibrated)}"),
     ]
     return figure("Scores: trials right of the threshold are accepted.", panel.svg(), legend(keys))
 
@@ -181,9 +181,8 @@ def speaker_maps(measured: Measured) -> str:
     if len(rows) < 3:
         return "<p>Fewer than 3 recordings have an embedding with a direction: there is nothing to map.</p>"
     embeddings = length_normalise(measured.embeddings[rows])
-    speaker = measured.manifest.speaker_index[rows]
-    _, speaker = np.unique(speaker, return_inverse=True)
-    names = [measured.manifest.speakers[s] for s in np.unique(measured.manifest.speaker_index[rows])]
+    present, speaker = np.unique(measured.manifest.speaker_index[rows].astype(np.int64), return_inverse=True)
+    names = [measured.manifest.speakers[s] for s in present]
     gender = measured.manifest.gender[rows]
     few = len(names) <= len(colours.SPEAKERS)
     keys: list[tuple[str, str]] = []
@@ -203,7 +202,7 @@ def speaker_maps(measured: Measured) -> str:
             if title == "t-SNE"
             else ("the two directions in which the embeddings differ most")
         )
-        maps.append(figure(f"{title}: {what}.{named}", drawn))
+        maps.append(figure(f"{title}: {what}.{named}", drawn, kind="" if few else "large"))
     left = len(measured.embeddings) - len(rows)
     note = f"<p>{count(len(rows), 'recording')} of {len(measured.embeddings):,} are shown.</p>" if left else ""
     beyond = (
@@ -211,7 +210,7 @@ def speaker_maps(measured: Measured) -> str:
         if few
         else "<p>With more than 20 speakers colours repeat, at a distance; hover over a point for its name.</p>"
     )
-    return f'{note}{beyond}<div class="plots">{"".join(maps)}</div>{legend(keys)}'
+    return f'{note}{beyond}<div class="{"plots" if few else ""}">{"".join(maps)}</div>{legend(keys)}'
 
 
 def _mapped(measured: Measured) -> NDArray[np.int64]:
@@ -242,7 +241,8 @@ def _map(
     colour = np.arange(len(names)) if few else colours.speaker_colours(centres)
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     across, along = (float(extent) for extent in np.maximum(np.ptp(points, axis=0), 1e-6))
-    width, height = 560.0, 560.0 * float(np.clip(along / across, 0.6, 1.0))
+    width = 560.0 if few else 960.0
+    height = width * float(np.clip(along / across, 0.6, 1.0))
     half = 0.54 * max(across / width, along / height)
     panel = Panel(
         title=f"{title} of {count(len(names), 'speaker')}",
@@ -255,7 +255,7 @@ def _map(
         top=4,
         bottom=4,
     )
-    radius = float(np.clip(60 / np.sqrt(len(points)), 2.2, 4.5))
+    radius = float(np.clip(90 / np.sqrt(len(points)), 3.0, 4.5))
     for at, (x, y) in enumerate(points):
         shape = colours.GENDERS[int(gender[at])][1]
         tip = f"{names[speaker[at]]}: {measured.manifest.id[int(rows[at])]}"

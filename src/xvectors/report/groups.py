@@ -82,13 +82,14 @@ def _by_age_difference(age: NDArray[np.float64], trials: Trials) -> Dimension:
     codes = _banded(apart, AGE_DIFFERENCES)
     codes[trials.target] = -1
     labels = _band_names(AGE_DIFFERENCES, "years", whole=True)
-    return Dimension(name="age difference", labels=labels, kinds=("non-targets",) * len(labels), codes=codes)
+    kinds = _each("non-targets", labels)
+    return Dimension(name="age difference", labels=labels, kinds=kinds, codes=codes)
 
 
 def _by_lesser(name: str, values: NDArray[np.float64], edges: Sequence[int], unit: str, trials: Trials) -> Dimension:
     labels = _band_names(edges, unit)
     codes = _banded(np.minimum(values[trials.enroll], values[trials.test]), edges)  # NaN where either is
-    return Dimension(name=name, labels=labels, kinds=("both",) * len(labels), codes=codes)
+    return Dimension(name=name, labels=labels, kinds=_each("both", labels), codes=codes)
 
 
 def _by_session(session: NDArray[np.int32], trials: Trials) -> Dimension:
@@ -118,7 +119,7 @@ def _both(
     enroll, test = group[trials.enroll], group[trials.test]
     known = (enroll >= 0) & (test >= 0)
     codes = np.where(known & (enroll == test), enroll, -1).astype(np.int16)
-    kinds: tuple[Kind, ...] = ("both",) * len(labels)
+    kinds = _each("both", labels)
     if mixed:
         codes[known & (enroll != test) & ~trials.target] = len(labels)
         labels, kinds = (*labels, mixed), (*kinds, "non-targets")
@@ -155,6 +156,10 @@ def _numbers(cells: list[str]) -> NDArray[np.float64] | None:
     except ValueError:
         return None
     return None if np.isinf(numbers).any() else numbers
+
+
+def _each(kind: Kind, labels: tuple[str, ...]) -> tuple[Kind, ...]:
+    return tuple(kind for _ in labels)
 
 
 def _banded(values: ArrayLike, edges: ArrayLike) -> NDArray[np.int16]:

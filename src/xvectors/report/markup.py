@@ -53,9 +53,9 @@ def interval(found: Interval | None, unit: str) -> str:
     return between(found.low, found.high, unit) if found is not None else "–"
 
 
-def decimal(value: float) -> str:
-    """A score or threshold to three digits, with a proper minus."""
-    return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
+def score(value: float, calibrated: bool) -> str:
+    """An LLR to two decimals, another score to three, with a proper minus."""
+    return f"{value:.{2 if calibrated else 3}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def count(value: int, thing: str) -> str:

@@ -14,11 +14,11 @@ from xvectors.report.markup import (
     between,
     bullets,
     count,
-    decimal,
     escaped,
     interval,
     pairs,
     percent,
+    score,
     seconds,
     table,
 )
@@ -27,6 +27,8 @@ from xvectors.report.mistakes import confusable_pairs, worst_false_accepts, wors
 from xvectors.report.recordings import Recordings
 from xvectors.report.slices import Slice, SliceFigure, Slices
 
+MAX_NAMES = 20
+MAX_RECORDINGS = 50
 MAX_VALUE = 200  # characters of a setting
 
 
@@ -70,11 +72,10 @@ def operating(measured: Measured) -> str:
         (
             "D",
             f"in use: {escaped(measured.threshold_source)}",
-            decimal(measured.threshold),
+            score(measured.threshold, measured.is_calibrated),
             "–",
             percent(frr),
             percent(far),
-            "",
         )
     ]
     for at, point in enumerate(measured.operating_points, start=1):
@@ -82,21 +83,22 @@ def operating(measured: Measured) -> str:
         rows.append(
             (
                 str(at),
-                escaped(point.name),
-                "–" if point.threshold is None else decimal(point.threshold),
-                "–" if found is None else f"{decimal(found.low)} to {decimal(found.high)}",
+                escaped(point.name) + (f"<br><span class=muted>{escaped(point.note)}</span>" if point.note else ""),
+                "–" if point.threshold is None else score(point.threshold, measured.is_calibrated),
+                "–"
+                if found is None
+                else " to ".join(score(end, measured.is_calibrated) for end in (found.low, found.high)),
                 "–" if point.frr is None else percent(point.frr),
                 "–" if point.far is None else percent(point.far),
-                escaped(point.note),
             )
         )
     scale = "LLR, natural log" if measured.is_calibrated else "score"
-    head = ("", "operating point", f"threshold ({scale})", "interval", "false rejections", "false acceptances", "")
+    head = ("", "operating point", f"threshold ({scale})", "interval", "false rejections", "false acceptances")
     return table(head, rows, numbers=(2, 3, 4, 5))
 
 
 def slice_table(slices: Slices, *, calibrated: bool) -> str:
-    """Every slice with numbers, the farthest from the whole first; the others, and why, behind a click."""
+    """Every slice with numbers, the farthest from the whole first; below them those without, and why."""
     top = strip_top(slices)
     shown = [one for one in slices.slices if "eer" in one.figures]
     rest = [one for one in slices.slices if "eer" not in one.figures]
@@ -185,9 +187,9 @@ def pair_table(measured: Measured, recordings: Recordings) -> str:
     rows = [
         (
             f"{escaped(names[pair.speaker_a])}<br>{escaped(names[pair.speaker_b])}",
-            decimal(pair.mean_score),
+            score(pair.mean_score, measured.is_calibrated),
             f"{pair.num_accepted:,} of {pair.num_trials:,}",
-            decimal(float(measured.decisive[pair.trial])),
+            score(float(measured.decisive[pair.trial]), measured.is_calibrated),
             f"{recordings.link(int(measured.trials.enroll[pair.trial]))}<br>"
             f"{recordings.link(int(measured.trials.test[pair.trial]))}",
         )
@@ -207,7 +209,7 @@ def trial_tables(measured: Measured, recordings: Recordings) -> str:
     ):
         cells = [
             (
-                decimal(float(measured.decisive[row])),
+                score(float(measured.decisive[row]), measured.is_calibrated),
                 recordings.describe(int(measured.trials.enroll[row])),
                 recordings.describe(int(measured.trials.test[row])),
             )
@@ -230,7 +232,7 @@ def data_facts(measured: Measured) -> str:
     rows = [
         ("corpus", escaped(measured.data)),
         ("speakers", f"{len(manifest.speakers):,} ({genders})"),
-        ("recordings", f"{len(manifest):,}, {each.min():,} to {each.max():,} of a speaker"),
+        ("recordings", f"{len(manifest):,}, {_range(each)} of each speaker"),
         ("speech", _spread(known, "s", seconds(float(known.sum()))) if len(known) else "durations unknown"),
     ]
     ages, snrs = manifest.age[~np.isnan(manifest.age)], measured.snr_db[~np.isnan(measured.snr_db)]
@@ -254,10 +256,16 @@ def data_facts(measured: Measured) -> str:
     return "".join(out)
 
 
+def _range(numbers: np.ndarray[Any, Any]) -> str:
+    low, high = int(numbers.min()), int(numbers.max())
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
 def _spread(values: np.ndarray[Any, Any], unit: str, total: str = "") -> str:
     low, middle, high = (float(v) for v in (values.min(), np.median(values), values.max()))
     first = f"{total}; " if total else ""
-    return f"{first}{low:.3g} to {high:.3g} {unit}, median {middle:.3g} {unit}"
+    spread = f"{low:.3g} to {high:.3g} {unit}, median {middle:.3g} {unit}"
+    return first + spread.replace("-", "\N{MINUS SIGN}")
 
 
 def leakage(measured: Measured, recordings: Recordings) -> str:
@@ -269,29 +277,29 @@ def leakage(measured: Measured, recordings: Recordings) -> str:
         )
     elif not found.shared_speakers and not found.shared_recordings:
         lines.append("No test speaker's name and no test recording was trained on.")
-    if found.shared_speakers:
-        lines.append(
-            f"{count(len(found.shared_speakers), 'test speaker')} trained on: {', '.join(found.shared_speakers[:20])}"
-        )
-    if found.calibration_speakers:
-        lines.append(
-            f"{count(len(found.calibration_speakers), 'test speaker')} that calibration or back-end learnt from: "
-            f"{', '.join(found.calibration_speakers[:20])}"
-        )
+    for what, names in (
+        ("Test speakers that were trained on", found.shared_speakers),
+        ("Test speakers that calibration or back-end learnt from", found.calibration_speakers),
+    ):
+        if names:
+            more = ", …" if len(names) > MAX_NAMES else ""
+            lines.append(f"{what}: {len(names):,} ({', '.join(names[:MAX_NAMES])}{more})")
     if found.shared_recordings:
-        lines.append(f"{count(len(found.shared_recordings), 'test recording')} trained on:")
+        lines.append(f"Test recordings that were trained on: {len(found.shared_recordings):,}")
     parts = [bullets(lines)]
     if found.shared_recordings:
         rows = [
-            (recordings.link(one.row), escaped(one.train_path), escaped(one.by)) for one in found.shared_recordings[:50]
+            (recordings.link(one.row), escaped(one.train_path), escaped(one.by))
+            for one in found.shared_recordings[:MAX_RECORDINGS]
         ]
         parts.append(table(("test recording", "is the training recording", "the same by"), rows))
     if found.suspect_pairs:
         rows = [
             (f"{one.cosine:.3f}", recordings.describe(one.a), recordings.describe(one.b)) for one in found.suspect_pairs
         ]
+        shown = "" if len(rows) == found.num_suspect_pairs else f", the nearest {len(rows)}"
         parts.append(
-            f"<h3>{count(found.num_suspect_pairs, 'pair')} of recordings of two speakers that sound like one</h3>"
+            f"<h3>{count(found.num_suspect_pairs, 'pair')} of two speakers' recordings that sound alike{shown}</h3>"
             "<p>They are nearer to each other than recordings of one speaker are. Listen: a label may be wrong.</p>"
             + table(("cosine", "recording", "and"), rows, kind="trials")
         )

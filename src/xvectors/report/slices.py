@@ -78,9 +78,7 @@ class Slices:
     num_draws: int
 
 
-def slices_of(
-    measured: Measured, *, num_draws: int | None = None, confidence: float = 0.95, seed: int = 0
-) -> Slices:
+def slices_of(measured: Measured, *, num_draws: int | None = None, confidence: float = 0.95, seed: int = 0) -> Slices:
     """The slices of an evaluation at its one threshold; the actual DCF only where its scores are LLRs.
 
     By default 1000 draws, from 400,000 trials on fewer, down to 200.
@@ -255,11 +253,10 @@ class _Resample:
         """The measures [draws] of the draws' trials; none where there are no draws, NaN where one has no trials."""
         if self.counts is None:
             return {}
-        edges = [np.asarray(roc.det(EDGES).thresholds, dtype=np.float64), [self.threshold]]
+        edges = [roc.det(EDGES).thresholds.astype(np.float64), np.array([self.threshold])]
         if self.p_target is not None:
-            # as ROC rounds it
-            edges.append([float(np.asarray(bayes_threshold(self.p_target)).astype(self.scores.dtype))])
-        thresholds = np.unique(np.concatenate(edges))
+            edges.append(np.array([bayes_threshold(self.p_target)]).astype(self.scores.dtype).astype(np.float64))
+        thresholds: NDArray[np.float64] = np.unique(np.concatenate(edges))
         of_targets = self._below(thresholds, targets, square=False)
         of_nontargets = self._below(thresholds, nontargets, square=True)
         with np.errstate(invalid="ignore"):
