@@ -7,7 +7,6 @@ import base64
 import math
 import os
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -33,9 +32,6 @@ class Recordings:
     def __init__(self, measured: Measured, folder: Path, *, audio: bool) -> None:
         self._measured, self._folder, self._audio = measured, folder, audio
         self._players: dict[int, str] = {}
-
-    def any_local(self, rows: Iterable[int]) -> bool:
-        return any(self._measured.manifest.full_path(row).is_file() for row in rows)
 
     def describe(self, row: int) -> str:
         """Speaker, gender, age and duration, the linked file and its excerpt."""
