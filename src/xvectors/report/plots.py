@@ -147,7 +147,7 @@ def tsne(embeddings: ArrayLike, *, perplexity: float = 30.0, seed: int = 42) -> 
         raise ShapeError("no embeddings: there is nothing to lay out")
     # Computed values of equal embeddings differ in the last digits.
     if n < FEWEST_FOR_TSNE or np.ptp(unit, axis=0).max() < 1e-6:
-        return _principal_plane(unit)
+        return principal_plane(unit)
     if unit.shape[1] == 1:
         unit = np.concatenate([unit, np.zeros_like(unit)], axis=1)
     layout = TSNE(
@@ -163,7 +163,7 @@ def tsne(embeddings: ArrayLike, *, perplexity: float = 30.0, seed: int = 42) -> 
     return points
 
 
-def _principal_plane(points: NDArray[np.float32]) -> NDArray[np.float32]:
+def principal_plane(points: NDArray[np.float32]) -> NDArray[np.float32]:
     """Points [n, D] seen along their first two principal components [n, 2]."""
     u, s, _ = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
     plane = np.zeros((len(points), 2), dtype=np.float32)

@@ -1,0 +1,298 @@
+"""The page's plots. In: an evaluation's arrays. Out: figures of inline SVG with their legends."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from xvectors.report import colours
+from xvectors.report.markup import count, score, shortened
+from xvectors.report.measured import Measured
+from xvectors.report.plots import principal_plane, tsne
+from xvectors.report.slices import Slices
+from xvectors.report.svg import LETTER, Panel, free_places, legend, marker, nice_ticks
+from xvectors.scoring import applied_probability_of_error, length_normalise, reliability
+from xvectors.scoring.roc import bayes_threshold
+
+DET_TICKS = (0.0001, 0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
+MAX_MAPPED = 3000  # recordings; t-SNE of as many takes some seconds
+MIN_IN_BIN = 10  # trials, of the reliability plot
+
+
+def figure(caption: str, *parts: str, kind: str = "") -> str:
+    return f'<figure class="{kind}">{"".join(parts)}<figcaption>{caption}</figcaption></figure>'
+
+
+def scale_name(measured: Measured) -> str:
+    return "LLR (natural log)" if measured.is_calibrated else f"score ({measured.backend})"
+
+
+def det_plot(measured: Measured) -> str:
+    """FRR against FAR on normal-deviate axes, the operating points numbered as in their table, D the decision's."""
+    roc = measured.roc
+    curve = roc.det()
+    lowest = max(0.5 / roc.num_nontarget, 1e-5), max(0.5 / roc.num_target, 1e-5)
+    low = ndtri(min(0.008, *lowest) if min(lowest) < 0.008 else 0.008)
+    shown = [rate for rate in DET_TICKS if ndtri(rate) >= low]
+    ticks = [(float(ndtri(rate)), f"{100 * rate:g} %") for rate in shown]
+    limits = (float(low), float(ndtri(0.8)))
+    panel = Panel(
+        title="Detection error trade-off",
+        x_range=limits,
+        y_range=limits,
+        x_label="false acceptance rate",
+        y_label="false rejection rate",
+        x_ticks=[tick for tick in ticks if tick[1] not in ("0.5 %",)],
+        y_ticks=ticks,
+        height=440,
+        width=480,
+        left=68,
+    )
+    panel.line(limits, limits, "faint")
+    inside = (curve.probit_far >= low) & (curve.probit_frr >= low)
+    inside &= (curve.probit_far <= limits[1]) & (curve.probit_frr <= limits[1])
+    panel.line(curve.probit_far[inside], curve.probit_frr[inside], "target")
+    frr, far = roc.rates_at(measured.threshold)
+    points = [
+        (str(at), point.far, point.frr)
+        for at, point in enumerate(measured.operating_points, start=1)
+        if point.far is not None and point.frr is not None
+    ]
+    placed: list[tuple[list[str], float, float]] = []
+    for name, x_rate, y_rate in [*points, ("D", far, frr)]:
+        x, y = (float(np.clip(ndtri(rate), *limits)) for rate in (x_rate, y_rate))
+        panel.dot(x, y, "decision" if name == "D" else "point", shape="D" if name == "D" else "o", radius=5)
+        near = (one for one in placed if np.hypot(panel.x(one[1]) - panel.x(x), panel.y(one[2]) - panel.y(y)) < 16)
+        if (one := next(near, None)) is not None:
+            one[0].append(name)
+        else:
+            placed.append(([name], x, y))
+    for names, x, y in placed:
+        panel.text(float(panel.x(x)) + 9, float(panel.y(y)) - 8, ", ".join(names), "label")
+    keys = [("target line", "this system"), ("faint line", "equal error rates")]
+    keys += [("point o", "operating points, numbered as below"), ("decision D", "D: the threshold in use")]
+    return figure("Detection error trade-off, normal-deviate axes. Lower left is better.", panel.svg(), legend(keys))
+
+
+def score_plot(measured: Measured) -> str:
+    """Densities of target and non-target scores, and the threshold."""
+    target, nontarget = (measured.decisive[side] for side in (measured.trials.target, ~measured.trials.target))
+    low, high = (float(edge) for edge in np.quantile(measured.decisive, [0.0, 1.0]))
+    low, high = min(low, measured.threshold), max(high, measured.threshold)
+    bins = int(np.clip(2 * min(len(target), len(nontarget)) ** (1 / 3), 15, 80))
+    width = (high - low) / bins or 1.0
+    edges = low - width + width * np.arange(bins + 3)
+    heights = [np.histogram(side, edges)[0] / (len(side) * width) for side in (target, nontarget)]
+    top = 1.08 * max(float(height.max()) for height in heights)
+    panel = Panel(
+        title="Scores of target and non-target trials",
+        x_range=(float(edges[0]), float(edges[-1])),
+        y_range=(0.0, top),
+        x_label=scale_name(measured),
+        y_label="density",
+        x_ticks=nice_ticks(float(edges[0]), float(edges[-1])),
+        y_ticks=nice_ticks(0.0, top, 4),
+    )
+    for height, kind in zip(heights[::-1], ("nontarget", "target"), strict=True):
+        panel.area(np.repeat(edges, 2)[1:-1], np.repeat(height, 2), kind)
+    panel.line([measured.threshold] * 2, [0.0, top], "threshold")
+    keys = [
+        ("target area", count(len(target), "target trial")),
+        ("nontarget area", count(len(nontarget), "non-target trial")),
+        ("threshold line", f"threshold {score(measured.threshold, measured.is_calibrated)}"),
+    ]
+    return figure("Scores: trials right of the threshold are accepted.", panel.svg(), legend(keys))
+
+
+def reliability_plot(measured: Measured) -> str:
+    """How often a posterior is right, at equal priors."""
+    found = reliability(measured.roc)
+    ticks = [(share / 100, f"{share} %") for share in (0, 20, 40, 60, 80, 100)]
+    panel = Panel(
+        title="Reliability",
+        x_range=(-0.03, 1.03),
+        y_range=(-0.03, 1.03),
+        x_label="stated probability of one speaker",
+        y_label="observed share",
+        x_ticks=ticks,
+        y_ticks=ticks,
+        left=68,
+    )
+    panel.line([0, 1], [0, 1], "faint")
+    panel.line(found.predicted, found.observed, "target")
+    for x, y, targets, others in zip(
+        found.predicted, found.observed, found.num_target, found.num_nontarget, strict=True
+    ):
+        tip = f"{count(int(targets), 'target trial')}, {count(int(others), 'non-target trial')}"
+        panel.dot(float(x), float(y), "target" if targets + others >= MIN_IN_BIN else "hollow", tip=tip)
+    keys = [
+        ("faint line", "perfectly calibrated"),
+        ("target line", "this system, tenths of the trials at equal priors"),
+    ]
+    return figure(
+        "Reliability: below the line the system is too sure that two recordings are of one speaker, above it not "
+        "sure enough.",
+        panel.svg(),
+        legend(keys),
+    )
+
+
+def ape_plot(measured: Measured) -> str:
+    """The error rate of Bayes decisions over priors, with these LLRs and with the best thresholds."""
+    found = applied_probability_of_error(measured.roc)
+    top = 1.15 * max(float(found.actual.max()), float(found.minimum.max()), 1e-3)
+    ticks = [(place, f"{100 * place:.3g} %") for place, _ in nice_ticks(0.0, top, 5)]
+    panel = Panel(
+        title="Applied probability of error",
+        x_range=(float(found.log_odds[0]), float(found.log_odds[-1])),
+        y_range=(0.0, top),
+        x_label="prior log-odds of a target trial",
+        y_label="error probability",
+        x_ticks=nice_ticks(-6, 6),
+        y_ticks=ticks,
+        left=68,
+    )
+    for side in (found.log_odds <= 0, found.log_odds >= 0):
+        below = side & (found.default <= top)
+        panel.line(found.log_odds[below], found.default[below], "faint")
+    at = -bayes_threshold(measured.p_target)
+    panel.line([at, at], [0.0, top], "threshold")
+    panel.line(found.log_odds, found.minimum, "minimum")
+    panel.line(found.log_odds, found.actual, "target")
+    keys = [
+        ("target line", "with these LLRs (area: Cllr)"),
+        ("minimum line", "with the best threshold (area: minCllr)"),
+        ("faint line", "without a system"),
+        ("threshold line", f"p_target {measured.p_target:g}"),
+    ]
+    return figure(
+        "Applied probability of error: the gap between the two curves is what calibration loses.",
+        panel.svg(),
+        legend(keys),
+    )
+
+
+def speaker_maps(measured: Measured) -> str:
+    """t-SNE and principal components of the embeddings; colours and a legend of speakers up to 20, names beyond."""
+    rows = _mapped(measured)
+    if len(rows) < 3:
+        return "<p>Fewer than 3 recordings have an embedding with a direction: there is nothing to map.</p>"
+    embeddings = length_normalise(measured.embeddings[rows])
+    present, speaker = np.unique(measured.manifest.speaker_index[rows].astype(np.int64), return_inverse=True)
+    names = [measured.manifest.speakers[s] for s in present]
+    gender = measured.manifest.gender[rows]
+    few = len(names) <= len(colours.SPEAKERS)
+    keys: list[tuple[str, str]] = []
+    for code, (label, shape) in colours.GENDERS.items():
+        if (gender == code).any():
+            keys.append((f"neutral {shape}", f"{label}: {count(len(set(speaker[gender == code])), 'speaker')}"))
+    if few:
+        for at, name in enumerate(names):
+            code = Counter(gender[speaker == at].tolist()).most_common(1)[0][0]
+            keys.append((f"s{at} {colours.GENDERS[code][1]}", shortened(name)))
+    maps = []
+    for title, points in (("t-SNE", tsne(embeddings)), ("Principal components", principal_plane(embeddings))):
+        drawn, written = _map(title, points.astype(np.float64), speaker, names, gender, measured, rows, few)
+        named = "" if few else f" Names of {written} of {len(names)} speakers fit."
+        what = (
+            "neighbours are alike, distances between far groups mean nothing"
+            if title == "t-SNE"
+            else ("the two directions in which the embeddings differ most")
+        )
+        maps.append(figure(f"{title}: {what}.{named}", drawn, kind="" if few else "large"))
+    left = len(measured.embeddings) - len(rows)
+    note = f"<p>{count(len(rows), 'recording')} of {len(measured.embeddings):,} are shown.</p>" if left else ""
+    beyond = (
+        ""
+        if few
+        else "<p>With more than 20 speakers colours repeat, at a distance; hover over a point for its name.</p>"
+    )
+    return f'{note}{beyond}<div class="{"plots" if few else ""}">{"".join(maps)}</div>{legend(keys)}'
+
+
+def _mapped(measured: Measured) -> NDArray[np.int64]:
+    """Rows to map: all with a direction, or as many of each speaker as make MAX_MAPPED."""
+    embeddings = measured.embeddings
+    rows = np.flatnonzero(np.isfinite(embeddings).all(axis=1) & (np.abs(embeddings).max(axis=1, initial=0) > 0))
+    if len(rows) <= MAX_MAPPED:
+        return rows
+    shuffled = np.random.default_rng(0).permutation(rows)
+    speaker = measured.manifest.speaker_index[shuffled]
+    order = np.argsort(speaker, kind="stable")
+    starts = np.flatnonzero(np.append(True, np.diff(speaker[order]) != 0))
+    turn = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
+    return np.sort(shuffled[order][np.argsort(turn, kind="stable")][:MAX_MAPPED])
+
+
+def _map(
+    title: str,
+    points: NDArray[np.float64],
+    speaker: NDArray[np.int64],
+    names: list[str],
+    gender: NDArray[np.int8],
+    measured: Measured,
+    rows: NDArray[np.int64],
+    few: bool,
+) -> tuple[str, int]:
+    centres = np.array([np.median(points[speaker == at], axis=0) for at in range(len(names))])
+    colour = np.arange(len(names)) if few else colours.speaker_colours(centres)
+    middle = (points.min(axis=0) + points.max(axis=0)) / 2
+    across, along = (float(extent) for extent in np.maximum(np.ptp(points, axis=0), 1e-6))
+    width = 560.0 if few else 960.0
+    height = width * float(np.clip(along / across, 0.6, 1.0))
+    half = 0.54 * max(across / width, along / height)
+    panel = Panel(
+        title=f"{title} of {count(len(names), 'speaker')}",
+        x_range=(middle[0] - half * width, middle[0] + half * width),
+        y_range=(middle[1] - half * height, middle[1] + half * height),
+        width=width,
+        height=height,
+        left=4,
+        right=4,
+        top=4,
+        bottom=4,
+    )
+    radius = float(np.clip(90 / np.sqrt(len(points)), 3.0, 4.5))
+    for at, (x, y) in enumerate(points):
+        shape = colours.GENDERS[int(gender[at])][1]
+        tip = f"{names[speaker[at]]}: {measured.manifest.id[int(rows[at])]}"
+        panel.dot(float(x), float(y), f"s{colour[speaker[at]]}", radius=radius, shape=shape, tip=tip)
+    if few:
+        return panel.svg(), 0
+    order = np.argsort(-np.bincount(speaker), kind="stable")
+    texts = [shortened(names[at]) for at in order]
+    boxes = [
+        (float(panel.x(centres[at][0])), float(panel.y(centres[at][1])) - 9, LETTER * len(text) + 4)
+        for at, text in zip(order, texts, strict=True)
+    ]
+    inside = [at for at, (x, y, w) in enumerate(boxes) if w / 2 + 6 < x < width - w / 2 - 6 and 12 < y < height - 12]
+    written = free_places([boxes[at] for at in inside], [])
+    for at in written:
+        x, y, _ = boxes[inside[at]]
+        panel.text(x, y + 4, texts[inside[at]], "name", anchor="middle")
+    return panel.svg(), len(written)
+
+
+def interval_strip(value: float, low: float | None, high: float | None, whole: float, top: float, departs: bool) -> str:
+    """A value with its interval on a scale from 0 to `top`, beside the whole's line; one for each row of a table."""
+    width, height = 120.0, 16.0
+
+    def at(share: float) -> float:
+        return 3 + (width - 6) * min(share, top) / top
+
+    kind = "departing" if departs else "neutral"
+    parts = [f'<line class="whole" x1="{at(whole):.1f}" x2="{at(whole):.1f}" y1="0" y2="{height:g}"/>']
+    if low is not None and high is not None:
+        parts.append(f'<line class="line {kind}" x1="{at(low):.1f}" x2="{at(high):.1f}" y1="8" y2="8"/>')
+    parts.append(marker(at(value), 8, 4, "D" if departs else "o", f"dot {kind}"))
+    return f'<svg class="strip" viewBox="0 0 {width:g} {height:g}" aria-hidden="true">{"".join(parts)}</svg>'
+
+
+def strip_top(slices: Slices) -> float:
+    """The right end of the strips' scale: a round share that holds every EER and its interval."""
+    ends = [one.figures["eer"] for one in (slices.whole, *slices.slices) if "eer" in one.figures]
+    most = max(figure.high if figure.high is not None else figure.value for figure in ends)
+    return next(top for top in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0) if top >= most)

@@ -1,0 +1,146 @@
+"""The report as one HTML file that needs no network. In: an evaluation. Out: index.html.
+page.html is its skeleton and page.css its look; both stand beside this module."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from xvectors.files import write_text
+from xvectors.report import colours, drawings, sections
+from xvectors.report.markup import escaped
+from xvectors.report.measured import Measured
+from xvectors.report.recordings import Recordings
+from xvectors.report.slices import Slices, slices_of
+
+DARK_PAPER = "#15171a"
+MIN_CONTRAST = 3.0  # of a marker and the paper (WCAG 2.1, 1.4.11)
+
+
+def write_page(measured: Measured, path: Path, *, audio: bool, slices: Slices | None = None) -> Path:
+    """Write the page, atomically.
+
+    Args:
+        audio: whether short excerpts of the recordings that the page names are put into it, where their files are
+            on this machine.
+        slices: where they have been measured already; by default they are now.
+
+    Returns:
+        path.
+
+    Raises:
+        StorageError: the page cannot be written; what stood there is intact.
+    """
+    if slices is None:
+        slices = slices_of(measured)
+    write_text(path, page(measured, path.parent, slices, audio=audio))
+    return path
+
+
+def page(measured: Measured, folder: Path, slices: Slices, *, audio: bool) -> str:
+    """The page's text, for the folder that it will stand in."""
+    recordings = Recordings(measured, folder, audio=audio)
+    parts = [
+        ("figures", "Figures", sections.headline(measured)),
+        ("errors", "Errors and thresholds", _errors(measured)),
+        ("slices", "For whom it fails", _slices(slices, calibrated=measured.is_calibrated)),
+        ("calibration", "Calibration", _calibration(measured)),
+        ("speakers", "Speakers", drawings.speaker_maps(measured)),
+        ("pairs", "Speakers taken for each other", _pairs(measured, recordings)),
+        ("trials", "The worst errors", _trials(measured, recordings, audio=audio)),
+        ("data", "Data", sections.data_facts(measured)),
+        ("leakage", "Leakage and labels", sections.leakage(measured, recordings)),
+        ("making", "How it was made", sections.making(measured)),
+    ]
+    return _resource("page.html").substitute(
+        title=f"{escaped(measured.system)}: speaker recognition report",
+        style=_resource("page.css").substitute(speakers=_speaker_colours()),
+        heading=f"How well {escaped(measured.system)} tells speakers apart",
+        lead=sections.lead(measured),
+        warnings="".join(f'<p class="warning">{escaped(line)}</p>' for line in measured.warnings),
+        contents="".join(f'<a href="#{name}">{title}</a>' for name, title, _ in parts),
+        body="\n".join(f'<section id="{name}"><h2>{title}</h2>\n{body}</section>' for name, title, body in parts),
+    )
+
+
+def _errors(measured: Measured) -> str:
+    plots = drawings.det_plot(measured) + drawings.score_plot(measured)
+    return f'<div class="plots">{plots}</div>{sections.operating(measured)}'
+
+
+def _slices(slices: Slices, *, calibrated: bool) -> str:
+    surely = sum(one.departs for one in slices.slices)
+    return (
+        "<p>Error rates of groups of trials at the one threshold in use, the group whose EER is farthest from the "
+        "whole's first. Both recordings of a trial are of the group; of duration and SNR the shorter and the noisier "
+        "recording decides. Groups that pick trials of one kind are measured against all trials of the other.</p>"
+        f"<p>◆ marks a difference from the whole whose {100 * slices.confidence:g} % interval leaves out 0 "
+        f"({surely} of {len(slices.slices)} groups have one). "
+        "Of figures that do not differ, about one in twenty is marked by chance.</p>"
+        f"{sections.slice_table(slices, calibrated=calibrated)}"
+    )
+
+
+def _calibration(measured: Measured) -> str:
+    if not measured.is_calibrated:
+        return (
+            "<p>This system has no calibration: its scores only rank trials, they do not say how sure a decision is. "
+            "The threshold in use may not suit other recordings.</p>"
+        )
+    loss = ""
+    if {"cllr", "min_cllr"} <= set(measured.figures):
+        cllr, least = measured.figures["cllr"].value, measured.figures["min_cllr"].value
+        loss = (
+            f"<p>Cllr {cllr:.3f} bits, of which {least:.3f} bits are what no calibration could mend (minCllr) and "
+            f"<b>{cllr - least:.3f} bits</b> are the calibration loss.</p>"
+        )
+    plots = drawings.reliability_plot(measured) + drawings.ape_plot(measured)
+    return f'{loss}<div class="plots">{plots}</div>'
+
+
+def _pairs(measured: Measured, recordings: Recordings) -> str:
+    return "<p>The pairs of speakers whose trials score highest on average.</p>" + sections.pair_table(
+        measured, recordings
+    )
+
+
+def _trials(measured: Measured, recordings: Recordings, *, audio: bool) -> str:
+    played = " The first seconds of each recording can be played where its file was at hand." if audio else ""
+    return (
+        "<p>The trials decided most wrongly at the threshold in use: of each pair of speakers one false accept, of "
+        f"each speaker at most two false rejects.{played}</p>" + sections.trial_tables(measured, recordings)
+    )
+
+
+def _speaker_colours() -> str:
+    """A class a colour of the maps; on dark paper the dark ones are mixed with white until they stand out."""
+    light = [f".dot.s{at} {{ fill: {colour}; }}" for at, colour in enumerate(colours.SPEAKERS)]
+    dark = [
+        f".dot.s{at} {{ fill: {lightened(colour)}; }}"
+        for at, colour in enumerate(colours.SPEAKERS)
+        if lightened(colour) != colour
+    ]
+    return "\n".join(light) + "\n@media screen and (prefers-color-scheme: dark) {\n" + "\n".join(dark) + "\n}"
+
+
+def lightened(colour: str, paper: str = DARK_PAPER) -> str:
+    """The colour with as little white as gives it a contrast of 3 to the paper."""
+    channels = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+    mixed = colour
+    for white in range(0, 100, 2):
+        mixed = "#" + "".join(f"{round(c + (255 - c) * white / 100):02x}" for c in channels)
+        if (_luminance(mixed) + 0.05) / (_luminance(paper) + 0.05) >= MIN_CONTRAST:
+            break
+    return mixed
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance, WCAG 2.1."""
+    shares = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _resource(name: str) -> Template:
+    return Template(files("xvectors.report").joinpath(name).read_text(encoding="utf-8"))

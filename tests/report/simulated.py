@@ -1,0 +1,91 @@
+"""A small evaluation of simulated speakers, for the tests of slices and page."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xvectors.corpus import Manifest
+from xvectors.report.measured import Figure, Leakage, Measured
+from xvectors.scoring import ROC, Interval, all_pairs, length_normalise, operating_points
+
+
+def evaluation(
+    *,
+    speakers: int = 12,
+    each: int = 6,
+    calibrated: bool = True,
+    known: bool = True,
+    names: tuple[str, ...] = (),
+    root: Path = Path("/nowhere"),
+    **changed: Any,
+) -> Measured:
+    """`known`: whether gender, age, session and the columns `microphone` and `accent` are."""
+    rng = np.random.default_rng(3)
+    rows = []
+    for s in range(speakers):
+        for u in range(each):
+            row = {"path": f"s{s:02d}/u{u}.wav", "speaker": names[s] if s < len(names) else f"s{s:02d}"}
+            if known:
+                row |= {
+                    "gender": "fm"[s % 2],
+                    "age": str(8 + 30 * (s // 2 % 2)),
+                    "session": f"s{s}-{u // 3}",
+                    "microphone": ("headset", "phone")[u % 2],
+                    "accent": ("north", "south")[s // 3 % 2],
+                }
+            rows.append(row)
+    manifest = Manifest.from_rows(rows, root=root)
+    voices = rng.standard_normal((speakers, 16))
+    embeddings = (np.repeat(voices, each, axis=0) + rng.standard_normal((speakers * each, 16))).astype(np.float32)
+    trials = all_pairs(manifest.speaker_index)
+    unit = length_normalise(embeddings)
+    scores = (unit @ unit.T)[trials.enroll, trials.test].astype(np.float32)
+    llrs = 8.0 * scores.astype(np.float64) - 3.0 if calibrated else None
+    decisive = scores if llrs is None else llrs
+    roc = ROC.from_scores(decisive[trials.target], decisive[~trials.target])
+    eer = roc.eer()
+    figures = {
+        "eer": Figure(
+            name="Equal error rate",
+            value=eer.eer,
+            unit="share",
+            interval=Interval(value=eer.eer, low=0.0312, high=0.2346, confidence=0.95, num_speakers=speakers),
+        )
+    }
+    if calibrated:
+        figures["cllr"] = Figure(name="Cllr", value=roc.cllr(), unit="bits")
+        figures["min_cllr"] = Figure(name="minCllr", value=roc.min_cllr(), unit="bits")
+    values: dict[str, Any] = {
+        "system": "exp/xv",
+        "system_path": Path("exp/xv"),
+        "data": "corpus.csv",
+        "report": Path("exp/xv/report"),
+        "command": "xvectors evaluate exp/xv",
+        "started": "2026-01-02T03:04:05+00:00",
+        "timings_s": {"embedding": 12.5},
+        "versions": {"xvectors": "0.1.0"},
+        "trained_with": {},
+        "recipe": {"training": {"seed": 77}},
+        "training": {"num_speakers": 100},
+        "backend": "cosine",
+        "manifest": manifest,
+        "embeddings": embeddings,
+        "duration_s": rng.uniform(0.5, 9.0, len(manifest)),
+        "snr_db": rng.uniform(0.0, 40.0, len(manifest)) if known else np.full(len(manifest), math.nan),
+        "trials": trials,
+        "trials_source": "all pairs",
+        "scores": scores,
+        "llrs": llrs,
+        "roc": roc,
+        "threshold": math.log(9.0) if calibrated else eer.threshold,
+        "threshold_source": "the prior",
+        "operating_points": tuple(operating_points(roc)),
+        "figures": figures,
+        "p_target": 0.1,
+        "leakage": Leakage(checked=True),
+    }
+    return Measured(**(values | changed))

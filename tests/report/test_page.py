@@ -1,0 +1,211 @@
+"""The page: what it says, that it stays one file, and that no name or path becomes markup."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from simulated import evaluation
+
+from xvectors.report.measured import Leakage, SharedRecording, SuspectPair
+from xvectors.report.mistakes import confusable_pairs, worst_false_accepts, worst_false_rejects
+from xvectors.report.page import lightened, write_page
+
+VOID = {"meta", "br", "img", "input"}
+
+
+class Tree(HTMLParser):
+    """Checks that elements nest, and keeps tags, addresses and ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        self.addresses += [
+            value or "" for name, value in attrs if name in ("href", "src", "action", "data", "xlink:href")
+        ]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, tag
+        assert self.open.pop() == tag
+
+    @classmethod
+    def of(cls, text: str) -> Tree:
+        tree = cls()
+        tree.feed(text)
+        tree.close()
+        assert tree.open == []
+        return tree
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("report") / "index.html"
+    measured = evaluation(left_out=("broken.wav: no samples",), warnings=("One speaker was trained on.",))
+    assert write_page(measured, path, audio=True) == path
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_figures_are_there_with_intervals_and_units(text: str) -> None:
+    measured = evaluation()
+    eer = f"{100 * measured.figures['eer'].value:.{1 if measured.figures['eer'].value >= 0.1 else 2}f}\xa0%"
+    assert f"Equal error rate <b>{eer}</b> (95\xa0% interval 3.1\xa0to\xa023.5\xa0%)" in text
+    assert f"{measured.figures['cllr'].value:.3f}\xa0bits" in text
+    loss = measured.figures["cllr"].value - measured.figures["min_cllr"].value
+    assert f"<b>{loss:.3f} bits</b> are the calibration loss" in text
+    assert "12 speakers, 72 recordings and 2,556 trials" in text
+    assert "FAR 0.1 % needs 30,000 non-target trials" in text
+    for expected in ("broken.wav: no samples", "One speaker was trained on.", "training seed", "77", "embedding 12 s"):
+        assert expected in text
+
+
+def test_every_part_has_its_heading_and_every_plot_is_drawn(text: str) -> None:
+    tree = Tree.of(text)
+    assert {"figures", "slices", "calibration", "speakers", "pairs", "trials", "data", "leakage", "making"} <= set(
+        tree.ids
+    )
+    plots = re.findall(r'<svg viewBox="[^"]*" role="img" aria-label="([^"]*)"', text)
+    assert plots == [
+        "Detection error trade-off",
+        "Scores of target and non-target trials",
+        "Reliability",
+        "Applied probability of error",
+        "t-SNE of 12 speakers",
+        "Principal components of 12 speakers",
+    ]
+
+
+def test_the_page_is_one_file_without_scripts(text: str) -> None:
+    tree = Tree.of(text)
+    assert not {"script", "link", "iframe", "object", "embed", "img"} & tree.tags
+    assert all(address.startswith("#") for address in tree.addresses)
+    assert not re.search(r"https?:|url\(|@import|//[a-z]", text)
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+
+
+def test_names_and_paths_never_become_markup(tmp_path: Path) -> None:
+    hostile = '<script>alert("1")</script>', "'><img src=x onerror=alert(1)>", "a\x00b\udcff"
+    measured = evaluation(
+        names=hostile,
+        system="<script>x</script>",
+        data="</style><script>y</script>",
+        command="xvectors '<script>z</script>'",
+        left_out=("<img src=x>: broken",),
+        warnings=("<b>no</b>",),
+        recipe={"training": {"seed": 1}, "</pre><script>": "<i>"},
+        leakage=Leakage(
+            checked=True,
+            shared_speakers=hostile[:2],
+            shared_recordings=(SharedRecording(row=0, train_path="<u>t</u>", by="path"),),
+            suspect_pairs=(SuspectPair(a=0, b=7, cosine=0.9),),
+            num_suspect_pairs=1,
+        ),
+    )
+    text = write_page(measured, tmp_path / "index.html", audio=False).read_text(encoding="utf-8")
+    tree = Tree.of(text)
+    assert not {"script", "img", "u", "i"} & tree.tags
+    assert "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;" in text
+    assert "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}" in text
+
+
+def test_recordings_are_linked_and_played_where_they_are_local(tmp_path: Path) -> None:
+    root, page = tmp_path / "a corpus #1", tmp_path / "report" / "index.html"
+    measured = evaluation(root=root)
+    tone = 0.2 * np.sin(np.arange(16_000 * 6) / 20)
+    for row in range(len(measured.manifest)):
+        path = measured.manifest.full_path(row)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if row == 0:
+            soundfile.write(path, tone, 16_000)
+    row = 0
+    measured = replace(
+        measured,
+        leakage=Leakage(checked=True, suspect_pairs=(SuspectPair(a=row, b=40, cosine=0.9),), num_suspect_pairs=1),
+    )
+    text = write_page(measured, page, audio=True).read_text(encoding="utf-8")
+    assert '<a href="../a%20corpus%20%231/s00/u0.wav">' in text
+    encoded = re.search(r'src="data:audio/mpeg;base64,([^"]*)"', text)
+    assert encoded is not None
+    excerpt = tmp_path / "excerpt.mp3"
+    excerpt.write_bytes(base64.b64decode(encoded[1]))
+    assert soundfile.info(excerpt).duration == pytest.approx(4.0, abs=0.2)
+    silent = write_page(measured, page, audio=False).read_text(encoding="utf-8")
+    assert "<audio" not in silent
+    assert '<a href="../a%20corpus%20%231/s00/u0.wav">' in silent
+
+
+def test_a_recording_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+    measured = evaluation(
+        root=tmp_path,
+        leakage=Leakage(checked=True, suspect_pairs=(SuspectPair(a=0, b=40, cosine=0.9),), num_suspect_pairs=1),
+    )
+    (tmp_path / "s00").mkdir()
+    (tmp_path / "s00" / "u0.wav").write_bytes(b"no sound")
+    text = write_page(measured, tmp_path / "index.html", audio=True).read_text(encoding="utf-8")
+    assert "no excerpt: " in text
+    assert "not a sound file that can be read" in text
+
+
+@pytest.mark.parametrize("speakers", [3, 30])
+def test_without_calibration_and_without_knowing_the_speakers(tmp_path: Path, speakers: int) -> None:
+    measured = evaluation(speakers=speakers, calibrated=False, known=False, leakage=Leakage(checked=False))
+    text = write_page(measured, tmp_path / "index.html", audio=True).read_text(encoding="utf-8")
+    Tree.of(text)
+    assert "This system has no calibration" in text
+    assert "actual DCF" not in text
+    assert "the training corpus is not at hand" in text
+    legends = re.findall(r'<ul class="legend">(.*?)</ul>', text)
+    assert legends[-1].count("<li>") == (4 if speakers == 3 else 1)  # beyond 20 speakers, genders only
+    assert ("Names of" in text) == (speakers == 30)
+
+
+def test_confusable_pairs_are_those_of_highest_mean() -> None:
+    measured = evaluation()
+    speaker, trials = measured.manifest.speaker_index, measured.trials
+    means: dict[tuple[int, int], list[float]] = {}
+    for i, j, target, llr in zip(trials.enroll, trials.test, trials.target, measured.decisive, strict=True):
+        if not target:
+            a, b = sorted((int(speaker[i]), int(speaker[j])))
+            means.setdefault((a, b), []).append(float(llr))
+    expected = sorted(means, key=lambda pair: -np.mean(means[pair]))[:15]
+    found = confusable_pairs(measured)
+    assert [(one.speaker_a, one.speaker_b) for one in found] == expected
+    assert found[0].mean_score == pytest.approx(np.mean(means[expected[0]]))
+    assert found[0].num_accepted == sum(llr >= measured.threshold for llr in means[expected[0]])
+    assert measured.decisive[found[0].trial] == max(means[expected[0]])
+
+
+def test_the_worst_errors_are_errors_in_order() -> None:
+    measured = evaluation()
+    speaker, trials, llrs = measured.manifest.speaker_index, measured.trials, measured.decisive
+    accepts, rejects = worst_false_accepts(measured), worst_false_rejects(measured)
+    assert accepts[0] == np.argmax(np.where(trials.target, -np.inf, llrs))
+    assert rejects[0] == np.argmin(np.where(trials.target, llrs, np.inf))
+    assert (np.diff(llrs[accepts]) <= 0).all()
+    assert (llrs[accepts] >= measured.threshold).all()
+    assert (np.diff(llrs[rejects]) >= 0).all()
+    assert (llrs[rejects] < measured.threshold).all()
+    pairs = {frozenset((int(speaker[trials.enroll[at]]), int(speaker[trials.test[at]]))) for at in accepts}
+    assert len(pairs) == len(accepts)
+    assert np.bincount(speaker[trials.enroll[rejects]]).max() <= 2
+
+
+def test_dark_colours_are_lightened_for_dark_paper_only_as_far_as_needed() -> None:
+    assert lightened("#96d200") == "#96d200"
+    assert lightened("#0000c3") != "#0000c3"
+    assert lightened("#000000", "#000000") == "#5c5c5c"  # contrast (0.107 + 0.05) / 0.05 = 3.1
