@@ -192,6 +192,9 @@ def evaluate(
         Path | None,
         typer.Option("--out", "-o", help="Where to write; by default in DIR/report."),
     ] = None,
+    audio: Annotated[
+        bool, typer.Option("--audio/--no-audio", help="Put short excerpts of the worst trials into the page.")
+    ] = True,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -205,14 +208,23 @@ def evaluate(
     from xvectors.report import evaluate as run
 
     assert system is not None
-    result = run(system, data=data, metadata=metadata, trials=trials, out=out, device=device, show_progress=not quiet)
+    result = run(
+        system,
+        data=data,
+        metadata=metadata,
+        trials=trials,
+        out=out,
+        audio=audio,
+        device=device,
+        show_progress=not quiet,
+    )
     if as_json:
         from dataclasses import asdict
 
         print(json.dumps(asdict(result), indent=2))
         return
     _print_lines(result.lines())
-    print(f"written to {result.report}: metrics.json, scores.csv, embeddings.npz, scores.png")
+    print(f"written to {result.report}: index.html (the report), metrics.json, scores.csv, embeddings.npz, scores.png")
 
 
 @app.command()

@@ -1,5 +1,5 @@
 """How good a system is on speakers it never saw. In: a system directory, perhaps another corpus, perhaps a trial list.
-Out: `Measured`, and the files of the report: metrics.json, scores.csv, embeddings.npz, plots."""
+Out: `Measured`, and the files of the report: index.html, metrics.json, scores.csv, embeddings.npz, scores.png."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ from xvectors.report.leakage import find_leakage, leakage_lines
 from xvectors.report.measured import Measured
 from xvectors.report.measuring import P_TARGET, measure
 from xvectors.report.outputs import NOT_CALIBRATED, Evaluation, summary, write_metrics, write_scores
+from xvectors.report.page import write_page
 from xvectors.report.plots import score_histogram, speaker_map, training_curves, tsne
+from xvectors.report.slices import slices_of
 from xvectors.report.snr import snr_of_rows
 from xvectors.report.trial_choice import choose_trials
 from xvectors.scoring import eer
@@ -41,14 +43,16 @@ def evaluate(
     metadata: str | Path | None = None,
     trials: str | Path | None = None,
     out: str | Path | None = None,
+    audio: bool = True,
     device: str = "auto",
     show_progress: bool = True,
 ) -> Evaluation:
-    """Embed the test speakers, score all pairs, and write metrics.json, scores.csv, embeddings.npz and scores.png.
+    """Embed the test speakers, score all pairs, and write the report: index.html and the files that programs read.
 
     Without `data` these are the speakers that training kept apart; with it, every speaker of that corpus (a speaker
     whose name was trained on is warned about). `trials` is a list to measure on instead of all pairs. `out` is the
-    folder to write to, by default the system's report/, or a folder below it named after `data`.
+    folder to write to, by default the system's report/, or a folder below it named after `data` and `trials`.
+    `audio` puts excerpts of the recordings that index.html names into it.
 
     Scores are those of the system's back-end, decisions are made on its LLRs; without a calibration scores are cosines,
     which the figures say.
@@ -59,9 +63,18 @@ def evaluate(
         Where `folder` is no system, there are no trials of both kinds, or a trial names an unknown recording.
     """
     measured = measure_system(
-        folder, data=data, metadata=metadata, trials=trials, out=out, device=device, show_progress=show_progress
+        folder,
+        data=data,
+        metadata=metadata,
+        trials=trials,
+        out=out,
+        device=device,
+        snr=True,
+        show_progress=show_progress,
     )
-    evaluation = summary(measured)
+    slices = slices_of(measured)
+    evaluation = summary(measured, slices)
+    write_page(measured, measured.report / "index.html", audio=audio, slices=slices)
     write_metrics(measured.report / "metrics.json", evaluation)
     write_scores(
         measured.report / "scores.csv", list(measured.manifest.id), measured.trials, measured.scores, measured.llrs
@@ -107,7 +120,7 @@ def measure_system(
     chosen = choose_trials(corpus, trials, embedded.rows)
     manifest = corpus.take(embedded.rows)
     duration_s = known_durations(manifest)
-    report = _report_folder(folder, paths, data, out)
+    report = _report_folder(folder, paths, data, trials, out)
     save_embeddings(report / "embeddings.npz", corpus, embedded)
     with clock.step("scoring"):
         scores = verifier.score(embedded.embeddings, chosen.trials)
@@ -214,12 +227,18 @@ def _check_left_out(embedded: Embedded, total: int, data: str, bound: float) -> 
         )
 
 
-def _report_folder(folder: str | Path, paths: SystemFolder, data: str | Path | None, out: str | Path | None) -> Path:
+def _report_folder(
+    folder: str | Path,
+    paths: SystemFolder,
+    data: str | Path | None,
+    trials: str | Path | None,
+    out: str | Path | None,
+) -> Path:
     if out is not None:
         return Path(out)
-    if paths.path != Path(folder):
-        return Path(f"{folder}-report")  # not in the package
-    return paths.report if data is None else paths.report / (Path(data).resolve().stem or "data")
+    report = paths.report if paths.path == Path(folder) else Path(f"{folder}-report")  # not in the package
+    measured_on = [Path(name).resolve().stem or "data" for name in (data, trials) if name is not None]
+    return report / "-".join(measured_on)
 
 
 def _command(folder: str | Path, **options: str | Path | None) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from xvectors.corpus.table import write_table
 from xvectors.files import write_text
 from xvectors.report.measured import Figure, Leakage, Measured
+from xvectors.report.slices import Slice, Slices
 from xvectors.scoring import Interval, OperatingPoint, Trials
 
 NOT_CALIBRATED = (
@@ -28,7 +29,7 @@ class Evaluation:
 
     `figures` has every measure with its unit and, where there are 5 speakers or more, its interval over speakers;
     `operating_points` what each threshold rests on. Thresholds are on the scale `scale`: "llr", or "cosine" for a
-    system without calibration.
+    system without calibration. `slices` are the groups of trials of the page, the farthest from the whole first.
     """
 
     data: str
@@ -47,6 +48,7 @@ class Evaluation:
     threshold_source: str
     figures: dict[str, dict[str, Any]]
     operating_points: list[dict[str, Any]]
+    slices: list[dict[str, Any]]
     leakage: dict[str, Any]
     left_out: list[str]
     warnings: list[str]
@@ -87,8 +89,8 @@ class Evaluation:
         return "" if ends is None else f" [{ends[0]:{form}} to {ends[1]:{form}}]"
 
 
-def summary(measured: Measured) -> Evaluation:
-    """The figures of `measured` as plain values."""
+def summary(measured: Measured, slices: Slices) -> Evaluation:
+    """The figures of `measured` and of its slices as plain values."""
     eer = measured.roc.eer()
     return Evaluation(
         data=measured.data,
@@ -107,6 +109,7 @@ def summary(measured: Measured) -> Evaluation:
         threshold_source=measured.threshold_source,
         figures={key: figure_table(figure) for key, figure in measured.figures.items()},
         operating_points=[point_table(point) for point in measured.operating_points],
+        slices=[slice_table(one, slices.confidence) for one in slices.slices],
         leakage=_leakage_table(measured.leakage, measured),
         left_out=list(measured.left_out),
         warnings=list(measured.warnings),
@@ -147,6 +150,23 @@ def point_table(point: OperatingPoint) -> dict[str, Any]:
         "num_target_trials": point.num_target,
         "num_nontarget_trials": point.num_nontarget,
         "note": point.note,
+    }
+
+
+def slice_table(one: Slice, confidence: float) -> dict[str, Any]:
+    """A slice as plain values; a measure that its trials do not support is missing, and `note` says why."""
+    return {
+        "dimension": one.dimension,
+        "name": one.name,
+        "num_speakers": one.num_speakers,
+        "num_target_trials": one.num_target,
+        "num_nontarget_trials": one.num_nontarget,
+        "num_misses": one.num_misses,
+        "num_false_accepts": one.num_false_accepts,
+        "departs": one.departs,
+        "confidence": confidence,
+        "figures": {key: asdict(figure) for key, figure in one.figures.items()},
+        "note": one.note,
     }
 
 

@@ -54,7 +54,7 @@ logger = logging.getLogger(__name__)
 FREE_ON_RESUMING = ("training.workers", "training.checkpoint_interval_s", "data.max_rejected")
 """Settings that the weights do not depend on."""
 
-REPORT_FILES = ("metrics.json", "scores.csv", "embeddings.npz", "speakers.png", "scores.png")
+REPORT_FILES = ("index.html", "metrics.json", "scores.csv", "embeddings.npz", "speakers.png", "scores.png")
 """What the report of another system may have left in the folder."""
 
 NAMED_UTTERANCES = 8
@@ -195,10 +195,7 @@ class _Run:
         """Write what describes the system, before the first step."""
         folder = self.folder
         of_another = [folder.checkpoint, folder.weights, folder.history, folder.left_out]
-        of_another += [
-            folder.report / name
-            for name in ("metrics.json", "embeddings.npz", "speakers.png", "scores.png", "scores.csv")
-        ]
+        of_another += [folder.report / name for name in REPORT_FILES]
         for stale in of_another:
             stale.unlink(missing_ok=True)
         remove_verifier(backend=folder.backend, calibration=folder.calibration)
