@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 FEWEST_SPEAKERS = 3
 """Held-out speakers with two recordings or more; two would give the non-target trials of one pair of voices."""
-FEW_SPEAKERS = 20
+FEW_SPEAKERS = 10
 """With fewer, the LLRs depend on who these happen to be, which is warned about."""
 
 

@@ -295,8 +295,9 @@ def test_speakers_held_out() -> None:
     assert split.test_speakers == split_corpus(manifest, train_test_prop=0.8).test_speakers
 
 
-def test_at_least_two_of_ten_are_held_out_and_none_of_nine() -> None:
-    assert len(split_corpus(corpus([4] * 10), train_test_prop=1.0, held_out_prop=0.05).held_out_speakers) == 2
+def test_at_least_three_of_ten_are_held_out_none_of_nine_and_two_hundred_of_many() -> None:
+    assert len(split_corpus(corpus([4] * 10), train_test_prop=1.0, held_out_prop=0.05).held_out_speakers) == 3
+    assert len(split_corpus(corpus([2] * 500), train_test_prop=1.0, held_out_prop=0.5).held_out_speakers) == 200
     assert split_corpus(corpus([4] * 9), train_test_prop=1.0, held_out_prop=0.05).held_out_speakers == ()
 
 

@@ -22,7 +22,11 @@ from xvectors.errors import ManifestError
 logger = logging.getLogger(__name__)
 
 FEWEST_TO_HOLD_OUT_OF = 10
-"""With fewer training speakers none is held out: two would be too many to lose."""
+"""With fewer training speakers none is held out: three would be too many to lose."""
+FEWEST_HELD_OUT = 3
+"""Of two speakers, all non-target trials would be of one pair of voices."""
+MOST_HELD_OUT = 200
+"""Their 19,900 pairs of voices support an error rate and a calibration as well as more of them would."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +68,8 @@ def split_corpus(
         carried over to the next; each keeps at least one training utterance.
     held_out_prop
         Share of the speakers for train+val that are held out: never trained on, all in val, for the error rate on
-        unseen speakers while training. At least 2 where it is above 0 and there are 10 or more, else none; speakers
-        with one utterance are not taken.
+        unseen speakers while training and for the calibration. Above 0 it means at least 3 and at most 200 speakers
+        where there are 10 or more, else none; speakers with one utterance are not taken.
     seed
         Another seed, another order of speakers and utterances.
     keep_sessions
@@ -136,7 +140,7 @@ def _hold_out(manifest: Manifest, train: list[int], share: float) -> tuple[list[
     given = [s for s in train if in_val[s] == sizes[s]]
     count = 0
     if share > 0 and len(train) >= FEWEST_TO_HOLD_OUT_OF:
-        count = max(2, round(share * len(train))) - len(given)
+        count = min(max(FEWEST_HELD_OUT, round(share * len(train))), MOST_HELD_OUT) - len(given)
     free = [s for s in train if not is_set[s] and sizes[s] > 1]
     chosen = {*given, *free[len(free) - max(count, 0) :]}
     return [s for s in train if s not in chosen], [s for s in train if s in chosen]
