@@ -1,55 +1,20 @@
-"""The command line: parsing and printing only. Everything heavy is imported inside the command that needs it."""
+"""Commands that make systems: synth, train, calibrate, models, demo."""
 
 from __future__ import annotations
 
-import json
-import logging
 import shlex
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xvectors.errors import ConfigError, XVectorsError
+from xvectors.cli.shared import SIGNAL_STATUS, Device, Metadata, Quiet, System, app, print_lines
+from xvectors.errors import ConfigError
 
 if TYPE_CHECKING:
     from xvectors.corpus import ScanReport
     from xvectors.training import TrainingResult
-
-app = typer.Typer(
-    name="xvectors",
-    help="Speaker recognition from a folder of recordings.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-ERROR_STATUS = 2
-SIGNAL_STATUS = 128
-"""Plus the signal's number, as shells report it."""
-
-Device = Annotated[str, typer.Option(help="cuda, mps, cpu, or auto for the first of these that is there.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars; only results and warnings.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
-Metadata = Annotated[
-    Path | None,
-    typer.Option(help="The table that goes with a folder, such as vox2_meta.csv or metadata_dev.csv."),
-]
-System = Annotated[Path, typer.Argument(metavar="DIR", help="A system directory, as `xvectors train` writes it.")]
-
-
-@app.callback(invoke_without_command=True)
-def options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
-    """Options of the program itself."""
-    if version:
-        from importlib import metadata
-
-        print(metadata.version("xvectors"))
-        raise typer.Exit
 
 
 @app.command()
@@ -112,7 +77,7 @@ def train(
     from xvectors.training import train as run
 
     def on_scan(report: ScanReport) -> None:
-        _print_lines(report.lines())
+        print_lines(report.lines())
 
     def on_epoch(result: EpochResult) -> None:
         print(result, flush=True)
@@ -167,135 +132,6 @@ def calibrate(
         cllr = f"Cllr {figures['cllr']:.3f} bits, at best {figures['min_cllr']:.3f}"
         print(f"{name.replace('_', ' '):<16} {trials:,} trials, EER {figures['eer']:.2%}, {cllr}")
     print(f"written to {system}: backend.npz, calibration.toml")
-
-
-@app.command()
-def evaluate(
-    system: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="A system directory; left out with --scores.")
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Another corpus to test on; by default the speakers kept apart.")
-    ] = None,
-    metadata: Metadata = None,
-    trials: Annotated[
-        Path | None, typer.Option(help="A trial list (VoxCeleb's, Kaldi's, or CSV); by default all pairs.")
-    ] = None,
-    scores: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Measure these scores instead, whoever made them: `enroll test score [label]` a line, or CSV.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Where to write; by default in DIR/report."),
-    ] = None,
-    audio: Annotated[
-        bool, typer.Option("--audio/--no-audio", help="Put short excerpts of the worst trials into the page.")
-    ] = True,
-    device: Device = "auto",
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Measure a system on speakers it never saw, or a file of scores: error rates with intervals, calibration."""
-    if (system is None) == (scores is None):
-        raise ConfigError("name a system directory to evaluate, or a file with --scores, one of the two")
-    if scores is not None:
-        _evaluate_scores(scores, trials, as_json)
-        return
-    from xvectors.report import evaluate as run
-
-    assert system is not None
-    result = run(
-        system,
-        data=data,
-        metadata=metadata,
-        trials=trials,
-        out=out,
-        audio=audio,
-        device=device,
-        show_progress=not quiet,
-    )
-    if as_json:
-        from dataclasses import asdict
-
-        print(json.dumps(asdict(result), indent=2))
-        return
-    _print_lines(result.lines())
-    print(f"written to {result.report}: index.html (the report), metrics.json, scores.csv, embeddings.npz, scores.png")
-
-
-@app.command()
-def score(
-    embeddings: Annotated[Path, typer.Argument(metavar="EMB.npz", help="Embeddings, as `xvectors embed` writes them.")],
-    trials: Annotated[Path, typer.Option(help="A trial list (VoxCeleb's, Kaldi's, or CSV).")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.csv", help="The file to write.")],
-    system: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Score by this system's back-end and calibration; by default by cosine."),
-    ] = None,
-) -> None:
-    """Score a list of trials between embeddings, and write enroll, test, target, score (and llr)."""
-    from xvectors.report.scoring_lists import score_list
-
-    scored = score_list(embeddings, trials, out, system=system)
-    _print_lines(scored.findings, stream=sys.stderr)
-    print(f"{scored.num_trials:,} trials scored by {scored.backend}{', with LLRs' if scored.has_llrs else ''}: {out}")
-
-
-@app.command()
-def compare(
-    systems: Annotated[
-        list[Path], typer.Argument(metavar="DIR1 DIR2 ...", help="Evaluated systems, or files of scores.")
-    ],
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Where to write; by default beside the first's scores.")
-    ] = None,
-) -> None:
-    """Compare systems on the same trials: differences to the first, with intervals and p-values, and DET curves."""
-    from xvectors.report.comparison import compare as run
-
-    result = run(systems, out)
-    _print_lines(result.lines())
-    print(f"written to {result.folder}: comparison.json, det.png")
-
-
-@app.command()
-def embed(
-    system: System,
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A manifest or a folder, as for `train`.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.npz", help="The file to write.")],
-    metadata: Metadata = None,
-    device: Device = "auto",
-    batch_size: Annotated[int, typer.Option(help="Recordings a batch; it does not change the result.")] = 32,
-    quiet: Quiet = False,
-) -> None:
-    """Embed every recording of a corpus into one npz file; recordings that cannot be used are listed."""
-    from xvectors.calibrate import known_durations
-    from xvectors.corpus import open_corpus
-    from xvectors.encoder import SpeakerEncoder, save_embeddings
-
-    encoder = SpeakerEncoder.load(system, device=device)
-    manifest = open_corpus(data, metadata=metadata)
-    embedded = encoder.encode_manifest(manifest, batch_size=batch_size, show_progress=not quiet)
-    durations = manifest.duration_s.copy()
-    durations[embedded.rows] = known_durations(manifest.take(embedded.rows))
-    manifest = manifest.with_columns(duration_s=durations)
-    _print_lines((f"left out: {reason}" for _, reason in embedded.failures), stream=sys.stderr)
-    save_embeddings(out, manifest, embedded)
-    print(f"{len(embedded.rows)} embeddings of {encoder.embedding_dim} dimensions: {out}")
-    if embedded.failures:
-        print(f"{len(embedded.failures)} recordings left out, listed above")
-
-
-@app.command()
-def plot(system: System, device: Device = "auto", quiet: Quiet = False) -> None:
-    """Draw the training curves and a t-SNE map of the test speakers."""
-    from xvectors.report import plot as run
-
-    _print_lines(str(path) for path in run(system, device=device, show_progress=not quiet))
 
 
 @app.command()
@@ -356,52 +192,15 @@ def demo(
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
-def main() -> None:
-    """Run the command line; a user's mistake is one line and exit status 2."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
-    try:
-        app()
-    except XVectorsError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(ERROR_STATUS)
-
-
 def _finish_training(result: TrainingResult, command: str) -> None:
     """Print the figures of a run; end with the shell's status for the signal that interrupted it."""
     if result.epochs:
         print()
-        _print_lines(result.lines())
+        print_lines(result.lines())
     if result.unreadable:
         print(f"{len(result.unreadable)} recordings could not be read any more:")
-        _print_lines(f"  {reason}" for reason in result.unreadable.values())
+        print_lines(f"  {reason}" for reason in result.unreadable.values())
     if result.interrupted is not None:
         print(f"interrupted by {result.interrupted.name} and saved; go on with: {command}")
         raise typer.Exit(SIGNAL_STATUS + result.interrupted.value)
     print(f"system: {result.folder.path}")
-
-
-def _evaluate_scores(scores: Path, trials: Path | None, as_json: bool) -> None:
-    """Measure a file of scores and print its figures."""
-    from xvectors.report.outputs import figure_table
-    from xvectors.report.score_files import measure_score_file
-
-    measurement, measured = measure_score_file(scores, trials)
-    tables = {key: figure_table(figure) for key, figure in measurement.figures.items()}
-    num_target = int(measured.target.sum())
-    if as_json:
-        counts = {"num_target_trials": num_target, "num_nontarget_trials": len(measured) - num_target}
-        print(json.dumps({**counts, "figures": tables}, indent=2))
-        return
-    _print_lines(measured.findings.lines(), stream=sys.stderr)
-    print(f"{num_target:,} target and {len(measured) - num_target:,} non-target trials")
-    _print_lines(measurement.lines())
-    print("actDCF and Cllr take the scores for natural-log likelihood ratios")
-
-
-def _print_lines(lines: Iterable[str], stream: TextIO | None = None) -> None:
-    for line in lines:
-        print(line, file=stream or sys.stdout, flush=True)
-
-
-if __name__ == "__main__":
-    main()
