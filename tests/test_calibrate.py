@@ -61,7 +61,7 @@ def test_training_ends_with_a_calibration_on_held_out_speakers(held_out: SystemF
     assert (basis["num_recordings"], basis["crop_durations_s"]) == (24, [0.5, 1.0])
     assert basis["num_crops"] == 24 + 9
     assert table["backend"]["name"] == "cosine"
-    assert table["backend"]["reason"] == "3 speakers with two recordings; to choose takes 20"
+    assert table["backend"]["reason"] == "3 held-out speakers; to choose takes 5"
     verifier = verifier_of(held_out)
     assert verifier.is_calibrated
     assert verifier.figures["whole_recordings"]["num_target_trials"] == 3 * 28

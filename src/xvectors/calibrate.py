@@ -1,5 +1,5 @@
 """Calibrating a trained system. In: a system directory with its corpus, or another corpus. Out: backend.npz and
-calibration.toml in it, learnt from speakers that the network was not trained on, whole recordings and crops of them."""
+calibration.toml in it: the back-end fitted on training speakers, chosen and calibrated on others, whole and cropped."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.corpus import VAL, Manifest, open_corpus, scan
+from xvectors.corpus import TRAIN, VAL, Manifest, open_corpus, scan
 from xvectors.encoder import SpeakerEncoder
 from xvectors.errors import CheckpointError, ManifestError
+from xvectors.scoring import sample_recordings
 from xvectors.system import SystemFolder, find_system
 from xvectors.verification import CROP_DURATIONS_S, Basis, Verifier, learn_verifier, load_verifier, save_verifier
 
@@ -78,7 +79,9 @@ def calibrate(
                 ", ".join(known[:3]),
             )
     basis = embed_with_crops(encoder, manifest, shortest_s, seed=seed, show_progress=show_progress)
-    learnt = learn_verifier(basis, seed=seed)
+    # speakers that the network knows cannot judge a back-end that they were fitted on
+    training = _training_embeddings(paths, encoder, seed, show_progress) if held_out else None
+    learnt = learn_verifier(basis, training, seed=seed)
     crops = [length for length in CROP_DURATIONS_S if (basis.duration_s[~basis.whole] == length).any()]
     facts = {**learnt.basis, "source": source, "held_out": held_out, "crop_durations_s": crops}
     verifier = replace(learnt, basis=facts)
@@ -119,6 +122,23 @@ def _held_out(paths: SystemFolder, encoder: SpeakerEncoder) -> tuple[Manifest, b
         FEWEST_SPEAKERS,
     )
     return corpus.take(rows), False
+
+
+def _training_embeddings(
+    paths: SystemFolder, encoder: SpeakerEncoder, seed: int, show_progress: bool
+) -> tuple[NDArray[np.float32], NDArray[np.str_]] | None:
+    """Embeddings of training recordings, some of each speaker, and their speakers; None where they are not at hand."""
+    if not paths.corpus.is_file():
+        return None
+    corpus = Manifest.read_csv(paths.corpus)
+    trained = corpus.take(np.flatnonzero(corpus.split == TRAIN))
+    some = trained.take(sample_recordings(trained.speaker_index, seed=seed))
+    embedded = encoder.encode_manifest(some, show_progress=show_progress)
+    for _, reason in embedded.failures:
+        logger.warning("left out: %s", reason)
+    if not len(embedded.rows):
+        return None
+    return embedded.embeddings, np.array(some.speakers, dtype=np.str_)[some.speaker_index[embedded.rows]]
 
 
 def embed_with_crops(

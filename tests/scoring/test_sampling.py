@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xvectors.errors import ConfigError, ManifestError, ShapeError
-from xvectors.scoring import Trials, sample_trials
+from xvectors.scoring import Trials, sample_recordings, sample_trials
 
 RNG = np.random.default_rng(0)
 SPEAKERS = RNG.permutation(np.repeat(np.arange(20), 12))
@@ -111,3 +111,18 @@ def test_impossible_wishes_are_refused(settings, error, message) -> None:
     with pytest.raises(error) as caught:
         sample_trials(SPEAKERS, **{"per_speaker": 5} | settings)
     assert str(caught.value).startswith(message)
+
+
+def test_some_recordings_of_every_speaker() -> None:
+    speakers = np.repeat(np.arange(30), [50] * 10 + [3] * 20)
+    chosen = sample_recordings(speakers, each=20, at_most=1000)
+    assert np.bincount(speakers[chosen]).tolist() == [20] * 10 + [3] * 20
+    assert (np.diff(chosen) > 0).all()
+    names = np.array([f"{number:02d}" for number in speakers])
+    assert np.array_equal(sample_recordings(names, each=20, at_most=1000), chosen)
+    assert not np.array_equal(sample_recordings(speakers, each=20, at_most=1000, seed=1), chosen)
+    # with more speakers than there is room for, several recordings each of some
+    counts = np.bincount(speakers[sample_recordings(speakers, each=20, at_most=60)], minlength=30)
+    assert counts.sum() == 60
+    assert np.count_nonzero(counts == 1) <= 1
+    assert len(sample_recordings([], each=20, at_most=60)) == 0

@@ -9,8 +9,7 @@ import torch
 from xvectors.errors import ShapeError
 from xvectors.models import EmbeddingMap
 from xvectors.scoring import all_pairs_scores, eer
-from xvectors.training import mapping
-from xvectors.training.mapping import fit_embedding_map, rows_to_learn_from
+from xvectors.training.mapping import fit_embedding_map
 
 
 def test_by_hand() -> None:
@@ -48,15 +47,3 @@ def test_bad_input() -> None:
         fit_embedding_map(np.array([[0.0], [np.nan]], dtype=np.float32), np.array([0, 0]))
     with pytest.raises(ShapeError, match=r"mean \[3\] and matrix \[2, 2\] do not belong"):
         EmbeddingMap(torch.zeros(3), torch.eye(2))
-
-
-def test_some_recordings_of_every_speaker(monkeypatch: pytest.MonkeyPatch) -> None:
-    labels = np.repeat(np.arange(30), [50] * 10 + [3] * 20)
-    chosen = rows_to_learn_from(np.arange(len(labels)), labels, seed=0)
-    assert np.bincount(labels[chosen]).tolist() == [20] * 10 + [3] * 20
-    assert len(set(chosen.tolist())) == len(chosen)
-    # with more speakers than there is room for, several recordings each of some
-    monkeypatch.setattr(mapping, "RECORDINGS_AT_MOST", 60)
-    counts = np.bincount(labels[rows_to_learn_from(np.arange(len(labels)), labels, seed=0)], minlength=30)
-    assert counts.sum() == 60
-    assert np.count_nonzero(counts == 1) <= 1

@@ -19,7 +19,9 @@ from xvectors.verification import Basis, Verifier, cosine_verifier, learn_verifi
 @pytest.fixture(scope="module")
 def learnt(simulate: Callable[..., Basis]) -> Verifier:
     candidates = {name: BACKENDS[name] for name in ("cosine", "wccn")}
-    return learn_verifier(simulate(24, 5, seed=1, channel=3.0), candidates=candidates)
+    trained_on = simulate(30, 5, seed=2, channel=3.0)
+    training = trained_on.embeddings, trained_on.speakers
+    return learn_verifier(simulate(24, 5, seed=1, channel=3.0), training, candidates=candidates)
 
 
 @pytest.fixture

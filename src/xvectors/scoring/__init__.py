@@ -31,7 +31,7 @@ from xvectors.scoring.operating import (
     threshold_intervals,
 )
 from xvectors.scoring.roc import ROC, DETCurve, EERResult, MinDCF, bayes_threshold
-from xvectors.scoring.sampling import sample_trials
+from xvectors.scoring.sampling import sample_recordings, sample_trials
 from xvectors.scoring.trial_lists import ResolvedTrials, TrialFindings, TrialList, read_trials, write_trials
 from xvectors.scoring.trials import Trials, all_pairs, count_pairs
 
@@ -84,6 +84,7 @@ __all__ = [
     "read_trials",
     "reliability",
     "rocch_eer",
+    "sample_recordings",
     "sample_trials",
     "speaker_intervals",
     "threshold_intervals",

@@ -1,5 +1,5 @@
-"""Trials made up from a corpus: so many of each speaker. In: each recording's speaker, gender and session.
-Out: `Trials`, the same for the same seed. All pairs are in trials.py."""
+"""So many recordings, or trials, of each speaker. In: each recording's speaker, gender and session.
+Out: rows, or `Trials`, the same for the same seed. All pairs are in trials.py."""
 
 from __future__ import annotations
 
@@ -14,6 +14,28 @@ from xvectors.scoring.trials import Trials, speaker_numbers
 
 Relation = Literal["any", "same", "different"]
 UNKNOWN = -1
+
+
+def sample_recordings(
+    speaker_index: ArrayLike, *, each: int = 20, at_most: int = 20_000, seed: int = 0
+) -> NDArray[np.int64]:
+    """Up to `each` recordings of every speaker, of so many speakers as `at_most` recordings allow, drawn by `seed`.
+    The defaults are plenty for the covariances of a thousand speakers.
+
+    Args:
+        speaker_index: [n] the speaker of each recording, as numbers or names.
+
+    Returns:
+        Rows, ascending.
+    """
+    speakers = speaker_numbers(speaker_index)
+    rng = np.random.default_rng(seed)
+    rank = rng.permutation(int(speakers.max(initial=-1)) + 1)
+    drawn = rng.permutation(len(speakers))
+    drawn = drawn[np.argsort(rank[speakers[drawn]], kind="stable")]
+    starts = np.flatnonzero(np.diff(speakers[drawn], prepend=-1))
+    place = np.arange(len(drawn)) - np.repeat(starts, np.diff(np.append(starts, len(drawn))))
+    return np.sort(drawn[place < each][:at_most])
 
 
 def sample_trials(

@@ -27,7 +27,7 @@ from xvectors.devices import find_device
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError, StorageError, TrainingError
 from xvectors.files import write_text
 from xvectors.progress import Progress, progress
-from xvectors.scoring import all_pairs_scores, eer
+from xvectors.scoring import all_pairs_scores, eer, sample_recordings
 from xvectors.system import (
     SystemFolder,
     find_system,
@@ -43,7 +43,7 @@ from xvectors.training.checkpoint import Checkpoint, load_checkpoint, save_check
 from xvectors.training.corpus import PreparedCorpus, label_corpus, prepare_corpus
 from xvectors.training.learner import Learner
 from xvectors.training.loaders import Loaders, batches_of
-from xvectors.training.mapping import fit_embedding_map, rows_to_learn_from
+from xvectors.training.mapping import fit_embedding_map
 from xvectors.training.optimise import in_large_margin_stage
 from xvectors.training.result import EpochResult, TrainingResult
 from xvectors.training.signals import Signals, answered_signals
@@ -351,10 +351,11 @@ class _Run:
         """Learn the map behind the kept weights from the middles of training recordings, some of each speaker."""
         if load_weights(self.folder, self.learner.model) is not None:
             return  # of a run that had finished before
-        rows = rows_to_learn_from(self.corpus.train_rows, self.corpus.labels, self.recipe.training.seed)
+        corpus = self.corpus
+        some = sample_recordings(corpus.labels[corpus.train_rows], seed=self.recipe.training.seed)
         self.learner.average = None  # the kept weights are the model's now
         embeddings, labels = [], []
-        for batch in batches_of(self.loaders.middles(rows)):
+        for batch in batches_of(self.loaders.middles(corpus.train_rows[some])):
             self._note_failures(batch)
             if len(batch.rows):
                 embeddings.append(self.learner.embed(batch).numpy())

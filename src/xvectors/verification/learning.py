@@ -1,8 +1,8 @@
-"""Learning a verifier. In: embeddings of speakers that the network does not know, whole and cropped recordings.
-Out: the back-end that does best on speakers held out from its fit, and a calibration that trusts short recordings less.
+"""Learning a verifier. In: embeddings of speakers that the network does not know, whole and cropped recordings; and
+of speakers it was trained on. Out: the back-end, fitted on the latter, that does best on the former, and a calibration
+that trusts short recordings less.
 
-Every score that the calibration learns from is of speakers that the back-end was not fitted on: the speakers are
-divided into folds, as in the choice of the back-end.
+Every score that the calibration learns from is thus of speakers that neither network nor back-end was fitted on.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xvectors.errors import ConfigError, ManifestError, ShapeError
-from xvectors.scoring import ROC, AffineCalibration, Trials
+from xvectors.errors import ManifestError, ShapeError
+from xvectors.scoring import ROC, AffineCalibration, Trials, sample_recordings
 from xvectors.scoring.backends import BACKENDS, Backend, make_backend, select_backend
+from xvectors.scoring.bootstrap import MIN_SPEAKERS
 from xvectors.scoring.cosine import real_rows
 from xvectors.scoring.trials import speaker_numbers
 from xvectors.verification.verifier import QUALITY_NAMES, Verifier, duration_quality
 
 CROP_DURATIONS_S = (0.5, 1.0, 2.0)
-CANDIDATES = ("cosine", "cosine_centred", "wccn", "lda", "lda_plda")
-"""Quick to fit and to score. Score normalisation is not among them: its cohort would be the few held-out speakers."""
-FOLDS = 5
-FEWEST_TO_CHOOSE = 20
-"""Speakers with two recordings or more. With fewer, the folds differ more than the back-ends do."""
+COSINE, NORMALISED = "cosine", "asnorm"
+CANDIDATES = (COSINE, NORMALISED, "wccn_asnorm", "lda_plda", "lda_plda_asnorm")
+"""Quick to fit and to score."""
+FEWEST_IN_COHORT = 50
+"""Training speakers; their nearest fifth, ten, are what a recording's scores are normalised by."""
 MOST_ROWS = 3000
 """Recordings and crops that are compared pair by pair: 4.5 million trials."""
-
-SIMPLE = "cosine"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,25 +71,28 @@ class Basis:
 
 def learn_verifier(
     basis: Basis,
+    training: tuple[ArrayLike, ArrayLike] | None = None,
     *,
     candidates: Mapping[str, Callable[[], Backend]] | None = None,
-    fewest_to_choose: int = FEWEST_TO_CHOOSE,
     seed: int = 0,
 ) -> Verifier:
     """Choose and fit a back-end, and calibrate it.
 
-    The back-end is chosen by Cllr and fitted on whole recordings; one that is better than cosine by less than the
-    standard error of its Cllr is not taken. Trials for the calibration are all pairs of two recordings, whole and
-    cropped, of speakers in one fold.
+    The back-end is fitted on training speakers and chosen by Cllr on the whole recordings of the held-out ones (see
+    `select_backend`); the one to prefer in doubt is AS-norm where there are 50 training speakers for a cohort, else
+    cosine. Trials for the calibration are all pairs of two recordings, whole and cropped.
 
     Parameters
     ----------
+    basis
+        Of speakers that the network was not trained on.
+    training
+        Embeddings [n, D] of training speakers' whole recordings and the speaker of each [n]. Without them the
+        back-end is cosine.
     candidates
-        Back-ends by name, cosine among them; by default `CANDIDATES`.
-    fewest_to_choose
-        With fewer speakers (of two recordings or more) the back-end is cosine.
+        Back-ends by name, `COSINE` and `NORMALISED` among them; by default `CANDIDATES`.
     seed
-        Of the folds, and of the recordings that stand for more than there is room for.
+        Of the recordings that stand for more than there is room for, and of the draws behind the choice.
 
     Raises
     ------
@@ -106,60 +108,52 @@ def learn_verifier(
             f"calibration needs at least two speakers, one of them with two recordings; there are {len(names)}, "
             f"{repeated} of them with two recordings"
         )
-    name, table = _choose(basis, candidates, repeated, fewest_to_choose, seed)
-    make = (candidates or BACKENDS)[name] if name != SIMPLE else lambda: make_backend(SIMPLE)
-    basis = _some_recordings(basis, seed)
-    fold = None if name == SIMPLE else _folds(basis.speakers, seed)
-    trials = _trials(basis, fold)
-    scores = _scores(basis, trials, make, fold)
-    quality = duration_quality(basis.duration_s[trials.enroll], basis.duration_s[trials.test])
-    calibration = AffineCalibration().fit(scores, trials.target, quality, QUALITY_NAMES)
+    among = candidates or {name: BACKENDS[name] for name in CANDIDATES}
     whole = basis.take(basis.whole)
+    name, backend, table = _choose(whole, training, among, seed)
+    some = _some_recordings(basis, seed)
+    trials = _trials(some)
+    scores = backend.score(some.embeddings, trials)
+    quality = duration_quality(some.duration_s[trials.enroll], some.duration_s[trials.test])
+    calibration = AffineCalibration().fit(scores, trials.target, quality, QUALITY_NAMES)
     return Verifier(
-        backend=make().fit(whole.embeddings, whole.speakers),
+        backend=backend,
         name=name,
         calibration=calibration,
         backend_table=table,
         basis={
             "speakers": names.tolist(),
             "num_speakers": len(names),
-            "num_recordings": len(whole.speakers),
-            "num_crops": len(basis.speakers) - len(whole.speakers),
+            "num_recordings": int(np.count_nonzero(some.whole)),
+            "num_crops": int(np.count_nonzero(~some.whole)),
             "num_target_trials": trials.num_target,
             "num_nontarget_trials": trials.num_nontarget,
-            "shortest_s": float(basis.duration_s.min()),
-            "longest_s": float(basis.duration_s.max()),
+            "shortest_s": float(some.duration_s.min()),
+            "longest_s": float(some.duration_s.max()),
             "seed": seed,
         },
-        figures=_figures(basis, trials, scores, quality, calibration),
+        figures=_figures(some, trials, scores, quality, calibration),
     )
 
 
 def _choose(
-    basis: Basis,
-    candidates: Mapping[str, Callable[[], Backend]] | None,
-    repeated: int,
-    fewest: int,
+    whole: Basis,
+    training: tuple[ArrayLike, ArrayLike] | None,
+    candidates: Mapping[str, Callable[[], Backend]],
     seed: int,
-) -> tuple[str, dict[str, Any]]:
-    """The name of the back-end, and why."""
-    if repeated < max(fewest, 2 * FOLDS):
-        reason = f"{repeated} speakers with two recordings; to choose takes {max(fewest, 2 * FOLDS)}"
-        return SIMPLE, {"reason": reason}
-    among = candidates or {name: BACKENDS[name] for name in CANDIDATES}
-    if SIMPLE not in among:
-        raise ConfigError(f"the candidates lack {SIMPLE}, which a back-end has to be better than; add it")
-    whole = basis.take(basis.whole)
-    selection = select_backend(whole.embeddings, whole.speakers, among, folds=FOLDS, seed=seed)
-    by_name = {row.name: row for row in selection.figures}
-    best, simple = by_name[selection.name], by_name[SIMPLE]
-    gain = simple.cllr - best.cllr
-    if best.name != SIMPLE and not simple.left_out and gain <= best.cllr_error:
-        reason = (
-            f"{best.name} has a Cllr lower by {gain:.3f} bits, no more than its standard error {best.cllr_error:.3f}"
-        )
-        return SIMPLE, {"reason": reason, "selection": selection.table()}
-    return best.name, {"reason": "the least Cllr on held-out speakers", "selection": selection.table()}
+) -> tuple[str, Backend, dict[str, Any]]:
+    """The name of the back-end, itself, and what the choice rests on."""
+    if training is None:
+        return COSINE, make_backend(COSINE), {"reason": "no recordings of training speakers to fit another on"}
+    num_training = len(np.unique(np.asarray(training[1])))
+    reference = NORMALISED if num_training >= FEWEST_IN_COHORT else COSINE
+    num_speakers = len(np.unique(whole.speakers))
+    if num_speakers >= MIN_SPEAKERS:
+        chosen = select_backend(*training, whole.embeddings, whole.speakers, candidates, reference=reference, seed=seed)
+        table = chosen.table()
+        return table.pop("name"), chosen.backend, {"reason": table.pop("reason"), "selection": table}
+    reason = f"{num_speakers} held-out speakers; to choose takes {MIN_SPEAKERS}"
+    return reference, candidates[reference]().fit(*training), {"reason": reason}
 
 
 def _some_recordings(basis: Basis, seed: int) -> Basis:
@@ -168,52 +162,22 @@ def _some_recordings(basis: Basis, seed: int) -> Basis:
         return basis
     recordings, first = np.unique(basis.recording, return_index=True)
     speakers = speaker_numbers(basis.speakers[first])
-    order = np.random.default_rng(seed).permutation(len(recordings))
-    order = order[np.argsort(speakers[order], kind="stable")]
-    counts = np.bincount(speakers)
-    place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     room = MOST_ROWS * len(recordings) // len(basis.speakers)
-    each = max(2, room // len(counts))
-    kept = order[place < each]
+    each = max(2, room // (int(speakers.max()) + 1))
+    kept = sample_recordings(speakers, each=each, at_most=len(recordings), seed=seed)
     return basis.take(np.isin(basis.recording, recordings[kept]))
 
 
-def _folds(speakers: NDArray[np.str_], seed: int) -> NDArray[np.int64]:
-    """[n] the fold of each row's speaker."""
-    numbers = speaker_numbers(speakers)
-    of_speaker = np.random.default_rng(seed).permutation(int(numbers.max()) + 1) % FOLDS
-    return np.asarray(of_speaker[numbers], dtype=np.int64)
-
-
-def _trials(basis: Basis, fold: NDArray[np.int64] | None) -> Trials:
-    """All pairs of rows of two recordings, within a fold where there are folds."""
+def _trials(basis: Basis) -> Trials:
+    """All pairs of rows of two recordings."""
     speakers = speaker_numbers(basis.speakers)
     enroll, test = [], []
     for row in range(len(speakers) - 1):
         others = np.arange(row + 1, len(speakers), dtype=np.int32)
-        fits = basis.recording[others] != basis.recording[row]
-        if fold is not None:
-            fits &= fold[others] == fold[row]
-        test.append(others[fits])
+        test.append(others[basis.recording[others] != basis.recording[row]])
         enroll.append(np.full(len(test[-1]), row, dtype=np.int32))
     left, right = np.concatenate(enroll), np.concatenate(test)
     return Trials(enroll=left, test=right, target=speakers[left] == speakers[right])
-
-
-def _scores(
-    basis: Basis, trials: Trials, make: Callable[[], Backend], fold: NDArray[np.int64] | None
-) -> NDArray[np.float32]:
-    """Scores of the trials, each by a back-end that was fitted on whole recordings of the other folds."""
-    if fold is None:
-        return make().score(basis.embeddings, trials)
-    scores = np.empty(len(trials), dtype=np.float32)
-    for number in np.unique(fold):
-        others = basis.take((fold != number) & basis.whole)
-        backend = make().fit(others.embeddings, others.speakers)
-        here = fold[trials.enroll] == number
-        part = Trials(enroll=trials.enroll[here], test=trials.test[here], target=trials.target[here])
-        scores[here] = backend.score(basis.embeddings, part)
-    return scores
 
 
 def _figures(

@@ -1,62 +1,64 @@
-"""Which back-end a system should use. In: training embeddings and their speakers. Out: the one that does best on
-speakers held out from its fit, fitted on all of them, with every candidate's figures.
+"""Which back-end a system should use. In: embeddings of training speakers to fit on, and of speakers that were held out
+from training to choose by. Out: the back-end that does best on these, with every candidate's figures.
 
-Test speakers have no say. The embeddings should be of recordings, or better of speakers, that the network was not
-trained on: on those it was, speakers are further apart than they will ever be again.
+Test speakers have no say. Nor have the speakers that the network was trained on: they are further apart than others
+will ever be, which is why they can fit a back-end, and serve as a cohort, but cannot judge one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.config import nearest
-from xvectors.errors import ConfigError, ManifestError
+from xvectors.errors import ConfigError, ManifestError, ShapeError
 from xvectors.scoring.backends.backend import Backend
 from xvectors.scoring.backends.estimator import labelled_rows
-from xvectors.scoring.backends.fusion import Fusion
 from xvectors.scoring.backends.table import BACKENDS
-from xvectors.scoring.metrics import cllr, eer, min_dcf
+from xvectors.scoring.bootstrap import ScoredTrials, compare_systems
+from xvectors.scoring.calibration import AffineCalibration
+from xvectors.scoring.roc import ROC
+from xvectors.scoring.sampling import sample_recordings
+from xvectors.scoring.trials import Trials, all_pairs
 
-Criterion = Literal["cllr", "eer", "min_dcf"]
-Scores = NDArray[np.float32]
-
-RECORDINGS_A_SPEAKER = 10  # held out: more trials of the same speakers tell little more
-RECORDINGS_A_FOLD = 1000  # half a million trials
+P_TARGET = 0.01  # of minDCF
+CONFIDENCE = 0.9
+DRAWS = 200  # of speakers
+EACH, AT_MOST = 10, 600  # recordings: 180,000 trials
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What a candidate reached on held-out speakers: means over the folds, and the standard errors of these means.
+    """What a candidate reached on the held-out speakers.
 
-    `cllr` is in bits, after an affine calibration learnt on the other folds' held-out speakers.
-    Where the data did not allow a candidate, `left_out` says why and its figures are NaN.
+    `cllr` is in bits, after an affine calibration; `difference` is it less the reference's, with the ends of its
+    interval over speakers. Where the data did not allow a candidate, `left_out` says why and its figures are NaN.
     """
 
     name: str
     eer: float = float("nan")
-    eer_error: float = float("nan")
     min_dcf: float = float("nan")
-    min_dcf_error: float = float("nan")
     cllr: float = float("nan")
-    cllr_error: float = float("nan")
+    difference: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
     left_out: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Selection:
-    """The chosen back-end, fitted on all the speakers given, and what the choice rests on."""
+    """The chosen back-end, fitted, and what the choice rests on."""
 
     name: str
     backend: Backend
-    criterion: Criterion
-    p_target: float
-    folds: int
+    reference: str
+    reason: str
     seed: int
+    num_training_speakers: int
     num_speakers: int
     figures: tuple[Figures, ...]
 
@@ -65,132 +67,112 @@ class Selection:
         rows = [{key: value for key, value in asdict(row).items() if value == value} for row in self.figures]
         return {
             "name": self.name,
-            "criterion": self.criterion,
-            "p_target": self.p_target,
-            "folds": self.folds,
+            "reference": self.reference,
+            "reason": self.reason,
+            "p_target": P_TARGET,
+            "confidence": CONFIDENCE,
             "seed": self.seed,
+            "num_training_speakers": self.num_training_speakers,
             "num_speakers": self.num_speakers,
             "candidates": rows,
         }
 
 
 def select_backend(
+    training_embeddings: ArrayLike,
+    training_speakers: ArrayLike,
     embeddings: ArrayLike,
     speakers: ArrayLike,
     candidates: Mapping[str, Callable[[], Backend]] = BACKENDS,
     *,
-    criterion: Criterion = "cllr",
-    folds: int = 5,
-    p_target: float = 0.01,
+    reference: str = "cosine",
     seed: int = 0,
 ) -> Selection:
-    """Choose by cross-validation over speakers: each fold's speakers are scored by what was fitted on the others'.
+    """Fit every candidate on training speakers, and take the one of the least Cllr on the speakers held out.
+
+    Few speakers decide by luck: a candidate is preferred to the reference only where the interval of what it gains,
+    90 % over draws of speakers, leaves out 0.
 
     Args:
-        embeddings: [n, D] of training speakers.
-        speakers: [n] numbers or names.
-        candidates: name -> what makes the back-end; of equally good ones the first is taken.
-        criterion: the figure that is to be least.
-        folds: parts into which the speakers are divided, 2 or more.
-        p_target: prior of minDCF, and of the calibration before Cllr.
-        seed: of the division.
+        training_embeddings: [n, D], with the speaker of each, numbers or names [n].
+        embeddings: [m, D] of at least five other speakers, whom the network was not trained on either.
+        candidates: name -> what makes the back-end; of equally good ones the reference is taken, else the first.
+        reference: the candidate to prefer in doubt.
+        seed: of the recordings and of the draws.
 
     Raises:
-        ConfigError: a criterion that is not known, fewer than two folds, no candidates.
-        ManifestError: too few speakers with two recordings for the folds, or no candidate that could be fitted.
+        ConfigError: no candidates, or none of the reference's name.
+        ManifestError: the reference cannot be fitted or calibrated; fewer than five speakers, or trials of one kind.
         ShapeError: unusable embeddings, or not one speaker a row.
     """
-    if criterion not in get_args(Criterion):
-        raise ConfigError(f"criterion {criterion!r} is not known{nearest(str(criterion), get_args(Criterion))}")
-    if not candidates:
-        raise ConfigError("no candidates: name at least one back-end")
+    if reference not in candidates:
+        raise ConfigError(f"the reference {reference!r} is not among the candidates{nearest(reference, candidates)}")
     rows, numbers = labelled_rows(embeddings, speakers)
-    fold_of_speaker = _folds(np.bincount(numbers), folds, seed)
-    figures, reasons = [], []
+    some = sample_recordings(numbers, each=EACH, at_most=AT_MOST, seed=seed)
+    rows, numbers = rows[some], numbers[some]
+    trials = all_pairs(numbers)
+    resample = ScoredTrials.of(trials.target, numbers[trials.enroll], numbers[trials.test])
+    fitted: dict[str, Backend] = {}
+    llrs: dict[str, NDArray[np.float64]] = {}
+    left_out: dict[str, str] = {}
     for name, make in candidates.items():
         try:
-            held_out = list(_held_out_scores(make, rows, numbers, fold_of_speaker, seed))
-        except (ConfigError, ManifestError) as error:
-            figures.append(Figures(name=name, left_out=str(error)))
-            reasons.append(f"{name}: {error}")
-        else:
-            figures.append(_measure(name, held_out, p_target))
-    fitted = [row for row in figures if not row.left_out]
-    if not fitted:
-        raise ManifestError("no candidate could be fitted to these speakers: " + "; ".join(reasons))
-    best = min(fitted, key=lambda row: float(getattr(row, criterion)))
+            fitted[name] = make().fit(training_embeddings, training_speakers)
+            llrs[name] = _calibrated(fitted[name], rows, trials)
+        except (ConfigError, ManifestError, ShapeError) as error:
+            if name == reference:
+                raise ManifestError(f"the reference {name} cannot be used: {error}") from error
+            left_out[name] = str(error)
+    figures = tuple(
+        Figures(name=name, left_out=left_out[name])
+        if name in left_out
+        else _measure(name, llrs[name], llrs[reference], trials.target, resample, seed)
+        for name in candidates
+    )
+    best = min((row for row in figures if not row.left_out), key=lambda row: (row.cllr, row.name != reference))
+    if best.name == reference:
+        reason = "the least Cllr on held-out speakers"
+    elif best.high < 0:
+        reason = f"a Cllr on held-out speakers {-best.difference:.3f} bits below that of {reference}"
+    else:
+        gain, ends = -best.difference, f"{-best.high:.3f} to {-best.low:.3f}"
+        reason = f"{best.name} has a Cllr lower by {gain:.3f} bits, but the {100 * CONFIDENCE:g} % interval is {ends}"
+    name = best.name if best.name == reference or best.high < 0 else reference
     return Selection(
-        name=best.name,
-        backend=candidates[best.name]().fit(rows, speakers),
-        criterion=criterion,
-        p_target=p_target,
-        folds=folds,
+        name=name,
+        backend=fitted[name],
+        reference=reference,
+        reason=reason,
         seed=seed,
-        num_speakers=len(fold_of_speaker),
-        figures=tuple(figures),
+        num_training_speakers=len(np.unique(np.asarray(training_speakers))),
+        num_speakers=len(np.unique(numbers)),
+        figures=figures,
     )
 
 
-def _folds(counts: NDArray[Any], folds: int, seed: int) -> NDArray[np.int64]:
-    """The fold of each speaker, [S]; those with two recordings or more, who make target trials, are spread evenly."""
-    if folds < 2:
-        raise ConfigError(f"folds is {folds}: give 2 or more, to hold speakers out")
-    repeated = int(np.count_nonzero(counts >= 2))
-    if repeated < 2 * folds:
-        raise ManifestError(
-            f"{folds} folds need {2 * folds} speakers with two recordings or more, and there are {repeated}: "
-            "give fewer folds, or recordings of more speakers"
-        )
-    shuffled = np.random.default_rng(seed).permutation(len(counts))
-    shuffled = shuffled[np.argsort(counts[shuffled] < 2, kind="stable")]
-    fold = np.empty(len(counts), dtype=np.int64)
-    fold[shuffled] = np.arange(len(counts)) % folds
-    return fold
+def _calibrated(backend: Backend, rows: NDArray[Any], trials: Trials) -> NDArray[np.float64]:
+    scores = backend.score(rows, trials)
+    return AffineCalibration().fit(scores, trials.target).transform(scores)
 
 
-def _held_out_scores(
-    make: Callable[[], Backend],
-    rows: NDArray[Any],
-    numbers: NDArray[np.int32],
-    fold_of_speaker: NDArray[np.int64],
+def _measure(
+    name: str,
+    llrs: NDArray[np.float64],
+    reference: NDArray[np.float64],
+    target: NDArray[np.bool_],
+    resample: ScoredTrials,
     seed: int,
-) -> Iterator[tuple[Scores, Scores]]:
-    """(target, non-target) scores of each fold's speakers, by a back-end fitted on all others."""
-    fold_of_row = fold_of_speaker[numbers]
-    for fold in range(int(fold_of_speaker.max()) + 1):
-        others = fold_of_row != fold
-        chosen = _some_recordings(np.flatnonzero(~others), numbers, seed)
-        backend = make().fit(rows[others], numbers[others])
-        yield backend.all_pairs_scores(rows[chosen], numbers[chosen])
-
-
-def _some_recordings(rows: NDArray[np.int64], numbers: NDArray[np.int32], seed: int) -> NDArray[np.int64]:
-    """Of these rows some of each speaker, and of so many speakers that their pairs stay few enough to score."""
-    rng = np.random.default_rng(seed)
-    rows, rank = rng.permutation(rows), rng.permutation(int(numbers.max()) + 1)
-    rows = rows[np.argsort(rank[numbers[rows]], kind="stable")]
-    counts = np.bincount(rank[numbers[rows]])
-    counts = counts[counts > 0]
-    place = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    rows = rows[place < RECORDINGS_A_SPEAKER]
-    return rows[:RECORDINGS_A_FOLD]
-
-
-def _measure(name: str, held_out: list[tuple[Scores, Scores]], p_target: float) -> Figures:
-    eers = [eer(*scores).eer for scores in held_out]
-    costs = [min_dcf(*scores, p_target=p_target).min_dcf for scores in held_out]
-    cllrs = [_calibrated_cllr(held_out, fold, p_target) for fold in range(len(held_out))]
-    (e, e_error), (d, d_error), (c, c_error) = map(_mean_and_error, (eers, costs, cllrs))
-    return Figures(name=name, eer=e, eer_error=e_error, min_dcf=d, min_dcf_error=d_error, cllr=c, cllr_error=c_error)
-
-
-def _calibrated_cllr(held_out: list[tuple[Scores, Scores]], fold: int, p_target: float) -> float:
-    """Cllr in bits of one fold's scores, calibrated on the other folds'."""
-    others = [scores for number, scores in enumerate(held_out) if number != fold]
-    targets, nontargets = (np.concatenate(side)[:, None] for side in zip(*others, strict=True))
-    calibration = Fusion(p_target=p_target).fit(targets, nontargets)
-    return cllr(*(calibration.transform(side[:, None]) for side in held_out[fold]))
-
-
-def _mean_and_error(values: list[float]) -> tuple[float, float]:
-    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+) -> Figures:
+    roc = ROC.from_scores(llrs[target], llrs[~target])
+    compared = compare_systems(
+        reference, llrs, resample, {"cllr": ROC.cllr}, num_draws=DRAWS, confidence=CONFIDENCE, seed=seed
+    )["cllr"].difference
+    return Figures(
+        name=name,
+        eer=roc.eer().eer,
+        min_dcf=roc.min_dcf(P_TARGET).min_dcf,
+        cllr=roc.cllr(),
+        difference=compared.value,
+        low=compared.low,
+        high=compared.high,
+    )
