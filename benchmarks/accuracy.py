@@ -10,6 +10,9 @@ CORPUS is what `xvectors train` takes. A system is `xvectors:RECIPE` (a name or 
 
 `min` is the time of training, validation included; `wall` adds the scan of the corpus and the test. EER and
 minDCF(0.01) are by cosine over all pairs; `centred` is the EER after the mean of training embeddings is taken away.
+Ours end as `xvectors train` does: `system` is the EER by the back-end chosen on held-out speakers, `lost` what its
+calibration loses on the test speakers, Cllr less minCllr in bits. With --resume, systems that stand in OUT are gone
+on with, or measured again where they are finished.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ from _timing import Row, write_json
 from _unseen import fix_test_speakers, measure
 from xvectors import Recipe, SpeakerEncoder, load_recipe, train
 from xvectors.corpus import Manifest
+from xvectors.report import measure_system
+from xvectors.system import SystemFolder
 from xvectors.training import prepare_corpus
 
 OURS, PEER = "xvectors", "speechbrain-xvector"
@@ -55,15 +60,24 @@ def our_recipe(name: str, settings: list[str], seed: int, minutes: float) -> Rec
     return load_recipe(name.removeprefix(f"{OURS}:"), [*settings, *ends])
 
 
-def run_ours(recipe: Recipe, manifest: Path, folder: Path) -> Row:
+def run_ours(recipe: Recipe, manifest: Path, folder: Path, resume: bool) -> Row:
     """Train a recipe of ours and measure it."""
-    result = train(manifest, folder, recipe, overwrite=True, calibrate=False, show_progress=False)
+    resume = resume and SystemFolder(folder).checkpoint.is_file()
+    result = train(manifest, folder, recipe, overwrite=not resume, resume=resume, show_progress=False)
     if result.interrupted:
         raise SystemExit(f"interrupted by {result.interrupted.name}")
     encoder = SpeakerEncoder.load(folder)
     corpus = Manifest.read_csv(result.folder.corpus)
     trained = {"minutes": result.epochs[-1].elapsed_s / 60, "epochs": len(result.epochs)}
-    return trained | measure(encoder.encode_manifest, corpus, encoder.speakers)
+    measured = measure_system(folder, show_progress=False)
+    figures = {key: figure.value for key, figure in measured.figures.items()}
+    as_a_system: Row = {
+        "backend": measured.backend,
+        "system_eer": figures["eer"],
+        "system_min_dcf": figures["min_dcf"],
+        "calibration_loss": figures["cllr"] - figures["min_cllr"],
+    }
+    return trained | measure(encoder.encode_manifest, corpus, encoder.speakers) | as_a_system
 
 
 def run_peer(settings: list[str], manifest: Path, seed: int, minutes: float) -> Row:
@@ -88,10 +102,11 @@ def run_peer(settings: list[str], manifest: Path, seed: int, minutes: float) -> 
 def print_summary(rows: list[Row]) -> None:
     """Mean and standard deviation over the seeds of each system that has several."""
     for system in dict.fromkeys(row["system"] for row in rows):
-        rates = [100 * row["eer"] for row in rows if row["system"] == system]
-        if len(rates) > 1:
-            mean, spread = statistics.mean(rates), statistics.stdev(rates)
-            print(f"{system:<48} {len(rates)} seeds: EER {mean:.2f} % +- {spread:.2f}")
+        for key, name in (("eer", "EER by cosine"), ("system_eer", "EER of the system")):
+            rates = [100 * row[key] for row in rows if row["system"] == system and key in row]
+            if len(rates) > 1:
+                mean, spread = statistics.mean(rates), statistics.stdev(rates)
+                print(f"{system:<48} {len(rates)} seeds: {name} {mean:.2f} % +- {spread:.2f}")
 
 
 def main() -> None:
@@ -102,6 +117,7 @@ def main() -> None:
     options.add_argument("--set", action="append", default=[], dest="settings", help="for all of ours")
     options.add_argument("--seeds", nargs="+", type=int, default=[0])
     options.add_argument("--threads", type=int, help="torch threads (default: torch's own choice)")
+    options.add_argument("--resume", action="store_true", help="go on with systems of ours that stand in OUT")
     options.add_argument("--out", type=Path, default=Path("exp/accuracy"), help="the systems' folder")
     options.add_argument("--json", type=Path, default=RESULTS / "accuracy.json", help="written after every run")
     arguments = options.parse_args()
@@ -112,7 +128,10 @@ def main() -> None:
             our_recipe(name, [*arguments.settings, *own], 0, arguments.minutes)
     manifest = fix_test_speakers(arguments.corpus, arguments.out)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    print(f"{'system':<48} {'seed':>4} {'min':>6} {'wall':>6} {'epochs':>6} {'EER':>8} {'centred':>8} {'minDCF':>7}")
+    print(
+        f"{'system':<48} {'seed':>4} {'min':>6} {'wall':>6} {'epochs':>6} {'EER':>8} {'centred':>8} {'minDCF':>7} "
+        f"{'system':>8} {'lost':>6}"
+    )
     rows: list[Row] = []
     for seed in arguments.seeds:
         for number, (name, own) in enumerate(arguments.systems):
@@ -122,7 +141,7 @@ def main() -> None:
                 figures = run_peer(settings, manifest, seed, arguments.minutes)
             else:
                 recipe = our_recipe(name, settings, seed, arguments.minutes)
-                figures = run_ours(recipe, manifest, arguments.out / f"system{number}-seed{seed}")
+                figures = run_ours(recipe, manifest, arguments.out / f"system{number}-seed{seed}", arguments.resume)
             row: Row = {
                 "system": ",".join([name, *settings]),
                 "seed": seed,
@@ -133,7 +152,8 @@ def main() -> None:
             rows.append(row)
             print(
                 f"{row['system']:<48} {seed:>4} {row['minutes']:>6.2f} {row['wall_minutes']:>6.2f} {row['epochs']:>6} "
-                f"{row['eer']:>8.2%} {row['centred_eer']:>8.2%} {row['min_dcf']:>7.3f}",
+                f"{row['eer']:>8.2%} {row['centred_eer']:>8.2%} {row['min_dcf']:>7.3f}"
+                + (f" {row['system_eer']:>8.2%} {row['calibration_loss']:>6.3f}" if "system_eer" in row else ""),
                 flush=True,
             )
             write_json(arguments.json, rows)
