@@ -7,7 +7,7 @@ from xvectors.demo import run_demo
 
 TINY = (
     "data.train_test_prop=0.75",
-    "model.size=0.125",
+    "model.channels=4",
     "training.epochs=2",
     "training.batch_size=8",
     "training.workers=0",
@@ -25,6 +25,7 @@ def test_the_demo_makes_everything_and_goes_on_where_it_stopped(tmp_path: Path) 
     assert (result.evaluation.num_speakers, result.evaluation.num_utterances) == (2, 8)
     assert json.loads((tmp_path / "system" / "report" / "metrics.json").read_text())["eer"] == result.evaluation.eer
     assert [path.name for path in result.plots] == ["training.png", "speakers.png", "scores.png"]
+    assert (tmp_path / "system" / "report" / "index.html").read_text().startswith("<!doctype html>")
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in result.plots)
 
     weights = tmp_path / "system" / "model.safetensors"

@@ -185,6 +185,7 @@ def demo(
     table.add_row("unseen speakers", f"{evaluation.num_speakers} ({evaluation.num_utterances} utterances)")
     table.add_row("EER on unseen speakers", f"{evaluation.eer:.2%}")
     table.add_row("minDCF(0.01)", f"{evaluation.min_dcf:.3f}")
+    table.add_row("report", str(Path(evaluation.report) / "index.html"))
     table.add_row("corpus", str(result.corpus))
     table.add_row("system", str(result.training.folder.path))
     for path in result.plots:
