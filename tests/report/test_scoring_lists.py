@@ -30,6 +30,23 @@ def test_cosines_of_listed_trials(embeddings: Path, tmp_path: Path) -> None:
     assert scores.names == ("a/1", "a/2", "b/1")
 
 
+def test_models_of_several_recordings(embeddings: Path, tmp_path: Path) -> None:
+    (tmp_path / "models.txt").write_text("ann a/1.wav a/2.wav\nbob b/1.wav\n")
+    (tmp_path / "t.txt").write_text("1 ann a/3\n0 bob a/3\n0 ann b/1\n1 ann a/1\n")
+    vectors = np.array([[1, 0], [3, 3], [0, -2], [0, 1]], dtype=np.float32)
+    names = np.array(["a/1", "a/2", "b/1", "a/3"])
+    np.savez(embeddings, embeddings=vectors, id=names, duration_s=np.ones(4))
+    found = score_list(embeddings, tmp_path / "t.txt", tmp_path / "s.csv", enrollment=tmp_path / "models.txt")
+    assert found.findings == ("1 of 4 trials of a recording with itself, left out: ann a/1",)
+    scores = read_scores(tmp_path / "s.csv")
+    # cosine takes the mean of the recordings as they are, (4, 3) / 2
+    np.testing.assert_allclose(scores.scores, [0.6, -1, -0.6], atol=1e-6)
+    assert [scores.names[row] for row in scores.enroll] == ["ann", "bob", "ann"]
+    (tmp_path / "t.txt").write_text("1 eve a/3\n")
+    with pytest.raises(ManifestError, match="name recordings or models that are not known, 1 in all: eve"):
+        score_list(embeddings, tmp_path / "t.txt", tmp_path / "s.csv", enrollment=tmp_path / "models.txt")
+
+
 def test_bad_input(embeddings: Path, tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("1 a/1 a/9\n")
     with pytest.raises(ManifestError, match="not known, 1 in all: a/9"):

@@ -80,11 +80,15 @@ def score(
         Path | None,
         typer.Option(metavar="DIR", help="Score by this system's back-end and calibration; by default by cosine."),
     ] = None,
+    enrollment: Annotated[
+        Path | None,
+        typer.Option(help="Lines `model recording ...`: the trials' first names are models of several recordings."),
+    ] = None,
 ) -> None:
     """Score a list of trials between embeddings, and write enroll, test, target, score (and llr)."""
     from xvectors.report.scoring_lists import score_list
 
-    scored = score_list(embeddings, trials, out, system=system)
+    scored = score_list(embeddings, trials, out, system=system, enrollment=enrollment)
     print_lines(scored.findings, stream=sys.stderr)
     print(f"{scored.num_trials:,} trials scored by {scored.backend}{', with LLRs' if scored.has_llrs else ''}: {out}")
 

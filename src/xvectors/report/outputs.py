@@ -181,14 +181,17 @@ def write_scores(
     trials: Trials,
     scores: NDArray[np.float32],
     llrs: NDArray[np.float64] | None = None,
+    *,
+    enroll_names: Sequence[str] | None = None,
 ) -> None:
     """Write scores.csv with enroll, test, target, score and, where there are LLRs, llr; atomically.
 
-    `names` [n] are those of the rows that the trials are pairs of. Scores are written so that they read back as the
+    `names` [n] are those of the rows that the trials are pairs of, `enroll_names` of the first side's, where these are
+    models. Scores are written so that they read back as the
     same float32, LLRs to six digits.
     """
     columns: list[Iterable[object]] = [
-        (names[row] for row in trials.enroll.tolist()),
+        ((enroll_names or names)[row] for row in trials.enroll.tolist()),
         (names[row] for row in trials.test.tolist()),
         map(int, trials.target.tolist()),
         (f"{score:.9g}" for score in scores.tolist()),

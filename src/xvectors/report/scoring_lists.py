@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xvectors.errors import CheckpointError, ManifestError, ShapeError
 from xvectors.report.outputs import write_scores
-from xvectors.scoring import RecordingRows, read_trials
+from xvectors.scoring import RecordingRows, read_enrollment, read_trials
 from xvectors.verification import Verifier, cosine_verifier
 
 
@@ -28,41 +28,60 @@ class ScoredList:
 
 
 def score_list(
-    embeddings: str | Path, trials: str | Path, out: str | Path, *, system: str | Path | None = None
+    embeddings: str | Path,
+    trials: str | Path,
+    out: str | Path,
+    *,
+    system: str | Path | None = None,
+    enrollment: str | Path | None = None,
 ) -> ScoredList:
     """Score the trials by the back-end of `system`, by cosine without one, and write enroll, test, target, score.
 
     With a calibrated system there is a column llr too, for which the embeddings' durations are needed.
+
+    With `enrollment`, a file of lines `model recording recording ...`, the trials' first names are models: the mean
+    of a model's recordings counts as one, of their length in all.
 
     Raises
     ------
     CheckpointError
         No embeddings file; embeddings of another dimension than the system's back-end takes.
     ManifestError
-        A list that cannot be read, or trials of unknown recordings.
+        A list that cannot be read, or trials of unknown recordings or models.
     """
     arrays = read_embeddings_file(Path(embeddings))
     names = arrays["id"].tolist()
     verifier = cosine_verifier() if system is None else _verifier(Path(system))
-    resolved = read_trials(trials).resolve(RecordingRows(names))
+    recordings = RecordingRows(names)
+    enrolled = None if enrollment is None else read_enrollment(enrollment)
+    resolved = read_trials(trials).resolve(recordings, enrolled)
     pairs = resolved.trials
     if not len(pairs):
         raise ManifestError(f"{trials}: no trials are left to score")
+    rows = arrays["embeddings"]
+    seconds = enroll_seconds = arrays["duration_s"]
+    enroll_names = names
     try:
-        scores = verifier.score(arrays["embeddings"], pairs)
+        if enrolled is None:
+            scores = verifier.score(rows, pairs)
+        else:
+            of_models, numbers = enrolled.resolve(recordings)
+            models = verifier.backend.enroll(rows[of_models], numbers, average=True)
+            scores = verifier.backend.score_pairs(models, rows, pairs.enroll, pairs.test)
+            enroll_seconds = np.bincount(numbers, seconds[of_models])
+            enroll_names = list(enrolled.models)
     except ShapeError as error:
         raise CheckpointError(f"{embeddings} does not fit the back-end of {system or 'cosine'}: {error}") from error
     llrs = None
     if verifier.is_calibrated:
-        seconds = arrays["duration_s"]
         unknown = int(np.count_nonzero(np.isnan(seconds)))
         if unknown:
             raise ManifestError(
                 f"{embeddings} does not say how long {unknown} of its {len(names)} recordings are, which the "
                 "calibration needs; embed a manifest with the column duration_s, or score without --system"
             )
-        llrs = verifier.llrs(scores, seconds[pairs.enroll], seconds[pairs.test])
-    write_scores(Path(out), names, pairs, scores, llrs)
+        llrs = verifier.llrs(scores, enroll_seconds[pairs.enroll], seconds[pairs.test])
+    write_scores(Path(out), names, pairs, scores, llrs, enroll_names=enroll_names)
     return ScoredList(
         num_trials=len(pairs),
         backend=verifier.name,
