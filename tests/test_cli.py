@@ -101,7 +101,7 @@ def test_calibrate_score_and_compare(system: tuple[Path, str], toy_corpus: Path,
     """A calibrated system scores a list; its score file is measured; two systems are compared."""
     out, _ = system
     printed = run("calibrate", out, "--data", toy_corpus / "metadata.csv", "--device", "cpu", "-q").stdout
-    assert printed.startswith("back-end     cosine: 10 speakers with two recordings; to choose takes 20\n")
+    assert printed.startswith("back-end     cosine: no recordings of training speakers to fit another on\n")
     assert f"learnt from  10 speakers (speakers of {toy_corpus / 'metadata.csv'}), 80 recordings" in printed
 
     run("embed", out, toy_corpus / "metadata.csv", "-o", tmp_path / "emb.npz", "--device", "cpu", "-q")
