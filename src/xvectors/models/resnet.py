@@ -148,7 +148,9 @@ class ThinResNet(ResNet34):
 class MapConv(nn.Conv2d):
     """A convolution over [batch, frames, bands, channels] without bias, padded by half its kernel.
 
-    With channels last neither the convolution nor the BatchNorm behind it has to reorder anything.
+    With channels last neither the convolution nor the BatchNorm behind it has to reorder anything. A kernel of one is a
+    linear layer on every stride-th place: as a convolution, torch 2.13's gradient of it writes outside its memory on
+    CPUs where it has a stride and 8 channels or fewer.
     """
 
     def __init__(
@@ -158,6 +160,8 @@ class MapConv(nn.Conv2d):
         super().__init__(inputs, outputs, (frames, bands), stride=stride, padding=(frames // 2, bands // 2), bias=False)
 
     def forward(self, input: Tensor) -> Tensor:
+        if self.kernel_size == (1, 1):
+            return functional.linear(input[:, :: self.stride[0], :: self.stride[1]], self.weight.flatten(1))
         return super().forward(input.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
