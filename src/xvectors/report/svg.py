@@ -50,6 +50,8 @@ class Panel:
         return self.height - self.bottom - (np.asarray(values, float) - low) / (high - low) * inner
 
     def line(self, x: ArrayLike, y: ArrayLike, kind: str) -> None:
+        if not np.size(x):
+            return  # the DET curve of a system without errors lies outside every frame
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in _thinned(self.x(x), self.y(y)))
         self.marks.append(f'<polyline class="line {kind}" points="{points}"/>')
 
