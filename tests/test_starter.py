@@ -73,4 +73,4 @@ def test_evaluating_it_takes_a_corpus_and_writes_beside_the_caller(
         evaluate("starter", show_progress=False)
     result = evaluate("starter", data=voices, show_progress=False)
     assert result.num_speakers == 8
-    assert (tmp_path / "starter-report" / "metrics.json").is_file()
+    assert (tmp_path / "starter-report" / voices.resolve().stem / "metrics.json").is_file()
