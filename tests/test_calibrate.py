@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xvectors.calibrate import calibrate, embed_with_crops, known_durations, verifier_of
+from xvectors.calibrate import calibrate, embed_with_crops, known_durations, training_embeddings, verifier_of
 from xvectors.config import load_recipe, parse_toml
-from xvectors.corpus import VAL, Manifest
+from xvectors.corpus import TRAIN, VAL, Manifest
 from xvectors.encoder import SpeakerEncoder
 from xvectors.errors import CheckpointError, ManifestError
 from xvectors.report import evaluate
@@ -71,12 +71,36 @@ def test_evaluate_decides_by_llrs(held_out: SystemFolder, tmp_path: Path) -> Non
     result = evaluate(held_out.path, device="cpu", out=tmp_path, show_progress=False)
     assert (result.num_speakers, result.scale, result.backend, result.threshold) == (3, "llr", "cosine", 0.0)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert any(line.startswith("the calibration rests on 3 speakers, fewer than 10") for line in metrics["warnings"])
     assert metrics["figures"]["cllr"]["value"] >= metrics["figures"]["min_cllr"]["value"]
     assert metrics["leakage"]["checked"] is True
     assert (metrics["leakage"]["shared_speakers"], metrics["leakage"]["shared_recordings"]) == ([], [])
     lines = (tmp_path / "scores.csv").read_text().splitlines()
     assert lines[0] == "enroll,test,target,score,llr"
     assert len(lines) == 1 + 24 * 23 // 2
+
+
+def test_back_ends_are_fitted_on_the_training_recordings(
+    held_out: SystemFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = SpeakerEncoder.load(held_out.path, device="cpu")
+    found = training_embeddings(held_out, encoder)
+    assert found is not None
+    corpus = Manifest.read_csv(held_out.corpus)
+    trained = corpus.take(np.flatnonzero(corpus.split == TRAIN))
+    assert found[1].tolist() == [trained.speakers[s] for s in trained.speaker_index]
+    assert sorted(set(found[1])) == ["s00", "s01", "s02", "s03"]
+    np.testing.assert_allclose(found[0], encoder.encode_manifest(trained).embeddings, atol=1e-4)
+
+    gone = SystemFolder(tmp_path)
+    gone.corpus.write_text(held_out.corpus.read_text().replace(".flac", "-gone.flac"))
+    assert training_embeddings(gone, encoder) is None
+    count = len(trained)
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert message.startswith(
+        f"{count} of {count} training recordings that back-ends are fitted on cannot be used any more, such as "
+    )
+    assert "-gone.flac" in message
 
 
 def test_the_same_system_gives_the_same_calibration(held_out: SystemFolder) -> None:

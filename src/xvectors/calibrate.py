@@ -80,21 +80,25 @@ def calibrate(
             )
     basis = embed_with_crops(encoder, manifest, shortest_s, seed=seed, show_progress=show_progress)
     # speakers that the network knows cannot judge a back-end that they were fitted on
-    training = _training_embeddings(paths, encoder, seed, show_progress) if held_out else None
+    training = training_embeddings(paths, encoder, seed=seed, show_progress=show_progress) if held_out else None
     learnt = learn_verifier(basis, training, seed=seed)
     crops = [length for length in CROP_DURATIONS_S if (basis.duration_s[~basis.whole] == length).any()]
     facts = {**learnt.basis, "source": source, "held_out": held_out, "crop_durations_s": crops}
     verifier = replace(learnt, basis=facts)
     num_speakers = int(facts["num_speakers"])
     if held_out and num_speakers < FEW_SPEAKERS:
-        logger.warning(
-            "the calibration rests on %d speakers, fewer than %d: other speakers' LLRs may be off; hold out more with "
-            "data.held_out_prop, or calibrate on a corpus of other speakers with `xvectors calibrate --data`",
-            num_speakers,
-            FEW_SPEAKERS,
-        )
+        logger.warning("%s", few_speakers_warning(num_speakers))
     save_verifier(verifier, backend=paths.backend, calibration=paths.calibration, weights=paths.weights)
     return verifier
+
+
+def few_speakers_warning(num_speakers: int) -> str:
+    """What to know of a calibration on so few speakers, and the remedy."""
+    return (
+        f"the calibration rests on {num_speakers} speakers, fewer than {FEW_SPEAKERS}: other speakers' LLRs may be "
+        "off; hold out more with data.held_out_prop, or calibrate on a corpus of other speakers with "
+        "`xvectors calibrate --data`"
+    )
 
 
 def _held_out(paths: SystemFolder, encoder: SpeakerEncoder) -> tuple[Manifest, bool]:
@@ -124,8 +128,8 @@ def _held_out(paths: SystemFolder, encoder: SpeakerEncoder) -> tuple[Manifest, b
     return corpus.take(rows), False
 
 
-def _training_embeddings(
-    paths: SystemFolder, encoder: SpeakerEncoder, seed: int, show_progress: bool
+def training_embeddings(
+    paths: SystemFolder, encoder: SpeakerEncoder, *, seed: int = 0, show_progress: bool = False
 ) -> tuple[NDArray[np.float32], NDArray[np.str_]] | None:
     """Embeddings of training recordings, some of each speaker, and their speakers; None where they are not at hand."""
     if not paths.corpus.is_file():
@@ -134,8 +138,13 @@ def _training_embeddings(
     trained = corpus.take(np.flatnonzero(corpus.split == TRAIN))
     some = trained.take(sample_recordings(trained.speaker_index, seed=seed))
     embedded = encoder.encode_manifest(some, show_progress=show_progress)
-    for _, reason in embedded.failures:
-        logger.warning("left out: %s", reason)
+    if embedded.failures:
+        logger.warning(
+            "%d of %d training recordings that back-ends are fitted on cannot be used any more, such as %s",
+            len(embedded.failures),
+            len(some),
+            embedded.failures[0][1],
+        )
     if not len(embedded.rows):
         return None
     return embedded.embeddings, np.array(some.speakers, dtype=np.str_)[some.speaker_index[embedded.rows]]

@@ -13,6 +13,7 @@ import pytest
 import soundfile
 from simulated import evaluation
 
+from xvectors.report import drawings
 from xvectors.report.measured import Leakage, SharedRecording, SuspectPair
 from xvectors.report.mistakes import confusable_pairs, worst_false_accepts, worst_false_rejects
 from xvectors.report.page import lightened, write_page
@@ -209,3 +210,11 @@ def test_dark_colours_are_lightened_for_dark_paper_only_as_far_as_needed() -> No
     assert lightened("#96d200") == "#96d200"
     assert lightened("#0000c3") != "#0000c3"
     assert lightened("#000000", "#000000") == "#5c5c5c"  # contrast (0.107 + 0.05) / 0.05 = 3.1
+
+
+def test_many_recordings_are_mapped_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = evaluation()
+    assert drawings._mapped(measured).tolist() == list(range(72))
+    monkeypatch.setattr(drawings, "MAX_MAPPED", 36)
+    rows = drawings._mapped(measured)
+    assert np.bincount(measured.manifest.speaker_index[rows]).tolist() == [3] * 12

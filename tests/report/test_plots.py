@@ -334,7 +334,8 @@ def test_densities_integrate_to_one_and_part_at_the_threshold() -> None:
 
 @pytest.mark.parametrize(("target", "nontarget"), [([1.0, 1.0], [1.0]), ([0.0], [0.0]), ([-1e9, 1e9], [0.0])])
 def test_constant_and_far_apart_scores_can_be_drawn(target: list[float], nontarget: list[float]) -> None:
-    figure = plots.score_figure(target, nontarget, 0.5, 0.25)
+    figure = plots.score_figure(target, nontarget, 0.5, 0.25, scale="LLR")
+    assert figure.axes[0].get_xlabel() == "LLR"
     density, edges, _ = figure.axes[0].patches[0].get_data()
     assert (density * np.diff(edges)).sum() == pytest.approx(1)
     low, high = figure.axes[0].get_xlim()

@@ -102,6 +102,13 @@ def test_lists_that_do_not_fit(tmp_path: Path, lines: str, message: str) -> None
         measure_score_file(scores, written(tmp_path, lines, "trials.txt"))
 
 
+def test_labels_of_the_file_and_of_the_list_must_agree(tmp_path: Path) -> None:
+    scores = written(tmp_path, "".join(f"{a} {b} {score} {target}\n" for a, b, score, target in TRIALS))
+    trials = written(tmp_path, "1 a1 a2\n1 a1 b1\n0 b1 b2\n", "trials.txt")
+    with pytest.raises(ManifestError, match=r"label 2 trials differently, such as a1 b1; correct one of them"):
+        measure_score_file(scores, trials)
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="cannot be read"):
         read_scores(tmp_path / "none.txt")

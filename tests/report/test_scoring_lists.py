@@ -10,6 +10,10 @@ import pytest
 from xvectors.errors import CheckpointError, ManifestError
 from xvectors.report.score_files import read_scores
 from xvectors.report.scoring_lists import score_list
+from xvectors.scoring import AffineCalibration
+from xvectors.scoring.backends import make_backend
+from xvectors.verification import Verifier
+from xvectors.verification.verifier import QUALITY_NAMES, duration_quality
 
 
 @pytest.fixture
@@ -57,3 +61,26 @@ def test_bad_input(embeddings: Path, tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=f"{name} is damaged or no embeddings file"):
             score_list(tmp_path / name, tmp_path / "t.txt", tmp_path / "s.csv")
     assert not (tmp_path / "s.csv").exists()
+
+
+def test_a_models_recordings_count_with_all_their_seconds(
+    embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    seconds, target = rng.uniform(0.5, 8, (2, 200)), np.arange(200) % 2 == 0
+    quality = duration_quality(*seconds)
+    calibration = AffineCalibration().fit(rng.normal(0.5 * target, 0.3), target, quality, QUALITY_NAMES)
+    verifier = Verifier(backend=make_backend("cosine"), name="cosine", calibration=calibration)
+    monkeypatch.setattr("xvectors.report.scoring_lists._verifier", lambda folder: verifier)
+    vectors = np.array([[1, 0], [3, 3], [0, -2]], dtype=np.float32)
+    np.savez(embeddings, embeddings=vectors, id=np.array(["a/1", "a/2", "b/1"]), duration_s=np.array([1.0, 3.0, 2.0]))
+    (tmp_path / "models.txt").write_text("ann a/1 a/2\n")
+    (tmp_path / "t.txt").write_text("0 ann b/1\n")
+    found = score_list(
+        embeddings, tmp_path / "t.txt", tmp_path / "s.csv", system="s", enrollment=tmp_path / "models.txt"
+    )
+    assert found.has_llrs
+    scores = read_scores(tmp_path / "s.csv")
+    assert scores.column == "llr"
+    assert scores.scores == pytest.approx(verifier.llrs([-0.6], [4.0], [2.0]), rel=1e-5)
+    assert scores.scores != pytest.approx(verifier.llrs([-0.6], [2.0], [2.0]), rel=1e-3)

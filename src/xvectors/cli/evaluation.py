@@ -44,14 +44,13 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Measure a system on speakers it never saw, or a file of scores: error rates with intervals, calibration."""
-    if (system is None) == (scores is None):
-        raise ConfigError("name a system directory to evaluate, or a file with --scores, one of the two")
-    if scores is not None:
+    if system is None and scores is not None:
         _evaluate_scores(scores, trials, as_json)
         return
+    if system is None or scores is not None:
+        raise ConfigError("name a system directory to evaluate, or a file with --scores, one of the two")
     from xvectors.report import evaluate as run
 
-    assert system is not None
     result = run(
         system,
         data=data,

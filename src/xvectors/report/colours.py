@@ -20,8 +20,9 @@ from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
+from xvectors.report.markup import shortened
+
 FONT, SMALL, TITLE = 10, 9, 12  # points
-MAX_NAME = 24  # characters of a speaker's name; the middle of a longer one is left out
 
 INK = "#222222"
 MUTED = "#6b6b6b"
@@ -205,10 +206,7 @@ def dot(colour: str, marker: str) -> Line2D:
 
 def short(name: str) -> str:
     """A speaker's name that fits on a plot."""
-    if len(name) > MAX_NAME:
-        half = (MAX_NAME - 1) // 2
-        name = f"{name[:half]}…{name[-half:]}"
-    return drawable(name)
+    return drawable(shortened(name))
 
 
 def drawable(text: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xvectors.errors import ManifestError
 from xvectors.files import write_text
@@ -17,7 +18,7 @@ from xvectors.report.det import det_plot
 from xvectors.report.measuring import FEWEST_DRAWS, MOST_DRAWS, P_TARGET, WORK
 from xvectors.report.outputs import interval_table
 from xvectors.report.score_files import ScoreFile, read_scores
-from xvectors.scoring import ROC, Comparison, ScoredTrials, compare_systems
+from xvectors.scoring import ROC, Comparison, ScoredTrials, TrialList, compare_systems
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,9 +73,7 @@ def compare(folders: Sequence[str | Path], out: str | Path | None = None) -> Com
     paths = [_scores_of(Path(folder)) for folder in folders]
     files = [read_scores(path) for path in paths]
     trials, first_scores = files[0].labelled()
-    for file in files[1:]:
-        _check_same(files[0], file)
-    scores = dict(zip(names, [first_scores, *(file.labelled(trials)[1] for file in files[1:])], strict=True))
+    scores = dict(zip(names, [first_scores, *(_scores_on(trials, file) for file in files[1:])], strict=True))
     speakers = trials.speakers()
     resampled = ScoredTrials.of(trials.target, speakers[trials.enroll], speakers[trials.test])
     are_llrs = all(file.column == "llr" for file in files)
@@ -120,29 +119,20 @@ def _scores_of(folder: Path) -> Path:
     raise ManifestError(f"{folder} holds no scores to compare; `xvectors evaluate {folder}` writes them")
 
 
-def _check_same(first: ScoreFile, other: ScoreFile) -> None:
-    """ManifestError where the two do not hold the same trials with the same labels."""
-    if len(first) != len(other):
+def _scores_on(trials: TrialList, file: ScoreFile) -> NDArray[np.float64]:
+    """The file's score of each trial; ManifestError where it does not hold the same trials with the same labels."""
+    if len(file) != len(trials):
         raise ManifestError(
-            f"{first.source} has {len(first):,} trials and {other.source} {len(other):,}: only systems on the same "
+            f"{trials.source} has {len(trials):,} trials and {file.source} {len(file):,}: only systems on the same "
             "trials can be compared; evaluate both with the same --data and --trials"
         )
-    if first.target is None or other.target is None:
-        return
-    pairs = [_pairs(file) for file in (first, other)]
-    if pairs[0] != pairs[1]:
-        odd = " ".join(sorted(pairs[0] ^ pairs[1])[0][:2])
+    try:
+        return file.labelled(trials)[1]
+    except ManifestError as error:
         raise ManifestError(
-            f"{first.source} and {other.source} do not hold the same trials and labels, such as {odd}; "
-            "evaluate both with the same --data and --trials"
-        )
-
-
-def _pairs(file: ScoreFile) -> set[tuple[str, str, bool]]:
-    assert file.target is not None
-    sides = zip(file.enroll.tolist(), file.test.tolist(), file.target.tolist(), strict=True)
-    named = ((file.names[enroll], file.names[test], target) for enroll, test, target in sides)
-    return {(min(a, b), max(a, b), target) for a, b, target in named}
+            f"{trials.source} and {file.source} do not hold the same trials and labels ({error}); evaluate both with "
+            "the same --data and --trials"
+        ) from error
 
 
 def _table(compared: Compared) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from xvectors.report.measured import Measured
 from xvectors.report.plots import principal_plane, tsne
 from xvectors.report.slices import Slices
 from xvectors.report.svg import LETTER, Panel, free_places, legend, marker, nice_ticks
-from xvectors.scoring import applied_probability_of_error, length_normalise, reliability
+from xvectors.scoring import applied_probability_of_error, length_normalise, reliability, sample_recordings
 from xvectors.scoring.roc import bayes_threshold
 
 DET_TICKS = (0.0001, 0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
@@ -214,17 +214,14 @@ def speaker_maps(measured: Measured) -> str:
 
 
 def _mapped(measured: Measured) -> NDArray[np.int64]:
-    """Rows to map: all with a direction, or as many of each speaker as make MAX_MAPPED."""
+    """Rows to map: all with a direction, or at most MAX_MAPPED, up to as many of each speaker."""
     embeddings = measured.embeddings
     rows = np.flatnonzero(np.isfinite(embeddings).all(axis=1) & (np.abs(embeddings).max(axis=1, initial=0) > 0))
     if len(rows) <= MAX_MAPPED:
         return rows
-    shuffled = np.random.default_rng(0).permutation(rows)
-    speaker = measured.manifest.speaker_index[shuffled]
-    order = np.argsort(speaker, kind="stable")
-    starts = np.flatnonzero(np.append(True, np.diff(speaker[order]) != 0))
-    turn = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
-    return np.sort(shuffled[order][np.argsort(turn, kind="stable")][:MAX_MAPPED])
+    speaker = measured.manifest.speaker_index[rows]
+    each = max(1, MAX_MAPPED // len(np.unique(speaker)))
+    return np.asarray(rows[sample_recordings(speaker, each=each, at_most=MAX_MAPPED)])
 
 
 def _map(

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.calibrate import known_durations, verifier_of
+from xvectors.calibrate import FEW_SPEAKERS, few_speakers_warning, known_durations, verifier_of
 from xvectors.config import recipe_to_mapping
 from xvectors.corpus import TEST, TRAIN, Manifest, open_corpus, scan
 from xvectors.encoder import Embedded, SpeakerEncoder, save_embeddings
 from xvectors.errors import CheckpointError, ManifestError
+from xvectors.report.drawings import scale_name
 from xvectors.report.leakage import find_leakage, leakage_lines
 from xvectors.report.measured import Measured
 from xvectors.report.measuring import P_TARGET, measure
@@ -86,6 +87,7 @@ def evaluate(
         measured.roc.eer().threshold,
         evaluation.eer,
         measured.report / "scores.png",
+        scale=scale_name(measured),
     )
     return evaluation
 
@@ -132,6 +134,8 @@ def measure_system(
         warnings.append(NOT_CALIBRATED)
     elif not verifier.basis.get("held_out", True):
         warnings.append("the calibration learnt from speakers that the network was trained on: LLRs are too confident")
+    elif (num_speakers := int(verifier.basis["num_speakers"])) < FEW_SPEAKERS:
+        warnings.append(few_speakers_warning(num_speakers))
     with clock.step("leakage"):
         training = Manifest.read_csv(paths.corpus) if paths.corpus.is_file() else None
         leakage = find_leakage(

@@ -267,7 +267,13 @@ def speaker_figure(
 
 
 def score_histogram(
-    target_scores: ArrayLike, nontarget_scores: ArrayLike, threshold: float, eer: float, path: Path | str
+    target_scores: ArrayLike,
+    nontarget_scores: ArrayLike,
+    threshold: float,
+    eer: float,
+    path: Path | str,
+    *,
+    scale: str = "score",
 ) -> Path:
     """Draw the densities of target and non-target scores, and the threshold of the equal error rate.
 
@@ -277,6 +283,7 @@ def score_histogram(
         threshold: where the line stands.
         eer: the equal error rate, from 0 to 1.
         path: the file to write; its suffix, .png, .pdf or .svg, names the format.
+        scale: what the scores are.
 
     Returns:
         path.
@@ -286,10 +293,12 @@ def score_histogram(
         ConfigError: an unknown suffix.
         StorageError: the file cannot be written; what stood there is intact.
     """
-    return _write(score_figure(target_scores, nontarget_scores, threshold, eer), path)
+    return _write(score_figure(target_scores, nontarget_scores, threshold, eer, scale=scale), path)
 
 
-def score_figure(target_scores: ArrayLike, nontarget_scores: ArrayLike, threshold: float, eer: float) -> Figure:
+def score_figure(
+    target_scores: ArrayLike, nontarget_scores: ArrayLike, threshold: float, eer: float, *, scale: str = "score"
+) -> Figure:
     """The figure of `score_histogram`."""
     sides = [np.asarray(target_scores), np.asarray(nontarget_scores)]
     for name, scores in zip(("target", "non-target"), sides, strict=True):
@@ -319,7 +328,7 @@ def score_figure(target_scores: ArrayLike, nontarget_scores: ArrayLike, threshol
     labels.append(f"EER {eer:.2%} at {threshold:.3g}")
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("score", fontsize=FONT, color=colours.INK)
+    axes.set_xlabel(scale, fontsize=FONT, color=colours.INK)
     axes.set_ylabel("density", fontsize=FONT, color=colours.INK)
     outside_legend(figure, handles, labels, "outside upper left", columns=3)
     return figure

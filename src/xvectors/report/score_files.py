@@ -56,7 +56,7 @@ class ScoreFile:
         Raises
         ------
         ManifestError
-            Labels nowhere; trials that have no score, or of names that are not in the file.
+            Labels nowhere; trials that have no score, of names that are not in the file, or labelled otherwise there.
         """
         if trials is None:
             if self.target is None:
@@ -88,6 +88,14 @@ class ScoreFile:
                 f"{self.source}: {len(lost)} of {len(trials)} trials of {trials.source} have no score, such as "
                 f"{first}; score them, or name the list that was scored"
             )
+        if self.target is not None:
+            wrong = np.flatnonzero(self.target[at] != trials.target)
+            if len(wrong):
+                first = f"{trials.names[trials.enroll[wrong[0]]]} {trials.names[trials.test[wrong[0]]]}"
+                raise ManifestError(
+                    f"{self.source} and {trials.source} label {len(wrong)} trials differently, such as {first}; "
+                    "correct one of them"
+                )
         return trials, self.scores[at]
 
     def _places(self, enroll: NDArray[np.int32], test: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -257,8 +257,8 @@ class _Resample:
         if self.p_target is not None:
             edges.append(np.array([bayes_threshold(self.p_target)]).astype(self.scores.dtype).astype(np.float64))
         thresholds: NDArray[np.float64] = np.unique(np.concatenate(edges))
-        of_targets = self._below(thresholds, targets, square=False)
-        of_nontargets = self._below(thresholds, nontargets, square=True)
+        of_targets = self._below(thresholds, targets, self.counts, square=False)
+        of_nontargets = self._below(thresholds, nontargets, self.counts, square=True)
         with np.errstate(invalid="ignore"):
             frr = of_targets[:-1] / of_targets[-1]
             far = 1.0 - of_nontargets[:-1] / of_nontargets[-1]
@@ -270,13 +270,15 @@ class _Resample:
             drawn["actual_dcf"] = miss * frr[bayes] + false_alarm * far[bayes]
         return drawn
 
-    def _below(self, thresholds: NDArray[np.float64], rows: Rows, *, square: bool) -> NDArray[np.float64]:
-        """Weight of the trials below each threshold, and in the last row of all, [thresholds + 1, draws].
+    def _below(
+        self, thresholds: NDArray[np.float64], rows: Rows, drawn: NDArray[np.float64], *, square: bool
+    ) -> NDArray[np.float64]:
+        """Weight of the trials below each threshold, and in the last row of all, [thresholds + 1, draws], where
+        speakers are `drawn` [speakers, draws] times.
 
         Trials of one pair of speakers weigh the same, m_s or, `square`, m_s m_r: they are counted before they are
         weighed.
         """
-        assert self.counts is not None
         bins = np.searchsorted(thresholds, self.scores[rows], side="right")
         pairs, pair = np.unique(self.enroll[rows] * self.num_speakers + self.test[rows], return_inverse=True)
         ones = np.ones(len(rows))
@@ -284,8 +286,8 @@ class _Resample:
         enroll, test = np.divmod(pairs, self.num_speakers)
         blocks = []
         width = max(1, CELLS_AT_ONCE // max(1, len(pairs)))
-        for start in range(0, self.counts.shape[1], width):
-            counts = self.counts[:, start : start + width]
+        for start in range(0, drawn.shape[1], width):
+            counts = drawn[:, start : start + width]
             blocks.append(table @ (counts[enroll] * counts[test] if square else counts[enroll]))
         return np.cumsum(np.concatenate(blocks, axis=1), axis=0)
 

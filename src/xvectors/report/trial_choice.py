@@ -87,15 +87,7 @@ def _listed(manifest: Manifest, path: Path, rows: NDArray[np.int64]) -> ChosenTr
 
 def _names_that_fit(manifest: Manifest, trial_list: TrialList) -> RecordingRows:
     """The names of the recordings by which the list knows most of them: ids, paths, or the files' names."""
-    best, most = None, -1
-    for naming in _namings(manifest):
-        known = int(np.count_nonzero(naming.rows(trial_list.names) >= 0))
-        if known > most:
-            best, most = naming, known
-        if most == len(trial_list.names):
-            break
-    assert best is not None
-    return best
+    return max(_namings(manifest), key=lambda naming: np.count_nonzero(naming.rows(trial_list.names) >= 0))
 
 
 def _namings(manifest: Manifest) -> Iterator[RecordingRows]:

@@ -164,15 +164,18 @@ def _measure(
     seed: int,
 ) -> Figures:
     roc = ROC.from_scores(llrs[target], llrs[~target])
-    compared = compare_systems(
-        reference, llrs, resample, {"cllr": ROC.cllr}, num_draws=DRAWS, confidence=CONFIDENCE, seed=seed
-    )["cllr"].difference
+    difference = low = high = 0.0
+    if llrs is not reference:
+        compared = compare_systems(
+            reference, llrs, resample, {"cllr": ROC.cllr}, num_draws=DRAWS, confidence=CONFIDENCE, seed=seed
+        )["cllr"].difference
+        difference, low, high = compared.value, compared.low, compared.high
     return Figures(
         name=name,
         eer=roc.eer().eer,
         min_dcf=roc.min_dcf(P_TARGET).min_dcf,
         cllr=roc.cllr(),
-        difference=compared.value,
-        low=compared.low,
-        high=compared.high,
+        difference=difference,
+        low=low,
+        high=high,
     )
