@@ -14,9 +14,10 @@ import soundfile
 from simulated import evaluation
 
 from xvectors.report import drawings
-from xvectors.report.measured import Leakage, SharedRecording, SuspectPair
+from xvectors.report.measured import Leakage, Measured, SharedRecording, SuspectPair
 from xvectors.report.mistakes import confusable_pairs, worst_false_accepts, worst_false_rejects
 from xvectors.report.page import lightened, write_page
+from xvectors.scoring import ROC, operating_points
 
 VOID = {"meta", "br", "img", "input"}
 
@@ -218,3 +219,29 @@ def test_many_recordings_are_mapped_evenly(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(drawings, "MAX_MAPPED", 36)
     rows = drawings._mapped(measured)
     assert np.bincount(measured.manifest.speaker_index[rows]).tolist() == [3] * 12
+
+
+def separated() -> Measured:
+    """All targets score 5, all non-targets -5."""
+    measured = evaluation()
+    llrs = np.where(measured.trials.target, 5.0, -5.0)
+    roc = ROC.from_scores(llrs[measured.trials.target], llrs[~measured.trials.target])
+    return replace(measured, llrs=llrs, roc=roc, threshold=0.0, operating_points=tuple(operating_points(roc)))
+
+
+def test_a_det_plot_without_errors_says_so() -> None:
+    drawn = drawings.det_plot(separated())
+    assert "No threshold makes errors of both kinds" in drawn
+    assert drawn.count("<polyline") == 1  # the line of equal error rates
+    assert "No threshold" not in drawings.det_plot(evaluation())
+
+
+def test_the_det_frame_holds_every_operating_point() -> None:
+    measured = evaluation()
+    assert "95 %" not in drawings.det_plot(measured)
+    strict = replace(measured, threshold=float(np.quantile(measured.decisive[measured.trials.target], 0.9)))
+    assert 0.8 < strict.roc.rates_at(strict.threshold)[0] < 0.95
+    drawn = drawings.det_plot(strict)
+    assert "95 %" in drawn
+    (y,) = re.findall(r'<text class="label" x="[\d.]+" y="([\d.]+)" text-anchor="start">D<', drawn)
+    assert float(y) > 20

@@ -13,11 +13,12 @@ from xvectors.report.markup import count, score, shortened
 from xvectors.report.measured import Measured
 from xvectors.report.plots import principal_plane, tsne
 from xvectors.report.slices import Slices
-from xvectors.report.svg import LETTER, Panel, free_places, legend, marker, nice_ticks
+from xvectors.report.svg import LETTER, LINE, Panel, free_places, legend, marker, nice_ticks
 from xvectors.scoring import applied_probability_of_error, length_normalise, reliability, sample_recordings
 from xvectors.scoring.roc import bayes_threshold
 
-DET_TICKS = (0.0001, 0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
+DET_TICKS = (0.0001, 0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99)
+DET_ENDS = (0.8, 0.95, 0.99)  # the frame's, the least that holds every operating point
 MAX_MAPPED = 3000  # recordings; t-SNE of as many takes some seconds
 MIN_IN_BIN = 10  # trials, of the reliability plot
 
@@ -36,9 +37,18 @@ def det_plot(measured: Measured) -> str:
     curve = roc.det()
     lowest = max(0.5 / roc.num_nontarget, 1e-5), max(0.5 / roc.num_target, 1e-5)
     low = ndtri(min(0.008, *lowest) if min(lowest) < 0.008 else 0.008)
-    shown = [rate for rate in DET_TICKS if ndtri(rate) >= low]
+    frr, far = roc.rates_at(measured.threshold)
+    points = [
+        (str(at), point.far, point.frr)
+        for at, point in enumerate(measured.operating_points, start=1)
+        if point.far is not None and point.frr is not None
+    ]
+    points.append(("D", far, frr))
+    most = max(max(rates) for _, *rates in points)
+    end = next((end for end in DET_ENDS if end >= most), DET_ENDS[-1])
+    shown = [rate for rate in DET_TICKS if ndtri(rate) >= low and rate <= end]
     ticks = [(float(ndtri(rate)), f"{100 * rate:g} %") for rate in shown]
-    limits = (float(low), float(ndtri(0.8)))
+    limits = (float(low), float(ndtri(end)))
     panel = Panel(
         title="Detection error trade-off",
         x_range=limits,
@@ -55,14 +65,8 @@ def det_plot(measured: Measured) -> str:
     inside = (curve.probit_far >= low) & (curve.probit_frr >= low)
     inside &= (curve.probit_far <= limits[1]) & (curve.probit_frr <= limits[1])
     panel.line(curve.probit_far[inside], curve.probit_frr[inside], "target")
-    frr, far = roc.rates_at(measured.threshold)
-    points = [
-        (str(at), point.far, point.frr)
-        for at, point in enumerate(measured.operating_points, start=1)
-        if point.far is not None and point.frr is not None
-    ]
     placed: list[tuple[list[str], float, float]] = []
-    for name, x_rate, y_rate in [*points, ("D", far, frr)]:
+    for name, x_rate, y_rate in points:
         x, y = (float(np.clip(ndtri(rate), *limits)) for rate in (x_rate, y_rate))
         panel.dot(x, y, "decision" if name == "D" else "point", shape="D" if name == "D" else "o", radius=5)
         near = (one for one in placed if np.hypot(panel.x(one[1]) - panel.x(x), panel.y(one[2]) - panel.y(y)) < 16)
@@ -71,10 +75,13 @@ def det_plot(measured: Measured) -> str:
         else:
             placed.append(([name], x, y))
     for names, x, y in placed:
-        panel.text(float(panel.x(x)) + 9, float(panel.y(y)) - 8, ", ".join(names), "label")
+        panel.text(float(panel.x(x)) + 9, max(float(panel.y(y)) - 8, panel.top + LINE), ", ".join(names), "label")
     keys = [("target line", "this system"), ("faint line", "equal error rates")]
     keys += [("point o", "operating points, numbered as below"), ("decision D", "D: the threshold in use")]
-    return figure("Detection error trade-off, normal-deviate axes. Lower left is better.", panel.svg(), legend(keys))
+    caption = "Detection error trade-off, normal-deviate axes. Lower left is better."
+    if not inside.any():
+        caption += " No threshold makes errors of both kinds on these trials: the curve lies outside the frame."
+    return figure(caption, panel.svg(), legend(keys))
 
 
 def score_plot(measured: Measured) -> str:
