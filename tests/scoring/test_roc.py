@@ -28,8 +28,8 @@ from xvectors.scoring import (
     eer,
     min_cllr,
     min_dcf,
-    roc,
     rocch_eer,
+    sorting,
     tpr_at_fpr,
 )
 
@@ -76,7 +76,7 @@ def test_the_hull_equals_scipys_and_its_eer_is_the_worst_of_the_least_total_erro
 def test_pooling_in_blocks_gives_the_same_hull(monkeypatch: pytest.MonkeyPatch) -> None:
     target, nontarget = gaussians()
     whole = ROC.from_scores(target, nontarget)
-    monkeypatch.setattr(roc, "BLOCK", 37)
+    monkeypatch.setattr(sorting, "BLOCK", 37)
     parts = ROC.from_scores(target, nontarget)
     np.testing.assert_array_equal(parts.misses, whole.misses)
     np.testing.assert_array_equal(parts.hull, whole.hull)
@@ -98,7 +98,7 @@ def test_trials_and_sides_give_the_same_curve(target: list[float], nontarget: li
     np.testing.assert_array_equal(expected.misses, [*(np.sum(target < t) for t in distinct), len(target)])
     np.testing.assert_array_equal(expected.false_accepts, [*(np.sum(nontarget >= t) for t in distinct), 0])
     given_away = scores.copy()
-    with mock.patch.object(roc, "BLOCK", 7):  # several blocks, and threads
+    with mock.patch.object(sorting, "BLOCK", 7):  # several blocks, and threads
         for found in (
             ROC.from_trials(scores, labels),
             ROC.from_trials(given_away, labels, overwrite_scores=True),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.scoring.roc import blocks
+from xvectors.scoring.sorting import blocks
 
 MOST_RESAMPLED = 5_000_000
 PILOT = 1_000_000

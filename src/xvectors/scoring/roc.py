@@ -4,12 +4,9 @@ Brümmer and de Villiers, "The BOSARIS Toolkit" (2011); Cllr Brümmer and du Pre
 
 from __future__ import annotations
 
-import itertools
 import math
-import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,9 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.errors import ConfigError, ManifestError, ShapeError
-
-BLOCK = 1 << 20  # operating points handled at once: some tens of megabytes of temporary arrays
-MOST_THREADS = 8
+from xvectors.scoring.sorting import blocks, part_distinct, sort_in_place
 
 Scores = NDArray[np.floating[Any]]
 Counts = NDArray[Any]  # int32, int64, or float64 sums of weights
@@ -126,11 +121,11 @@ class ROC:
     @classmethod
     def _counted(cls, merged: Scores, targets: Scores) -> ROC:
         """Of all scores and inf, in an array that is to be the thresholds', and the targets' alone."""
-        _sort(merged)
+        sort_in_place(merged)
         targets = targets.astype(merged.dtype)
-        _sort(targets)
+        sort_in_place(targets)
         num_nontarget = len(merged) - 1 - len(targets)
-        below = _part_distinct(merged)
+        below = part_distinct(merged)
         thresholds = merged[: len(below)]
         if len(below) < len(merged) // 2:
             thresholds = thresholds.copy()  # or all the scores would be kept for a few
@@ -341,37 +336,6 @@ class ROC:
         trials = of_groups - np.diff(accepts[edges])
         pooled = isotonic_regression(of_groups / trials, weights=trials)
         return np.concatenate([[0], edges[pooled.blocks[1:-1]], [len(at) - 1]]).astype(np.int64)
-
-
-def blocks(count: int) -> Iterator[slice]:
-    """Slices that cover `count` entries, `BLOCK` at a time."""
-    for start in range(0, count, BLOCK):
-        yield slice(start, min(start + BLOCK, count))
-
-
-def _sort(values: Scores) -> None:
-    """Sort in place, on several cores where there is much to do."""
-    threads = min(os.cpu_count() or 1, MOST_THREADS, 1 + len(values) // BLOCK)
-    edges = [len(values) * thread // threads for thread in range(threads + 1)]
-    if threads == 1:
-        values.sort()
-        return
-    values.partition(edges[1:-1])
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda part: values[part].sort(), itertools.starmap(slice, itertools.pairwise(edges))))
-
-
-def _part_distinct(values: Scores) -> Counts:
-    """Move the distinct of sorted values to their front; returns how many values lie below each, int32 or int64."""
-    below = np.empty(len(values), dtype=np.int32 if len(values) < 2**31 else np.int64)
-    found, last = 0, np.nan
-    for part in blocks(len(values)):
-        some = values[part].copy()
-        at = np.flatnonzero(np.append(some[0] != last, some[1:] != some[:-1]))
-        values[found : found + len(at)] = some[at]
-        below[found : found + len(at)] = part.start + at
-        found, last = found + len(at), some[-1]
-    return below[:found]
 
 
 def cost_weights(p_target: float, c_miss: float, c_fa: float) -> tuple[float, float]:

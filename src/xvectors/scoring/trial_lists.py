@@ -18,7 +18,7 @@ from xvectors.corpus.table import DELIMITERS, Table, write_table
 from xvectors.errors import ManifestError
 from xvectors.scoring.enrollment import Enrollment
 from xvectors.scoring.naming import NAMED, RecordingRows, listed
-from xvectors.scoring.roc import blocks
+from xvectors.scoring.sorting import blocks
 from xvectors.scoring.text import text_lines
 from xvectors.scoring.trials import Trials
 
