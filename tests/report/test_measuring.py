@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from xvectors.errors import ManifestError, ShapeError
+from xvectors.report import resampling
 from xvectors.report.measuring import MOST_LEVELS, P_TARGET, Measurement, _levelled, measure
 from xvectors.scoring import Trials, actual_dcf, all_pairs, cllr, eer, min_cllr, min_dcf
 
@@ -79,6 +80,38 @@ def test_many_scores_are_levelled_for_the_draws_alone() -> None:
     assert passed.max() <= 4
     few = scores[:100]
     assert _levelled(few) is few
+
+
+def test_intervals_of_many_trials_are_of_some_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    llrs, trials, speakers = simulated(80)
+    rng = np.random.default_rng(1)
+    ease, likeness = rng.normal(0, 1, 80), rng.normal(0, 0.7, 80)  # without which no interval over speakers is wide
+    enroll, test = speakers[trials.enroll], speakers[trials.test]
+    llrs += np.where(trials.target, ease[enroll], likeness[enroll] + likeness[test])
+    settings = {"are_llrs": True, "threshold": 2.0}
+    whole = measure(llrs, trials.target, enroll, test, **settings)
+    monkeypatch.setattr(resampling, "MOST_RESAMPLED", 30_000)
+    some = measure(llrs, trials.target, enroll, test, **settings)
+    assert whole.notes == ()
+    assert len(some.notes) == 1
+    assert some.notes[0].startswith("figures are of every trial, intervals of ")
+    assert some.notes[0].endswith(" others, one in 8")
+    for key, figure in whole.figures.items():
+        assert some.figures[key].value == figure.value
+        ends, fewer = figure.interval, some.figures[key].interval
+        assert ends is not None
+        assert fewer is not None
+        width = ends.high - ends.low
+        assert fewer.high - fewer.low == pytest.approx(width, rel=0.2), key
+        assert (fewer.high + fewer.low) / 2 == pytest.approx((ends.high + ends.low) / 2, abs=width / 10), key
+
+
+def test_scores_given_away_are_measured_the_same() -> None:
+    kept, llrs, _ = measured(12)
+    given, _, _ = measured(12, overwrite_scores=True)
+    assert given.figures == kept.figures
+    assert given.operating_points == kept.operating_points
+    np.testing.assert_array_equal(llrs, simulated(12)[0])
 
 
 def test_bad_input() -> None:

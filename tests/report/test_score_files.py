@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from xvectors.errors import ManifestError
+from xvectors.report import score_files
 from xvectors.report.score_files import measure_score_file, read_scores
 from xvectors.scoring import read_trials
 
@@ -18,6 +19,12 @@ TRIALS = [
     ("b1", "b2", 0.5, 1),
     ("a1", "b2", -2.0, 0),
 ]
+
+
+@pytest.fixture(autouse=True, params=["line by line", "in bulk"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "in bulk":
+        monkeypatch.setattr(score_files, "BULK_BYTES", 0)
 
 
 def written(folder: Path, text: str, name: str = "scores.txt") -> Path:

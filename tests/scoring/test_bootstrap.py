@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from xvectors.errors import ConfigError, ManifestError, ShapeError
-from xvectors.scoring import ROC, ScoredTrials, all_pairs, compare_systems, speaker_intervals
+from xvectors.scoring import ROC, ScoredTrials, all_pairs, bootstrap, compare_systems, speaker_intervals
 from xvectors.scoring.bootstrap import _SortedTrials
 
 METRICS = {
@@ -44,7 +45,7 @@ def test_a_draws_roc_equals_that_of_copied_trials() -> None:
     copies = np.where(
         trials.target, counts[trials.enroll_speaker], counts[trials.enroll_speaker] * counts[trials.test_speaker]
     )
-    weighted = _SortedTrials(scores, trials).roc(counts)
+    (weighted,) = _SortedTrials(scores, trials).rocs([counts])
     copied = ROC.from_scores(
         np.repeat(scores, np.where(trials.target, copies, 0)), np.repeat(scores, np.where(trials.target, 0, copies))
     )
@@ -53,6 +54,28 @@ def test_a_draws_roc_equals_that_of_copied_trials() -> None:
         assert metric(weighted) == pytest.approx(metric(copied), abs=1e-12), name
     assert weighted.rocch_eer().eer == pytest.approx(copied.rocch_eer().eer, abs=1e-12)
     assert weighted.auc() == pytest.approx(copied.auc(), abs=1e-12)
+
+
+@pytest.mark.parametrize("values", [1, 50, 10**6], ids="{} values at once".format)
+@pytest.mark.parametrize("decimals", [0, 8], ids=["few scores", "many scores"])
+def test_many_draws_at_once_count_as_each_alone(values: int, decimals: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "GATHER_VALUES", values)
+    scores, trials = simulated(8, 3, seed=0)
+    scores = scores.round(decimals)
+    stands_for = np.random.default_rng(1).integers(1, 9, len(scores))
+    trials = replace(trials, weight=stands_for)
+    draws = list(trials.draws(7, seed=3))
+    curves = list(_SortedTrials(scores, trials).rocs(draws))
+    assert len(curves) == 7
+    for counts, curve in zip(draws, curves, strict=True):
+        weights = stands_for * counts[trials.enroll_speaker]
+        weights *= np.where(trials.target, 1, counts[trials.test_speaker])
+        np.testing.assert_array_equal(curve.thresholds, [*np.unique(scores), np.inf])
+        for at, threshold in enumerate(curve.thresholds):
+            below = scores < threshold
+            assert curve.misses[at] == weights[trials.target & below].sum()
+            assert curve.false_accepts[at] == weights[~trials.target & ~below].sum()
+        assert (curve.num_target, curve.num_nontarget) == (curve.misses[-1], curve.false_accepts[0])
 
 
 def test_the_value_is_that_of_the_trials_themselves_and_lies_inside() -> None:

@@ -19,6 +19,7 @@ def test_listed_pairs_in_any_order_and_blocks(
     monkeypatch.setattr(products, "DENSE_SHARE", dense_share)
     monkeypatch.setattr(products, "PRODUCT_VALUES", values)
     monkeypatch.setattr(products, "GATHER_VALUES", values)
+    monkeypatch.setattr(products, "TILE_VALUES", values)
     rng = np.random.default_rng(1)
     left, right = rng.normal(size=(23, 5)).astype(np.float32), rng.normal(size=(17, 5)).astype(np.float32)
     i, j = rng.integers(3, 20, 200), rng.integers(0, 17, 200)
@@ -31,6 +32,17 @@ def test_many_rows_share_block_numbers_of_sixteen_bits() -> None:
     rows = np.arange(140_000, dtype=np.float32)[:, None]
     i = np.array([139_999, 0, 65_536, 70_001, 139_999])
     np.testing.assert_array_equal(pair_products(rows, rows + 1, i, i[::-1]), rows[i, 0] * (rows[i[::-1], 0] + 1))
+
+
+def test_a_sparse_list_goes_through_some_right_rows_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "TILE_VALUES", 3 * 100)
+    rows = np.zeros((1000, 3), dtype=np.float32)
+    i, j = np.random.default_rng(0).integers(0, 1000, (2, 5000))
+    order = products._tile_order(rows, rows, i, j)
+    assert sorted(order.tolist()) == list(range(5000))
+    assert (np.diff(j[order] // 100) >= 0).all()
+    for block in range(10):
+        assert (np.diff(i[order][j[order] // 100 == block]) >= 0).all()
 
 
 def test_no_pairs_give_no_scores() -> None:

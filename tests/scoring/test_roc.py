@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -27,8 +28,8 @@ from xvectors.scoring import (
     eer,
     min_cllr,
     min_dcf,
-    roc,
     rocch_eer,
+    sorting,
     tpr_at_fpr,
 )
 
@@ -75,7 +76,7 @@ def test_the_hull_equals_scipys_and_its_eer_is_the_worst_of_the_least_total_erro
 def test_pooling_in_blocks_gives_the_same_hull(monkeypatch: pytest.MonkeyPatch) -> None:
     target, nontarget = gaussians()
     whole = ROC.from_scores(target, nontarget)
-    monkeypatch.setattr(roc, "BLOCK", 37)
+    monkeypatch.setattr(sorting, "BLOCK", 37)
     parts = ROC.from_scores(target, nontarget)
     np.testing.assert_array_equal(parts.misses, whole.misses)
     np.testing.assert_array_equal(parts.hull, whole.hull)
@@ -83,6 +84,38 @@ def test_pooling_in_blocks_gives_the_same_hull(monkeypatch: pytest.MonkeyPatch) 
         assert measure(parts) == measure(whole)
     for number in (ROC.cllr, ROC.min_cllr, ROC.auc):
         assert number(parts) == pytest.approx(number(whole), abs=1e-12)
+
+
+@settings(deadline=None)
+@given(SIDE, SIDE, st.randoms(use_true_random=False), st.sampled_from([np.float32, np.float64]))
+def test_trials_and_sides_give_the_same_curve(target: list[float], nontarget: list[float], mixed, kind) -> None:
+    trials = [(score, True) for score in target] + [(score, False) for score in nontarget]
+    mixed.shuffle(trials)
+    scores, labels = np.array([score for score, _ in trials], dtype=kind), np.array([label for _, label in trials])
+    expected = ROC.from_scores(np.array(target, dtype=kind), np.array(nontarget, dtype=kind))
+    distinct = np.unique(scores)
+    np.testing.assert_array_equal(expected.thresholds, np.append(distinct, np.inf))
+    np.testing.assert_array_equal(expected.misses, [*(np.sum(target < t) for t in distinct), len(target)])
+    np.testing.assert_array_equal(expected.false_accepts, [*(np.sum(nontarget >= t) for t in distinct), 0])
+    given_away = scores.copy()
+    with mock.patch.object(sorting, "BLOCK", 7):  # several blocks, and threads
+        for found in (
+            ROC.from_trials(scores, labels),
+            ROC.from_trials(given_away, labels, overwrite_scores=True),
+        ):
+            assert found.thresholds.dtype == expected.thresholds.dtype == kind
+            for column in ("thresholds", "misses", "false_accepts", "num_target", "num_nontarget"):
+                np.testing.assert_array_equal(getattr(found, column), getattr(expected, column))
+    np.testing.assert_array_equal(scores, [score for score, _ in trials])
+
+
+def test_trials_of_one_kind_or_another_length_are_refused() -> None:
+    with pytest.raises(ManifestError, match=r"^no non-target trials: "):
+        ROC.from_trials([1.0, 2.0], np.array([True, True]))
+    with pytest.raises(ManifestError, match=r"^no target trials: "):
+        ROC.from_trials([1.0, 2.0], np.array([False, False]))
+    with pytest.raises(ShapeError, match=r"^there are 2 scores, but 3 trials: give one score a trial$"):
+        ROC.from_trials([1.0, 2.0], np.array([True, True, False]))
 
 
 @settings(deadline=None)

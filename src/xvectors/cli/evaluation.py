@@ -127,7 +127,7 @@ def _evaluate_scores(scores: Path, trials: Path | None, as_json: bool) -> None:
     num_target = int(measured.target.sum())
     if as_json:
         counts = {"num_target_trials": num_target, "num_nontarget_trials": len(measured) - num_target}
-        print(json.dumps({**counts, "figures": tables}, indent=2))
+        print(json.dumps({**counts, "figures": tables, "notes": measurement.notes}, indent=2))
         return
     print_lines(measured.findings.lines(), stream=sys.stderr)
     print(f"{num_target:,} target and {len(measured) - num_target:,} non-target trials")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.report.measured import Figure
+from xvectors.report.resampling import Resampled, choose_resampled
 from xvectors.scoring import ROC, OperatingPoint, ScoredTrials, operating_points, speaker_intervals
 from xvectors.scoring.bootstrap import MIN_SPEAKERS
 
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 P_TARGET = 0.01
 MOST_DRAWS, FEWEST_DRAWS = 1000, 200
 WORK = 100_000_000
-"""Trials times draws that the intervals may take: about ten seconds on one core."""
+"""Trials times draws of the intervals, where that is no fewer than FEWEST_DRAWS."""
 MOST_LEVELS = 20_000
 """Distinct scores that the draws tell apart; finer steps move a rate by less than 0.005 %."""
 
@@ -57,8 +58,12 @@ def measure(
     threshold: float | None,
     p_target: float = P_TARGET,
     seed: int = 0,
+    resampled: Resampled | None = None,
+    overwrite_scores: bool = False,
 ) -> Measurement:
     """Measure scores [m] of trials with truth [m] and speakers [m] on either side.
+
+    Every trial counts for the figures; intervals are made of about 5 million at most, which a note says.
 
     Parameters
     ----------
@@ -68,6 +73,10 @@ def measure(
         Where decisions are made, for `far` and `frr`; None leaves these out.
     p_target
         Prior of the detection costs.
+    resampled
+        What `choose_resampled` chose, where speakers are given of these trials alone, [k].
+    overwrite_scores
+        Whether the array of scores may be sorted in place and is not used again, which halves the memory.
 
     Raises
     ------
@@ -77,24 +86,29 @@ def measure(
         Scores that are not finite, lengths that differ.
     """
     values = np.asarray(scores)
-    roc = ROC.from_scores(values[target], values[~target])
+    sides = np.asarray(enroll_speaker), np.asarray(test_speaker)
+    if resampled is None:
+        resampled = choose_resampled(values, target, seed)
+        sides = sides[0][resampled.at], sides[1][resampled.at]
+    drawn_scores, drawn_target = values[resampled.at], target[resampled.at]
+    roc = ROC.from_trials(values, target, overwrite_scores=overwrite_scores)
     metrics = _metrics(are_llrs, threshold, p_target)
     points = operating_points(roc)
     of_points = {
         f"point {at}": point.criterion.threshold for at, point in enumerate(points) if point.threshold is not None
     }
     plain = {key: float(read(roc)) for key, (_, _, read) in metrics.items()}
-    num_speakers = len(np.unique(np.concatenate([np.asarray(enroll_speaker), np.asarray(test_speaker)])))
+    num_speakers = len(np.unique(np.concatenate(sides)))
     if num_speakers < MIN_SPEAKERS:
         note = f"no interval: {num_speakers} speakers, fewer than {MIN_SPEAKERS}"
         figures = {
             key: Figure(name=name, value=plain[key], unit=unit, note=note) for key, (name, unit, _) in metrics.items()
         }
         return Measurement(roc=roc, figures=figures, operating_points=tuple(points), num_draws=0, notes=(note,))
-    num_draws = int(np.clip(WORK // len(values), FEWEST_DRAWS, MOST_DRAWS))
+    num_draws = int(np.clip(WORK // len(resampled.at), FEWEST_DRAWS, MOST_DRAWS))
     intervals = speaker_intervals(
-        _levelled(values),
-        ScoredTrials.of(target, enroll_speaker, test_speaker),
+        _levelled(drawn_scores),
+        ScoredTrials.of(drawn_target, *sides, weight=resampled.weight),
         {key: read for key, (_, _, read) in metrics.items()} | of_points,
         num_draws=num_draws,
         seed=seed,
@@ -109,7 +123,10 @@ def measure(
         else replace(point, threshold_interval=replace(intervals[f"point {at}"], value=point.threshold))
         for at, point in enumerate(points)
     ]
-    return Measurement(roc=roc, figures=figures, operating_points=tuple(with_intervals), num_draws=num_draws)
+    notes = (resampled.note,) if resampled.note else ()
+    return Measurement(
+        roc=roc, figures=figures, operating_points=tuple(with_intervals), num_draws=num_draws, notes=notes
+    )
 
 
 def _metrics(

@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
-from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from xvectors.errors import CheckpointError, ConfigError, ShapeError
@@ -150,6 +149,8 @@ def tsne(embeddings: ArrayLike, *, perplexity: float = 30.0, seed: int = 42) -> 
         return principal_plane(unit)
     if unit.shape[1] == 1:
         unit = np.concatenate([unit, np.zeros_like(unit)], axis=1)
+    from sklearn.manifold import TSNE  # here and not above: a second that a file of scores need not wait
+
     layout = TSNE(
         n_components=2,
         perplexity=clip_perplexity(perplexity, n),

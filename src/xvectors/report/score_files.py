@@ -3,27 +3,25 @@ a trial list with the labels. Out: scored trials by name, ready to be measured."
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.corpus.columns import Codes
-from xvectors.corpus.table import DELIMITERS, Table
 from xvectors.errors import ManifestError
 from xvectors.report.measuring import Measurement, measure
+from xvectors.report.resampling import choose_resampled
+from xvectors.report.score_bulk import Irregular, read_bulk
+from xvectors.report.score_lines import form_of, read_lines
 from xvectors.scoring import RecordingRows, TrialFindings, TrialList, read_trials
-from xvectors.scoring.text import text_lines
-from xvectors.scoring.trial_lists import ALIASES, LABELS
 
-LINES_AT_A_TIME = 16_384
-SCORES = ("llr", "score", "scores", "cosine")
-"""Columns that hold scores, the one that says most first."""
+logger = logging.getLogger(__name__)
+
+BULK_BYTES = 4_000_000
+"""Smaller files are read line by line in less time than pyarrow takes to be imported."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,7 +30,7 @@ class ScoreFile:
 
     Attributes
     ----------
-    names : every name on either side, once
+    names : every name on either side, once, sorted
     enroll, test : int32 [m], into `names`
     scores : float64 [m], finite
     target : bool [m], None for a file without labels
@@ -128,14 +126,17 @@ def measure_score_file(
         if not number:
             raise ManifestError(f"{listed.source}: no {kind} trials; error rates need trials of both kinds")
     speakers = listed.speakers()
+    chosen = choose_resampled(scores, listed.target)
     measurement = measure(
         scores,
         listed.target,
-        speakers[listed.enroll],
-        speakers[listed.test],
+        speakers[listed.enroll[chosen.at]],
+        speakers[listed.test[chosen.at]],
         are_llrs=True,
         threshold=None,
         p_target=p_target,
+        resampled=chosen,
+        overwrite_scores=True,
     )
     return measurement, replace(listed, source=scored.source)
 
@@ -144,6 +145,9 @@ def read_scores(path: str | os.PathLike[str]) -> ScoreFile:
     """Read `enroll test score` or `enroll test score label` a line, parted by spaces or commas, or a table whose header
     names enroll, test, score or llr, and perhaps target (the aliases of trial lists are understood).
 
+    Large files are read in bulk, where single delimiters part the fields and no cell is quoted; others line by line,
+    which takes some ten times as long and gives the same.
+
     Raises
     ------
     ManifestError
@@ -151,109 +155,21 @@ def read_scores(path: str | os.PathLike[str]) -> ScoreFile:
         or a label that is none. The message names the line.
     """
     path = Path(path)
-    first = next((line for line in text_lines(path) if line.strip()), "")
-    if not first:
-        raise ManifestError(f"{path}: is empty; a score file has one trial a line, such as: a.wav b.wav 0.37 target")
-    delimiter = max(DELIMITERS, key=first.count)
-    header = [cell.strip().strip('"').lower() for cell in first.split(delimiter)]
-    columns = _columns(header)
-    codes = Codes()
-    parted_by = delimiter if delimiter in first else None
-    blocks = _text_blocks(path, parted_by) if columns is None else _table_blocks(path, columns)
-    enroll, test, scores, labels = [], [], [], []
-    for sides, block_scores, block_labels in blocks:
-        enroll.append(codes.encode(sides[0]))
-        test.append(codes.encode(sides[1]))
-        scores.append(block_scores)
-        labels.append(block_labels)
-    if not scores:
-        raise ManifestError(f"{path}: has a header but no scores")
+    form = form_of(path)
+    columns = None
+    if path.stat().st_size >= BULK_BYTES:
+        try:
+            columns = read_bulk(path, form)
+        except Irregular as reason:
+            logger.warning("%s is read line by line, which is slow: %s", path, reason)
+    if columns is None:
+        columns = read_lines(path, form)
     return ScoreFile(
-        names=tuple(codes),
-        enroll=np.concatenate(enroll),
-        test=np.concatenate(test),
-        scores=np.concatenate(scores),
-        target=None if labels[0] is None else np.concatenate([block for block in labels if block is not None]),
-        column="score" if columns is None else header[columns["score"]],
+        names=columns.names,
+        enroll=columns.enroll,
+        test=columns.test,
+        scores=columns.scores,
+        target=columns.target,
+        column=form.column,
         source=str(path),
     )
-
-
-Fail = Callable[[int, str], NoReturn]
-"""Raises with the line of a row."""
-Block = tuple[tuple[Sequence[str], Sequence[str]], NDArray[np.float64], NDArray[np.bool_] | None]
-
-
-def _columns(header: list[str]) -> dict[str, int] | None:
-    """Which column of a table is which; None for text without a header."""
-    found = {}
-    for meaning, names in {**ALIASES, "score": SCORES}.items():
-        at = [header.index(name) for name in names if name in header]
-        if at:
-            found[meaning] = at[0]
-    return found if {"enroll", "test", "score"} <= set(found) else None
-
-
-def _table_blocks(path: Path, columns: dict[str, int]) -> Iterator[Block]:
-    table, read = Table(path), 0
-    for rows in table.blocks():
-        cells = list(zip(*rows, strict=True))
-
-        def fail(at: int, what: str, read: int = read) -> NoReturn:
-            raise ManifestError(f"{path}: line {table.line(read + at)}: {what}")
-
-        labels = cells[columns["target"]] if "target" in columns else None
-        yield _block(cells[columns["enroll"]], cells[columns["test"]], cells[columns["score"]], labels, fail)
-        read += len(rows)
-
-
-def _text_blocks(path: Path, delimiter: str | None) -> Iterator[Block]:
-    width, number = 0, 0
-    lines = text_lines(path)
-    while block := list(islice(lines, LINES_AT_A_TIME)):
-        numbered = [(number + at, line) for at, line in enumerate(block, start=1) if line.strip()]
-        number += len(block)
-        rows = [[cell.strip() for cell in line.split(delimiter)] for _, line in numbered]
-        if not rows:
-            continue
-        width = width or len(rows[0])
-        if width not in (3, 4) or set(map(len, rows)) != {width}:
-            at = next((at for at, row in enumerate(rows) if len(row) != width or width not in (3, 4)), 0)
-            wanted = f"the lines above have {width}" if width in (3, 4) else "a scored trial has three or four"
-            raise ManifestError(
-                f"{path}: line {numbered[at][0]} has {len(rows[at])} fields, {wanted}: enroll test score [label]"
-            )
-        cells = list(zip(*rows, strict=True))
-
-        def fail(at: int, what: str, numbered: list[tuple[int, str]] = numbered) -> NoReturn:
-            raise ManifestError(f"{path}: line {numbered[at][0]}: {what}")
-
-        yield _block(cells[0], cells[1], cells[2], cells[3] if width == 4 else None, fail)
-
-
-def _block(
-    enroll: Sequence[str], test: Sequence[str], scores: Sequence[str], labels: Sequence[str] | None, fail: Fail
-) -> Block:
-    try:
-        values = np.array(list(map(float, scores)))
-    except ValueError:
-        at = next(at for at, score in enumerate(scores) if not _is_number(score))
-        fail(at, f"the score {scores[at]!r} is no number")
-    if not np.isfinite(values).all():
-        at = int(np.flatnonzero(~np.isfinite(values))[0])
-        fail(at, f"the score is {scores[at]}; leave the trial out, or score it again")
-    if labels is None:
-        return (enroll, test), values, None
-    known = {label: LABELS.get(label.strip().lower()) for label in set(labels)}
-    if None in known.values():
-        at = next(at for at, label in enumerate(labels) if known[label] is None)
-        fail(at, f"{labels[at]!r} is not a label; write 1 or target, 0 or nontarget")
-    return (enroll, test), values, np.array([bool(known[label]) for label in labels])
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.errors import ConfigError, ManifestError, ShapeError
-from xvectors.scoring.roc import ROC, blocks, checked_scores
+from xvectors.scoring.roc import ROC, checked_scores
+from xvectors.scoring.sorting import blocks
 
 
 class ScoreHistogram:

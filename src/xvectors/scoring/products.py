@@ -16,7 +16,8 @@ from xvectors.errors import ShapeError
 from xvectors.scoring.trials import count_pairs, speaker_numbers
 
 PRODUCT_VALUES = 4_000_000  # scores of one matrix product: 16 MB
-GATHER_VALUES = 65_536  # values gathered at once for a sparse list of pairs: small enough for the processor's cache
+GATHER_VALUES = 65_536  # values gathered at once for a sparse list of pairs: small enough for a core's own cache
+TILE_VALUES = 2_000_000  # right rows that wait for a sparse list in the cache that cores share: 8 MB
 DENSE_SHARE = 1 / 32  # listed pairs per possible pair from which computing all of them is the quicker way
 MOST_THREADS = 8  # for a sparse list: gathering soon is bound by the memory, whatever the number of cores
 
@@ -129,9 +130,10 @@ def _dense(left: Rows, right: Rows, i: NDArray[np.int64], j: NDArray[np.int64]) 
 
 
 def _sparse(left: Rows, right: Rows, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Only the listed products, in the order of their left rows, which then wait in the cache; a part a thread."""
+    """Only the listed products, a part a thread: some right rows after the other, and within these by left rows, so
+    that both wait in a cache. Fetched from memory at random, rows would take longer than their products."""
     scores = np.empty(len(i), dtype=np.float32)
-    order, _ = _block_order(i, _least_block(left))
+    order = _tile_order(left, right, i, j)
     threads = min(os.cpu_count() or 1, MOST_THREADS)
     with ThreadPoolExecutor(threads) as pool:
         parts = pool.map(lambda part: _gathered(left, right, i[part], j[part]), np.array_split(order, threads))
@@ -148,13 +150,22 @@ def _gathered(left: Rows, right: Rows, i: NDArray[np.int64], j: NDArray[np.int64
         part = slice(start, start + some)
         np.take(left, i[part], axis=0, out=lefts[:some], mode="clip")  # mode: the others copy `out` first
         np.take(right, j[part], axis=0, out=rights[:some], mode="clip")
-        np.einsum("md,md->m", lefts[:some], rights[:some], out=scores[part])
+        np.vecdot(lefts[:some], rights[:some], out=scores[part])
     return scores
 
 
 def _least_block(rows: Rows) -> int:
     """The rows a block must hold for block numbers to fit 16 bits, which numpy sorts by counting, not comparing."""
     return max(1, -(-len(rows) // 65_536))
+
+
+def _tile_order(left: Rows, right: Rows, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The pairs in the order of their right row's block and then of their left row's, numbered in 16 bits."""
+    columns = max(1, TILE_VALUES // right.shape[1], _least_block(right))
+    across = -(-len(right) // columns)
+    rows = max(1, -(-len(left) // (65_536 // across)))
+    down = -(-len(left) // rows)
+    return np.argsort((j // columns * down + i // rows).astype(np.uint16), kind="stable")
 
 
 def _block_order(i: NDArray[np.int64], rows: int) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.errors import ConfigError, ManifestError, ShapeError
-
-BLOCK = 1 << 20  # operating points handled at once: some tens of megabytes of temporary arrays
+from xvectors.scoring.sorting import blocks, part_distinct, sort_in_place
 
 Scores = NDArray[np.floating[Any]]
 Counts = NDArray[Any]  # int32, int64, or float64 sums of weights
@@ -80,7 +79,7 @@ class ROC:
     def from_scores(cls, target_scores: ArrayLike, nontarget_scores: ArrayLike) -> ROC:
         """Sort and count scores [t] and [u]; the thresholds are the distinct scores, then inf.
 
-        100 million single-precision scores take about 2.5 GB at the peak, the scores themselves included.
+        100 million single-precision scores take about 1.7 GB at the peak, the scores themselves included.
 
         Raises
         ------
@@ -91,27 +90,61 @@ class ROC:
         """
         targets = checked_scores(target_scores, "target")
         nontargets = checked_scores(nontarget_scores, "non-target")
-        merged = np.concatenate([targets, nontargets])
-        merged.sort()
-        targets = np.sort(targets.astype(merged.dtype, copy=False))
-        first = np.ones(len(merged) + 1, dtype=bool)
-        np.not_equal(merged[1:], merged[:-1], out=first[1:-1])
-        count_type = np.dtype(np.int32 if len(merged) < 2**31 else np.int64)
-        below: Counts = np.flatnonzero(first).astype(count_type)  # trials below each threshold
-        thresholds = np.empty(len(below), dtype=merged.dtype)
-        np.take(merged, below[:-1], out=thresholds[:-1])
-        thresholds[-1] = np.inf
-        misses = np.empty(len(below), dtype=count_type)
+        merged = np.concatenate([targets, nontargets, np.array([np.inf], dtype=np.result_type(targets, nontargets))])
+        return cls._counted(merged, targets)
+
+    @classmethod
+    def from_trials(cls, scores: ArrayLike, target: NDArray[np.bool_], *, overwrite_scores: bool = False) -> ROC:
+        """Sort and count scores [m] of trials with truth bool [m]: what `from_scores` gives of the two sides.
+
+        With `overwrite_scores` the array of scores becomes that of the thresholds and is not to be used again. Of 100
+        million trials the counts then take 0.8 GB beside it.
+
+        Raises
+        ------
+        ManifestError, ShapeError
+            As `from_scores` does; not one score a trial.
+        """
+        values = checked_scores(scores, "trial")
+        if values.shape != target.shape:
+            raise ShapeError(f"there are {len(values)} scores, but {len(target)} trials: give one score a trial")
+        targets = checked_scores(values[target], "target")
+        if len(targets) == len(values):
+            checked_scores(values[:0], "non-target")
+        if overwrite_scores and values.flags.owndata:
+            values.resize(len(values) + 1, refcheck=False)
+            values[-1] = np.inf
+        else:
+            values = np.append(values, np.array(np.inf, dtype=values.dtype))
+        return cls._counted(values, targets)
+
+    @classmethod
+    def _counted(cls, merged: Scores, targets: Scores) -> ROC:
+        """Of all scores and inf, in an array that is to be the thresholds', and the targets' alone."""
+        sort_in_place(merged)
+        targets = targets.astype(merged.dtype)
+        sort_in_place(targets)
+        num_nontarget = len(merged) - 1 - len(targets)
+        below = part_distinct(merged)
+        thresholds = merged[: len(below)]
+        if len(below) < len(merged) // 2:
+            thresholds = thresholds.copy()  # or all the scores would be kept for a few
+        misses = np.empty_like(below)
         for part in blocks(len(below)):
-            misses[part] = np.searchsorted(targets, thresholds[part], side="left")
+            # Targets are few, thresholds many: look up the former, and repeat their numbers between them.
+            some = thresholds[part]
+            first, last = np.searchsorted(targets, some[[0, -1]])
+            places = np.searchsorted(some, targets[first:last])
+            steps = np.diff(places, prepend=-1, append=len(some) - 1)
+            misses[part] = np.repeat(np.arange(first, last + 1, dtype=below.dtype), steps)
         np.subtract(below, misses, out=below)
-        false_accepts = np.subtract(len(nontargets), below, out=below)
+        false_accepts = np.subtract(num_nontarget, below, out=below)
         return cls(
             thresholds=thresholds,
             misses=misses,
             false_accepts=false_accepts,
             num_target=len(targets),
-            num_nontarget=len(nontargets),
+            num_nontarget=num_nontarget,
         )
 
     def __len__(self) -> int:
@@ -247,8 +280,9 @@ class ROC:
         """At most about `max_points` operating points, spread evenly over both normal-deviate axes."""
         from scipy.special import ndtri
 
-        at = np.arange(len(self))
-        if len(self) > max_points:
+        if len(self) <= max_points:
+            at = np.arange(len(self))
+        else:
             smallest = 0.5 / max(self.num_target, self.num_nontarget)
             deviates = np.linspace(ndtri(smallest), -ndtri(smallest), max(2, max_points // 2))
             rates = _normal_share(deviates)
@@ -290,19 +324,18 @@ class ROC:
         # Here and not above: the import takes as long as all else that scoring imports.
         from scipy.optimize import isotonic_regression
 
-        targets = np.diff(self.misses[at]).astype(np.float64)
-        trials = targets - np.diff(self.false_accepts[at])
-        some = np.flatnonzero(trials > 0)  # none, where resampling weighs every trial of a score with 0
+        misses, accepts = self.misses[at], self.false_accepts[at]
+        targets, nontargets = np.diff(misses), -np.diff(accepts)
+        some = np.flatnonzero((targets > 0) | (nontargets > 0))  # none, where resampling weighs every trial with 0
         if not len(some):
             return np.array([0, len(at) - 1])
-        pooled = isotonic_regression(targets[some] / trials[some], weights=trials[some])
-        return np.concatenate([[0], some[pooled.blocks[1:-1]], [len(at) - 1]]).astype(np.int64)
-
-
-def blocks(count: int) -> Iterator[slice]:
-    """Slices that cover `count` entries, `BLOCK` at a time."""
-    for start in range(0, count, BLOCK):
-        yield slice(start, min(start + BLOCK, count))
+        # A group can only begin where non-targets end and targets begin: a fraction of the points.
+        turns = np.flatnonzero((nontargets[some[:-1]] > 0) & (targets[some[1:]] > 0)) + 1
+        edges = np.concatenate([some[:1], some[turns], [len(at) - 1]])
+        of_groups = np.diff(misses[edges]).astype(np.float64)
+        trials = of_groups - np.diff(accepts[edges])
+        pooled = isotonic_regression(of_groups / trials, weights=trials)
+        return np.concatenate([[0], edges[pooled.blocks[1:-1]], [len(at) - 1]]).astype(np.int64)
 
 
 def cost_weights(p_target: float, c_miss: float, c_fa: float) -> tuple[float, float]:

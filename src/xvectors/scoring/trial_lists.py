@@ -18,6 +18,7 @@ from xvectors.corpus.table import DELIMITERS, Table, write_table
 from xvectors.errors import ManifestError
 from xvectors.scoring.enrollment import Enrollment
 from xvectors.scoring.naming import NAMED, RecordingRows, listed
+from xvectors.scoring.sorting import blocks
 from xvectors.scoring.text import text_lines
 from xvectors.scoring.trials import Trials
 
@@ -156,7 +157,11 @@ class TrialList:
         joined = self.enroll[self.target], self.test[self.target]
         graph = coo_array((np.ones(len(joined[0]), dtype=bool), joined), shape=(len(self.names), len(self.names)))
         speakers: NDArray[np.int32] = connected_components(graph, directed=False)[1]
-        wrong = np.flatnonzero((speakers[self.enroll] == speakers[self.test]) & ~self.target)
+        wrong = np.concatenate([
+            part.start
+            + np.flatnonzero((speakers[self.enroll[part]] == speakers[self.test[part]]) & ~self.target[part])
+            for part in blocks(len(self))
+        ])  # fmt: skip
         if len(wrong):
             raise ManifestError(
                 f"{self.source}: {len(wrong)} non-target trials are of names that target trials make one speaker: "
