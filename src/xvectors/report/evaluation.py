@@ -236,7 +236,9 @@ def _report_folder(
 ) -> Path:
     if out is not None:
         return Path(out)
-    report = paths.report if paths.path == Path(folder) else Path(f"{folder}-report")  # not in the package
+    report = (
+        paths.report if paths.path == Path(folder) else Path(f"{Path(folder).name}-report")
+    )  # not in the package or the hub's cache
     measured_on = [Path(name).resolve().stem or "data" for name in (data, trials) if name is not None]
     return report / "-".join(measured_on)
 
