@@ -196,6 +196,31 @@ def test_blocks_join_to_the_whole(sound_file: tuple[Path, str]) -> None:
     np.testing.assert_allclose(np.concatenate(blocks)[:, 0], audio.read(path)[0], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 22_050, 48_000])
+@pytest.mark.parametrize("block_s", [0.05, 0.3, 10.0])
+def test_a_stream_is_what_read_gives(sound_file: tuple[Path, str], rate_hz: int, block_s: float) -> None:
+    path, _ = sound_file
+    streamed = np.concatenate(list(audio.stream(path, sample_rate_hz=rate_hz, block_s=block_s)))
+    whole, _ = audio.read(path, sample_rate_hz=rate_hz)
+    assert streamed.dtype == np.float32
+    assert len(streamed) == len(whole)
+    np.testing.assert_allclose(streamed, whole, rtol=0, atol=1e-3)
+
+
+def test_a_stream_of_a_segment_and_of_one_channel(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).uniform(-0.5, 0.5, (32_000, 2)).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", frames, 16_000, subtype="FLOAT")
+    for channel in ("mix", 0, 1):
+        where = {"sample_rate_hz": 16_000, "start_s": 0.25, "duration_s": 1.0, "channel": channel}
+        pieces = list(audio.stream(tmp_path / "a.wav", block_s=0.3, **where))
+        assert [len(piece) for piece in pieces] == [4800, 4800, 4800, 1600]
+        np.testing.assert_array_equal(np.concatenate(pieces), audio.read(tmp_path / "a.wav", **where)[0])
+    with pytest.raises(AudioError, match="has no channel 2"):
+        list(audio.stream(tmp_path / "a.wav", sample_rate_hz=8_000, channel=2))
+    with pytest.raises(AudioError, match="cannot resample from 16000 Hz to 0 Hz"):
+        audio.Resampler(16_000, 0)
+
+
 @pytest.mark.parametrize(
     ("start_s", "duration_s", "message"),
     [

@@ -20,6 +20,7 @@ import soundfile
 
 from xvectors.cli import main
 from xvectors.models import MODELS
+from xvectors.parts import read_parts
 
 SETTINGS = [
     "--recipe",
@@ -95,6 +96,44 @@ def test_evaluate_embed_and_plot(system: tuple[Path, str], toy_corpus: Path, tmp
     paths = run("plot", out, "--device", "cpu", "-q").stdout.split()
     assert [Path(path).name for path in paths] == ["training.png", "speakers.png", "scores.png"]
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in paths)
+
+
+def test_embed_in_parts(toy_corpus: Path, tmp_path: Path) -> None:
+    """Two shards, the first run again, and a recording that is gone."""
+    table = tmp_path / "corpus.csv"
+    rows = [f"{toy_corpus / f's0{s}' / f'u{u}.flac'},s0{s}" for s in range(5) for u in range(8)]
+    table.write_text("\n".join(["path,speaker", *rows, "gone.flac,s04"]) + "\n")
+    out = tmp_path / "emb.parquet"
+    command = ["embed", "starter", table, "-o", out, "--rows-a-part", "10", "--device", "cpu", "--threads", "1", "-q"]
+    assert run(*command, "--shard", "1/2").stdout == (
+        f"20 embeddings of 128 dimensions in 3 parts: {out}\n1 recordings left out, listed in {out / '_failures.csv'}\n"
+    )
+    assert run(*command, "--shard", "2/2").stdout == f"20 embeddings of 128 dimensions in 2 parts: {out}\n"
+    assert run(*command).stdout == f"0 embeddings of 128 dimensions in 0 parts, 5 were there: {out}\n"
+    assert "gone.flac: no such file" in (out / "_failures.csv").read_text()
+    parts = read_parts(out)
+    run("embed", "starter", table, "-o", tmp_path / "emb.npz", "--device", "cpu", "-q")
+    with np.load(tmp_path / "emb.npz", allow_pickle=False) as arrays:
+        assert arrays["id"].tolist() == parts["id"].tolist()
+        np.testing.assert_allclose(arrays["embeddings"], parts["embeddings"], atol=1e-4)
+        np.testing.assert_array_equal(arrays["duration_s"], parts["duration_s"])
+    run(*command[:3], "-o", tmp_path / "npz", "--parts", "npz", "--trim", "energy", "--device", "cpu", "-q")
+    assert (tmp_path / "npz" / "part-00000.npz").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--shard", "1/2"], "--shard writes parts, and emb.npz is one file: end it in .parquet, or add --parts npz"),
+        (["--parts", "npz", "--shard", "3/2"], "shard '3/2' must have the form i/n, from 1/n to n/n, as in 1/4"),
+        (["--parts", "csv"], "part format 'csv' is unknown; known are parquet, npz"),
+        (["--trim", "webrtc"], "silence cannot be trimmed by 'webrtc'; give energy or silero, or leave it out"),
+        (["--threads", "0"], "threads must be at least 1, not 0"),
+    ],
+)
+def test_embed_with_impossible_options(toy_corpus: Path, options: list[str], message: str) -> None:
+    printed = run("embed", "starter", toy_corpus, "-o", "emb.npz", *options, "-q", "--device", "cpu", status=2)
+    assert printed.stderr == f"error: {message}\n"
 
 
 def test_calibrate_score_and_compare(system: tuple[Path, str], toy_corpus: Path, tmp_path: Path) -> None:

@@ -135,6 +135,29 @@ def blocks(
             yield sound.read(first + offset, min(size, count - offset))
 
 
+def stream(
+    source: Source,
+    *,
+    sample_rate_hz: int,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+    channel: Channel = "mix",
+    block_s: float = 30.0,
+) -> Iterator[Samples]:
+    """What `read` gives of a recording or a segment, piece by piece, so that hours fit into memory.
+
+    Yields float32 [samples] at `sample_rate_hz`. Joined they equal what `read` gives, resampled to 1e-3, but for the
+    ends of a segment, where the filter does not see what lies outside. Raises as `read` does, also between two pieces.
+    """
+    with _opened(source) as sound:
+        rate_hz = sound.info.sample_rate_hz
+        first, count = _segment(sound.name, sound.info.num_frames, rate_hz, start_s, duration_s)
+        resampler, size = Resampler(rate_hz, sample_rate_hz), max(1, round(block_s * rate_hz))
+        for offset in range(0, count, size):
+            block = _mono(sound.read(first + offset, min(size, count - offset)), channel, sound.name)
+            yield resampler.feed(block, last=offset + size >= count)
+
+
 def resample(samples: Samples, from_hz: int, to_hz: int) -> Samples:
     """Resample float32 [samples] (or [samples, channels]) with soxr's HQ band-limited filter.
 
@@ -146,6 +169,22 @@ def resample(samples: Samples, from_hz: int, to_hz: int) -> Samples:
     if from_hz == to_hz or not len(samples):
         return samples
     return np.asarray(soxr.resample(samples, from_hz, to_hz, quality="HQ"), dtype=np.float32)
+
+
+class Resampler:
+    """`resample` for mono sound that comes chunk by chunk: its pieces, joined, are what `resample` gives, to 1e-3."""
+
+    def __init__(self, from_hz: int, to_hz: int) -> None:
+        if from_hz <= 0 or to_hz <= 0:
+            raise AudioError(f"cannot resample from {from_hz} Hz to {to_hz} Hz; both rates must be positive")
+        same = from_hz == to_hz
+        self._stream = None if same else soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
+
+    def feed(self, samples: Samples, *, last: bool = False) -> Samples:
+        """What float32 [samples] bring at the new rate; the filter holds some back until `last`."""
+        if self._stream is None:
+            return samples
+        return np.asarray(self._stream.resample_chunk(samples, last=last), dtype=np.float32)
 
 
 def write(

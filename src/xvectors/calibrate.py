@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from xvectors.corpus import TRAIN, VAL, Manifest, open_corpus, scan
 from xvectors.encoder import SpeakerEncoder
 from xvectors.errors import CheckpointError, ManifestError
+from xvectors.hub import is_on_hub
 from xvectors.scoring import sample_recordings
 from xvectors.system import SystemFolder, find_system
 from xvectors.verification import CROP_DURATIONS_S, Basis, Verifier, learn_verifier, load_verifier, save_verifier
@@ -54,7 +55,8 @@ def calibrate(
     """
     paths = find_system(Path(folder))
     if paths.path != Path(folder):
-        raise CheckpointError("the starter system belongs to the package; copy its folder and calibrate the copy")
+        owner = "hub's cache" if is_on_hub(folder) else "package"
+        raise CheckpointError(f"the {folder} system belongs to the {owner}; copy its folder and calibrate the copy")
     encoder = SpeakerEncoder.load(folder, device=device)
     shortest_s = encoder.fbank.samples_for(encoder.model.context_frames) / encoder.sample_rate_hz
     if data is None:

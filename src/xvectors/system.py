@@ -18,7 +18,7 @@ import io
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -31,75 +31,13 @@ from xvectors.config import Recipe, parse_toml, recipe_from_mapping, recipe_to_m
 from xvectors.errors import CheckpointError, ConfigError, ShapeError
 from xvectors.features import Fbank
 from xvectors.files import atomic_write, write_text
+from xvectors.folders import STARTER as STARTER
+from xvectors.folders import SystemFolder as SystemFolder
+from xvectors.folders import find_system as find_system
 from xvectors.models import Backbone, EmbeddingMap, build_model
 
 FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class SystemFolder:
-    """The paths of one system directory."""
-
-    path: Path
-
-    @property
-    def description(self) -> Path:
-        return self.path / "system.toml"
-
-    @property
-    def weights(self) -> Path:
-        return self.path / "model.safetensors"
-
-    @property
-    def speakers(self) -> Path:
-        return self.path / "speakers.csv"
-
-    @property
-    def corpus(self) -> Path:
-        return self.path / "corpus.csv"
-
-    @property
-    def backend(self) -> Path:
-        return self.path / "backend.npz"
-
-    @property
-    def calibration(self) -> Path:
-        return self.path / "calibration.toml"
-
-    @property
-    def history(self) -> Path:
-        return self.path / "history.csv"
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.path / "state" / "checkpoint.pt"
-
-    @property
-    def left_out(self) -> Path:
-        return self.path / "left_out.csv"
-
-    @property
-    def report(self) -> Path:
-        return self.path / "report"
-
-
 MAP_PREFIX = "embedding_map."
-
-STARTER = "starter"
-"""The name of the system that comes with the package, wherever a system directory is asked for."""
-
-
-def find_system(name: str | Path) -> SystemFolder:
-    """The system directory called `name`: a path, or `starter` where no system of that name stands here.
-
-    Raises CheckpointError where this installation came without the starter system.
-    """
-    if str(name) != STARTER or SystemFolder(Path(name)).description.is_file():
-        return SystemFolder(Path(name))
-    folder = SystemFolder(Path(str(resources.files("xvectors") / STARTER)))
-    if not folder.description.is_file():
-        raise CheckpointError("this installation holds no starter system; name a system directory instead")
-    return folder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,25 +15,74 @@ from xvectors.cli.shared import Device, Metadata, Quiet, System, app, print_line
 def embed(
     system: System,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A manifest or a folder, as for `train`.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.npz", help="The file to write.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="OUT", help="The npz file to write, or NAME.parquet, a folder of parts."),
+    ],
     metadata: Metadata = None,
     device: Device = "auto",
+    threads: Annotated[
+        int | None, typer.Option(help="Cores that the network may use; by default torch's choice.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Recordings a batch; it does not change the result.")] = 32,
+    trim: Annotated[
+        str | None, typer.Option(metavar="DETECTOR", help="energy or silero: embed only what it takes for speech.")
+    ] = None,
+    parts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT", help="parquet or npz: OUT is a folder of parts, and a killed run goes on in it."
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Write every N-th part from the I-th, beside other shards.")
+    ] = None,
+    rows_a_part: Annotated[int, typer.Option(help="Recordings a part.")] = 1000,
     quiet: Quiet = False,
 ) -> None:
-    """Embed every recording of a corpus into one npz file; recordings that cannot be used are listed."""
-    from xvectors.calibrate import known_durations
+    """Embed every recording of a corpus into one npz file or a folder of parts; what cannot be used is listed.
+
+    With parts (OUT ends in .parquet, or --parts) a run that was killed goes on where it stopped when it is started
+    again, memory does not grow with the corpus, and --shard divides the work.
+    """
     from xvectors.corpus import open_corpus
     from xvectors.encoder import SpeakerEncoder, save_embeddings
+    from xvectors.errors import ConfigError
+    from xvectors.parts import PARQUET, embed_in_parts, parse_shard
+    from xvectors.trimming import as_detector_name
 
-    encoder = SpeakerEncoder.load(system, device=device)
+    part_format = parts or (PARQUET if out.suffix == f".{PARQUET}" else None)
+    if shard is not None and part_format is None:
+        raise ConfigError(f"--shard writes parts, and {out} is one file: end it in .parquet, or add --parts npz")
+    share = parse_shard(shard or "1/1")
+    trim_silence = as_detector_name(trim)
+    encoder = SpeakerEncoder.load(system, device=device, threads=threads)
     manifest = open_corpus(data, metadata=metadata)
-    embedded = encoder.encode_manifest(manifest, batch_size=batch_size, show_progress=not quiet)
-    durations = manifest.duration_s.copy()
-    durations[embedded.rows] = known_durations(manifest.take(embedded.rows))
-    manifest = manifest.with_columns(duration_s=durations)
-    print_lines((f"left out: {reason}" for _, reason in embedded.failures), stream=sys.stderr)
-    save_embeddings(out, manifest, embedded)
-    print(f"{len(embedded.rows)} embeddings of {encoder.embedding_dim} dimensions: {out}")
-    if embedded.failures:
-        print(f"{len(embedded.failures)} recordings left out, listed above")
+    if part_format is None:
+        embedded = encoder.encode_manifest(
+            manifest, batch_size=batch_size, trim_silence=trim_silence, show_progress=not quiet
+        )
+        print_lines((f"left out: {reason}" for _, reason in embedded.failures), stream=sys.stderr)
+        save_embeddings(out, manifest, embedded)
+        print(f"{len(embedded.rows)} embeddings of {encoder.embedding_dim} dimensions: {out}")
+        if embedded.failures:
+            print(f"{len(embedded.failures)} recordings left out, listed above")
+        return
+    written = embed_in_parts(
+        encoder,
+        manifest,
+        out,
+        part_format=part_format,
+        shard=share,
+        rows_a_part=rows_a_part,
+        batch_size=batch_size,
+        trim_silence=trim_silence,
+        show_progress=not quiet,
+    )
+    there = f", {written.num_there} were there" if written.num_there else ""
+    print(
+        f"{written.num_embedded} embeddings of {encoder.embedding_dim} dimensions in {written.num_written} parts"
+        f"{there}: {out}"
+    )
+    if written.num_failed:
+        print(f"{written.num_failed} recordings left out, listed in {out / '_failures.csv'}")

@@ -240,7 +240,8 @@ def _report_folder(
 ) -> Path:
     if out is not None:
         return Path(out)
-    report = paths.report if paths.path == Path(folder) else Path(f"{folder}-report")  # not in the package
+    beside_the_caller = Path(f"{Path(folder).name}-report")  # not in the package or the hub's cache
+    report = paths.report if paths.path == Path(folder) else beside_the_caller
     measured_on = [Path(name).resolve().stem or "data" for name in (data, trials) if name is not None]
     return report / "-".join(measured_on)
 

@@ -3,7 +3,6 @@ durations. Out: scores, and natural-log LLRs where there is a calibration."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xvectors.config import parse_toml, to_toml
 from xvectors.errors import CheckpointError, ConfigError, StorageError
-from xvectors.files import write_text
+from xvectors.files import digest, write_text
 from xvectors.scoring import AffineCalibration, Trials, bayes_threshold, log_duration, pair_quality
 from xvectors.scoring.backends import Backend, load_backend, make_backend, save_backend
 
@@ -193,7 +192,6 @@ def load_verifier(*, backend: Path, calibration: Path, weights: Path) -> Verifie
 
 def _digest(weights: Path) -> str:
     try:
-        with weights.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest(weights)
     except OSError as error:
         raise CheckpointError(f"{weights} cannot be read: {error.strerror or error}") from error

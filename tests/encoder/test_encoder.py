@@ -1,51 +1,24 @@
 from __future__ import annotations
 
+import hashlib
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from waves import RATE, noises
 
-from xvectors.config import load_recipe
 from xvectors.corpus import Manifest, open_corpus
-from xvectors.encoder import SpeakerEncoder, _batches, save_embeddings
+from xvectors.encoder import SpeakerEncoder, save_embeddings
+from xvectors.encoder.batching import batches
 from xvectors.errors import AudioError, CheckpointError, ConfigError, TooShortError
-from xvectors.system import SystemFolder, make_model, write_description, write_weights
-
-RATE = 16_000
-
-
-@pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained network with random BatchNorm statistics, saved as a system."""
-    folder = SystemFolder(tmp_path_factory.mktemp("system") / "s")
-    recipe = load_recipe("xvector", ["model.size=0.25", "model.embedding_dim=48"])
-    torch.manual_seed(1)
-    model = make_model(recipe, 5)
-    with torch.no_grad():
-        for name, buffer in model.named_buffers():
-            if "running" in name:
-                buffer.uniform_(0.5, 1.5)
-    write_description(folder, recipe, [f"s{i}" for i in range(5)])
-    write_weights(folder, model.state_dict(), 1)
-    return folder.path
-
-
-@pytest.fixture(scope="module")
-def encoder(system: Path) -> SpeakerEncoder:
-    return SpeakerEncoder.load(system, device="cpu")
-
-
-def noises(lengths_s: list[float]) -> list[np.ndarray]:
-    """Noise whose loudness swings more and quicker from one to the next: mean normalisation takes none of that away."""
-    generator = np.random.default_rng(0)
-    waves = []
-    for i, duration_s in enumerate(lengths_s):
-        t = np.arange(round(duration_s * RATE)) / RATE
-        swing = np.exp(i * np.sin(2 * np.pi * (2 + i) * t))
-        waves.append((swing * generator.normal(0, 0.01, len(t))).astype(np.float32))
-    return waves
+from xvectors.progress import Silent
 
 
 def test_embeddings_do_not_depend_on_batch_or_order(encoder: SpeakerEncoder) -> None:
@@ -65,6 +38,82 @@ def test_a_file_an_array_and_a_tensor_give_one_embedding(encoder: SpeakerEncoder
     soundfile.write(tmp_path / "a.wav", wave, RATE, subtype="FLOAT")
     embeddings = encoder.encode([tmp_path / "a.wav", str(tmp_path / "a.wav"), wave, torch.from_numpy(wave)])
     np.testing.assert_allclose(embeddings, np.broadcast_to(embeddings[:1], embeddings.shape), atol=1e-5)
+
+
+def test_bytes_and_files_that_are_open_are_files_too(encoder: SpeakerEncoder, tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noises([1.0])[0], RATE)
+    content = path.read_bytes()
+    with path.open("rb") as file:
+        embeddings = encoder.encode([path, content, bytearray(content), io.BytesIO(content), file])
+    np.testing.assert_allclose(embeddings, np.broadcast_to(embeddings[:1], embeddings.shape), atol=1e-5)
+    for single in (content, io.BytesIO(content)):
+        np.testing.assert_allclose(encoder.encode(single), embeddings[:1], atol=1e-5)
+
+
+def test_channels_of_a_file_are_mixed(encoder: SpeakerEncoder, tmp_path: Path) -> None:
+    wave = noises([1.0] * 6)
+    for channels in (2, 6):
+        soundfile.write(tmp_path / "a.wav", np.stack(wave[:channels], axis=1), RATE, subtype="FLOAT")
+        mixed = np.stack(wave[:channels]).mean(axis=0)
+        np.testing.assert_allclose(encoder.encode(tmp_path / "a.wav"), encoder.encode(mixed), atol=1e-5)
+
+
+def test_any_iterable_and_an_array_of_names(encoder: SpeakerEncoder, tmp_path: Path) -> None:
+    waves = noises([0.5, 0.7])
+    paths = [str(tmp_path / f"{i}.wav") for i in range(2)]
+    for path, wave in zip(paths, waves, strict=True):
+        soundfile.write(path, wave, RATE, subtype="FLOAT")
+    expected = encoder.encode(waves)
+    for recordings in ((wave for wave in waves), tuple(paths), np.array(paths), np.array(paths, dtype=object)):
+        np.testing.assert_allclose(encoder.encode(recordings), expected, atol=1e-5)
+    assert encoder.encode([]).shape == (0, 48)
+
+
+def test_progress_is_a_second_name(encoder: SpeakerEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+
+    @contextmanager
+    def show(description: str, total: int, *, enabled: bool) -> Iterator[Silent]:
+        shown.append((description, total, enabled))
+        yield Silent()
+
+    monkeypatch.setattr("xvectors.encoder.encoder.show", show)
+    waves = noises([0.5, 0.7])
+    encoder.encode(waves, batch_size=32, progress=True)
+    encoder.encode(waves, show_progress=True)
+    encoder.encode(waves)
+    assert shown == [("embedding", 2, True), ("embedding", 2, True), ("embedding", 2, False)]
+
+
+def test_threads_are_set_while_it_embeds_alone(system: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wave = noises([0.5])[0]
+    calls = []
+    before = torch.get_num_threads()
+    monkeypatch.setattr(torch, "set_num_threads", calls.append)
+    embeddings = [
+        SpeakerEncoder.load(system, device="cpu", threads=threads).encode(wave)
+        for threads in (before, before + 1, None)
+    ]
+    assert calls == [before + 1, before]
+    np.testing.assert_allclose(embeddings[0], embeddings[1], atol=1e-4)
+    with pytest.raises(ConfigError, match="threads must be at least 1, not 0"):
+        SpeakerEncoder.load(system, device="cpu", threads=0)
+
+
+def test_torch_comes_with_a_system_only() -> None:
+    code = "import sys; from xvectors import SpeakerEncoder; SpeakerEncoder.encode; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_fingerprint_is_that_of_the_weights(encoder: SpeakerEncoder, system: Path) -> None:
+    assert encoder.fingerprint == hashlib.sha256((system / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_the_first_unusable_recording_is_named(encoder: SpeakerEncoder, tmp_path: Path) -> None:
+    waves = noises([0.5]) * 100
+    with pytest.raises(AudioError, match=r"^recording 70: only zeros"):
+        encoder.encode([*waves[:70], np.zeros(RATE, np.float32), *waves[71:99], "nowhere.wav"])
 
 
 def test_other_rates_are_resampled(encoder: SpeakerEncoder, tmp_path: Path) -> None:
@@ -104,7 +153,19 @@ def test_saved_and_loaded_is_the_same(encoder: SpeakerEncoder, system: Path) -> 
             r"one-dimensional floats in \[-1, 1\], not float32 \[2, 16000\]",
         ),
         (np.zeros(RATE, np.int16), AudioError, "not int16"),
+        (
+            np.zeros((RATE, 6), np.float32),
+            AudioError,
+            r"not float32 \[16000, 6\]; mix its channels, as in samples.mean",
+        ),
+        (np.zeros((1, RATE), np.int16), AudioError, "mix its channels"),
+        (np.zeros(RATE, np.int16), AudioError, "not int16 .*; divide integers by their full scale"),
         ("nowhere.wav", AudioError, "nowhere.wav"),
+        ("https://example.org/a.wav", AudioError, "is an address, and nothing is fetched .*; download it first"),
+        (b"", AudioError, "^recording 0: the file is empty"),
+        (b"no sound at all, but text", AudioError, "^recording 0: not a sound file"),
+        (io.StringIO("text"), AudioError, "recording 0: the file object gives str; open it as binary, with 'rb'"),
+        (7, AudioError, "recording 0: a int is no recording; give a path, the bytes of a sound file"),
     ],
 )
 def test_unusable_recordings(encoder: SpeakerEncoder, recording: object, error: type[Exception], message: str) -> None:
@@ -158,8 +219,8 @@ def test_a_stated_duration_alone_is_no_segment(encoder: SpeakerEncoder, tmp_path
 
 def test_batches_are_bounded_by_their_padded_length() -> None:
     lengths = [10, 20, 1_000_000, 2_000_000, 3_000_000, 9_000_000]
-    assert list(_batches(list("abcdef"), lengths, 4)) == [["a", "b", "c"], ["d"], ["e"], ["f"]]
-    assert list(_batches([1, 2, 3, 4, 5], [1] * 5, 2)) == [[1, 2], [3, 4], [5]]
+    assert list(batches(list("abcdef"), lengths, 4)) == [["a", "b", "c"], ["d"], ["e"], ["f"]]
+    assert list(batches([1, 2, 3, 4, 5], [1] * 5, 2)) == [[1, 2], [3, 4], [5]]
 
 
 def test_an_embedding_that_is_not_finite_fails_by_name(encoder: SpeakerEncoder, tmp_path: Path) -> None:
@@ -227,6 +288,27 @@ def test_damaged_systems(system: Path, tmp_path: Path, toy_corpus: Path) -> None
         SpeakerEncoder.load(toy_corpus)
     with pytest.raises(ConfigError, match="unknown device 'gpu'; give cuda"):
         SpeakerEncoder.load(system, device="gpu")
+
+
+def test_what_is_no_list_of_recordings(encoder: SpeakerEncoder) -> None:
+    with pytest.raises(AudioError, match="a NoneType is no recording; give a path"):
+        encoder.encode(None)
+
+
+def test_rows_of_a_manifest(encoder: SpeakerEncoder, tmp_path: Path) -> None:
+    """A few rows at a time are what all of them are, also where only other rows have a start."""
+    wave = noises([4.0])[0]
+    soundfile.write(tmp_path / "long.wav", wave, RATE, subtype="FLOAT")
+    starts = (0.0, 0.5, 2.0)
+    rows = [{"path": "long.wav", "speaker": "a", "start_s": s, "duration_s": 1.5, "id": f"{s}"} for s in starts]
+    rows.insert(1, {"path": "none.wav", "speaker": "a", "start_s": 0, "duration_s": 1, "id": "none"})
+    manifest = Manifest.from_rows(rows, root=tmp_path)
+    whole, part = encoder.encode_manifest(manifest), encoder.encode_manifest(manifest, rows=[0, 1])
+    assert whole.rows.tolist() == [0, 2, 3]
+    assert whole.duration_s.tolist() == [1.5] * 3
+    assert part.rows.tolist() == [0]
+    assert [row for row, _ in part.failures] == [1]
+    np.testing.assert_allclose(part.embeddings, whole.embeddings[:1], atol=1e-5)
 
 
 @pytest.mark.real

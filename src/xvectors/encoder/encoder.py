@@ -1,0 +1,338 @@
+"""SpeakerEncoder: recordings in, embeddings out. It reads a system directory, features and weights together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xvectors.corpus import Manifest
+from xvectors.encoder import sources
+from xvectors.encoder.batching import Read, batches, groups, read_ahead
+from xvectors.encoder.engine import Engine
+from xvectors.encoder.results import Embedded
+from xvectors.encoder.sources import (
+    Long,
+    Recording,
+    Whole,
+    blocks_of,
+    check_finite,
+    from_file,
+    listed,
+    name_of,
+    opened,
+    pieces,
+    silent,
+    too_short,
+)
+from xvectors.encoder.windows import Windows, WindowStream
+from xvectors.errors import AudioError, CheckpointError, ConfigError, MissingExtraError
+from xvectors.folders import STARTER, SystemFolder, find_system
+from xvectors.progress import progress as show
+from xvectors.trimming import Detector, DetectorName, find_detector, join_segments
+
+if TYPE_CHECKING:
+    import torch
+
+    from xvectors.config import Recipe
+    from xvectors.encoder.torch_engine import TorchEngine
+    from xvectors.features import Fbank
+    from xvectors.models import Backbone
+
+
+class SpeakerEncoder:
+    """A trained network with its features, ready to embed recordings.
+
+    >>> encoder = SpeakerEncoder.load("exp/xv")                                # doctest: +SKIP
+    >>> encoder.encode(["a.wav", "b.wav"]).shape                               # doctest: +SKIP
+    (2, 512)
+
+    `engine` computes; `folder` is the system directory it was read from, None where there is none.
+    """
+
+    def __init__(self, engine: Engine, *, folder: SystemFolder | None = None) -> None:
+        self.engine = engine
+        self.folder = folder
+
+    @classmethod
+    def load(cls, folder: str | PathLike[str], *, device: str = "auto", threads: int | None = None) -> SpeakerEncoder:
+        """Read a system directory, the `starter` system that comes with the package, or hf://owner/name.
+
+        Parameters
+        ----------
+        device
+            cuda, mps, cpu, or auto for the first of these that is there.
+        threads
+            Cores that the network may use on a CPU while it embeds; None leaves torch's setting.
+
+        Raises CheckpointError where it is damaged or missing, ConfigError for a device or a number of threads,
+        MissingExtraError for an hf:// address without the extra `hub`.
+        """
+        from xvectors.encoder.torch_engine import TorchEngine
+
+        paths = find_system(folder if isinstance(folder, str) else Path(folder))
+        return cls(TorchEngine.load(paths, device=device, threads=threads), folder=paths)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | PathLike[str] = STARTER, *, device: str = "auto", threads: int | None = None
+    ) -> SpeakerEncoder:
+        """The starter system that comes with the package (see its model card), a system directory by its path, or a
+        system on the hub by its address, hf://owner/name or hf://owner/name@revision.
+
+        Arguments and errors are those of `load`.
+        """
+        # The one place where the kind of a system decides what runs it: a file of another kind, by its ending, becomes
+        # `cls(ItsEngine(...))` here.
+        return cls.load(name, device=device, threads=threads)
+
+    @property
+    def sample_rate_hz(self) -> int:
+        return self.engine.sample_rate_hz
+
+    @property
+    def embedding_dim(self) -> int:
+        return self.engine.embedding_dim
+
+    @property
+    def fingerprint(self) -> str:
+        """Which system it is, the sha256 of its weights: embeddings of two fingerprints are not to be compared."""
+        return self.engine.fingerprint
+
+    @property
+    def shortest_s(self) -> float:
+        """Seconds of the shortest recording that has an embedding."""
+        return self.engine.samples_needed / self.engine.sample_rate_hz
+
+    @property
+    def model(self) -> Backbone:
+        return self._torch.model
+
+    @property
+    def fbank(self) -> Fbank:
+        return self._torch.fbank
+
+    @property
+    def recipe(self) -> Recipe:
+        return self._torch.recipe
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Names of the speakers that the network was trained on."""
+        return self._torch.speakers
+
+    @property
+    def device(self) -> torch.device:
+        return self._torch.device
+
+    @property
+    def _torch(self) -> TorchEngine:
+        from xvectors.encoder.torch_engine import TorchEngine
+
+        if not isinstance(self.engine, TorchEngine):
+            raise CheckpointError("only a system directory has its network, recipe and speakers; load that instead")
+        return self.engine
+
+    def encode(
+        self,
+        recordings: Iterable[Recording] | Recording,
+        *,
+        sample_rate_hz: int | None = None,
+        batch_size: int = 32,
+        trim_silence: DetectorName | None = None,
+        show_progress: bool = False,
+        progress: bool = False,
+    ) -> NDArray[np.float32]:
+        """Embed whole recordings; the result does not depend on the batch size or the order (within 1e-4).
+
+        Parameters
+        ----------
+        recordings
+            Paths, bytes of sound files, binary file objects (read to their end), or mono waveforms [samples] in
+            [-1, 1] as arrays or tensors; a single one counts as a list of one. Files are mixed to one channel, or the
+            one that the system was trained on is taken; an array with channels is an error.
+        sample_rate_hz
+            Of the waveforms, where it is not the system's; they are resampled. Files say their own.
+        trim_silence
+            "energy" or "silero" (extra `vad`) embeds only what that detector takes for speech; see
+            `xvectors.trimming`. None, as in training, embeds everything.
+        show_progress, progress
+            Either shows a bar; `progress` is a second name.
+
+        Returns
+        -------
+        float32 [recordings, embedding_dim], in the order given. A recording longer than `LONGEST_WHOLE_S` is cut into
+        pieces, whose embeddings are averaged, each by its duration; pieces that hold only zeros do not count.
+
+        Raises
+        ------
+        AudioError
+            Names the first recording that cannot be read, holds NaN, or is shorter than the network's context.
+        """
+        items = listed(recordings)
+        detector = find_detector(trim_silence)
+
+        def read(index: int) -> Whole | Long:
+            return opened(items[index], index, self.engine, sample_rate_hz, detector)
+
+        def name(index: int) -> str:
+            return name_of(items[index], index)
+
+        return self._encode(
+            len(items), read, name, batch_size, show_progress or progress, detector, stop_at_failure=True
+        ).embeddings
+
+    def encode_manifest(
+        self,
+        manifest: Manifest,
+        *,
+        rows: ArrayLike | None = None,
+        batch_size: int = 32,
+        trim_silence: DetectorName | None = None,
+        show_progress: bool = False,
+    ) -> Embedded:
+        """Embed every row, or these `rows`, ascending; recordings that cannot be used are listed, not fatal."""
+        # as in the scan: without starts, a stated duration is a fact about the file, not a segment of it
+        has_segments = bool((manifest.start_s != 0).any())
+        chosen = np.arange(len(manifest)) if rows is None else np.asarray(rows, dtype=np.int64)
+        detector = find_detector(trim_silence)
+
+        def read(index: int) -> Whole | Long:
+            row = int(chosen[index])
+            duration_s = float(manifest.duration_s[row]) if has_segments else np.nan
+            path = manifest.full_path(row)
+            return from_file(
+                path,
+                str(path),
+                self.engine,
+                start_s=float(manifest.start_s[row]),
+                duration_s=None if np.isnan(duration_s) else duration_s,
+                detector=detector,
+            )
+
+        def name(index: int) -> str:
+            return str(manifest.full_path(int(chosen[index])))
+
+        embedded = self._encode(len(chosen), read, name, batch_size, show_progress, detector, stop_at_failure=False)
+        failures = [(int(chosen[index]), reason) for index, reason in embedded.failures]
+        return Embedded(embedded.embeddings, chosen[embedded.rows], failures, embedded.duration_s)
+
+    def encode_windows(
+        self,
+        recording: Recording,
+        *,
+        window_s: float = 1.5,
+        hop_s: float = 0.5,
+        sample_rate_hz: int | None = None,
+        batch_size: int = 32,
+    ) -> Windows:
+        """Embed windows of `window_s` seconds every `hop_s` seconds of one recording, of any length.
+
+        One more window ends with the recording where the hops leave a rest, and a recording shorter than a window is
+        one window. Windows in which every sample is 0 are left out. Errors are those of `encode`, and ConfigError for a
+        window shorter than the network's context or a hop that is not above 0 and at most a window.
+        """
+        name = name_of(recording, 0)
+        stream = WindowStream(self.engine, window_s=window_s, hop_s=hop_s, batch_size=batch_size, name=name)
+        source = opened(recording, 0, self.engine, sample_rate_hz)
+        parts = [stream.feed(block) for block in blocks_of(source)]
+        windows = Windows.join([*parts, stream.finish()])
+        if not len(windows):
+            raise silent(name)
+        return windows
+
+    def stream(
+        self,
+        window_s: float = 1.5,
+        hop_s: float = 0.5,
+        *,
+        sample_rate_hz: int | None = None,
+        batch_size: int = 32,
+    ) -> WindowStream:
+        """What `encode_windows` gives, of sound that comes chunk by chunk: `.feed(samples)`, then `.finish()`.
+
+        `sample_rate_hz` is the chunks' rate, where it is not the system's.
+        """
+        return WindowStream(
+            self.engine, window_s=window_s, hop_s=hop_s, sample_rate_hz=sample_rate_hz, batch_size=batch_size
+        )
+
+    def _encode(
+        self,
+        count: int,
+        read: Callable[[int], Whole | Long],
+        name: Callable[[int], str],
+        batch_size: int,
+        show_progress: bool,
+        detector: Detector | None,
+        *,
+        stop_at_failure: bool,
+    ) -> Embedded:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, not {batch_size}")
+        embeddings = np.zeros((count, self.embedding_dim), dtype=np.float32)
+        duration_s = np.zeros(count)
+        failures: dict[int, str] = {}
+
+        def attempt(index: int) -> Read:
+            try:
+                return read(index)
+            except (AudioError, MissingExtraError) as error:
+                return error
+
+        def fail(index: int, error: AudioError | MissingExtraError) -> None:
+            if stop_at_failure:
+                raise error
+            failures[index] = str(error)
+
+        def store(members: Sequence[int], vectors: NDArray[np.float32]) -> None:
+            embeddings[members] = vectors
+            for index, vector in zip(members, vectors, strict=True):
+                if not np.isfinite(vector).all():
+                    fail(index, AudioError(f"{name(index)}: its embedding is not finite; are the samples sound?"))
+
+        with show("embedding", count, enabled=show_progress) as shown:
+            for group in groups(read_ahead(count, attempt), batch_size):
+                waveforms = {}
+                for index, found in group.items():
+                    if isinstance(found, Whole):
+                        waveforms[index], duration_s[index] = found.samples, found.duration_s
+                    elif isinstance(found, Long):
+                        try:
+                            vector, duration_s[index] = self._embed_long(found, detector)
+                        except AudioError as error:
+                            fail(index, error)
+                        else:
+                            store([index], vector[np.newaxis])
+                    else:
+                        fail(index, found)
+                by_length = sorted(waveforms, key=lambda index: len(waveforms[index]))
+                for members in batches(by_length, [len(waveforms[index]) for index in by_length], batch_size):
+                    store(members, self.engine.embed([waveforms[index] for index in members]))
+                shown.advance(len(group))
+        rows = np.array([index for index in range(count) if index not in failures], dtype=np.int64)
+        return Embedded(embeddings[rows], rows, sorted(failures.items()), duration_s[rows])
+
+    def _embed_long(self, recording: Long, detector: Detector | None) -> tuple[NDArray[np.float32], float]:
+        """The mean embedding [dim] of a recording's pieces, each weighted by its samples, and its seconds."""
+        rate, needed = self.engine.sample_rate_hz, self.engine.samples_needed
+        total, weight, length, heard = np.zeros(self.embedding_dim), 0, 0, False
+        for piece in pieces(recording.blocks(), round(sources.LONGEST_WHOLE_S * rate), needed):
+            length += len(piece)
+            check_finite(piece, recording.name)
+            if not piece.any():
+                continue
+            heard = True
+            speech = piece if detector is None else join_segments(piece, detector(piece, rate))
+            if len(speech) >= needed:
+                total += len(speech) * self.engine.embed([speech])[0].astype(np.float64)
+                weight += len(speech)
+        if not heard:
+            raise silent(recording.name)
+        if not weight:
+            raise too_short(recording.name, 0, self.engine, f"speech in {length / rate:.0f} s of audio")
+        return (total / weight).astype(np.float32), length / rate

@@ -1,0 +1,122 @@
+"""The engine of a system directory. In: its network, features and map. Out: embeddings, computed by torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from xvectors.audio import Channel, Samples
+from xvectors.config import Recipe
+from xvectors.devices import find_device
+from xvectors.errors import ConfigError
+from xvectors.features import Fbank
+from xvectors.files import digest
+from xvectors.folders import SystemFolder
+from xvectors.models import Backbone, EmbeddingMap
+from xvectors.system import load_weights, make_features, make_model, read_description
+
+
+class TorchEngine:
+    """A trained network on a device.
+
+    `threads` is how many of the processor's cores one product may use while it embeds; None leaves torch's setting.
+    `fingerprint` is the sha256 of model.safetensors, as in calibration.toml.
+    """
+
+    def __init__(
+        self,
+        model: Backbone,
+        fbank: Fbank,
+        recipe: Recipe,
+        speakers: Sequence[str],
+        device: torch.device,
+        embedding_map: EmbeddingMap | None = None,
+        threads: int | None = None,
+        fingerprint: str = "",
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise ConfigError(f"threads must be at least 1, not {threads}")
+        self.model = model.eval()
+        self.embedding_map = embedding_map
+        self.fbank = fbank
+        self.recipe = recipe
+        self.speakers = tuple(speakers)
+        self.threads = threads
+        self.fingerprint = fingerprint
+        self.to(device)
+
+    @classmethod
+    def load(cls, paths: SystemFolder, *, device: str = "auto", threads: int | None = None) -> TorchEngine:
+        """Read a system directory. CheckpointError where it is damaged or missing, ConfigError for a device."""
+        description = read_description(paths)
+        model = make_model(description.recipe, len(description.speakers))
+        embedding_map = load_weights(paths, model)
+        return cls(
+            model,
+            make_features(description.recipe),
+            description.recipe,
+            description.speakers,
+            find_device(device),
+            embedding_map,
+            threads,
+            digest(paths.weights),
+        )
+
+    def to(self, device: torch.device) -> None:
+        """Compute on `device` from now on."""
+        self.model.to(device)
+        self.fbank.to(device)
+        if self.embedding_map is not None:
+            self.embedding_map.to(device)
+        self.device = device
+
+    @property
+    def sample_rate_hz(self) -> int:
+        return self.recipe.features.sample_rate_hz
+
+    @property
+    def embedding_dim(self) -> int:
+        return self.model.embedding_dim
+
+    @property
+    def samples_needed(self) -> int:
+        return self.fbank.samples_for(self.model.context_frames)
+
+    @property
+    def channel(self) -> Channel:
+        channel = self.recipe.data.channel
+        return "mix" if channel < 0 else channel
+
+    @torch.inference_mode()
+    def embed(self, waveforms: Sequence[Samples]) -> NDArray[np.float32]:
+        """Embed waveforms: float32 [n, embedding_dim]."""
+        lengths = torch.tensor([len(waveform) for waveform in waveforms])
+        padded = torch.zeros(len(waveforms), int(lengths.max()))
+        for row, waveform in zip(padded, waveforms, strict=True):
+            row[: len(waveform)] = torch.from_numpy(np.ascontiguousarray(waveform))
+        with _threads(self.threads):
+            features = self.fbank(padded.to(self.device), lengths.to(self.device))
+            frames = self.fbank.num_frames(lengths).to(self.device)
+            embedding = self.model(features, lengths=frames, return_embedding=True)
+            if self.embedding_map is not None:
+                embedding = self.embedding_map(embedding)
+            result: NDArray[np.float32] = embedding.float().cpu().numpy()
+        return result
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Let torch use `count` threads, and as many as before afterwards; the setting is the process's."""
+    before = torch.get_num_threads()
+    if count is None or count == before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,96 @@
+"""A system as pyannote.audio's pipelines call one. In: waveforms [batch, 1, samples] and masks. Out: embeddings
+[batch, dim], NaN where too little is left.
+
+It has the attributes and the call that `pyannote.audio.pipelines.speaker_verification` gives its own embeddings.
+pyannote itself is not needed, and not imported.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from xvectors.encoder import SpeakerEncoder
+from xvectors.encoder.torch_engine import TorchEngine
+from xvectors.errors import ShapeError
+from xvectors.folders import STARTER
+
+
+class PyannoteEmbedding:
+    """`PyannoteEmbedding("exp/xv")(waveforms, masks)`: the embeddings of what the masks leave of each waveform.
+
+    Takes what `SpeakerEncoder.from_pretrained` takes, or an encoder.
+    """
+
+    metric = "cosine"
+    """How its embeddings are compared."""
+
+    def __init__(
+        self,
+        embedding: SpeakerEncoder | str | PathLike[str] = STARTER,
+        device: torch.device | None = None,
+    ) -> None:
+        if not isinstance(embedding, SpeakerEncoder):
+            embedding = SpeakerEncoder.from_pretrained(embedding, device="cpu")
+        self.encoder = embedding
+        if device is not None:
+            self.to(device)
+
+    def to(self, device: torch.device) -> Self:
+        """Compute on `device` from now on."""
+        if isinstance(self.encoder.engine, TorchEngine):
+            self.encoder.engine.to(device)
+        return self
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz that the waveforms must have."""
+        return self.encoder.sample_rate_hz
+
+    @property
+    def dimension(self) -> int:
+        return self.encoder.embedding_dim
+
+    @property
+    def min_num_samples(self) -> int:
+        """Samples that a mask must leave."""
+        return self.encoder.engine.samples_needed
+
+    def __call__(self, waveforms: Tensor, masks: Tensor | None = None) -> NDArray[np.float32]:
+        """Embed a batch.
+
+        Parameters
+        ----------
+        waveforms
+            float [batch, 1, samples] at `sample_rate`.
+        masks
+            [batch, frames], any number of frames: what of each waveform counts, where above 0.5. All by default.
+
+        Returns
+        -------
+        float32 [batch, dimension]; a row of NaN where fewer than `min_num_samples` samples are left, or only zeros.
+
+        Raises ShapeError for other shapes.
+        """
+        if waveforms.dim() != 3 or waveforms.shape[1] != 1:
+            raise ShapeError(f"waveforms must be [batch, 1, samples], mono, got {list(waveforms.shape)}")
+        batch, _, num_samples = waveforms.shape
+        sound = waveforms.detach().squeeze(1).float().cpu()
+        keep = torch.ones(batch, num_samples, dtype=torch.bool)
+        if masks is not None:
+            if masks.dim() != 2 or masks.shape[0] != batch or not masks.shape[1]:
+                raise ShapeError(f"masks must be [{batch}, frames], got {list(masks.shape)}")
+            frames = masks.shape[1]
+            # the frame that each sample lies in
+            keep = (masks.detach().cpu() > 0.5)[:, torch.arange(num_samples) * frames // num_samples]
+        left = [wave[kept].numpy() for wave, kept in zip(sound, keep, strict=True)]
+        usable = [row for row, wave in enumerate(left) if len(wave) >= self.min_num_samples and wave.any()]
+        embeddings = np.full((batch, self.dimension), np.nan, dtype=np.float32)
+        if usable:
+            embeddings[usable] = self.encoder.encode([left[row] for row in usable])
+        return embeddings
