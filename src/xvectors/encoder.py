@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from os import PathLike
 from pathlib import Path
@@ -16,13 +17,23 @@ from numpy.typing import NDArray
 from xvectors import audio
 from xvectors.config import Recipe
 from xvectors.corpus import Manifest
+from xvectors.decisions import Decision, decide
 from xvectors.devices import find_device
 from xvectors.errors import AudioError, ConfigError, MissingExtraError, TooShortError
 from xvectors.features import Fbank
 from xvectors.files import atomic_write
 from xvectors.models import Backbone, EmbeddingMap
 from xvectors.progress import progress
-from xvectors.system import STARTER, find_system, load_weights, make_features, make_model, read_description
+from xvectors.system import (
+    STARTER,
+    SystemFolder,
+    find_system,
+    load_weights,
+    make_features,
+    make_model,
+    read_description,
+)
+from xvectors.verification import Verifier, cosine_verifier, verifier_of
 
 Recording = str | PathLike[str] | NDArray[np.floating] | torch.Tensor
 
@@ -64,7 +75,9 @@ class SpeakerEncoder:
         speakers: Sequence[str],
         device: torch.device,
         embedding_map: EmbeddingMap | None = None,
+        folder: SystemFolder | None = None,
     ) -> None:
+        self.folder = folder
         self.model = model.to(device).eval()
         self.embedding_map = None if embedding_map is None else embedding_map.to(device)
         self.fbank = fbank.to(device)
@@ -89,6 +102,7 @@ class SpeakerEncoder:
             description.speakers,
             find_device(device),
             embedding_map,
+            paths,
         )
 
     @classmethod
@@ -142,6 +156,32 @@ class SpeakerEncoder:
 
         embedded = self._encode(len(recordings), read, name, batch_size, show_progress, stop_at_failure=True)
         return embedded.embeddings
+
+    @cached_property
+    def verifier(self) -> Verifier:
+        """The system's back-end and calibration; the cosine where it has none. Raises CheckpointError for damage."""
+        return cosine_verifier() if self.folder is None else verifier_of(self.folder)
+
+    def verify(
+        self, first: Recording, second: Recording, *, p_target: float | None = None, sample_rate_hz: int | None = None
+    ) -> Decision:
+        """Whether two recordings are of one speaker: a `Decision`, whose `answer` is also "cannot tell".
+
+        `p_target`: the probability of one speaker before the recordings were heard, by default the calibration's;
+        `sample_rate_hz`: of waveforms, where it is not the system's. Raises AudioError for a recording that cannot be
+        read, CheckpointError for a damaged calibration, ConfigError for a `p_target` outside (0, 1).
+        """
+        channel = self.recipe.data.channel
+        return decide(
+            first,
+            second,
+            encode=self.encode,
+            verifier=self.verifier,
+            sample_rate_hz=self.sample_rate_hz,
+            channel="mix" if channel < 0 else channel,
+            waveform_rate_hz=sample_rate_hz,
+            p_target=p_target,
+        )
 
     def encode_manifest(self, manifest: Manifest, *, batch_size: int = 32, show_progress: bool = False) -> Embedded:
         """Embed every row; recordings that cannot be used are listed, not fatal."""
