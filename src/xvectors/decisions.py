@@ -180,7 +180,7 @@ def describe(decision: Decision) -> Iterator[str]:
     for side in decision.recordings:
         quality = side.quality
         yield "; ".join(
-            (f"{side.name}: {quality.speech_s:.1f} s of speech in {quality.duration_s:.1f} s", *quality.notes)
+            (f"{side.name}: {_seconds(quality.speech_s)} of speech in {_seconds(quality.duration_s)}", *quality.notes)
         )
 
 
@@ -189,6 +189,10 @@ def _times(log_ratio: float) -> str:
         return "over a million times"
     ratio = math.exp(log_ratio)
     return f"{ratio:.1f} times" if ratio < 10 else f"{ratio:,.0f} times"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def _percent(probability: float) -> str:

@@ -115,7 +115,7 @@ def _stretches(mask: Mask, duration_s: float) -> tuple[list[tuple[float, float |
 
 
 def _open(recording: Any, name: str, rate_hz: int, waveform_rate_hz: int | None, channel: Channel) -> _Sound:
-    if hasattr(recording, "detach"):
+    if hasattr(recording, "cpu"):  # a tensor; torch need not be there
         recording = recording.detach().cpu().numpy()
     if isinstance(recording, np.ndarray):
         return _waveform(recording, name, rate_hz, rate_hz if waveform_rate_hz is None else waveform_rate_hz)
