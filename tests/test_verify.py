@@ -107,8 +107,9 @@ def test_files_arrays_bytes_and_rates_agree(
     assert encoder.verify(place / "a.wav", tmp_path / "b.wav").score == pytest.approx(from_files.score, abs=1e-3)
     with pytest.raises(AudioError, match=r"the second recording: a waveform must be one-dimensional floats"):
         encoder.verify(waves["a"], np.zeros((2, RATE), np.float32))
-    with pytest.raises(AudioError, match="the first recording: samples that are NaN"):
-        encoder.verify(np.full(RATE, np.nan, np.float32), waves["a"])
+    for value in (np.nan, -np.inf, 1e25):
+        with pytest.raises(AudioError, match="the first recording: samples that are NaN, infinite or absurdly large"):
+            encoder.verify(np.full(RATE, value, np.float32), waves["a"])
 
 
 @pytest.mark.parametrize(("seconds", "answered"), [(0.04, False), (0.3, False), (0.5, True)])

@@ -3,7 +3,6 @@ waveform at the system's rate. Recordings of any length take the same memory."""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ KEPT_PAUSE_S = 0.3
 """Of every pause this much stays at either side of the speech; what is cut out says nothing about a voice."""
 MOST_SPEECH_S = 300.0
 """More is not compared: LLRs of whole recordings stop growing long before."""
+LOUDEST = 1e6
+"""Times full scale, as in the scan of a corpus; what is beyond is no sound."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,8 +85,8 @@ def listen(
     sound = _open(recording, name, sample_rate_hz, waveform_rate_hz, channel)
     meter = Meter(sound.sample_rate_hz)
     for piece in sound.pieces():
-        if not math.isfinite(piece.sum(dtype=np.float64)):
-            raise AudioError(f"{name}: samples that are NaN or infinite; convert it again")
+        if not np.abs(piece).max(initial=0.0) <= LOUDEST:
+            raise AudioError(f"{name}: samples that are NaN, infinite or absurdly large; convert it again")
         meter.add(piece)
     mask = meter.mask()
     quality = meter.quality(mask)
