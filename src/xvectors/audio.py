@@ -121,18 +121,25 @@ def read(
 
 
 def blocks(
-    source: Source, *, start_s: float = 0.0, duration_s: float | None = None, block_s: float = 30.0
+    source: Source,
+    *,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+    block_s: float = 30.0,
+    channel: Channel | None = None,
 ) -> Iterator[Samples]:
     """Decode a recording or a segment piece by piece, so that hours fit into memory.
 
-    Yields float32 [frames, channels] at the file's own rate. Raises as `read` does, also between two pieces.
+    Yields float32 [frames, channels] at the file's own rate; with a `channel`, as `read` takes it, [frames]. Raises as
+    `read` does, also between two pieces.
     """
     with _opened(source) as sound:
         rate_hz = sound.info.sample_rate_hz
         first, count = _segment(sound.name, sound.info.num_frames, rate_hz, start_s, duration_s)
         size = max(1, round(block_s * rate_hz))
         for offset in range(0, count, size):
-            yield sound.read(first + offset, min(size, count - offset))
+            frames = sound.read(first + offset, min(size, count - offset))
+            yield frames if channel is None else _mono(frames, channel, sound.name)
 
 
 def stream(
@@ -348,6 +355,8 @@ def _binary(source: Source, stack: ExitStack) -> tuple[BinaryIO, str, int]:
         # Unbuffered: libsndfile goes on with the same descriptor.
         return stack.enter_context(open(name, "rb", buffering=0)), name, status.st_size
     except FileNotFoundError as error:
+        if "://" in name:
+            raise MissingFileError(f"{name}: is an address, not a file; download it and give the file") from error
         raise MissingFileError(f"{name}: no such file; check the path and the folder it is relative to") from error
     except AudioFileError:
         raise

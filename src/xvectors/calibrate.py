@@ -16,7 +16,8 @@ from xvectors.errors import CheckpointError, ManifestError
 from xvectors.hub import is_on_hub
 from xvectors.scoring import sample_recordings
 from xvectors.system import SystemFolder, find_system
-from xvectors.verification import CROP_DURATIONS_S, Basis, Verifier, learn_verifier, load_verifier, save_verifier
+from xvectors.verification import CROP_DURATIONS_S, Basis, Verifier, learn_verifier, save_verifier
+from xvectors.verification import verifier_of as verifier_of
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +25,6 @@ FEWEST_SPEAKERS = 3
 """Held-out speakers with two recordings or more; two would give the non-target trials of one pair of voices."""
 FEW_SPEAKERS = 10
 """With fewer, the LLRs depend on who these happen to be, which is warned about."""
-
-
-def verifier_of(folder: SystemFolder) -> Verifier:
-    """The system's back-end and calibration, or plain cosine where it has none; errors are those of load_verifier."""
-    return load_verifier(backend=folder.backend, calibration=folder.calibration, weights=folder.weights)
 
 
 def calibrate(

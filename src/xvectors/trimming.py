@@ -1,7 +1,7 @@
 """Trimming silence before embedding. In: a waveform. Out: where somebody speaks in it, rows of (first sample, end).
 
-"energy" tells loud from quiet, with numpy alone: right for clean recordings with pauses, deceived by noise that is as
-loud as the speech. "silero" (extra `vad`) is a small network that tells speech from other sounds.
+"energy" finds loud and voiced sound, with numpy alone, as `verify` does; see `xvectors.activity`. "silero" (extra `vad`)
+is a small network that tells speech from other sounds.
 """
 
 from __future__ import annotations
@@ -14,25 +14,13 @@ from typing import Literal, TypeAlias, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.activity import FRAMES_PER_S, KEPT_PAUSE_S, runs, speech_mask
 from xvectors.audio import Samples, resample
 from xvectors.errors import ConfigError, MissingExtraError
 
 Segments: TypeAlias = NDArray[np.int64]
 Detector: TypeAlias = Callable[[Samples, int], Segments]
 DetectorName: TypeAlias = Literal["energy", "silero"]
-
-FRAME_S = 0.02
-LOUD_S = 0.5
-"""The level of speech is what this much of the recording exceeds, so that a click does not set it."""
-QUIET = 0.05
-"""Quantile of the frames' levels that counts as the pauses' level."""
-LEAST_CONTRAST_DB = 6.0
-"""With less between speech and pauses, level does not tell them apart and everything is kept."""
-MOST_BELOW_DB = 30.0
-"""What lies further below the level of speech is never speech."""
-SHORTEST_PAUSE_S, SHORTEST_SPEECH_S, MARGIN_S = 0.3, 0.1, 0.1
-FLOOR = 1e-10
-"""Of a frame's power: the quantisation noise of 16 bits."""
 
 SILERO_RATE_HZ = 16_000
 
@@ -54,36 +42,19 @@ def find_detector(name: DetectorName | None) -> Detector | None:
     known = as_detector_name(name)
     if known is None:
         return None
-    return find_loud if known == "energy" else SileroDetector()
+    return find_spoken if known == "energy" else SileroDetector()
 
 
-def find_loud(samples: Samples, sample_rate_hz: int) -> Segments:
-    """Segments int64 [n, 2] of float [samples] that are loud beside the rest.
-
-    Frames of 20 ms count as speech from half way, in dB, between the level of the pauses (that of the quietest 5 %)
-    and that of the loudest half second, and no lower than 30 dB below the latter. Pauses under 0.3 s are filled,
-    speech under 0.1 s is dropped, and 0.1 s stays on either side. Where the two levels lie within 6 dB, all of it is
-    one segment.
-    """
-    size = max(1, round(FRAME_S * sample_rate_hz))
-    count = len(samples) // size
-    if not count:
-        return np.array([[0, len(samples)]], dtype=np.int64)
-    frames = np.asarray(samples[: count * size], dtype=np.float64).reshape(count, size)
-    power = np.square(frames - frames.mean(axis=1, keepdims=True)).mean(axis=1)
-    level_db = 10 * np.log10(power + FLOOR)
-    loud_db = np.sort(level_db)[-min(round(LOUD_S / FRAME_S), max(1, count // 10))]
-    quiet_db = np.quantile(level_db, QUIET)
-    if loud_db - quiet_db < LEAST_CONTRAST_DB:
-        return np.array([[0, len(samples)]], dtype=np.int64)
-    speech = level_db >= max((loud_db + quiet_db) / 2, loud_db - MOST_BELOW_DB)
-    speech = ~_without_short(~speech, SHORTEST_PAUSE_S, inside=True)
-    runs = _runs(_without_short(speech, SHORTEST_SPEECH_S))
-    margin = round(MARGIN_S * sample_rate_hz)
-    last = runs[:, 1] == count  # what follows the last whole frame belongs to it
-    segments = runs * size + np.array([-margin, margin])
+def find_spoken(samples: Samples, sample_rate_hz: int) -> Segments:
+    """Segments int64 [n, 2] of float [samples] that hold speech (see `xvectors.activity`), 0.3 s on either side with
+    it; none where nobody speaks."""
+    speech = speech_mask(samples, sample_rate_hz)
+    found = runs(speech)
+    last = found[:, 1] == len(speech)  # what follows the last whole frame belongs to it
+    margin = round(KEPT_PAUSE_S * sample_rate_hz)
+    segments = found * sample_rate_hz // FRAMES_PER_S + np.array([-margin, margin])
     segments[last, 1] = len(samples)
-    return np.asarray(np.clip(segments, 0, len(samples)), dtype=np.int64)
+    return _joined(np.clip(segments, 0, len(samples)))
 
 
 class SileroDetector:
@@ -128,17 +99,10 @@ def join_segments(samples: Samples, segments: Segments) -> Samples:
     return np.concatenate(parts) if parts else samples[:0]
 
 
-def _runs(mask: NDArray[np.bool_]) -> Segments:
-    """Where runs of True begin and end: [n, 2]."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    return edges.reshape(-1, 2).astype(np.int64)
-
-
-def _without_short(mask: NDArray[np.bool_], shortest_s: float, *, inside: bool = False) -> NDArray[np.bool_]:
-    """`mask` without its runs shorter than `shortest_s`; `inside` leaves those at either end alone."""
-    kept = mask.copy()
-    for first, end in _runs(mask).tolist():
-        at_an_end = first == 0 or end == len(mask)
-        if (end - first) * FRAME_S < shortest_s - 1e-9 and not (inside and at_an_end):
-            kept[first:end] = False
-    return kept
+def _joined(segments: Segments) -> Segments:
+    """Segments in order of time, with those that touch or overlap made one."""
+    if not len(segments):
+        return segments
+    new = np.append(True, segments[1:, 0] > segments[:-1, 1])
+    ends = np.append(np.flatnonzero(new)[1:] - 1, len(segments) - 1)
+    return np.stack([segments[new, 0], segments[ends, 1]], axis=1)

@@ -17,7 +17,7 @@ from waves import RATE, noises
 from xvectors.corpus import Manifest, open_corpus
 from xvectors.encoder import SpeakerEncoder, save_embeddings
 from xvectors.encoder.batching import batches
-from xvectors.errors import AudioError, CheckpointError, ConfigError, TooShortError
+from xvectors.errors import AudioError, CheckpointError, ConfigError, MissingFileError, TooShortError
 from xvectors.progress import Silent
 
 
@@ -161,7 +161,7 @@ def test_saved_and_loaded_is_the_same(encoder: SpeakerEncoder, system: Path) -> 
         (np.zeros((1, RATE), np.int16), AudioError, "mix its channels"),
         (np.zeros(RATE, np.int16), AudioError, "not int16 .*; divide integers by their full scale"),
         ("nowhere.wav", AudioError, "nowhere.wav"),
-        ("https://example.org/a.wav", AudioError, "is an address, and nothing is fetched .*; download it first"),
+        ("https://example.org/a.wav", MissingFileError, "is an address, not a file; download it"),
         (b"", AudioError, "^recording 0: the file is empty"),
         (b"no sound at all, but text", AudioError, "^recording 0: not a sound file"),
         (io.StringIO("text"), AudioError, "recording 0: the file object gives str; open it as binary, with 'rb'"),

@@ -1,4 +1,4 @@
-"""Commands that use a system on recordings: embed."""
+"""Commands that use a system on recordings: embed, verify."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from xvectors.cli.shared import Device, Metadata, Quiet, System, app, print_lines
+from xvectors.cli.shared import Device, Json, Metadata, Quiet, System, app, print_lines
 
 
 @app.command()
@@ -86,3 +86,31 @@ def embed(
     )
     if written.num_failed:
         print(f"{written.num_failed} recordings left out, listed in {out / '_failures.csv'}")
+
+
+Sound = Annotated[str, typer.Argument(metavar="FILE", help="A recording, of any rate, channels and format.")]
+
+
+@app.command()
+def verify(
+    first: Sound,
+    second: Sound,
+    system: Annotated[str, typer.Option(metavar="DIR", help="The system to use; `starter` comes along.")] = "starter",
+    p_target: Annotated[
+        float | None,
+        typer.Option(help="How probable one speaker is beforehand, 0 to 1. By default as the system says, mostly 0.5."),
+    ] = None,
+    as_json: Json = False,
+    device: Device = "auto",
+) -> None:
+    """Say whether two recordings are of one speaker: "same speaker", "different speakers" or "cannot tell"."""
+    import json
+
+    from xvectors.decisions import describe
+    from xvectors.encoder import SpeakerEncoder
+
+    decision = SpeakerEncoder.load(system, device=device).verify(first, second, p_target=p_target)
+    if as_json:
+        print(json.dumps(decision.to_dict(), indent=2, allow_nan=False))
+    else:
+        print_lines(describe(decision))

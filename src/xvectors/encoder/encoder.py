@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.corpus import Manifest
+from xvectors.decisions import Decision, decide
 from xvectors.encoder import sources
 from xvectors.encoder.batching import Read, batches, groups, read_ahead
 from xvectors.encoder.engine import Engine
@@ -34,6 +36,7 @@ from xvectors.errors import AudioError, CheckpointError, ConfigError, MissingExt
 from xvectors.folders import STARTER, SystemFolder, find_system
 from xvectors.progress import progress as show
 from xvectors.trimming import Detector, DetectorName, find_detector, join_segments
+from xvectors.verification import Verifier, cosine_verifier, verifier_of
 
 if TYPE_CHECKING:
     import torch
@@ -185,6 +188,31 @@ class SpeakerEncoder:
         return self._encode(
             len(items), read, name, batch_size, show_progress or progress, detector, stop_at_failure=True
         ).embeddings
+
+    @cached_property
+    def verifier(self) -> Verifier:
+        """The system's back-end and calibration; the cosine where it has none. Raises CheckpointError for damage."""
+        return cosine_verifier() if self.folder is None else verifier_of(self.folder)
+
+    def verify(
+        self, first: Recording, second: Recording, *, p_target: float | None = None, sample_rate_hz: int | None = None
+    ) -> Decision:
+        """Whether two recordings are of one speaker: a `Decision`, whose `answer` is also "cannot tell".
+
+        `p_target`: the probability of one speaker before the recordings were heard, by default the calibration's;
+        `sample_rate_hz`: of waveforms, where it is not the system's. Raises AudioError for a recording that cannot be
+        read, CheckpointError for a damaged calibration, ConfigError for a `p_target` outside (0, 1).
+        """
+        return decide(
+            first,
+            second,
+            encode=self.encode,
+            verifier=self.verifier,
+            sample_rate_hz=self.sample_rate_hz,
+            channel=self.engine.channel,
+            waveform_rate_hz=sample_rate_hz,
+            p_target=p_target,
+        )
 
     def encode_manifest(
         self,

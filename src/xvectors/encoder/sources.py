@@ -70,8 +70,6 @@ def opened(
     """Any kind of recording, read. `rate_hz` is that of arrays and tensors. Raises AudioError or a subclass."""
     name = name_of(recording, index)
     if isinstance(recording, str | PathLike):
-        if name.startswith(("http://", "https://")):
-            raise AudioError(f"{name}: is an address, and nothing is fetched from the network; download it first")
         return from_file(recording, name, engine, detector=detector)
     if isinstance(recording, bytes | bytearray | memoryview):
         return from_file(bytes(recording), name, engine, detector=detector)

@@ -1,5 +1,4 @@
-"""How far speech stands out of the noise of a recording. In: sound. Out: an estimate in dB from the levels of its
-frames: loud ones against quiet ones. It needs pauses, and counts reverberation as noise."""
+"""The SNR of every recording of a corpus. In: a manifest. Out: dB, as `xvectors.quality` estimates them."""
 
 from __future__ import annotations
 
@@ -9,27 +8,11 @@ from numpy.typing import NDArray
 from xvectors import audio
 from xvectors.corpus import Manifest
 from xvectors.errors import AudioError, MissingExtraError
-
-FRAME_S = 0.02
-QUIET, LOUD = 0.1, 0.9  # quantiles of the frames' power
-FEWEST_FRAMES = 20
-FLOOR = 1e-10  # of the power: quantisation noise of 16 bits
-
-
-def estimate_snr_db(samples: NDArray[np.floating], sample_rate_hz: int) -> float:
-    """The SNR in dB of a waveform [samples] in [-1, 1]; NaN where it lasts less than 0.4 s."""
-    size = max(1, round(FRAME_S * sample_rate_hz))
-    count = len(samples) // size
-    if count < FEWEST_FRAMES:
-        return float("nan")
-    frames = np.asarray(samples[: count * size], dtype=np.float64).reshape(count, size)
-    power = np.square(frames - frames.mean(axis=1, keepdims=True)).mean(axis=1) + FLOOR
-    quiet, loud = np.quantile(power, [QUIET, LOUD])
-    return float(10 * np.log10(max(loud - quiet, FLOOR) / quiet))
+from xvectors.quality import estimate_snr_db
 
 
 def snr_of_rows(manifest: Manifest) -> NDArray[np.float64]:
-    """[n] the SNR in dB of each row's recording, NaN where it cannot be read any more or is too short."""
+    """[n] the SNR in dB of each row's recording, NaN where it cannot be read any more or no estimate can be made."""
     has_segments = bool((manifest.start_s != 0).any())
     found = np.full(len(manifest), np.nan)
     for row in range(len(manifest)):

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -188,6 +188,24 @@ def load_verifier(*, backend: Path, calibration: Path, weights: Path) -> Verifie
         figures=parts["figures"],
         p_target=p_target,
     )
+
+
+class VerifierFiles(Protocol):
+    """The files of a system directory that a verifier is read from."""
+
+    @property
+    def backend(self) -> Path: ...
+
+    @property
+    def calibration(self) -> Path: ...
+
+    @property
+    def weights(self) -> Path: ...
+
+
+def verifier_of(folder: VerifierFiles) -> Verifier:
+    """The system's back-end and calibration, or plain cosine where it has none; errors are those of load_verifier."""
+    return load_verifier(backend=folder.backend, calibration=folder.calibration, weights=folder.weights)
 
 
 def _digest(weights: Path) -> str:

@@ -1,0 +1,266 @@
+"""Whether two recordings are of one speaker. In: two recordings, what embeds them, a verifier. Out: a Decision, which
+says what it rests on, or that no answer can be given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xvectors.audio import Channel, Samples
+from xvectors.errors import AudioError
+from xvectors.listening import MOST_SPEECH_S, Heard, listen
+from xvectors.quality import Quality
+from xvectors.scoring import Trials, bayes_threshold
+from xvectors.verification import Verifier
+
+SAME, DIFFERENT, CANNOT_TELL = "same speaker", "different speakers", "cannot tell"
+
+SHORTEST_LEARNT_S = 0.5
+"""Calibrations learn from crops of half a second and more. What they say about less is that of half a second."""
+SHORTER_SHARE = 0.8
+"""Of the shortest recordings that the calibration knows: what is shorter gets no number. The detector of speech is out
+by up to a tenth of a second in half a second; a bound of all of it would turn away what was learnt from."""
+LITTLE_SPEECH_S = 1.0
+CERTAIN = 0.8
+"""The probability that an answer takes, at equal costs of both errors. With less, more than one answer in five would be
+wrong: a toss-up, for whoever acts on it."""
+MOSTLY_SILENT = 0.99
+
+EncodeFunction = Callable[[list[Samples]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """One side of a decision: what it is called, and what it is like."""
+
+    name: str
+    quality: Quality
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """Whether two recordings are of one speaker.
+
+    Attributes
+    ----------
+    answer : "same speaker", "different speakers" or "cannot tell"
+    score : the back-end's, such as a cosine; None where there is too little speech for it
+    llr : natural log of how much likelier the recordings are of one speaker than of two; None where there is too little
+        speech, or no calibration
+    probability : of one speaker, by the LLR and `p_target`; None where there is no LLR
+    p_target : the probability of one speaker before the recordings were heard
+    threshold : the LLR at which one and two speakers are equally probable
+    recordings : both sides
+    reasons : why no answer can be given, or what makes the answer weaker than its number
+    """
+
+    answer: str
+    score: float | None
+    llr: float | None
+    probability: float | None
+    p_target: float
+    threshold: float
+    recordings: tuple[Recorded, Recorded]
+    reasons: tuple[str, ...]
+
+    @property
+    def same_speaker(self) -> bool | None:
+        """True or False; None for "cannot tell"."""
+        return None if self.answer == CANNOT_TELL else self.answer == SAME
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "answer": self.answer,
+            "same_speaker": self.same_speaker,
+            "score": self.score,
+            "llr": self.llr,
+            "probability": self.probability,
+            "p_target": self.p_target,
+            "threshold": self.threshold,
+            "recordings": [{"name": side.name, **side.quality.to_dict()} for side in self.recordings],
+            "reasons": list(self.reasons),
+        }
+
+
+def decide(
+    first: Any,
+    second: Any,
+    *,
+    encode: EncodeFunction,
+    verifier: Verifier,
+    sample_rate_hz: int,
+    channel: Channel = "mix",
+    waveform_rate_hz: int | None = None,
+    p_target: float | None = None,
+) -> Decision:
+    """Compare two recordings by their speech.
+
+    Parameters
+    ----------
+    first, second
+        Recordings as `listen` takes them.
+    encode
+        Gives float32 [recordings, D] of waveforms at `sample_rate_hz`.
+    verifier
+        The system's back-end and calibration. Without calibration the answer is "cannot tell".
+    channel, waveform_rate_hz
+        As in `listen`.
+    p_target
+        The probability of one speaker before the recordings were heard; by default the verifier's.
+
+    The embedding is that of the speech, with its short pauses; the LLR is the one that so many seconds of speech
+    support, not so many seconds of recording. The answer is "cannot tell" with less than 0.4 s of speech (0.8 times
+    the shortest recordings that the calibration learnt from, where these last more than 0.5 s), without a calibration,
+    and with a probability between 0.2 and 0.8.
+
+    Raises
+    ------
+    AudioError
+        A recording that cannot be read.
+    ConfigError
+        A `p_target` outside (0, 1).
+    """
+    prior = verifier.p_target if p_target is None else p_target
+    threshold = bayes_threshold(prior)
+    sides = [
+        listen(recording, name, sample_rate_hz=sample_rate_hz, waveform_rate_hz=waveform_rate_hz, channel=channel)
+        for recording, name in ((first, "the first recording"), (second, "the second recording"))
+    ]
+    lacking = [_lacking(side, least_speech_s(verifier)) for side in sides]
+    reasons = [reason for reason in lacking if reason]
+    score = llr = probability = None
+    answer = CANNOT_TELL
+    if not reasons:
+        score = _score(sides, encode, verifier)
+        reasons = _remarks(sides, verifier)
+        if verifier.is_calibrated:
+            llr = float(verifier.llrs([score], [sides[0].speech_s], [sides[1].speech_s])[0])
+            probability = _sigmoid(llr - threshold)
+            answer = _answer(probability)
+            if answer == CANNOT_TELL:
+                reasons.insert(0, f"the probability is between {1 - CERTAIN:.0%} and {CERTAIN:.0%}")
+            elif abs(llr) < math.log(CERTAIN / (1 - CERTAIN)):
+                reasons.append(f"the recordings say little: the answer is mostly that of the prior, {prior:g}")
+    return Decision(
+        answer=answer,
+        score=score,
+        llr=llr,
+        probability=probability,
+        p_target=prior,
+        threshold=threshold,
+        recordings=(_recorded(sides[0]), _recorded(sides[1])),
+        reasons=tuple(reasons),
+    )
+
+
+def describe(decision: Decision) -> Iterator[str]:
+    """The decision in lines to read: the answer, what it rests on, reasons, and both recordings with their notes."""
+    yield decision.answer
+    if decision.llr is not None and decision.probability is not None:
+        likelier, other = ("one speaker", "two") if decision.llr >= 0 else ("two speakers", "one")
+        yield (
+            f"LLR {decision.llr:+.2f} (natural log): the recordings are {_times(abs(decision.llr))} as likely of "
+            f"{likelier} as of {other}"
+        )
+        yield (
+            f"probability of one speaker: {_percent(decision.probability)}, where it was "
+            f"{_percent(decision.p_target)} before"
+        )
+        yield f"threshold: an LLR of {decision.threshold:.2f}, where one and two speakers are equally probable"
+    elif decision.score is not None:
+        yield f"score {decision.score:.3f}, which is no LLR"
+    for reason in decision.reasons:
+        yield f"note: {reason}"
+    for side in decision.recordings:
+        quality = side.quality
+        yield "; ".join(
+            (f"{side.name}: {_seconds(quality.speech_s)} of speech in {_seconds(quality.duration_s)}", *quality.notes)
+        )
+
+
+def _times(log_ratio: float) -> str:
+    if log_ratio > math.log(1e6):
+        return "over a million times"
+    ratio = math.exp(log_ratio)
+    return f"{ratio:.1f} times" if ratio < 10 else f"{ratio:,.0f} times"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def _percent(probability: float) -> str:
+    if probability > 0.999:
+        return "over 99.9%"
+    return "under 0.1%" if probability < 0.001 else f"{probability:.1%}"
+
+
+def least_speech_s(verifier: Verifier) -> float:
+    """Seconds of speech below which no LLR of this verifier is given."""
+    return SHORTER_SHARE * max(SHORTEST_LEARNT_S, float(verifier.basis.get("shortest_s", 0.0)))
+
+
+def _lacking(side: Heard, least_s: float) -> str:
+    """Why this side cannot be compared; empty where it can."""
+    quality = side.quality
+    if quality.duration_s < least_s:
+        return f"{side.name} lasts {quality.duration_s:.2f} s, and {least_s:.1f} s of speech are needed"
+    if quality.silent_share >= MOSTLY_SILENT:
+        return f"{side.name} is silent"
+    if not side.speech_s:
+        return f"{side.name} holds no speech, only noise (or a whisper) in its {quality.duration_s:.1f} s"
+    if side.speech_s < least_s:
+        return f"{side.name} holds {side.speech_s:.2f} s of speech, and {least_s:.1f} s are needed"
+    return ""
+
+
+def _score(sides: list[Heard], encode: EncodeFunction, verifier: Verifier) -> float:
+    embeddings = encode([side.samples for side in sides])
+    if not np.isfinite(embeddings).all():
+        raise AudioError(f"{sides[0].name}, {sides[1].name}: an embedding is not finite; are the samples sound?")
+    pair = Trials(
+        enroll=np.zeros(1, dtype=np.int32), test=np.ones(1, dtype=np.int32), target=np.zeros(1, dtype=np.bool_)
+    )
+    return float(verifier.score(embeddings, pair)[0])
+
+
+def _remarks(sides: list[Heard], verifier: Verifier) -> list[str]:
+    """What to know of a comparison that could be made."""
+    found = []
+    if not verifier.is_calibrated:
+        found.append(
+            "the system is not calibrated, so that nothing says what its score means; `xvectors calibrate DIR --data "
+            "SPEAKERS` learns it"
+        )
+    elif not verifier.basis.get("held_out", True):
+        found.append("the calibration rests on speakers that the system was trained on: others' LLRs are too sure")
+    if np.array_equal(sides[0].samples, sides[1].samples):
+        found.append("the two are one and the same recording, which says nothing about speakers")
+    for side in sides:
+        if side.speech_s < LITTLE_SPEECH_S:
+            found.append(f"{side.name} holds only {side.speech_s:.2f} s of speech: the LLR is one of so little")
+        if side.quality.speech_s > MOST_SPEECH_S:
+            found.append(f"{side.name}: only its first {MOST_SPEECH_S:.0f} s of speech were compared")
+    return found
+
+
+def _recorded(side: Heard) -> Recorded:
+    return Recorded(name=side.name, quality=side.quality)
+
+
+def _answer(probability: float) -> str:
+    if probability >= CERTAIN:
+        return SAME
+    return DIFFERENT if probability <= 1 - CERTAIN else CANNOT_TELL
+
+
+def _sigmoid(log_odds: float) -> float:
+    """1 / (1 + exp(-log_odds)), without overflow."""
+    exponential = math.exp(-abs(log_odds))
+    return (1.0 if log_odds >= 0 else exponential) / (1.0 + exponential)
