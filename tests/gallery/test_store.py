@@ -114,7 +114,9 @@ def test_forgetting_says_so_where_a_reader_keeps_the_log(path: Path, monkeypatch
         store.add("alice", [voiceprint(1)])
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM voiceprints").fetchone()
-        with pytest.raises(GalleryError, match=r"alice is forgotten, but .* traces .* `xvectors gallery purge` removes"):
+        with pytest.raises(
+            GalleryError, match=r"alice is forgotten, but .* traces .* `xvectors gallery purge` removes"
+        ):
             store.forget("alice")
         assert store.speakers(NOW) == []
         reader.execute("COMMIT")
@@ -144,7 +146,7 @@ def test_a_name_that_is_not_there(path: Path) -> None:
 
 
 def test_a_gallery_that_is_not_there(path: Path) -> None:
-    with pytest.raises(GalleryError, match="there is no gallery yet; `xvectors enroll NAME a.wav` makes one"):
+    with pytest.raises(GalleryError, match=r"there is no gallery yet; `xvectors enroll NAME a\.wav` makes one"):
         SqliteStore(path)
     assert not path.parent.exists()
 

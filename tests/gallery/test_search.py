@@ -1,0 +1,71 @@
+"""The search in memory: nobody who belongs to the best is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xvectors.gallery import ExactSearch
+
+
+def made(rows: np.ndarray, block: int = 1000, ids: np.ndarray | None = None) -> ExactSearch:
+    numbers = np.arange(len(rows)) * 3 + 1 if ids is None else ids
+    parts = [slice(start, start + block) for start in range(0, len(rows), block)]
+    return ExactSearch(((numbers[part], rows[part]) for part in parts), len(rows))
+
+
+def best(rows: np.ndarray, query: np.ndarray, count: int) -> set[int]:
+    return set((np.argsort(-(rows.astype(np.float64) @ query), kind="stable")[:count] * 3 + 1).tolist())
+
+
+@pytest.mark.parametrize("with_torch", [True, False])
+def test_the_best_are_among_few_candidates(with_torch: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not with_torch:
+        found = importlib.util.find_spec
+        monkeypatch.setattr("xvectors.gallery.search.find_spec", lambda name: None if name == "torch" else found(name))
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((20_000, 64), dtype=np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    search = made(rows)
+    assert len(search) == 20_000
+    for query in rng.standard_normal((20, 64), dtype=np.float32):
+        candidates = search.candidates(query, 10)
+        assert best(rows, query, 10) <= set(candidates.tolist())
+        assert 10 <= len(candidates) <= 30
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    scale=st.floats(-6, 6),
+    offset=st.floats(-3, 3),
+    growth=st.floats(0, 5),
+    count=st.integers(1, 40),
+)
+def test_whatever_the_rows_are_like(seed: int, scale: float, offset: float, growth: float, count: int) -> None:
+    """Rows of any size, far from the origin, far larger in later blocks, in columns that do not vary, and repeated."""
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((600, 8)) * 10.0**scale + 10.0**offset
+    rows[300:] *= 10.0**growth
+    rows[:, 5] = 7.0
+    rows[100:150] = rows[200]
+    rows32 = rows.astype(np.float32)
+    query = rng.standard_normal(8).astype(np.float32)
+    found = set(made(rows32, block=150).candidates(query, count).tolist())
+    products = rows32.astype(np.float64) @ query
+    kth = np.sort(products)[-count]
+    clearly = np.flatnonzero(products > kth + 1e-6 * np.abs(products).max()) * 3 + 1
+    assert set(clearly.tolist()) <= found
+    assert len(found) >= count
+
+
+def test_few_rows_and_rows_all_alike() -> None:
+    rows = np.ones((5, 3), dtype=np.float32)
+    assert sorted(made(rows).candidates(rows[0], 5).tolist()) == [1, 4, 7, 10, 13]
+    assert len(made(rows).candidates(rows[0], 2)) == 5  # none is better than another
+    assert len(ExactSearch([], 0)) == 0
+    assert made(rows[:0]).candidates(rows[0], 3).tolist() == []
