@@ -105,7 +105,22 @@ def test_two_voices_under_one_name_are_warned_about(command: Command, toy_corpus
     printed = command("enroll", "alice", other)
     assert printed.stdout == "alice was enrolled already, with 2 voiceprints; added 1 recording, 1.3 s\n"
     assert printed.stderr.startswith(f"warning: {other} does not sound like alice's other recordings (LLR -")
-    assert printed.stderr.endswith("is it the same person? If not, `xvectors forget alice` and enroll again\n")
+    assert printed.stderr.endswith(
+        "is it the same person? If not, `xvectors forget alice --last` takes back what was enrolled now\n"
+    )
+
+
+def test_taking_back_what_was_enrolled_last(
+    command: Command, toy_corpus: Path, gallery: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command("enroll", "alice", toy_corpus / "s00" / "u6.flac", toy_corpus / "s00" / "u7.flac")
+    with SqliteStore(gallery) as store:
+        store._connection.execute("UPDATE voiceprints SET enrolled_at = '2020-01-01T00:00:00Z'")
+    command("enroll", "alice", toy_corpus / "s09" / "u7.flac")
+    assert command("forget", "alice", "--last").stdout == "alice: 1 voiceprint removed from the file\n"
+    assert command("speakers").stdout.startswith("alice  2 voiceprints, 2.5 s, since 2020-01-01")
+    assert command("forget", "alice", "--last").stdout == "alice: 2 voiceprints removed from the file\n"
+    assert "nobody is enrolled" in command("speakers").stdout
 
 
 def test_mistakes_are_one_line_and_change_nothing(

@@ -49,6 +49,20 @@ print(reads)
 """
 
 
+FORGETTER = """
+import sys, time
+import numpy as np
+from datetime import UTC, datetime
+from xvectors.gallery import SqliteStore, Voiceprint
+path, until = sys.argv[1], time.monotonic() + float(sys.argv[2])
+one = Voiceprint(embedding=np.ones(64, np.float32), duration_s=1.0, system="b" * 64, enrolled_at=datetime.now(UTC))
+with SqliteStore(path) as store:
+    while time.monotonic() < until:
+        store.add("fleeting", [one])
+        assert store.forget("fleeting") == 1
+"""
+
+
 def start(script: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", script, *map(str, arguments)],
@@ -70,13 +84,14 @@ def is_sound(path: Path) -> bool:
 
 @pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.slow)])
 def test_concurrent_writers_and_readers_lose_nothing(tmp_path: Path, seconds: int) -> None:
-    """Eight processes write and eight read; they also race to make the file."""
+    """Eight processes write and eight read, one forgets; they also race to make the file."""
     path = tmp_path / "gallery.sqlite"
     writers = [start(WRITER, path, f"writer {number}", seconds) for number in range(8)]
     while not path.exists():
         assert any(writer.poll() is None for writer in writers)
         time.sleep(0.01)
     readers = [start(READER, path, seconds) for _ in range(8)]
+    forgetter = start(FORGETTER, path, seconds)
     said: dict[str, int] = {}
     for writer in writers:
         output, errors = writer.communicate()
@@ -87,6 +102,8 @@ def test_concurrent_writers_and_readers_lose_nothing(tmp_path: Path, seconds: in
         output, errors = reader.communicate()
         assert reader.returncode == 0, errors
         assert int(output) >= 20
+    _, errors = forgetter.communicate()
+    assert forgetter.returncode == 0, errors
     assert counts(path) == said
     assert len(said) == 9
     assert is_sound(path)

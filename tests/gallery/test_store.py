@@ -68,6 +68,25 @@ def test_what_is_added_comes_back(path: Path) -> None:
         assert (later.num_voiceprints, later.num_expired) == (2, 1)
 
 
+@pytest.mark.parametrize("name", ["a b.sqlite", "100%?mode=ro#1.sqlite", "Übung'\".sqlite"])
+def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
+    with SqliteStore(tmp_path / name, create=True) as store:
+        store.add("alice", [voiceprint(1)])
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_a_file_system_without_links(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    with SqliteStore(path, create=True) as store:
+        assert store.add("alice", [voiceprint(1)]) == 0
+    with SqliteStore(path, create=True) as store:
+        assert store.add("alice", [voiceprint(2)]) == 1
+    assert [file.name for file in path.parent.iterdir()] == ["gallery.sqlite"]
+
+
 def test_only_its_owner_can_read_it(path: Path) -> None:
     with SqliteStore(path, create=True) as store:
         store.add("alice", [voiceprint(1)])
@@ -115,7 +134,7 @@ def test_forgetting_says_so_where_a_reader_keeps_the_log(path: Path, monkeypatch
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM voiceprints").fetchone()
         with pytest.raises(
-            GalleryError, match=r"alice is forgotten, but .* traces .* `xvectors gallery purge` removes"
+            GalleryError, match=r"alice is forgotten, but traces may remain, .*; run `xvectors gallery purge`"
         ):
             store.forget("alice")
         assert store.speakers(NOW) == []
@@ -293,6 +312,30 @@ with SqliteStore({str(path)!r}) as store:
         }
         with closing(sqlite3.connect(path)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_forgetting_on_a_full_disk(path: Path) -> None:
+    """The voiceprint is gone, its place overwritten; only the file as a whole could not be written anew."""
+    secret = voiceprint(1)
+    with SqliteStore(path, create=True) as store:
+        store.add("alice", [secret])
+        store.add("bob", [voiceprint(seed) for seed in range(2, 1000)])
+    script = f"""
+from xvectors.errors import StorageError
+from xvectors.gallery import SqliteStore
+with SqliteStore({str(path)!r}) as store:
+    try:
+        store.forget("alice")
+    except StorageError as error:
+        print(error)
+"""
+    ended = limited(script, 200_000)
+    assert ended.stdout.startswith(f"{path}: alice is forgotten, but traces may remain, because the file could not be ")
+    assert ended.stdout.endswith("make room, then run `xvectors gallery purge`\n")
+    with SqliteStore(path) as store:
+        assert [(speaker.name, speaker.num_voiceprints) for speaker in store.speakers(NOW)] == [("bob", 998)]
+        assert store.purge(NOW) == 0
+    assert secret.embedding.tobytes()[:64] not in path.read_bytes()
 
 
 def test_no_room_for_a_new_gallery(path: Path) -> None:

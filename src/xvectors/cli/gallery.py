@@ -132,14 +132,21 @@ def speakers(gallery: GalleryPath = None, as_json: Json = False) -> None:
 
 
 @app.command()
-def forget(name: Name, gallery: GalleryPath = None) -> None:
+def forget(
+    name: Name,
+    last: Annotated[
+        bool, typer.Option("--last", help="Remove only what was enrolled last, in one command, and keep the rest.")
+    ] = False,
+    gallery: GalleryPath = None,
+) -> None:
     """Remove a speaker from the gallery, and every trace from its file."""
     from xvectors.gallery import speaker_name
 
     name = speaker_name(name)
     with _store(gallery) as store:
-        count = store.forget(name)
-    print(f"{name} is forgotten: {count} voiceprint{'s' * (count != 1)} removed from the file")
+        count = store.forget(name, last=last)
+    done = f"{count} voiceprint{'s' * (count != 1)} removed from the file"
+    print(f"{name}: {done}" if last else f"{name} is forgotten: {done}")
 
 
 @app.command("re-enroll")
@@ -222,7 +229,7 @@ def _doubts(done: Enrollment, recordings: Sequence[Path]) -> list[str]:
     return [
         f"warning: {recordings[doubt.recording]} does not sound like {done.speaker}'s other recordings (LLR "
         f"{doubt.llr:.1f}, below the threshold of {doubt.threshold:.1f}): is it the same person? If not, "
-        f"`xvectors forget {done.speaker}` and enroll again"
+        f"`xvectors forget {done.speaker} --last` takes back what was enrolled now"
         for doubt in done.doubts
     ]
 

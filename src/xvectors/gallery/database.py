@@ -137,8 +137,14 @@ def _make(path: Path) -> None:
                 connection.execute("PRAGMA journal_mode = WAL")
             finally:
                 connection.close()
-        with suppress(FileExistsError):  # another process was quicker: its gallery it is
+        try:
             os.link(temporary, path)
+        except FileExistsError:
+            pass  # another process was quicker: its gallery it is
+        except OSError:
+            # A file system without links. Another process may be quicker between the two lines.
+            if not path.exists():
+                temporary.rename(path)
     except OSError as error:
         if isinstance(error, StorageError):
             raise

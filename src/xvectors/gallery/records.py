@@ -104,8 +104,8 @@ class Store(Protocol):
         """Enroll; returns how many voiceprints the name had before."""
         ...
 
-    def forget(self, name: str) -> int:
-        """Remove a speaker and every trace of the voiceprints, whose number is returned."""
+    def forget(self, name: str, *, last: bool = False) -> int:
+        """Remove a speaker, or only what was enrolled last, and every trace of these voiceprints, which are counted."""
         ...
 
     def purge(self, now: datetime) -> int:

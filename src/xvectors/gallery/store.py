@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.errors import GalleryError, UnknownSpeakerError
+from xvectors.errors import GalleryError, StorageError, UnknownSpeakerError
 from xvectors.gallery.database import connect, explained, to_text, to_time
 from xvectors.gallery.names import nearest
 from xvectors.gallery.records import Block, Kept, Speaker, State, Voiceprint
@@ -78,18 +78,21 @@ class SqliteStore:
                 _insert(connection, speaker, voiceprint)
         return int(before)
 
-    def forget(self, name: str) -> int:
+    def forget(self, name: str, *, last: bool = False) -> int:
         with self._writing() as connection:
             speaker = self.id_of(name)
-            count = connection.execute("SELECT count(*) FROM voiceprints WHERE speaker = ?", (speaker,)).fetchone()[0]
-            connection.execute("DELETE FROM speakers WHERE id = ?", (speaker,))
-        self._remove_traces(f"{name} is forgotten")
+            since = "SELECT max(enrolled_at) FROM voiceprints WHERE speaker = ?" if last else "SELECT ''"
+            count = connection.execute(
+                f"DELETE FROM voiceprints WHERE speaker = ? AND enrolled_at >= ({since})", (speaker,) * (1 + last)
+            ).rowcount
+            _drop_empty(connection)
+        self._remove_traces(f"{name} is forgotten" if not last else f"the last voiceprints of {name} are removed")
         return int(count)
 
     def purge(self, now: datetime) -> int:
         with self._writing() as connection:
             count = connection.execute("DELETE FROM voiceprints WHERE expires_at <= ?", (to_text(now),)).rowcount
-            connection.execute("DELETE FROM speakers WHERE id NOT IN (SELECT speaker FROM voiceprints)")
+            _drop_empty(connection)
         self._remove_traces(f"{count} expired voiceprints are removed")
         return int(count)
 
@@ -276,15 +279,22 @@ class SqliteStore:
             with self._lock, explained(self.path):
                 self._connection.execute("VACUUM")
                 busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        except GalleryError as error:
-            busy = str(error)
-        except OSError as error:
-            raise type(error)(f"{done}, but traces may remain in the file: {error}") from error
+        except StorageError as error:
+            raise StorageError(
+                f"{self.path}: {done}, but traces may remain, because the file could not be written anew "
+                f"({error.__cause__}); make room, then run `xvectors gallery purge`"
+            ) from error
+        except GalleryError:
+            busy = 1
         if busy:
             raise GalleryError(
-                f"{done}, but another process was reading meanwhile, so that traces remain in {self.path.name}-wal; "
-                "`xvectors gallery purge` removes them"
+                f"{self.path}: {done}, but traces may remain, because another process was using the file; "
+                "run `xvectors gallery purge` when it no longer does"
             )
+
+
+def _drop_empty(connection: sqlite3.Connection) -> None:
+    connection.execute("DELETE FROM speakers WHERE NOT EXISTS (SELECT 1 FROM voiceprints WHERE speaker = speakers.id)")
 
 
 def _insert(connection: sqlite3.Connection, speaker: int, voiceprint: Voiceprint) -> None:
