@@ -63,6 +63,15 @@ def test_whatever_the_rows_are_like(seed: int, scale: float, offset: float, grow
     assert len(found) >= count
 
 
+def test_more_rows_than_expected() -> None:
+    rows = np.random.default_rng(1).standard_normal((3000, 16)).astype(np.float32)
+    parts = [slice(start, start + 700) for start in range(0, 3000, 700)]
+    search = ExactSearch(((np.arange(3000)[part] * 3 + 1, rows[part]) for part in parts), 10)
+    assert len(search) == 3000
+    for query in rows[:20]:
+        assert best(rows, query, 5) <= set(search.candidates(query, 5).tolist())
+
+
 def test_few_rows_and_rows_all_alike() -> None:
     rows = np.ones((5, 3), dtype=np.float32)
     assert sorted(made(rows).candidates(rows[0], 5).tolist()) == [1, 4, 7, 10, 13]

@@ -7,6 +7,7 @@ enrolled speakers each of them gets the Nth part of that prior, so that the evid
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -77,6 +78,7 @@ class Gallery:
         self._make_search = make_search
         self._now = now
         self._copy: _Copy | None = None
+        self._reading = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -288,16 +290,15 @@ class Gallery:
 
     def _current(self, now: datetime) -> _Copy:
         """The copy in memory, read again where somebody has changed the store or a voiceprint has expired."""
-        copy = self._copy
-        # read before the rest: what is changed meanwhile is then read again the next time
-        state = self.store.state(now)
-        if copy is not None and copy.state == state:
-            return copy
-        ids = self.store.speaker_ids(self.system, now)
-        search = self._make_search(self._rows(now), len(ids)) if len(ids) > SHORTLIST else None
-        copy = _Copy(state=state, ids=ids, search=search, left_out=self._left_out(now))
-        self._copy = copy
-        return copy
+        with self._reading:
+            # read before the rest: what is changed meanwhile is then read again the next time
+            state = self.store.state(now)
+            if self._copy is None or self._copy.state != state:
+                self._copy = None  # so that there are never two in memory
+                ids = self.store.speaker_ids(self.system, now)
+                search = self._make_search(self._rows(now), len(ids)) if len(ids) > SHORTLIST else None
+                self._copy = _Copy(state=state, ids=ids, search=search, left_out=self._left_out(now))
+            return self._copy
 
     def _rows(self, now: datetime) -> Iterator[tuple[NDArray[np.int64], Rows]]:
         backend = self.verifier.backend

@@ -46,7 +46,7 @@ class ExactSearch:
 
     Args:
         blocks: (ids [m], rows float32 [m, d]), any number of times.
-        size: how many rows there are at most.
+        size: how many rows to expect; others may be enrolled while they are read.
     """
 
     def __init__(self, blocks: Iterable[tuple[NDArray[np.int64], Rows]], size: int) -> None:
@@ -61,7 +61,7 @@ class ExactSearch:
                 continue
             if not count:
                 origin = rows[0].copy()
-                self._rows = np.zeros((size, rows.shape[1]), dtype=np.float16)
+                self._rows = np.empty((size, rows.shape[1]), dtype=np.float16)
                 self._varies = np.zeros(rows.shape[1], dtype=np.bool_)
             deviations = rows - origin
             largest = float(np.abs(deviations).max())
@@ -72,6 +72,10 @@ class ExactSearch:
                 scale = 1.0 / largest
             deviations *= scale
             end = count + len(ids)
+            if end > len(self._ids):
+                room = end + end // 8 - len(self._ids)
+                self._ids = np.concatenate([self._ids, np.empty(room, dtype=np.int64)])
+                self._rows = np.concatenate([self._rows, np.empty((room, rows.shape[1]), dtype=np.float16)])
             self._ids[count:end], self._rows[count:end] = ids, deviations
             self._varies |= deviations.any(axis=0)
             self._longest = max(self._longest, float(np.linalg.norm(deviations, axis=1).max()))
