@@ -110,6 +110,15 @@ def test_two_voices_under_one_name_are_warned_about(command: Command, toy_corpus
     )
 
 
+def test_the_same_recording_twice(command: Command, toy_corpus: Path) -> None:
+    first, second = (toy_corpus / "s00" / f"u{number}.flac" for number in (6, 7))
+    assert command("enroll", "alice", first).stderr == ""
+    printed = command("enroll", "alice", second, first, second)
+    assert printed.stdout.startswith("alice was enrolled already, with 1 voiceprint; added 3 recordings")
+    told = [line.split(" is enrolled as alice already: ")[0] for line in printed.stderr.splitlines()]
+    assert told == [f"warning: {first}", f"warning: {second}"]
+
+
 def test_taking_back_what_was_enrolled_last(
     command: Command, toy_corpus: Path, gallery: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,7 +187,7 @@ def test_another_system_and_re_enroll(command: Command, system: Path, toy_corpus
     assert "were enrolled with other systems than this one" in refused
     assert "enroll again with this one; `xvectors re-enroll` does so where the recordings were kept" in refused
     renewed = run("re-enroll", *options)
-    assert renewed.stdout == "2 voiceprints of 1 speakers are now of this system\n"
+    assert renewed.stdout == "embedded again with this system: 2 voiceprints of 1 speaker\n"
     assert renewed.stderr == "still enrolled with another system only: bob; enroll again\n"
     answer = run("identify", s0 / "u5.flac", *options).stdout.splitlines()
     assert answer[0].startswith("cannot tell: the system is not calibrated")
@@ -191,11 +200,11 @@ def test_another_system_and_re_enroll(command: Command, system: Path, toy_corpus
 def test_export_and_import(command: Command, toy_corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.sqlite"
     command("enroll", "alice", toy_corpus / "s00" / "u7.flac")
-    assert command("gallery export", out).stdout == f"1 voiceprints: {out}\n"
+    assert command("gallery export", out).stdout == f"1 voiceprint: {out}\n"
     assert "there is a file already" in command("gallery export", out, status=2).stderr
     new = tmp_path / "new.sqlite"
-    assert run("gallery", "import", out, "--gallery", new).stdout == "1 voiceprints added, 0 were there already\n"
-    assert run("gallery", "import", out, "--gallery", new).stdout == "0 voiceprints added, 1 were there already\n"
+    assert run("gallery", "import", out, "--gallery", new).stdout == "added: 1 voiceprint; there already: 0\n"
+    assert run("gallery", "import", out, "--gallery", new).stdout == "added: 0 voiceprints; there already: 1\n"
     assert run("speakers", "--gallery", out).stdout == command("speakers").stdout
 
 

@@ -179,7 +179,7 @@ def test_adding_to_a_name_says_so_and_two_voices_are_doubted(gallery: Gallery, v
     first = gallery.enroll("alice", *voices.record(0, 4.0, 4.0))
     assert (first.num_added, first.num_before, first.checked, first.doubts) == (2, 0, True, ())
     again = gallery.enroll("  alice ", *voices.record(0, 4.0))
-    assert (again.speaker, again.num_before, again.doubts) == ("alice", 2, ())
+    assert (again.speaker, again.num_before, again.doubts, again.repeated) == ("alice", 2, (), ())
     mixed = [voices.record(speaker, 4.0)[0] for speaker in (0, 1, 0)]
     doubtful = gallery.enroll("alice", np.concatenate(mixed), [4.0] * 3)
     assert (doubtful.num_added, doubtful.num_before) == (3, 3)  # warned about, not refused
@@ -209,6 +209,10 @@ def test_what_cannot_be_enrolled(gallery: Gallery) -> None:
         with pytest.raises(ConfigError, match=reason):
             gallery.enroll(name, good, [1.0])
     assert gallery.store.speakers(START) == []
+    gallery.enroll("wide", good, [1.0])
+    with pytest.raises(ShapeError, match="embeddings of 31 dimensions, but wide has some of 32"):
+        gallery.enroll("wide", good[:, 1:], [1.0])
+    gallery.store.forget("wide")
     with pytest.raises(GalleryError, match=r"nobody is enrolled in .*; `xvectors enroll NAME a\.wav` enrolls"):
         gallery.identify(good[0], 1.0)
 

@@ -73,13 +73,13 @@ def enroll(
     audio = [path.read_bytes() for path in recordings] if keep_audio else None
     with open_gallery(gallery, system=system, create=True) as opened:
         done = opened.enroll(name, embeddings, seconds, audio=audio, consent=consent, expires_at=expires_at)
-    print_lines(_doubts(done, recordings), stream=sys.stderr)
+    print_lines(_warnings(done, recordings), stream=sys.stderr)
     if as_json:
         print(json.dumps(asdict(done), indent=2))
         return
-    what = f"{done.num_added} recording{'s' * (done.num_added != 1)}, {sum(seconds):.1f} s"
+    what = f"{_count(done.num_added, 'recording')}, {sum(seconds):.1f} s"
     if done.num_before:
-        print(f"{name} was enrolled already, with {done.num_before} voiceprints; added {what}")
+        print(f"{name} was enrolled already, with {_count(done.num_before, 'voiceprint')}; added {what}")
     else:
         print(f"{name} is enrolled, with {what}")
 
@@ -145,7 +145,7 @@ def forget(
     name = speaker_name(name)
     with _store(gallery) as store:
         count = store.forget(name, last=last)
-    done = f"{count} voiceprint{'s' * (count != 1)} removed from the file"
+    done = f"{_count(count, 'voiceprint')} removed from the file"
     print(f"{name}: {done}" if last else f"{name} is forgotten: {done}")
 
 
@@ -170,7 +170,8 @@ def re_enroll(system: OfSystem = "starter", gallery: GalleryPath = None, device:
         print_lines(
             [f"still enrolled with another system only: {', '.join(done.without_audio)}; enroll again"], sys.stderr
         )
-    print(f"{sum(done.renewed.values())} voiceprints of {len(done.renewed)} speakers are now of this system")
+    count, num_speakers = sum(done.renewed.values()), len(done.renewed)
+    print(f"embedded again with this system: {_count(count, 'voiceprint')} of {_count(num_speakers, 'speaker')}")
 
 
 @files.command("export")
@@ -183,7 +184,7 @@ def export_file(
 
     with _store(gallery) as store:
         count = export_gallery(store, out)
-    print(f"{count} voiceprints: {out}")
+    print(f"{_count(count, 'voiceprint')}: {out}")
 
 
 @files.command("import")
@@ -196,7 +197,7 @@ def import_file(
 
     with _store(gallery, create=True) as store:
         added, known = import_gallery(store, source)
-    print(f"{added} voiceprints added, {known} were there already")
+    print(f"added: {_count(added, 'voiceprint')}; there already: {known}")
 
 
 @files.command()
@@ -206,7 +207,7 @@ def purge(gallery: GalleryPath = None) -> None:
 
     with _store(gallery) as store:
         count = store.purge(datetime.now(UTC))
-    print(f"{count} expired voiceprints removed from the file")
+    print(f"{_count(count, 'expired voiceprint')} removed from the file")
 
 
 def _store(gallery: Path | None, *, create: bool = False) -> SqliteStore:
@@ -223,10 +224,19 @@ def _embed(encoder: SpeakerEncoder, paths: Sequence[Path]) -> tuple[NDArray[np.f
     return embeddings, [audio.probe(path).duration_s for path in paths]
 
 
-def _doubts(done: Enrollment, recordings: Sequence[Path]) -> list[str]:
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _warnings(done: Enrollment, recordings: Sequence[Path]) -> list[str]:
+    lines = [
+        f"warning: {recordings[at]} is enrolled as {done.speaker} already: once more it tells nothing new, but counts "
+        f"as more speech; `xvectors forget {done.speaker} --last` takes back what was enrolled now"
+        for at in done.repeated
+    ]
     if not done.checked and done.num_before + done.num_added > 1:
-        return [f"note: whether these are all of one voice was not checked: {NOT_CALIBRATED}"]
-    return [
+        return [*lines, f"note: whether these are all of one voice was not checked: {NOT_CALIBRATED}"]
+    return lines + [
         f"warning: {recordings[doubt.recording]} does not sound like {done.speaker}'s other recordings (LLR "
         f"{doubt.llr:.1f}, below the threshold of {doubt.threshold:.1f}): is it the same person? If not, "
         f"`xvectors forget {done.speaker} --last` takes back what was enrolled now"
@@ -236,7 +246,7 @@ def _doubts(done: Enrollment, recordings: Sequence[Path]) -> list[str]:
 
 def _answer(found: Found) -> list[str]:
     best = found.matches[0] if found.matches else None
-    among = f"{found.num_enrolled} enrolled speaker{'s' * (found.num_enrolled != 1)}"
+    among = _count(found.num_enrolled, "enrolled speaker")
     if best is None:
         lines = ["nobody enrolled"]
     elif not found.decided:
@@ -264,9 +274,8 @@ def _match(match: Match) -> str:
 
 
 def _line(speaker: Speaker) -> str:
-    count = speaker.num_voiceprints
     parts = [
-        f"{count} voiceprint{'s' * (count != 1)}",
+        _count(speaker.num_voiceprints, "voiceprint"),
         f"{speaker.duration_s:.1f} s",
         f"since {speaker.enrolled_at:%Y-%m-%d}",
     ]
@@ -275,7 +284,7 @@ def _line(speaker: Speaker) -> str:
     if speaker.expires_at is not None:
         parts.append(f"expires {speaker.expires_at:%Y-%m-%d}")
     if speaker.num_kept:
-        parts.append(f"{speaker.num_kept} recordings kept")
+        parts.append(f"{_count(speaker.num_kept, 'recording')} kept")
     parts += [f"system {system[:12]}" for system in speaker.systems]
     parts += [f"consent: {note}" for note in speaker.consent]
     return f"{speaker.name}  {', '.join(parts)}"

@@ -30,6 +30,10 @@ from xvectors.verification import Verifier
 SHORTLIST = 200
 """Speakers whose LLRs are computed. Where more are enrolled, they are those with the highest scores."""
 
+SAME_EMBEDDING = 1e-3
+"""Relative to its length: how far apart the embeddings of one recording may be; batches and devices differ a little."""
+SAME_S = 0.001
+
 REMEDY = "enroll again with this one; `xvectors re-enroll` does so where the recordings were kept (--keep-audio)"
 
 SearchBlocks = Iterable[tuple[NDArray[np.int64], Rows]]
@@ -122,7 +126,15 @@ class Gallery:
             raise ShapeError(f"{len(audio)} sound files for {len(rows)} embeddings: give one a recording")
         if expires_at is not None and (expires_at.tzinfo is None or expires_at <= now):
             raise ConfigError(f"expires_at is {expires_at}: give a time to come, with its time zone")
-        doubts = self._doubts(name, rows, seconds, now) if self.verifier.is_calibrated else ()
+        # all that may fail comes before anything is written
+        known = self._known(name, now)
+        if len(known.speaker) and known.embeddings.shape[1] != rows.shape[1]:
+            raise ShapeError(
+                f"embeddings of {rows.shape[1]} dimensions, but {name} has some of {known.embeddings.shape[1]} with the "
+                "same system: use its own encoder"
+            )
+        doubts = tuple(self._doubts(name, known, rows, seconds)) if self.verifier.is_calibrated else ()
+        repeated = _repeated(known, rows, seconds)
         before = self.store.add(
             name,
             [
@@ -144,6 +156,7 @@ class Gallery:
             num_before=before,
             checked=self.verifier.is_calibrated,
             doubts=doubts,
+            repeated=repeated,
         )
 
     def verify_as(self, name: str, embedding: ArrayLike, duration_s: float) -> Match:
@@ -264,29 +277,28 @@ class Gallery:
             for at in np.argsort(-llrs, kind="stable")
         ]
 
-    def _doubts(self, name: str, rows: Rows, seconds: NDArray[np.float64], now: datetime) -> tuple[Doubt, ...]:
-        """New recordings that are below the threshold of one trial against all the name's others, old and new."""
+    def _known(self, name: str, now: datetime) -> Block:
+        """What is enrolled under a name; an empty block for a new one."""
         try:
-            old = self.store.block_of([self.store.id_of(name)], self.system, now)
+            return self.store.block_of([self.store.id_of(name)], self.system, now)
         except UnknownSpeakerError:
-            old = Block(speaker=np.empty(0, np.int64), embeddings=rows[:0], duration_s=seconds[:0])
-        known = old.embeddings if len(old.speaker) else rows[:0]
-        doubts = []
+            return self.store.block_of([], self.system, now)
+
+    def _doubts(self, name: str, known: Block, rows: Rows, seconds: NDArray[np.float64]) -> Iterator[Doubt]:
+        """New recordings that are below the threshold of one trial against all the name's others, old and new."""
         for at in range(len(rows)):
-            others = np.concatenate([known, np.delete(rows, at, axis=0)])
+            new = np.delete(rows, at, axis=0)
+            others = np.concatenate([known.embeddings, new]) if len(known.speaker) else new
             if not len(others):
-                break
+                return
             block = Block(
                 speaker=np.zeros(len(others), dtype=np.int64),
                 embeddings=others,
-                duration_s=np.concatenate([old.duration_s, np.delete(seconds, at)]),
+                duration_s=np.concatenate([known.duration_s, np.delete(seconds, at)]),
             )
             (match,) = self._matches(block, {0: name}, rows[at : at + 1], seconds[at : at + 1], self.verifier.p_target)
-            if not match.same_speaker:
-                assert match.llr is not None
-                assert match.threshold is not None
-                doubts.append(Doubt(recording=at, llr=match.llr, threshold=match.threshold))
-        return tuple(doubts)
+            if match.llr is not None and match.threshold is not None and not match.same_speaker:
+                yield Doubt(recording=at, llr=match.llr, threshold=match.threshold)
 
     def _current(self, now: datetime) -> _Copy:
         """The copy in memory, read again where somebody has changed the store or a voiceprint has expired."""
@@ -343,6 +355,22 @@ def _checked(embeddings: ArrayLike, duration_s: ArrayLike) -> tuple[Rows, NDArra
     if seconds.shape != (len(rows),) or not (np.isfinite(seconds) & (seconds > 0)).all():
         raise ShapeError(f"durations {seconds.tolist()} for {len(rows)} embeddings: give seconds above 0, one each")
     return rows, seconds
+
+
+def _repeated(known: Block, rows: Rows, seconds: NDArray[np.float64]) -> tuple[int, ...]:
+    """New recordings whose embedding and seconds are those of one before, known or new."""
+    vectors, lengths = [*known.embeddings], [*known.duration_s]
+    repeated = []
+    for at, (row, length) in enumerate(zip(rows, seconds, strict=True)):
+        slack = SAME_EMBEDDING * np.linalg.norm(row)
+        if any(
+            abs(length - other_s) < SAME_S and np.linalg.norm(row - other) < slack
+            for other, other_s in zip(vectors, lengths, strict=True)
+        ):
+            repeated.append(at)
+        vectors.append(row)
+        lengths.append(length)
+    return tuple(repeated)
 
 
 def _probability(log_odds: float) -> float:

@@ -59,6 +59,7 @@ class Enrollment:
 
     `num_before`: voiceprints the name had before, of any system, expired ones included. `checked`: whether the new
     recordings were compared with each other and those before; `doubts` are those that came out below the threshold.
+    `repeated`: numbers of new recordings that were enrolled under this name before, or twice now.
     """
 
     speaker: str
@@ -66,6 +67,7 @@ class Enrollment:
     num_before: int
     checked: bool
     doubts: tuple[Doubt, ...]
+    repeated: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
