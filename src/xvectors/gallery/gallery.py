@@ -130,8 +130,8 @@ class Gallery:
         known = self._known(name, now)
         if len(known.speaker) and known.embeddings.shape[1] != rows.shape[1]:
             raise ShapeError(
-                f"embeddings of {rows.shape[1]} dimensions, but {name} has some of {known.embeddings.shape[1]} with the "
-                "same system: use its own encoder"
+                f"embeddings of {rows.shape[1]} dimensions, but {name} has some of {known.embeddings.shape[1]} with "
+                "the same system: use its own encoder"
             )
         doubts = tuple(self._doubts(name, known, rows, seconds)) if self.verifier.is_calibrated else ()
         repeated = _repeated(known, rows, seconds)
