@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -293,6 +294,23 @@ def test_every_back_end_searches_as_it_scores(name: str) -> None:
     _, right = backend.project(backend.enroll(test, [0], average=True), test)
     np.testing.assert_allclose(left @ right[0], scores, rtol=1e-4, atol=1e-4)
     assert scores.std() > 0.1
+
+
+def test_threads_share_a_gallery(gallery: Gallery, verifier: Verifier) -> None:
+    """As those of a server: each enrolls its own speakers and asks for them at once."""
+
+    def work(number: int) -> list[str | None]:
+        voices = make_voices(15, seed=100 + number)
+        found = []
+        for speaker in range(15):
+            gallery.enroll(f"{number} {speaker}", *voices.record(speaker, 9.0, 9.0))
+            found.append(gallery.identify(voices.record(speaker, 9.0)[0][0], 9.0).speaker)
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(work, range(4)))
+    assert answers == [[f"{number} {speaker}" for speaker in range(15)] for number in range(4)]
+    assert len(gallery.store.speakers(START)) == 60
 
 
 def test_a_gallery_needs_no_torch() -> None:

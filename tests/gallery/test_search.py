@@ -38,6 +38,33 @@ def test_the_best_are_among_few_candidates(with_torch: bool, monkeypatch: pytest
         assert 10 <= len(candidates) <= 30
 
 
+def test_rows_that_float16_cannot_tell_apart() -> None:
+    """Their products differ by a tenth of a thousandth, as much as rounding changes them."""
+    rng = np.random.default_rng(2)
+    query = np.zeros(64, dtype=np.float32)
+    query[:16] = 0.25
+    rows = rng.standard_normal((20_000, 64))
+    rows -= (rows @ query)[:, None] * query
+    rows *= 0.8 / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows += (0.6 + 1e-4 * rng.standard_normal(len(rows)))[:, None] * query
+    rows32 = rows.astype(np.float32)
+    search = made(rows32)
+    assert best(rows32, query, 10) <= set(search.candidates(query, 10).tolist())
+    rounded = rows32.astype(np.float16).astype(np.float32) @ query
+    assert not best(rows32, query, 10) <= best(rounded[:, None], np.ones(1), 12)  # without the bound some are missed
+
+
+def test_what_all_rows_share_costs_nothing() -> None:
+    """As with PLDA, whose rows have a column of ones that meets a large offset."""
+    rng = np.random.default_rng(3)
+    rows = rng.standard_normal((5000, 32)).astype(np.float32)
+    query = rng.standard_normal(32).astype(np.float32)
+    shifted, large = np.hstack([rows + 500, np.ones((5000, 1), np.float32)]), np.append(query, np.float32(1e5))
+    found = made(shifted).candidates(large, 10)
+    assert best(rows, query, 10) <= set(found.tolist())
+    assert len(found) <= 30
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),

@@ -3,6 +3,7 @@ stands for itself."""
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
@@ -33,7 +34,7 @@ def open_gallery(
     from xvectors.calibrate import verifier_of
     from xvectors.system import find_system
 
-    folder = find_system(Path(system))
+    folder = find_system(os.fspath(system))
     verifier, fingerprint = verifier_of(folder), weights_digest(folder.weights)
     store = SqliteStore(Path(path) if path is not None else default_gallery(), create=create)
     return Gallery(store, system=fingerprint, verifier=verifier)

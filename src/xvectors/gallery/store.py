@@ -34,7 +34,9 @@ MATCHES = "(expires_at IS NULL OR expires_at > ?)"
 
 
 class SqliteStore:
-    """A gallery file, made if `create` says so; its methods are those of `Store`. Threads may share it.
+    """A gallery file, made if `create` says so; its methods are those of `Store`.
+
+    Threads may share it; a process that was forked opens its own.
 
     Raises
     ------
