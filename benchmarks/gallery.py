@@ -49,7 +49,7 @@ def write_gallery(path: Path, count: int, dim: int) -> None:
     with closing(sqlite3.connect(path)) as connection:
         for ids, block in rows(count, dim, seed=0):
             numbers = ids.tolist()
-            connection.executemany("INSERT INTO speakers VALUES (?, ?)", [(n, f"speaker {n}") for n in numbers])
+            connection.executemany("INSERT INTO speakers VALUES (?, ?, 0)", [(n, f"speaker {n}") for n in numbers])
             connection.executemany(
                 "INSERT INTO voiceprints VALUES (?, ?, ?, ?, 3.0, '2030-01-01T00:00:00Z', NULL, NULL)",
                 [(n, n, SYSTEM, row.tobytes()) for n, row in zip(numbers, block, strict=True)],

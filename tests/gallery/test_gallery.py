@@ -14,7 +14,7 @@ import pytest
 from voices import OTHER, SYSTEM, Voices, make_voices
 
 from xvectors.errors import AudioError, ConfigError, GalleryError, ShapeError, UnknownSpeakerError
-from xvectors.gallery import Gallery, SqliteStore
+from xvectors.gallery import Found, Gallery, SqliteStore
 from xvectors.gallery.gallery import SHORTLIST
 from xvectors.gallery.models import models_of
 from xvectors.gallery.records import Block
@@ -264,13 +264,47 @@ def test_a_large_gallery_answers_as_one_compared_as_a_whole(
         assert [whole.identify(query, 2.0, top=5) for query in queries] == found
         assert found[0].num_enrolled == count
         assert found[0].matches[0].threshold == pytest.approx(np.log(2 * count - 1))
-        # another process forgets and enrolls
-        monkeypatch.undo()
-        with SqliteStore(store.path) as other:
-            other.forget("s0")
-            Gallery(other, system=SYSTEM, verifier=verifier).enroll("new", *voices.record(count + 5, 3.0, 3.0))
-        assert "s0" not in {match.speaker for match in searching.identify(queries[0], 2.0, top=5).matches}
-        assert searching.identify(queries[3], 2.0).matches[0].speaker == "new"
+
+
+def test_a_large_gallery_follows_what_others_change(
+    tmp_path: Path, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is added is read alone; what is taken away is gone from memory too."""
+    voices = make_voices(SHORTLIST + 30, seed=4)
+    with simulated_store(tmp_path / "g.sqlite", voices, SHORTLIST + 10) as store, SqliteStore(store.path) as other:
+        searching = Gallery(store, system=SYSTEM, verifier=verifier)
+        writing = Gallery(other, system=SYSTEM, verifier=verifier)
+        elsewhere = Gallery(other, system=OTHER, verifier=verifier)
+        whole_reads = []
+        read_all = store.blocks
+        monkeypatch.setattr(store, "blocks", lambda *given: whole_reads.append(given) or read_all(*given))
+
+        def asked(speaker: int) -> Found:
+            query = voices.record(speaker, 3.0)[0][0]
+            found = searching.identify(query, 3.0, top=5)
+            assert found == Gallery(other, system=SYSTEM, verifier=verifier).identify(query, 3.0, top=5)
+            return found
+
+        assert asked(0).matches[0].speaker == "s0"
+        elsewhere.enroll("late", np.ones((1, 5)), [3.0])
+        assert asked(1).left_out == ("late",)
+        writing.enroll("new", *voices.record(SHORTLIST + 20, 3.0, 3.0))
+        writing.enroll("late", *voices.record(SHORTLIST + 21, 3.0, 3.0))
+        writing.enroll("s2", *voices.record(SHORTLIST + 22, 60.0))
+        assert asked(SHORTLIST + 20).matches[0].speaker == "new"
+        assert asked(SHORTLIST + 21).matches[0].speaker == "late"
+        found = asked(SHORTLIST + 22)
+        assert (found.matches[0].speaker, found.num_enrolled, found.left_out) == ("s2", SHORTLIST + 12, ())
+        assert len(whole_reads) == 1
+        other.forget("s0")
+        assert "s0" not in {match.speaker for match in asked(0).matches}
+        assert len(whole_reads) == 2
+        # embedded again with another system, nobody is left to compare with this one
+        kept = Gallery(other, system=SYSTEM, verifier=verifier)
+        kept.enroll("kept", *voices.record(SHORTLIST + 23, 3.0), audio=[b"sound"])
+        assert asked(SHORTLIST + 23).matches[0].speaker == "kept"
+        elsewhere.re_enroll(lambda audio: (np.ones(5, dtype=np.float32), 3.0))
+        assert asked(SHORTLIST + 23).left_out == ("kept",)
 
 
 @pytest.mark.parametrize("name", ["cosine", "wccn", "lda_plda", "asnorm"])
@@ -319,7 +353,7 @@ import sys
 sys.modules["torch"] = None
 import numpy as np, tempfile
 from datetime import UTC, datetime
-from xvectors.gallery import Gallery, SqliteStore
+from xvectors.gallery import Found, Gallery, SqliteStore
 from xvectors.verification import cosine_verifier
 with tempfile.TemporaryDirectory() as folder, SqliteStore(f"{folder}/g.sqlite", create=True) as store:
     gallery = Gallery(store, system="a" * 64, verifier=cosine_verifier())

@@ -99,6 +99,20 @@ def test_more_rows_than_expected() -> None:
         assert best(rows, query, 5) <= set(search.candidates(query, 5).tolist())
 
 
+def test_rows_that_are_changed_and_added() -> None:
+    rng = np.random.default_rng(4)
+    rows = rng.standard_normal((2000, 16)).astype(np.float32)
+    search = made(rows[:1500])
+    rows[[3, 700]] = 3 * rng.standard_normal((2, 16))
+    rows[1999] *= 1e4
+    changed = np.array([3, 700, *range(1500, 2000)])
+    search.update(changed[:200] * 3 + 1, rows[changed[:200]])
+    search.update(changed[200:] * 3 + 1, rows[changed[200:]])
+    assert len(search) == 2000
+    for query in rng.standard_normal((20, 16)).astype(np.float32):
+        assert best(rows, query, 5) <= set(search.candidates(query, 5).tolist())
+
+
 def test_few_rows_and_rows_all_alike() -> None:
     rows = np.ones((5, 3), dtype=np.float32)
     assert sorted(made(rows).candidates(rows[0], 5).tolist()) == [1, 4, 7, 10, 13]

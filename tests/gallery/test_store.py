@@ -216,7 +216,7 @@ def test_a_file_of_an_older_version_is_brought_up_to_date(path: Path, monkeypatc
         SqliteStore(path)
     with closing(sqlite3.connect(path)) as connection:  # as it was before
         assert connection.execute("PRAGMA user_version").fetchone() == (2,)
-        assert len(connection.execute("PRAGMA table_info(speakers)").fetchall()) == 3
+        assert len(connection.execute("PRAGMA table_info(speakers)").fetchall()) == 4
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.97])

@@ -30,6 +30,8 @@ from xvectors.verification import Verifier
 SHORTLIST = 200
 """Speakers whose LLRs are computed. Where more are enrolled, they are those with the highest scores."""
 
+MOST_UPDATES = 1000
+"""Speakers changed since the gallery was read, beyond which it is read again."""
 SAME_EMBEDDING = 1e-3
 """Relative to its length: how far apart the embeddings of one recording may be; batches and devices differ a little."""
 SAME_S = 0.001
@@ -82,7 +84,7 @@ class Gallery:
         self._make_search = make_search
         self._now = now
         self._copy: _Copy | None = None
-        self._reading = threading.Lock()
+        self._searching = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -202,14 +204,14 @@ class Gallery:
         bayes_threshold(prior)
         rows, seconds = _checked(np.asarray(embedding)[None], [duration_s])
         now = self._now()
-        copy = self._current(now)
+        backend = self.verifier.backend
+        _, right = backend.project(backend.enroll(rows, [0], average=True), rows)
+        # one search at a time, which uses all threads there are
+        with self._searching:
+            copy = self._current(now)
+            near = copy.ids if copy.search is None else copy.search.candidates(right[0], max(SHORTLIST, top))
         if not len(copy.ids):
             raise self._nobody_to_compare(copy)
-        near = copy.ids
-        if copy.search is not None:
-            backend = self.verifier.backend
-            _, right = backend.project(backend.enroll(rows, [0], average=True), rows)
-            near = copy.search.candidates(right[0], max(SHORTLIST, top))
         names = self.store.names_of(near.tolist())
         block = self.store.block_of(list(names), self.system, now)
         matches = self._matches(block, names, rows, seconds, prior / len(copy.ids))
@@ -301,24 +303,44 @@ class Gallery:
                 yield Doubt(recording=at, llr=match.llr, threshold=match.threshold)
 
     def _current(self, now: datetime) -> _Copy:
-        """The copy in memory, read again where somebody has changed the store or a voiceprint has expired."""
-        with self._reading:
-            # read before the rest: what is changed meanwhile is then read again the next time
-            state = self.store.state(now)
-            if self._copy is None or self._copy.state != state:
-                self._copy = None  # so that there are never two in memory
-                ids = self.store.speaker_ids(self.system, now)
-                search = self._make_search(self._rows(now), len(ids)) if len(ids) > SHORTLIST else None
-                self._copy = _Copy(state=state, ids=ids, search=search, left_out=self._left_out(now))
-            return self._copy
+        """The copy in memory, brought up to date where somebody has changed the store or a voiceprint has expired."""
+        # read before the rest: what is changed meanwhile is then read again the next time
+        state, copy = self.store.state(now), self._copy
+        if copy is not None and copy.state != state:
+            copy = self._renewed(copy, state, now)
+        if copy is None:
+            self._copy = None  # so that there are never two in memory
+            ids = self.store.speaker_ids(self.system, now)
+            search = self._make_search(self._rows(now), len(ids)) if len(ids) > SHORTLIST else None
+            copy = _Copy(state=state, ids=ids, search=search, left_out=self._left_out(now))
+        self._copy = copy
+        return copy
+
+    def _renewed(self, copy: _Copy, state: State, now: datetime) -> _Copy | None:
+        """The copy with what was added since; None where it is to be read as a whole."""
+        if (copy.state.removals, copy.state.next_expiry) != (state.removals, state.next_expiry):
+            return None
+        changed = self.store.changed_since(copy.state.revision)
+        block = self.store.block_of(changed, self.system, now)
+        ids = np.union1d(copy.ids, block.speaker)
+        if len(changed) > MOST_UPDATES or (copy.search is None and len(ids) > SHORTLIST):
+            return None
+        if copy.search is not None and len(block.speaker):
+            copy.search.update(*self._projected(block))
+        left_out = {*copy.left_out} - {*self.store.names_of(changed).values()}
+        left_out.update(self.store.names_of_others(self.system, now, changed))
+        return _Copy(state=state, ids=ids, search=copy.search, left_out=tuple(sorted(left_out)))
 
     def _rows(self, now: datetime) -> Iterator[tuple[NDArray[np.int64], Rows]]:
-        backend = self.verifier.backend
         for block in self.store.blocks(self.system, now):
             if len(block.speaker):
-                models = models_of(backend, block)
-                left, _ = backend.project(models.enrolled, block.embeddings[:1])
-                yield models.ids, left
+                yield self._projected(block)
+
+    def _projected(self, block: Block) -> tuple[NDArray[np.int64], Rows]:
+        """Ids [k] and the models' rows [k, d], whose products with a recording's row are scores."""
+        models = models_of(self.verifier.backend, block)
+        left, _ = self.verifier.backend.project(models.enrolled, block.embeddings[:1])
+        return models.ids, left
 
     def _left_out(self, now: datetime) -> tuple[str, ...]:
         return tuple(self.store.names_of_others(self.system, now))

@@ -8,10 +8,16 @@ from __future__ import annotations
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "CREATE TABLE migrations (version INTEGER PRIMARY KEY, applied_at TEXT NOT NULL, xvectors TEXT NOT NULL)",
-        "CREATE TABLE revision (number INTEGER NOT NULL)",
-        "INSERT INTO revision VALUES (0)",
+        # number: of the last change; removals: how many of them took something away
+        "CREATE TABLE revision (number INTEGER NOT NULL, removals INTEGER NOT NULL)",
+        "INSERT INTO revision VALUES (0, 0)",
         # AUTOINCREMENT: a number is never given to somebody else
-        "CREATE TABLE speakers (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE)",
+        """CREATE TABLE speakers (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            name TEXT NOT NULL UNIQUE,
+            changed INTEGER NOT NULL
+        )""",
+        "CREATE INDEX speakers_by_change ON speakers (changed)",
         """CREATE TABLE voiceprints (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
             speaker INTEGER NOT NULL REFERENCES speakers (id) ON DELETE CASCADE,

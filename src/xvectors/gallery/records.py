@@ -70,9 +70,11 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What a copy in memory depends on: it is out of date when `revision` differs, or at `next_expiry`."""
+    """What a copy in memory depends on: it is out of date when any of it differs. Where `revision` alone does, only the
+    speakers changed since are to be read again."""
 
     revision: int
+    removals: int
     next_expiry: datetime | None
 
 
@@ -128,8 +130,12 @@ class Store(Protocol):
         """Names by id; those forgotten meanwhile are left out."""
         ...
 
-    def names_of_others(self, system: str, now: datetime) -> list[str]:
-        """Names, sorted, of those whose voiceprints match but are all of other systems."""
+    def changed_since(self, revision: int) -> list[int]:
+        """Ids of speakers who were given voiceprints after this revision."""
+        ...
+
+    def names_of_others(self, system: str, now: datetime, among: Sequence[int] | None = None) -> list[str]:
+        """Names, sorted, of those (`among` these ids) whose voiceprints match but are all of other systems."""
         ...
 
     def blocks(self, system: str, now: datetime) -> Iterator[Block]:

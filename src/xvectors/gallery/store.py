@@ -30,6 +30,8 @@ MOST_PARAMETERS = 500
 MOST_AUDIO_BYTES = 500_000_000
 """SQLite holds a value of up to 10^9 bytes."""
 
+NEXT = "(SELECT number + 1 FROM revision)"
+"""The revision that a transaction makes."""
 MATCHES = "(expires_at IS NULL OR expires_at > ?)"
 
 
@@ -73,8 +75,7 @@ class SqliteStore:
                     "do not keep it"
                 )
         with self._writing() as connection:
-            connection.execute("INSERT INTO speakers (name) VALUES (?) ON CONFLICT (name) DO NOTHING", (name,))
-            speaker = connection.execute("SELECT id FROM speakers WHERE name = ?", (name,)).fetchone()[0]
+            speaker = _changed_speaker(connection, name)
             before = connection.execute("SELECT count(*) FROM voiceprints WHERE speaker = ?", (speaker,)).fetchone()[0]
             for voiceprint in voiceprints:
                 _insert(connection, speaker, voiceprint)
@@ -131,9 +132,9 @@ class SqliteStore:
         ]
 
     def state(self, now: datetime) -> State:
-        (revision,), *_ = self._all("SELECT number FROM revision")
+        (revision, removals), *_ = self._all("SELECT number, removals FROM revision")
         (expiry,), *_ = self._all("SELECT min(expires_at) FROM voiceprints WHERE expires_at > ?", (to_text(now),))
-        return State(revision=revision, next_expiry=None if expiry is None else to_time(expiry))
+        return State(revision=revision, removals=removals, next_expiry=None if expiry is None else to_time(expiry))
 
     def speaker_ids(self, system: str, now: datetime) -> NDArray[np.int64]:
         rows = self._all(
@@ -155,15 +156,22 @@ class SqliteStore:
             names.update(self._all(f"SELECT id, name FROM speakers WHERE id IN ({_marks(some)})", some))
         return names
 
-    def names_of_others(self, system: str, now: datetime) -> list[str]:
+    def changed_since(self, revision: int) -> list[int]:
+        return [number for (number,) in self._all("SELECT id FROM speakers WHERE changed > ? ORDER BY id", (revision,))]
+
+    def names_of_others(self, system: str, now: datetime, among: Sequence[int] | None = None) -> list[str]:
         at = to_text(now)
-        rows = self._all(
-            f"""SELECT name FROM speakers
-            WHERE id IN (SELECT speaker FROM voiceprints WHERE system != ? AND {MATCHES})
-            AND id NOT IN (SELECT speaker FROM voiceprints WHERE system = ? AND {MATCHES}) ORDER BY name""",
-            (system, at, system, at),
-        )
-        return [name for (name,) in rows]
+        of_speaker = f"SELECT 1 FROM voiceprints WHERE speaker = speakers.id AND {MATCHES}"
+        names: list[str] = []
+        for some in [[]] if among is None else _parts(among):
+            which = f"id IN ({_marks(some)}) AND" if some else ""
+            rows = self._all(
+                f"""SELECT name FROM speakers WHERE {which} EXISTS ({of_speaker} AND system != ?)
+                AND NOT EXISTS ({of_speaker} AND system = ?)""",
+                (*some, at, system, at, system),
+            )
+            names += [name for (name,) in rows]
+        return sorted(names)
 
     def blocks(self, system: str, now: datetime) -> Iterator[Block]:
         # a short statement a block: one long one would keep what is deleted meanwhile in the log
@@ -196,6 +204,7 @@ class SqliteStore:
 
     def replace(self, voiceprint: int, embedding: NDArray[np.float32], system: str) -> bool:
         with self._writing() as connection:
+            _count_removal(connection)
             changed = connection.execute(
                 "UPDATE voiceprints SET embedding = ?, system = ? WHERE id = ?",
                 (_to_blob(embedding), system, voiceprint),
@@ -210,8 +219,7 @@ class SqliteStore:
         added = known = 0
         with self._writing() as connection:
             for name, voiceprint, system, embedding, duration_s, enrolled, *rest in source.rows():
-                connection.execute("INSERT INTO speakers (name) VALUES (?) ON CONFLICT (name) DO NOTHING", (name,))
-                speaker = connection.execute("SELECT id FROM speakers WHERE name = ?", (name,)).fetchone()[0]
+                speaker = _changed_speaker(connection, name)
                 if connection.execute(
                     """SELECT 1 FROM voiceprints
                     WHERE speaker = ? AND system = ? AND embedding = ? AND enrolled_at = ?""",
@@ -295,7 +303,22 @@ class SqliteStore:
             )
 
 
+def _changed_speaker(connection: sqlite3.Connection, name: str) -> int:
+    """The id of a name, new or known."""
+    connection.execute(
+        f"""INSERT INTO speakers (name, changed) VALUES (?, {NEXT})
+        ON CONFLICT (name) DO UPDATE SET changed = excluded.changed""",
+        (name,),
+    )
+    return int(connection.execute("SELECT id FROM speakers WHERE name = ?", (name,)).fetchone()[0])
+
+
+def _count_removal(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE revision SET removals = removals + 1")
+
+
 def _drop_empty(connection: sqlite3.Connection) -> None:
+    _count_removal(connection)
     connection.execute("DELETE FROM speakers WHERE NOT EXISTS (SELECT 1 FROM voiceprints WHERE speaker = speakers.id)")
 
 
