@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from xvectors.gallery import ExactSearch, Gallery, SqliteStore
-from xvectors.gallery.gallery import SHORTLIST
+from xvectors.gallery.memory import SHORTLIST
 from xvectors.verification import cosine_verifier
 
 SYSTEM = "0" * 64

@@ -15,7 +15,7 @@ from voices import OTHER, SYSTEM, Voices, make_voices
 
 from xvectors.errors import AudioError, ConfigError, GalleryError, ShapeError, UnknownSpeakerError
 from xvectors.gallery import Found, Gallery, SqliteStore
-from xvectors.gallery.gallery import SHORTLIST
+from xvectors.gallery.memory import SHORTLIST
 from xvectors.gallery.models import models_of
 from xvectors.gallery.records import Block
 from xvectors.scoring import Trials, bayes_threshold
@@ -257,9 +257,9 @@ def test_a_large_gallery_answers_as_one_compared_as_a_whole(
         searching = Gallery(store, system=SYSTEM, verifier=verifier)
         queries = [voices.record(speaker, 2.0)[0][0] for speaker in (0, 250, count - 1, count + 5)]
         found = [searching.identify(query, 2.0, top=5) for query in queries]
-        assert searching._copy is not None
-        assert searching._copy.search is not None
-        monkeypatch.setattr("xvectors.gallery.gallery.SHORTLIST", 10_000)
+        assert searching._memory._copy is not None
+        assert searching._memory._copy.search is not None
+        monkeypatch.setattr("xvectors.gallery.memory.SHORTLIST", 10_000)
         whole = Gallery(store, system=SYSTEM, verifier=verifier)
         assert [whole.identify(query, 2.0, top=5) for query in queries] == found
         assert found[0].num_enrolled == count

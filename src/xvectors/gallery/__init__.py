@@ -1,7 +1,7 @@
 """Enrolled speakers. In: embeddings of recordings, with names. Out: who a recording is of, if of anybody enrolled.
 
-gallery.py decides, models.py makes one model a speaker, search.py finds the nearest of many, store.py keeps
-everything in one SQLite file. No torch, but to search more than 200 speakers quickly.
+gallery.py decides, models.py makes one model a speaker, memory.py and search.py find the nearest of many, store.py
+keeps everything in one SQLite file. No torch, but to search more than 200 speakers quickly.
 """
 
 from xvectors.gallery.database import default_gallery

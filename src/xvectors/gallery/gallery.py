@@ -7,9 +7,7 @@ enrolled speakers each of them gets the Nth part of that prior, so that the evid
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -18,37 +16,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.errors import AudioError, ConfigError, GalleryError, ShapeError, UnknownSpeakerError
+from xvectors.gallery.memory import MakeSearch, Memory
 from xvectors.gallery.models import models_of
 from xvectors.gallery.names import speaker_name
-from xvectors.gallery.records import Block, State, Store, Voiceprint
+from xvectors.gallery.records import Block, Store, Voiceprint
 from xvectors.gallery.results import Doubt, Enrollment, Found, Match, ReEnrollment
-from xvectors.gallery.search import ExactSearch, Search
+from xvectors.gallery.search import ExactSearch
 from xvectors.scoring import bayes_threshold
 from xvectors.scoring.products import Rows
 from xvectors.verification import Verifier
 
-SHORTLIST = 200
-"""Speakers whose LLRs are computed. Where more are enrolled, they are those with the highest scores."""
-
-MOST_UPDATES = 1000
-"""Speakers changed since the gallery was read, beyond which it is read again."""
 SAME_EMBEDDING = 1e-3
 """Relative to its length: how far apart the embeddings of one recording may be; batches and devices differ a little."""
 SAME_S = 0.001
 
 REMEDY = "enroll again with this one; `xvectors re-enroll` does so where the recordings were kept (--keep-audio)"
-
-SearchBlocks = Iterable[tuple[NDArray[np.int64], Rows]]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Copy:
-    """What is in memory of the store: its state when read, the comparable speakers, and their rows where needed."""
-
-    state: State
-    ids: NDArray[np.int64]
-    search: Search | None
-    left_out: tuple[str, ...]
 
 
 class Gallery:
@@ -75,16 +57,14 @@ class Gallery:
         *,
         system: str,
         verifier: Verifier,
-        make_search: Callable[[SearchBlocks, int], Search] = ExactSearch,
+        make_search: MakeSearch = ExactSearch,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.store = store
         self.system = system
         self.verifier = verifier
-        self._make_search = make_search
         self._now = now
-        self._copy: _Copy | None = None
-        self._searching = threading.Lock()
+        self._memory = Memory(store, system, verifier.backend, make_search)
 
     def __enter__(self) -> Self:
         return self
@@ -186,7 +166,7 @@ class Gallery:
         """Which enrolled speaker is it, if any? Of a recording, its embedding [D] and seconds.
 
         `p_enrolled`: the prior of its being any enrolled speaker, shared equally among all of them; the system's prior
-        of a target trial if not given. Among more than `SHORTLIST` speakers, those with the highest scores are compared
+        of a target trial if not given. Among more than 200 speakers, those with the highest scores are compared
         by their LLRs.
 
         Raises
@@ -204,24 +184,19 @@ class Gallery:
         bayes_threshold(prior)
         rows, seconds = _checked(np.asarray(embedding)[None], [duration_s])
         now = self._now()
-        backend = self.verifier.backend
-        _, right = backend.project(backend.enroll(rows, [0], average=True), rows)
-        # one search at a time, which uses all threads there are
-        with self._searching:
-            copy = self._current(now)
-            near = copy.ids if copy.search is None else copy.search.candidates(right[0], max(SHORTLIST, top))
-        if not len(copy.ids):
-            raise self._nobody_to_compare(copy)
-        names = self.store.names_of(near.tolist())
+        near = self._memory.near(rows, top, now)
+        if not near.num_enrolled:
+            raise self._nobody_to_compare(near.left_out)
+        names = self.store.names_of(near.ids.tolist())
         block = self.store.block_of(list(names), self.system, now)
-        matches = self._matches(block, names, rows, seconds, prior / len(copy.ids))
+        matches = self._matches(block, names, rows, seconds, prior / near.num_enrolled)
         return Found(
             speaker=matches[0].speaker if matches and matches[0].same_speaker else None,
             decided=self.verifier.is_calibrated,
             matches=tuple(matches[:top]),
-            num_enrolled=len(copy.ids),
+            num_enrolled=near.num_enrolled,
             p_enrolled=prior,
-            left_out=copy.left_out,
+            left_out=near.left_out,
         )
 
     def re_enroll(self, encode: Callable[[bytes], tuple[NDArray[np.float32], float]]) -> ReEnrollment:
@@ -302,46 +277,6 @@ class Gallery:
             if match.llr is not None and match.threshold is not None and not match.same_speaker:
                 yield Doubt(recording=at, llr=match.llr, threshold=match.threshold)
 
-    def _current(self, now: datetime) -> _Copy:
-        """The copy in memory, brought up to date where somebody has changed the store or a voiceprint has expired."""
-        # read before the rest: what is changed meanwhile is then read again the next time
-        state, copy = self.store.state(now), self._copy
-        if copy is not None and copy.state != state:
-            copy = self._renewed(copy, state, now)
-        if copy is None:
-            self._copy = None  # so that there are never two in memory
-            ids = self.store.speaker_ids(self.system, now)
-            search = self._make_search(self._rows(now), len(ids)) if len(ids) > SHORTLIST else None
-            copy = _Copy(state=state, ids=ids, search=search, left_out=self._left_out(now))
-        self._copy = copy
-        return copy
-
-    def _renewed(self, copy: _Copy, state: State, now: datetime) -> _Copy | None:
-        """The copy with what was added since; None where it is to be read as a whole."""
-        if (copy.state.removals, copy.state.next_expiry) != (state.removals, state.next_expiry):
-            return None
-        changed = self.store.changed_since(copy.state.revision)
-        block = self.store.block_of(changed, self.system, now)
-        ids = np.union1d(copy.ids, block.speaker)
-        if len(changed) > MOST_UPDATES or (copy.search is None and len(ids) > SHORTLIST):
-            return None
-        if copy.search is not None and len(block.speaker):
-            copy.search.update(*self._projected(block))
-        left_out = {*copy.left_out} - {*self.store.names_of(changed).values()}
-        left_out.update(self.store.names_of_others(self.system, now, changed))
-        return _Copy(state=state, ids=ids, search=copy.search, left_out=tuple(sorted(left_out)))
-
-    def _rows(self, now: datetime) -> Iterator[tuple[NDArray[np.int64], Rows]]:
-        for block in self.store.blocks(self.system, now):
-            if len(block.speaker):
-                yield self._projected(block)
-
-    def _projected(self, block: Block) -> tuple[NDArray[np.int64], Rows]:
-        """Ids [k] and the models' rows [k, d], whose products with a recording's row are scores."""
-        models = models_of(self.verifier.backend, block)
-        left, _ = self.verifier.backend.project(models.enrolled, block.embeddings[:1])
-        return models.ids, left
-
     def _left_out(self, now: datetime) -> tuple[str, ...]:
         return tuple(self.store.names_of_others(self.system, now))
 
@@ -353,10 +288,10 @@ class Gallery:
             )
         return GalleryError(f"all voiceprints of {name} have expired; enroll {name} again")
 
-    def _nobody_to_compare(self, copy: _Copy) -> GalleryError:
-        if copy.left_out:
+    def _nobody_to_compare(self, left_out: tuple[str, ...]) -> GalleryError:
+        if left_out:
             return GalleryError(
-                f"all {len(copy.left_out)} speakers in {self.store.location} were enrolled with other systems than "
+                f"all {len(left_out)} speakers in {self.store.location} were enrolled with other systems than "
                 f"this one ({self.system[:12]}), and embeddings of two systems are never compared: {REMEDY}"
             )
         return GalleryError(
