@@ -11,6 +11,8 @@ XVectorsError
 ├── ConfigError (also ValueError)         a setting that does not exist or has an impossible value
 ├── CheckpointError (also ValueError)     a system directory or checkpoint that cannot be loaded or resumed
 ├── TrainingError (also RuntimeError)     a run that cannot go on, such as a non-finite loss
+├── GalleryError (also ValueError)        a gallery of enrolled speakers that cannot be opened or used
+│   └── UnknownSpeakerError               ... because nobody of that name is enrolled
 ├── StorageError (also OSError)           nothing could be written: full disk, no permission
 ├── MissingExtraError (also ImportError)  an optional dependency that is not installed
 └── ShapeError (also ValueError)          an array of the wrong rank, size or values
@@ -59,6 +61,14 @@ class CheckpointError(XVectorsError, ValueError):
 
 class TrainingError(XVectorsError, RuntimeError):
     """A training run that cannot go on."""
+
+
+class GalleryError(XVectorsError, ValueError):
+    """A gallery of enrolled speakers that cannot be opened, or that does not hold what was asked for."""
+
+
+class UnknownSpeakerError(GalleryError):
+    """Nobody of that name is enrolled."""
 
 
 class StorageError(XVectorsError, OSError):

@@ -122,7 +122,7 @@ def save_verifier(verifier: Verifier, *, backend: Path, calibration: Path, weigh
     StorageError, CheckpointError
         Something cannot be written; the weights cannot be read.
     """
-    table = {"format_version": FORMAT_VERSION, "weights_sha256": _digest(weights), **verifier.table()}
+    table = {"format_version": FORMAT_VERSION, "weights_sha256": weights_digest(weights), **verifier.table()}
     remove_verifier(backend=backend, calibration=calibration)
     save_backend(backend, verifier.backend)
     write_text(calibration, to_toml(table))
@@ -156,7 +156,7 @@ def load_verifier(*, backend: Path, calibration: Path, weights: Path) -> Verifie
         raise CheckpointError(
             f"{calibration}: format version {version!r} is not {FORMAT_VERSION}; calibrate the system again"
         )
-    if table.get("weights_sha256") != _digest(weights):
+    if table.get("weights_sha256") != weights_digest(weights):
         raise CheckpointError(
             f"{calibration} was learnt with other weights than {weights}; calibrate the system again, with "
             "`xvectors calibrate`"
@@ -208,7 +208,8 @@ def verifier_of(folder: VerifierFiles) -> Verifier:
     return load_verifier(backend=folder.backend, calibration=folder.calibration, weights=folder.weights)
 
 
-def _digest(weights: Path) -> str:
+def weights_digest(weights: Path) -> str:
+    """The sha256 of model.safetensors, the system's fingerprint. CheckpointError where it cannot be read."""
     try:
         return digest(weights)
     except OSError as error:

@@ -126,18 +126,18 @@ class Backend:
 
     def score(self, embeddings: ArrayLike, trials: Trials) -> NDArray[np.float32]:
         """Scores [m] of trials, whose both sides are rows of embeddings [n, D]; ShapeError where they do not fit."""
-        left, right = self._project(embeddings, embeddings)
+        left, right = self.project(embeddings, embeddings)
         return pair_products(left, right, trials.enroll, trials.test)
 
     def score_pairs(
         self, enroll: Enrolled | ArrayLike, test: ArrayLike, enroll_index: ArrayLike, test_index: ArrayLike
     ) -> NDArray[np.float32]:
         """Scores [m] of listed pairs of an enrollment row (models, or embeddings [k, D]) and a row of test [t, D]."""
-        return pair_products(*self._project(enroll, test), enroll_index, test_index)
+        return pair_products(*self.project(enroll, test), enroll_index, test_index)
 
     def score_matrix(self, enroll: Enrolled | ArrayLike, test: ArrayLike) -> NDArray[np.float32]:
         """Scores [k, t] of every enrollment row (models, or embeddings [k, D]) with every row of test [t, D]."""
-        left, right = self._project(enroll, test)
+        left, right = self.project(enroll, test)
         scores = np.empty((len(left), len(right)), dtype=np.float32)
         for start, block in row_products(left, right):
             scores[start : start + len(block)] = block
@@ -152,9 +152,12 @@ class Backend:
             ManifestError: fewer than two rows, no target pair or no non-target pair.
             ShapeError: unusable embeddings, or not one speaker a row.
         """
-        return all_pairs_products(*self._project(embeddings, embeddings), speaker_index)
+        return all_pairs_products(*self.project(embeddings, embeddings), speaker_index)
 
-    def _project(self, enroll: Enrolled | ArrayLike, test: ArrayLike) -> tuple[Rows, Rows]:
+    def project(self, enroll: Enrolled | ArrayLike, test: ArrayLike) -> tuple[Rows, Rows]:
+        """Rows [k, d] and [t, d], float32, whose dot products are the scores of models, or embeddings [k, D], with test
+        [t, D]. Where every model counts for one recording, as with `average`, either side's do not depend on the other.
+        """
         test_rows = self.transform(test)
         if isinstance(enroll, Enrolled):
             models, counts = enroll.means, enroll.counts

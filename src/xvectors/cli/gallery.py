@@ -1,0 +1,298 @@
+"""Commands about enrolled speakers: enroll, identify, speakers, forget, re-enroll; gallery export, import and purge."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xvectors.cli.shared import Device, Json, app, print_lines
+from xvectors.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from xvectors.encoder import SpeakerEncoder
+    from xvectors.gallery import Enrollment, Found, Match, Speaker, SqliteStore
+
+NOT_CALIBRATED = "the system is not calibrated (`xvectors calibrate DIR`)"
+
+files = typer.Typer(help="Carry a gallery elsewhere, and clean it.", no_args_is_help=True)
+app.add_typer(files, name="gallery")
+
+GalleryPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--gallery",
+        metavar="FILE",
+        envvar="XVECTORS_GALLERY",
+        help="The gallery's file; by default gallery.sqlite in your data directory.",
+    ),
+]
+OfSystem = Annotated[
+    str, typer.Option("--system", metavar="DIR", help="A system directory; by default the one that comes along.")
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Whom the speaker is enrolled as.")]
+
+
+@app.command()
+def enroll(
+    name: Name,
+    recordings: Annotated[list[Path], typer.Argument(metavar="RECORDING...", help="Recordings of this one speaker.")],
+    system: OfSystem = "starter",
+    gallery: GalleryPath = None,
+    keep_audio: Annotated[
+        bool, typer.Option("--keep-audio", help="Keep the recordings too, so that `re-enroll` can use another system.")
+    ] = False,
+    consent: Annotated[str | None, typer.Option(metavar="TEXT", help="A note on what the speaker agreed to.")] = None,
+    expires: Annotated[
+        str | None, typer.Option(metavar="DATE", help="From this day on (UTC) these recordings match nobody.")
+    ] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Enroll a speaker, or add recordings to one who is."""
+    from datetime import UTC, datetime
+
+    from xvectors.encoder import SpeakerEncoder
+    from xvectors.gallery import expiry, open_gallery, speaker_name
+
+    name = speaker_name(name)
+    if Path(name).is_file():
+        raise ConfigError(f"{name} is a file: the speaker's name comes first, then the recordings")
+    expires_at = None if expires is None else expiry(expires, datetime.now(UTC))
+    encoder = SpeakerEncoder.load(system, device=device)
+    embeddings, seconds = _embed(encoder, recordings)
+    audio = [path.read_bytes() for path in recordings] if keep_audio else None
+    with open_gallery(gallery, system=system, create=True) as opened:
+        done = opened.enroll(name, embeddings, seconds, audio=audio, consent=consent, expires_at=expires_at)
+    print_lines(_warnings(done, recordings), stream=sys.stderr)
+    if as_json:
+        print(json.dumps(asdict(done), indent=2))
+        return
+    what = f"{_count(done.num_added, 'recording')}, {sum(seconds):.1f} s"
+    if done.num_before:
+        print(f"{name} was enrolled already, with {_count(done.num_before, 'voiceprint')}; added {what}")
+    else:
+        print(f"{name} is enrolled, with {what}")
+
+
+@app.command()
+def identify(
+    recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="Who speaks here?")],
+    top: Annotated[int, typer.Option(help="How many of the most likely speakers to list.")] = 3,
+    prior: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P",
+            help="How likely it is, before listening, that the speaker is enrolled at all; by default the system's.",
+        ),
+    ] = None,
+    system: OfSystem = "starter",
+    gallery: GalleryPath = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Say which enrolled speaker a recording is of, or that it is of none."""
+    from xvectors.encoder import SpeakerEncoder
+    from xvectors.gallery import open_gallery
+
+    with open_gallery(gallery, system=system) as opened:
+        encoder = SpeakerEncoder.load(system, device=device)
+        embeddings, seconds = _embed(encoder, [recording])
+        found = opened.identify(embeddings[0], seconds[0], top=top, p_enrolled=prior)
+    print(json.dumps(asdict(found), indent=2) if as_json else "\n".join(_answer(found)))
+
+
+@app.command()
+def speakers(gallery: GalleryPath = None, as_json: Json = False) -> None:
+    """List who is enrolled."""
+    from datetime import UTC, datetime
+
+    from xvectors.gallery import default_gallery
+
+    if gallery is None and not default_gallery().exists():
+        print("[]" if as_json else "nobody is enrolled; `xvectors enroll NAME a.wav` enrolls")
+        return
+    with _store(gallery) as store:
+        everybody = store.speakers(datetime.now(UTC))
+    if as_json:
+        print(json.dumps([_plain(speaker) for speaker in everybody], indent=2))
+    elif everybody:
+        print_lines(_line(speaker) for speaker in everybody)
+    else:
+        print("nobody is enrolled; `xvectors enroll NAME a.wav` enrolls")
+
+
+@app.command()
+def forget(
+    name: Name,
+    last: Annotated[
+        bool, typer.Option("--last", help="Remove only what was enrolled last, in one command, and keep the rest.")
+    ] = False,
+    gallery: GalleryPath = None,
+) -> None:
+    """Remove a speaker from the gallery, and every trace from its file."""
+    from xvectors.gallery import speaker_name
+
+    name = speaker_name(name)
+    with _store(gallery) as store:
+        count = store.forget(name, last=last)
+    done = f"{_count(count, 'voiceprint')} removed from the file"
+    print(f"{name}: {done}" if last else f"{name} is forgotten: {done}")
+
+
+@app.command("re-enroll")
+def re_enroll(system: OfSystem = "starter", gallery: GalleryPath = None, device: Device = "auto") -> None:
+    """Give voiceprints of other systems embeddings of this one, from the recordings kept with --keep-audio."""
+    from xvectors.encoder import SpeakerEncoder
+    from xvectors.gallery import open_gallery
+
+    with open_gallery(gallery, system=system) as opened, tempfile.TemporaryDirectory() as folder:
+        encoder = SpeakerEncoder.load(system, device=device)
+
+        def encode(audio: bytes) -> tuple[NDArray[np.float32], float]:
+            path = Path(folder) / "recording"
+            path.write_bytes(audio)
+            embeddings, seconds = _embed(encoder, [path])
+            return embeddings[0], seconds[0]
+
+        done = opened.re_enroll(encode)
+    print_lines((f"left as it was: {reason}" for reason in done.failed), stream=sys.stderr)
+    if done.without_audio:
+        print_lines(
+            [f"still enrolled with another system only: {', '.join(done.without_audio)}; enroll again"], sys.stderr
+        )
+    count, num_speakers = sum(done.renewed.values()), len(done.renewed)
+    print(f"embedded again with this system: {_count(count, 'voiceprint')} of {_count(num_speakers, 'speaker')}")
+
+
+@files.command("export")
+def export_file(
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write; itself a gallery.")],
+    gallery: GalleryPath = None,
+) -> None:
+    """Write everybody enrolled to a file that `gallery import` reads."""
+    from xvectors.gallery import export_gallery
+
+    with _store(gallery) as store:
+        count = export_gallery(store, out)
+    print(f"{_count(count, 'voiceprint')}: {out}")
+
+
+@files.command("import")
+def import_file(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="A gallery, such as `gallery export` writes.")],
+    gallery: GalleryPath = None,
+) -> None:
+    """Add everybody in another gallery to this one; what is here already is not added twice."""
+    from xvectors.gallery import import_gallery
+
+    with _store(gallery, create=True) as store:
+        added, known = import_gallery(store, source)
+    print(f"added: {_count(added, 'voiceprint')}; there already: {known}")
+
+
+@files.command()
+def purge(gallery: GalleryPath = None) -> None:
+    """Remove voiceprints that have expired, and every trace of what was removed before."""
+    from datetime import UTC, datetime
+
+    with _store(gallery) as store:
+        count = store.purge(datetime.now(UTC))
+    print(f"{_count(count, 'expired voiceprint')} removed from the file")
+
+
+def _store(gallery: Path | None, *, create: bool = False) -> SqliteStore:
+    from xvectors.gallery import SqliteStore, default_gallery
+
+    return SqliteStore(gallery if gallery is not None else default_gallery(), create=create)
+
+
+def _embed(encoder: SpeakerEncoder, paths: Sequence[Path]) -> tuple[NDArray[np.float32], list[float]]:
+    """Embeddings [n, D] and the seconds of each."""
+    from xvectors import audio
+
+    embeddings = encoder.encode(list(paths))
+    return embeddings, [audio.probe(path).duration_s for path in paths]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _warnings(done: Enrollment, recordings: Sequence[Path]) -> list[str]:
+    lines = [
+        f"warning: {recordings[at]} is enrolled as {done.speaker} already: once more it tells nothing new, but counts "
+        f"as more speech; `xvectors forget {done.speaker} --last` takes back what was enrolled now"
+        for at in done.repeated
+    ]
+    if not done.checked and done.num_before + done.num_added > 1:
+        return [*lines, f"note: whether these are all of one voice was not checked: {NOT_CALIBRATED}"]
+    return lines + [
+        f"warning: {recordings[doubt.recording]} does not sound like {done.speaker}'s other recordings (LLR "
+        f"{doubt.llr:.1f}, below the threshold of {doubt.threshold:.1f}): is it the same person? If not, "
+        f"`xvectors forget {done.speaker} --last` takes back what was enrolled now"
+        for doubt in done.doubts
+    ]
+
+
+def _answer(found: Found) -> list[str]:
+    best = found.matches[0] if found.matches else None
+    among = _count(found.num_enrolled, "enrolled speaker")
+    if best is None:
+        lines = ["nobody enrolled"]
+    elif not found.decided:
+        lines = [f"cannot tell: {NOT_CALIBRATED}; of {among}, the most alike:"]
+    elif found.speaker is None:
+        lines = [
+            f"nobody enrolled: even {best.speaker}, the most likely of {among}, has an LLR of {best.llr:.1f}, "
+            f"below the threshold of {best.threshold:.1f}"
+        ]
+    else:
+        lines = [f"{best.speaker}: LLR {best.llr:.1f}, threshold {best.threshold:.1f} among {among}"]
+    lines += [f"{rank}  {_match(match)}" for rank, match in enumerate(found.matches, start=1)]
+    if found.left_out:
+        some = ", ".join(found.left_out[:3]) + ", ..." * (len(found.left_out) > 3)
+        lines.append(
+            f"not compared, because enrolled with another system: {some}; enroll again, or `xvectors re-enroll`"
+        )
+    return lines
+
+
+def _match(match: Match) -> str:
+    if match.llr is None or match.probability is None:
+        return f"{match.speaker}  cosine {match.score:.3f}"
+    return f"{match.speaker}  LLR {match.llr:.1f}  probability {match.probability:.1%}  score {match.score:.3f}"
+
+
+def _line(speaker: Speaker) -> str:
+    parts = [
+        _count(speaker.num_voiceprints, "voiceprint"),
+        f"{speaker.duration_s:.1f} s",
+        f"since {speaker.enrolled_at:%Y-%m-%d}",
+    ]
+    if speaker.num_expired:
+        parts.append(f"{speaker.num_expired} expired")
+    if speaker.expires_at is not None:
+        parts.append(f"expires {speaker.expires_at:%Y-%m-%d}")
+    if speaker.num_kept:
+        parts.append(f"{_count(speaker.num_kept, 'recording')} kept")
+    parts += [f"system {system[:12]}" for system in speaker.systems]
+    parts += [f"consent: {note}" for note in speaker.consent]
+    return f"{speaker.name}  {', '.join(parts)}"
+
+
+def _plain(speaker: Speaker) -> dict[str, Any]:
+    return {
+        **asdict(speaker),
+        "enrolled_at": speaker.enrolled_at.isoformat(),
+        "expires_at": None if speaker.expires_at is None else speaker.expires_at.isoformat(),
+    }

@@ -1,0 +1,35 @@
+"""Enrolled speakers. In: embeddings of recordings, with names. Out: who a recording is of, if of anybody enrolled.
+
+gallery.py decides, models.py makes one model a speaker, memory.py and search.py find the nearest of many, store.py
+keeps everything in one SQLite file. No torch, but to search more than 200 speakers quickly.
+"""
+
+from xvectors.gallery.database import default_gallery
+from xvectors.gallery.gallery import Gallery
+from xvectors.gallery.names import expiry, speaker_name
+from xvectors.gallery.opening import export_gallery, import_gallery, open_gallery
+from xvectors.gallery.records import Speaker, Store, Voiceprint
+from xvectors.gallery.results import Doubt, Enrollment, Found, Match, ReEnrollment
+from xvectors.gallery.search import ExactSearch, Search
+from xvectors.gallery.store import SqliteStore
+
+__all__ = [
+    "Doubt",
+    "Enrollment",
+    "ExactSearch",
+    "Found",
+    "Gallery",
+    "Match",
+    "ReEnrollment",
+    "Search",
+    "Speaker",
+    "SqliteStore",
+    "Store",
+    "Voiceprint",
+    "default_gallery",
+    "expiry",
+    "export_gallery",
+    "import_gallery",
+    "open_gallery",
+    "speaker_name",
+]

@@ -1,0 +1,335 @@
+"""Who is it? In: embeddings of recordings, and a store of enrolled speakers. Out: who is enrolled, and decisions.
+
+A decision needs a calibrated system. Against one name it is made at the system's prior of a target trial; against all N
+enrolled speakers each of them gets the Nth part of that prior, so that the evidence needed grows with N.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xvectors.errors import AudioError, ConfigError, GalleryError, ShapeError, UnknownSpeakerError
+from xvectors.gallery.memory import MakeSearch, Memory
+from xvectors.gallery.models import models_of
+from xvectors.gallery.names import speaker_name
+from xvectors.gallery.records import Block, Store, Voiceprint
+from xvectors.gallery.results import Doubt, Enrollment, Found, Match, ReEnrollment
+from xvectors.gallery.search import ExactSearch
+from xvectors.scoring import bayes_threshold
+from xvectors.scoring.products import Rows
+from xvectors.verification import Verifier
+
+SAME_EMBEDDING = 1e-3
+"""Relative to its length: how far apart the embeddings of one recording may be; batches and devices differ a little."""
+SAME_S = 0.001
+
+REMEDY = "enroll again with this one; `xvectors re-enroll` does so where the recordings were kept (--keep-audio)"
+
+
+class Gallery:
+    """Enrolled speakers of one system. Threads may share it, and other processes the store.
+
+    Args:
+        store: where the speakers are.
+        system: the fingerprint of the system that makes the embeddings (`weights_digest`).
+        verifier: the system's.
+        make_search: a `Search` of rows that come in blocks, and their number.
+        now: the clock.
+
+    An example:
+
+        >>> with open_gallery(system="exp/xv", create=True) as gallery:                            # doctest: +SKIP
+        ...     gallery.enroll("alice", encoder.encode(["a1.wav", "a2.wav"]), [4.1, 3.0])
+        ...     gallery.identify(encoder.encode("x.wav")[0], 2.5).speaker
+        'alice'
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        system: str,
+        verifier: Verifier,
+        make_search: MakeSearch = ExactSearch,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.store = store
+        self.system = system
+        self.verifier = verifier
+        self._now = now
+        self._memory = Memory(store, system, verifier.backend, make_search)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.store.close()
+
+    def enroll(
+        self,
+        name: str,
+        embeddings: ArrayLike,
+        duration_s: ArrayLike,
+        *,
+        audio: Sequence[bytes] | None = None,
+        consent: str | None = None,
+        expires_at: datetime | None = None,
+    ) -> Enrollment:
+        """Add recordings to a name, new or known; all of them or, where something fails, none.
+
+        Parameters
+        ----------
+        embeddings, duration_s
+            [n, D] as the encoder gives them, and the seconds [n] of each.
+        audio
+            The sound files' bytes, to be kept for `re_enroll`.
+        consent, expires_at
+            A note, and the aware time from which these voiceprints match no more.
+
+        Raises
+        ------
+        ConfigError
+            A name that cannot be one, an expiry that is past or has no time zone.
+        ShapeError
+            Embeddings that are not finite, all zeros or not [n, D]; durations that are not above 0.
+        GalleryError, StorageError
+            The store cannot be used, or written.
+        """
+        name, now = speaker_name(name), self._now()
+        rows, seconds = _checked(embeddings, duration_s)
+        if audio is not None and len(audio) != len(rows):
+            raise ShapeError(f"{len(audio)} sound files for {len(rows)} embeddings: give one a recording")
+        if expires_at is not None and (expires_at.tzinfo is None or expires_at <= now):
+            raise ConfigError(f"expires_at is {expires_at}: give a time to come, with its time zone")
+        # all that may fail comes before anything is written
+        known = self._known(name, now)
+        if len(known.speaker) and known.embeddings.shape[1] != rows.shape[1]:
+            raise ShapeError(
+                f"embeddings of {rows.shape[1]} dimensions, but {name} has some of {known.embeddings.shape[1]} with "
+                "the same system: use its own encoder"
+            )
+        doubts = tuple(self._doubts(name, known, rows, seconds)) if self.verifier.is_calibrated else ()
+        repeated = _repeated(known, rows, seconds)
+        before = self.store.add(
+            name,
+            [
+                Voiceprint(
+                    embedding=rows[at],
+                    duration_s=float(seconds[at]),
+                    system=self.system,
+                    enrolled_at=now,
+                    expires_at=expires_at,
+                    consent=consent,
+                    audio=None if audio is None else audio[at],
+                )
+                for at in range(len(rows))
+            ],
+        )
+        return Enrollment(
+            speaker=name,
+            num_added=len(rows),
+            num_before=before,
+            checked=self.verifier.is_calibrated,
+            doubts=doubts,
+            repeated=repeated,
+        )
+
+    def verify_as(self, name: str, embedding: ArrayLike, duration_s: float) -> Match:
+        """Is a recording, its embedding [D] and seconds, of the speaker enrolled as `name`? At the system's prior.
+
+        Raises
+        ------
+        UnknownSpeakerError
+            Nobody of that name is enrolled.
+        GalleryError
+            The name's voiceprints have all expired, or are of other systems.
+        ShapeError
+            As `enroll`.
+        """
+        name, now = speaker_name(name), self._now()
+        block = self.store.block_of([self.store.id_of(name)], self.system, now)
+        if not len(block.speaker):
+            raise self._nothing_to_compare(name, now)
+        rows, seconds = _checked(np.asarray(embedding)[None], [duration_s])
+        return self._matches(block, {int(block.speaker[0]): name}, rows, seconds, self.verifier.p_target)[0]
+
+    def identify(
+        self, embedding: ArrayLike, duration_s: float, *, top: int = 3, p_enrolled: float | None = None
+    ) -> Found:
+        """Which enrolled speaker is it, if any? Of a recording, its embedding [D] and seconds.
+
+        `p_enrolled`: the prior of its being any enrolled speaker, shared equally among all of them; the system's prior
+        of a target trial if not given. Among more than 200 speakers, those with the highest scores are compared
+        by their LLRs.
+
+        Raises
+        ------
+        GalleryError
+            Nobody is enrolled, or everybody with other systems.
+        ConfigError
+            `top` below 1, a prior outside (0, 1).
+        ShapeError
+            As `enroll`.
+        """
+        if top < 1:
+            raise ConfigError(f"top is {top}; ask for 1 or more")
+        prior = self.verifier.p_target if p_enrolled is None else p_enrolled
+        bayes_threshold(prior)
+        rows, seconds = _checked(np.asarray(embedding)[None], [duration_s])
+        now = self._now()
+        near = self._memory.near(rows, top, now)
+        if not near.num_enrolled:
+            raise self._nobody_to_compare(near.left_out)
+        names = self.store.names_of(near.ids.tolist())
+        block = self.store.block_of(list(names), self.system, now)
+        matches = self._matches(block, names, rows, seconds, prior / near.num_enrolled)
+        return Found(
+            speaker=matches[0].speaker if matches and matches[0].same_speaker else None,
+            decided=self.verifier.is_calibrated,
+            matches=tuple(matches[:top]),
+            num_enrolled=near.num_enrolled,
+            p_enrolled=prior,
+            left_out=near.left_out,
+        )
+
+    def re_enroll(self, encode: Callable[[bytes], tuple[NDArray[np.float32], float]]) -> ReEnrollment:
+        """Embed the kept recordings of other systems' voiceprints with this system, and replace the embeddings.
+
+        `encode` gives the embedding [D] of a sound file's bytes, and may raise AudioError; such a recording is left as
+        it is and reported. Interrupted, it goes on where it stopped.
+        """
+        now = self._now()
+        renewed: dict[str, int] = {}
+        failed: list[str] = []
+        for kept in self.store.kept(self.system, now):
+            try:
+                embedding, seconds = encode(kept.audio)
+                row, _ = _checked(np.asarray(embedding)[None], [seconds])
+            except (AudioError, ShapeError) as error:
+                failed.append(f"{kept.speaker}: {error}")
+                continue
+            if self.store.replace(kept.voiceprint, row[0], self.system):
+                renewed[kept.speaker] = renewed.get(kept.speaker, 0) + 1
+        return ReEnrollment(renewed=renewed, failed=tuple(failed), without_audio=self._left_out(now))
+
+    def _matches(
+        self, block: Block, names: dict[int, str], rows: Rows, seconds: NDArray[np.float64], p_each: float
+    ) -> list[Match]:
+        """One recording [1, D] against every speaker of a block, the best first."""
+        if not len(block.speaker):
+            return []
+        models = models_of(self.verifier.backend, block)
+        scores = self.verifier.backend.score_matrix(models.enrolled, rows)[:, 0]
+        speakers = [names[int(number)] for number in models.ids]
+        if not self.verifier.is_calibrated:
+            return [
+                Match(
+                    speaker=speakers[at],
+                    score=float(scores[at]),
+                    llr=None,
+                    probability=None,
+                    threshold=None,
+                    same_speaker=None,
+                )
+                for at in np.argsort(-scores, kind="stable")
+            ]
+        llrs = self.verifier.llrs(scores, models.duration_s, np.full(len(scores), seconds[0]))
+        threshold = bayes_threshold(p_each)
+        return [
+            Match(
+                speaker=speakers[at],
+                score=float(scores[at]),
+                llr=float(llrs[at]),
+                probability=_probability(float(llrs[at]) - threshold),
+                threshold=threshold,
+                same_speaker=bool(llrs[at] >= threshold),
+            )
+            for at in np.argsort(-llrs, kind="stable")
+        ]
+
+    def _known(self, name: str, now: datetime) -> Block:
+        """What is enrolled under a name; an empty block for a new one."""
+        try:
+            return self.store.block_of([self.store.id_of(name)], self.system, now)
+        except UnknownSpeakerError:
+            return self.store.block_of([], self.system, now)
+
+    def _doubts(self, name: str, known: Block, rows: Rows, seconds: NDArray[np.float64]) -> Iterator[Doubt]:
+        """New recordings that are below the threshold of one trial against all the name's others, old and new."""
+        for at in range(len(rows)):
+            new = np.delete(rows, at, axis=0)
+            others = np.concatenate([known.embeddings, new]) if len(known.speaker) else new
+            if not len(others):
+                return
+            block = Block(
+                speaker=np.zeros(len(others), dtype=np.int64),
+                embeddings=others,
+                duration_s=np.concatenate([known.duration_s, np.delete(seconds, at)]),
+            )
+            (match,) = self._matches(block, {0: name}, rows[at : at + 1], seconds[at : at + 1], self.verifier.p_target)
+            if match.llr is not None and match.threshold is not None and not match.same_speaker:
+                yield Doubt(recording=at, llr=match.llr, threshold=match.threshold)
+
+    def _left_out(self, now: datetime) -> tuple[str, ...]:
+        return tuple(self.store.names_of_others(self.system, now))
+
+    def _nothing_to_compare(self, name: str, now: datetime) -> GalleryError:
+        if name in self._left_out(now):
+            return GalleryError(
+                f"{name} was enrolled with another system than this one ({self.system[:12]}), and embeddings of two "
+                f"systems are never compared: {REMEDY}"
+            )
+        return GalleryError(f"all voiceprints of {name} have expired; enroll {name} again")
+
+    def _nobody_to_compare(self, left_out: tuple[str, ...]) -> GalleryError:
+        if left_out:
+            return GalleryError(
+                f"all {len(left_out)} speakers in {self.store.location} were enrolled with other systems than "
+                f"this one ({self.system[:12]}), and embeddings of two systems are never compared: {REMEDY}"
+            )
+        return GalleryError(
+            f"nobody is enrolled in {self.store.location}, or all have expired; `xvectors enroll NAME a.wav` enrolls"
+        )
+
+
+def _checked(embeddings: ArrayLike, duration_s: ArrayLike) -> tuple[Rows, NDArray[np.float64]]:
+    """Embeddings float32 [n, D], n above 0, and durations [n], fit to be kept."""
+    rows, seconds = np.asarray(embeddings), np.asarray(duration_s, dtype=np.float64)
+    if rows.ndim != 2 or not rows.size or rows.dtype.kind not in "iuf":
+        raise ShapeError(
+            f"embeddings of type {rows.dtype} and shape {list(rows.shape)}: give real numbers, [recordings, dimensions]"
+        )
+    rows = rows.astype(np.float32)
+    if not np.isfinite(rows).all() or not rows.any(axis=1).all():
+        raise ShapeError("an embedding is all zeros, or holds values that are not finite; look at its recording")
+    if seconds.shape != (len(rows),) or not (np.isfinite(seconds) & (seconds > 0)).all():
+        raise ShapeError(f"durations {seconds.tolist()} for {len(rows)} embeddings: give seconds above 0, one each")
+    return rows, seconds
+
+
+def _repeated(known: Block, rows: Rows, seconds: NDArray[np.float64]) -> tuple[int, ...]:
+    """New recordings whose embedding and seconds are those of one before, known or new."""
+    vectors, lengths = [*known.embeddings], [*known.duration_s]
+    repeated = []
+    for at, (row, length) in enumerate(zip(rows, seconds, strict=True)):
+        slack = SAME_EMBEDDING * np.linalg.norm(row)
+        if any(
+            abs(length - other_s) < SAME_S and np.linalg.norm(row - other) < slack
+            for other, other_s in zip(vectors, lengths, strict=True)
+        ):
+            repeated.append(at)
+        vectors.append(row)
+        lengths.append(length)
+    return tuple(repeated)
+
+
+def _probability(log_odds: float) -> float:
+    """The logistic function, without overflow."""
+    return 1.0 / (1.0 + math.exp(-log_odds)) if log_odds > 0 else math.exp(log_odds) / (1.0 + math.exp(log_odds))

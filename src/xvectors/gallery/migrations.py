@@ -1,0 +1,40 @@
+"""The tables of a gallery file, version by version. In: nothing. Out: SQL.
+
+A version that was published is never edited; what changes is a further one.
+"""
+
+from __future__ import annotations
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        "CREATE TABLE migrations (version INTEGER PRIMARY KEY, applied_at TEXT NOT NULL, xvectors TEXT NOT NULL)",
+        # number: of the last change; removals: how many of them took something away
+        "CREATE TABLE revision (number INTEGER NOT NULL, removals INTEGER NOT NULL)",
+        "INSERT INTO revision VALUES (0, 0)",
+        # AUTOINCREMENT: a number is never given to somebody else
+        """CREATE TABLE speakers (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            name TEXT NOT NULL UNIQUE,
+            changed INTEGER NOT NULL
+        )""",
+        "CREATE INDEX speakers_by_change ON speakers (changed)",
+        """CREATE TABLE voiceprints (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            speaker INTEGER NOT NULL REFERENCES speakers (id) ON DELETE CASCADE,
+            system TEXT NOT NULL,
+            embedding BLOB NOT NULL,
+            duration_s REAL NOT NULL CHECK (duration_s > 0),
+            enrolled_at TEXT NOT NULL,
+            expires_at TEXT,
+            consent TEXT
+        )""",
+        "CREATE INDEX voiceprints_by_speaker ON voiceprints (speaker, system, expires_at)",
+        "CREATE INDEX voiceprints_by_expiry ON voiceprints (expires_at) WHERE expires_at IS NOT NULL",
+        # apart from the voiceprints, so that reading these does not read the sound
+        """CREATE TABLE recordings (
+            voiceprint INTEGER PRIMARY KEY REFERENCES voiceprints (id) ON DELETE CASCADE,
+            audio BLOB NOT NULL
+        )""",
+    ),
+)
+"""Embeddings are float32, little-endian. Times are UTC, ISO 8601 to the second with a Z, and so sort as text."""

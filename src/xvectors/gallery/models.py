@@ -1,0 +1,43 @@
+"""One model a speaker, from all recordings enrolled. In: a back-end, voiceprints. Out: models that it scores.
+
+A model is the mean of the recordings' embeddings, as the back-end transforms them, each by its seconds, and counts as
+one recording of all these seconds: about what the network would give for the recordings joined. A calibration that
+was learnt from pairs of single recordings then still holds: docs/gallery.md tells how other ways did in comparison.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xvectors.gallery.records import Block
+from xvectors.scoring.backends import Backend, LengthNorm
+from xvectors.scoring.backends.backend import Enrolled
+from xvectors.scoring.cosine import length_normalise
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Models:
+    """k speakers: `ids` [k], ascending, `enrolled` for the back-end, `duration_s` [k] of all recordings together."""
+
+    ids: NDArray[np.int64]
+    enrolled: Enrolled
+    duration_s: NDArray[np.float64]
+
+
+def models_of(backend: Backend, block: Block) -> Models:
+    """The models of a block that is not empty. Raises ShapeError where the embeddings do not fit the back-end."""
+    first = np.flatnonzero(np.diff(block.speaker, prepend=-1))
+    ids = block.speaker[first]
+    seconds = np.add.reduceat(block.duration_s, first)
+    rows = backend.transform(block.embeddings)
+    if len(ids) < len(rows):
+        weights = block.duration_s / np.repeat(seconds, np.diff(first, append=len(rows)))
+        rows = np.add.reduceat(rows * weights[:, None], first, axis=0).astype(np.float32)
+        if backend.steps and isinstance(backend.steps[-1], LengthNorm):
+            rows = length_normalise(rows)
+    return Models(
+        ids=ids, enrolled=Enrolled(names=ids, means=rows, counts=np.ones(len(ids), dtype=np.int64)), duration_s=seconds
+    )

@@ -1,0 +1,50 @@
+"""Speakers' names, and the dates of enrollment, as people type them. In: text. Out: names and times, or an error."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from xvectors.errors import ConfigError
+
+MOST_CHARACTERS = 200
+
+
+def speaker_name(text: str) -> str:
+    """The name without spaces around it, composed (NFC).
+
+    Raises ConfigError where it is empty, too long, or holds control characters.
+    """
+    name = unicodedata.normalize("NFC", text).strip()
+    if not name:
+        raise ConfigError("a speaker's name must not be empty")
+    if len(name) > MOST_CHARACTERS:
+        raise ConfigError(f"a speaker's name of {len(name)} characters; give at most {MOST_CHARACTERS}")
+    # unpaired surrogates stand for bytes that are no UTF-8
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        raise ConfigError(f"the speaker's name {name!a} holds characters that cannot be printed; leave them out")
+    return name
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """What to say about a name that is not there: the known one most like it, or how to see them."""
+    by_folded = {other.casefold(): other for other in known}
+    found = difflib.get_close_matches(name.casefold(), by_folded, n=1)
+    return f"did you mean {by_folded[found[0]]}?" if found else "`xvectors speakers` lists who is"
+
+
+def expiry(text: str, now: datetime) -> datetime:
+    """The time from which a voiceprint matches no more: a date (its first moment, UTC) or a time in ISO 8601.
+
+    Raises ConfigError for anything else, and for times that have passed.
+    """
+    try:
+        time = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise ConfigError(f"the expiry date {text!r} is no date; write it as 2030-01-31") from error
+    time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    if time <= now:
+        raise ConfigError(f"the expiry date {text} has passed; the voiceprint would never match")
+    return time

@@ -1,0 +1,79 @@
+"""What a gallery answers. In: nothing. Out: plain values, which JSON can hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """A recording against one enrolled speaker.
+
+    `llr` (natural log), its `threshold`, `probability` (that it is this speaker, from the LLR and the prior) and
+    `same_speaker` are None where the system is not calibrated; `score` then is all there is, a cosine.
+    """
+
+    speaker: str
+    score: float
+    llr: float | None
+    probability: float | None
+    threshold: float | None
+    same_speaker: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A recording against all enrolled speakers.
+
+    Attributes
+    ----------
+    speaker : who it is; None for nobody enrolled, and where the system cannot decide
+    decided : whether the system is calibrated; otherwise there is a ranking and no decision
+    matches : the best, by LLR (by score where there is none), at most as many as were asked for
+    num_enrolled : the speakers it was compared with
+    p_enrolled : the prior of the recording being of any of them
+    left_out : names of speakers who are enrolled with other systems only, and so were not compared
+    """
+
+    speaker: str | None
+    decided: bool
+    matches: tuple[Match, ...]
+    num_enrolled: int
+    p_enrolled: float
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubt:
+    """A new recording that does not seem to be of the speaker: its number among the new ones, from 0, and its LLR
+    against all others under that name."""
+
+    recording: int
+    llr: float
+    threshold: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enrollment:
+    """What enrolling did.
+
+    `num_before`: voiceprints the name had before, of any system, expired ones included. `checked`: whether the new
+    recordings were compared with each other and those before; `doubts` are those that came out below the threshold.
+    `repeated`: numbers of new recordings that were enrolled under this name before, or twice now.
+    """
+
+    speaker: str
+    num_added: int
+    num_before: int
+    checked: bool
+    doubts: tuple[Doubt, ...]
+    repeated: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReEnrollment:
+    """`renewed` and `failed` count by name; `without_audio` names who is still enrolled with other systems only."""
+
+    renewed: dict[str, int]
+    failed: tuple[str, ...]
+    without_audio: tuple[str, ...]

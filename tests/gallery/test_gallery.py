@@ -1,0 +1,364 @@
+"""Deciding who it is: open set, two systems, expiry, enrollment from several recordings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from voices import OTHER, SYSTEM, Voices, make_voices
+
+from xvectors.errors import AudioError, ConfigError, GalleryError, ShapeError, UnknownSpeakerError
+from xvectors.gallery import Found, Gallery, SqliteStore
+from xvectors.gallery.memory import SHORTLIST
+from xvectors.gallery.models import models_of
+from xvectors.gallery.records import Block
+from xvectors.scoring import Trials, bayes_threshold
+from xvectors.scoring.backends import BACKENDS, LDA, PLDA, Backend, LengthNorm
+from xvectors.verification import Verifier, cosine_verifier
+
+START = datetime(2030, 5, 1, 12, tzinfo=UTC)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    with SqliteStore(tmp_path / "gallery.sqlite", create=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def gallery(store: SqliteStore, verifier: Verifier, clock: Clock) -> Gallery:
+    return Gallery(store, system=SYSTEM, verifier=verifier, now=clock)
+
+
+def test_one_name_is_decided_as_a_trial_is(gallery: Gallery, verifier: Verifier, voices: Voices) -> None:
+    (enrolled,), _ = voices.record(0, 4.0)
+    (test,), _ = voices.record(0, 2.0)
+    gallery.enroll("alice", enrolled[None], [4.0])
+    match = gallery.verify_as("alice", test, 2.0)
+    trial = Trials(enroll=np.array([0]), test=np.array([1]), target=np.array([True]))
+    score = verifier.score(np.stack([enrolled, test]), trial)
+    (llr,) = verifier.llrs(score, [4.0], [2.0])
+    assert match.score == pytest.approx(score[0], abs=1e-6)
+    assert match.llr == pytest.approx(llr, abs=1e-6)
+    assert (match.threshold, match.same_speaker) == (0.0, True)
+    assert match.probability == pytest.approx(1 / (1 + np.exp(-llr)))
+    (impostor,), _ = voices.record(1, 2.0)
+    refused = gallery.verify_as("alice", impostor, 2.0)
+    assert refused.same_speaker is False
+    assert refused.llr < 0 < match.llr
+
+
+def test_several_recordings_are_one_weighted_by_their_seconds(gallery: Gallery, voices: Voices) -> None:
+    rows, seconds = voices.record(0, 6.0, 1.0, 3.0)
+    gallery.enroll("in two steps", rows[:2], seconds[:2])
+    gallery.enroll("in two steps", rows[2:], seconds[2:])
+    gallery.enroll("joined", (np.array([0.6, 0.1, 0.3]) @ rows)[None], [10.0])
+    (test,), _ = voices.record(0, 2.0)
+    stepwise, joined = (gallery.verify_as(name, test, 2.0) for name in ("in two steps", "joined"))
+    assert stepwise.score == pytest.approx(joined.score, abs=1e-6)
+    assert stepwise.llr == pytest.approx(joined.llr, abs=1e-5)
+
+
+def test_identification_is_open_set(gallery: Gallery, voices: Voices) -> None:
+    """Of 20 enrolled and 20 others, at the threshold for 20: mistakes are rare, and most of the enrolled are found."""
+    for speaker in range(20):
+        gallery.enroll(f"s{speaker}", *voices.record(speaker, 4.0, 4.0))
+    found = []
+    for speaker in range(40):
+        (row,), _ = voices.record(speaker, 4.0)
+        found.append(gallery.identify(row, 4.0))
+    assert {(each.num_enrolled, each.p_enrolled, each.decided, len(each.matches)) for each in found} == {
+        (20, 0.5, True, 3)
+    }
+    assert found[0].matches[0].threshold == pytest.approx(np.log(39))
+    right = sum(each.speaker == f"s{speaker}" for speaker, each in enumerate(found[:20]))
+    wrong = sum(each.speaker not in (None, f"s{speaker}") for speaker, each in enumerate(found[:20]))
+    strangers = sum(each.speaker is not None for each in found[20:])
+    assert (right, wrong, strangers) == (20, 0, 0)
+
+
+def test_more_enrolled_need_more_evidence(gallery: Gallery, voices: Voices) -> None:
+    """Were it one trial against each of 30, most strangers would pass for somebody; of 60 recordings 8 do."""
+    for speaker in range(30):
+        gallery.enroll(f"s{speaker}", *voices.record(speaker, 0.5))
+    strangers = [gallery.identify(voices.record(speaker, 0.5)[0][0], 0.5) for speaker in (*range(30, 40),) * 6]
+    assert sum(each.matches[0].llr > 0 for each in strangers) >= 40
+    assert sum(each.speaker is not None for each in strangers) <= 10
+
+
+def test_the_prior_can_be_stated(gallery: Gallery, voices: Voices) -> None:
+    for speaker in range(4):
+        gallery.enroll(f"s{speaker}", *voices.record(speaker, 4.0))
+    (row,), _ = voices.record(0, 1.0)
+    for prior in (0.02, 0.9):
+        best = gallery.identify(row, 1.0, p_enrolled=prior, top=1).matches[0]
+        assert best.threshold == pytest.approx(bayes_threshold(prior / 4))
+        assert best.probability == pytest.approx(1 / (1 + np.exp(best.threshold - best.llr)))
+    with pytest.raises(ConfigError, match=r"p_target|prior"):
+        gallery.identify(row, 1.0, p_enrolled=1.0)
+    with pytest.raises(ConfigError, match="top is 0"):
+        gallery.identify(row, 1.0, top=0)
+
+
+def test_a_system_without_calibration_ranks_and_does_not_decide(store: SqliteStore, voices: Voices) -> None:
+    gallery = Gallery(store, system=SYSTEM, verifier=cosine_verifier())
+    done = gallery.enroll("alice", *voices.record(0, 4.0, 4.0))
+    assert (done.checked, done.doubts) == (False, ())
+    gallery.enroll("bob", *voices.record(1, 4.0))
+    (row,), _ = voices.record(0, 4.0)
+    found = gallery.identify(row, 4.0)
+    assert (found.speaker, found.decided) == (None, False)
+    assert [match.speaker for match in found.matches] == ["alice", "bob"]
+    best = found.matches[0]
+    assert (best.llr, best.probability, best.threshold, best.same_speaker) == (None, None, None, None)
+    assert found.matches[1].score < best.score <= 1
+    alone = gallery.verify_as("alice", row, 4.0)
+    assert (alone.score, alone.same_speaker) == (pytest.approx(best.score, abs=1e-6), None)
+
+
+def test_two_systems_are_never_compared(store: SqliteStore, verifier: Verifier, voices: Voices) -> None:
+    gallery = Gallery(store, system=SYSTEM, verifier=verifier)
+    other = Gallery(store, system=OTHER, verifier=verifier)
+    gallery.enroll("alice", *voices.record(0, 4.0))
+    (row,), _ = voices.record(0, 4.0)
+    remedy = r"enroll again with this one; `xvectors re-enroll` does so where the recordings were kept \(--keep-audio\)"
+    with pytest.raises(GalleryError, match=f"alice was enrolled with another system than this one .*: {remedy}"):
+        other.verify_as("alice", row, 4.0)
+    with pytest.raises(GalleryError, match=f"all 1 speakers .* were enrolled with other systems .*: {remedy}"):
+        other.identify(row, 4.0)
+    # of different widths even, and side by side
+    other.enroll("bob", np.ones((1, 5)), [4.0])
+    other.enroll("alice", np.ones((1, 5)), [4.0])
+    found = gallery.identify(row, 4.0)
+    assert (found.speaker, found.num_enrolled, found.left_out) == ("alice", 1, ("bob",))
+    assert other.identify(np.ones(5), 4.0).num_enrolled == 2
+    with pytest.raises(UnknownSpeakerError, match="nobody called carol is enrolled"):
+        gallery.verify_as("carol", row, 4.0)
+
+
+def test_expired_voiceprints_never_match(gallery: Gallery, clock: Clock, voices: Voices) -> None:
+    """Also in a process that read them before."""
+    day = timedelta(days=1)
+    gallery.enroll("alice", *voices.record(0, 4.0), expires_at=START + day)
+    gallery.enroll("bob", *voices.record(1, 4.0))
+    (row,), _ = voices.record(0, 4.0)
+    clock.now = START + day - timedelta(seconds=1)
+    assert gallery.identify(row, 4.0).speaker == "alice"
+    clock.now = START + day
+    found = gallery.identify(row, 4.0)
+    assert (found.speaker, found.num_enrolled, found.left_out) == (None, 1, ())
+    assert [match.speaker for match in found.matches] == ["bob"]
+    with pytest.raises(GalleryError, match="all voiceprints of alice have expired; enroll alice again"):
+        gallery.verify_as("alice", row, 4.0)
+    gallery.enroll("alice", *voices.record(0, 4.0), consent="again")
+    assert gallery.identify(row, 4.0).speaker == "alice"
+    for past in (clock.now, clock.now.replace(tzinfo=None) + day):
+        with pytest.raises(ConfigError, match="give a time to come, with its time zone"):
+            gallery.enroll("alice", *voices.record(0, 4.0), expires_at=past)
+
+
+def test_adding_to_a_name_says_so_and_two_voices_are_doubted(gallery: Gallery, voices: Voices) -> None:
+    first = gallery.enroll("alice", *voices.record(0, 4.0, 4.0))
+    assert (first.num_added, first.num_before, first.checked, first.doubts) == (2, 0, True, ())
+    again = gallery.enroll("  alice ", *voices.record(0, 4.0))
+    assert (again.speaker, again.num_before, again.doubts, again.repeated) == ("alice", 2, (), ())
+    mixed = [voices.record(speaker, 4.0)[0] for speaker in (0, 1, 0)]
+    doubtful = gallery.enroll("alice", np.concatenate(mixed), [4.0] * 3)
+    assert (doubtful.num_added, doubtful.num_before) == (3, 3)  # warned about, not refused
+    (doubt,) = doubtful.doubts
+    assert (doubt.recording, doubt.threshold) == (1, 0.0)
+    assert doubt.llr < 0
+    two = gallery.enroll("nobody in particular", np.concatenate(mixed[:2]), [4.0] * 2)
+    assert [doubt.recording for doubt in two.doubts] == [0, 1]
+
+
+def test_what_cannot_be_enrolled(gallery: Gallery) -> None:
+    good = np.ones((1, 32), dtype=np.float32)
+    for embeddings, seconds in (
+        (good * np.nan, [1.0]),
+        (good * 0, [1.0]),
+        (good[0], [1.0]),
+        (good[:0], []),
+        (good, [0.0]),
+        (good, [np.inf]),
+        (good, [1.0, 2.0]),
+    ):
+        with pytest.raises(ShapeError):
+            gallery.enroll("alice", embeddings, seconds)
+    with pytest.raises(ShapeError, match="2 sound files for 1 embeddings"):
+        gallery.enroll("alice", good, [1.0], audio=[b"a", b"b"])
+    for name, reason in (("", "empty"), (" \t", "empty"), ("a\nb", "cannot be printed"), ("x" * 201, "at most 200")):
+        with pytest.raises(ConfigError, match=reason):
+            gallery.enroll(name, good, [1.0])
+    assert gallery.store.speakers(START) == []
+    gallery.enroll("wide", good, [1.0])
+    with pytest.raises(ShapeError, match="embeddings of 31 dimensions, but wide has some of 32"):
+        gallery.enroll("wide", good[:, 1:], [1.0])
+    gallery.store.forget("wide")
+    with pytest.raises(GalleryError, match=r"nobody is enrolled in .*; `xvectors enroll NAME a\.wav` enrolls"):
+        gallery.identify(good[0], 1.0)
+
+
+def test_re_enrolling_renews_what_was_kept(store: SqliteStore, verifier: Verifier, voices: Voices) -> None:
+    old = Gallery(store, system=OTHER, verifier=verifier)
+    old.enroll("alice", np.ones((2, 5)), [1.0, 2.0], audio=[b"alice 1", b"alice 2"], consent="signed")
+    old.enroll("bob", np.ones((1, 5)), [1.0])
+    old.enroll("carol", np.ones((1, 5)), [1.0], audio=[b"broken"])
+    (row,), _ = voices.record(0, 3.0)
+
+    def encode(audio: bytes) -> tuple[np.ndarray, float]:
+        if audio == b"broken":
+            raise AudioError("cannot be decoded")
+        return row + float(audio[-1:]) * 0.01, 3.0
+
+    gallery = Gallery(store, system=SYSTEM, verifier=verifier)
+    done = gallery.re_enroll(encode)
+    assert done.renewed == {"alice": 2}
+    assert done.failed == ("carol: cannot be decoded",)
+    assert done.without_audio == ("bob", "carol")
+    assert gallery.verify_as("alice", row, 3.0).same_speaker
+    assert store.speakers(START)[0].consent == ("signed",)
+    assert gallery.re_enroll(encode).renewed == {}
+
+
+def simulated_store(path: Path, voices: Voices, count: int) -> SqliteStore:
+    store = SqliteStore(path, create=True)
+    gallery = Gallery(store, system=SYSTEM, verifier=cosine_verifier())
+    for speaker in range(count):
+        gallery.enroll(f"s{speaker}", *voices.record(speaker, 3.0))
+    return store
+
+
+def test_a_large_gallery_answers_as_one_compared_as_a_whole(
+    tmp_path: Path, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voices = make_voices(2 * SHORTLIST + 37, seed=4)
+    count = len(voices.means) - 10
+    with simulated_store(tmp_path / "g.sqlite", voices, count) as store:
+        searching = Gallery(store, system=SYSTEM, verifier=verifier)
+        queries = [voices.record(speaker, 2.0)[0][0] for speaker in (0, 250, count - 1, count + 5)]
+        found = [searching.identify(query, 2.0, top=5) for query in queries]
+        assert searching._memory._copy is not None
+        assert searching._memory._copy.search is not None
+        monkeypatch.setattr("xvectors.gallery.memory.SHORTLIST", 10_000)
+        whole = Gallery(store, system=SYSTEM, verifier=verifier)
+        assert [whole.identify(query, 2.0, top=5) for query in queries] == found
+        assert found[0].num_enrolled == count
+        assert found[0].matches[0].threshold == pytest.approx(np.log(2 * count - 1))
+
+
+def test_a_large_gallery_follows_what_others_change(
+    tmp_path: Path, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is added is read alone; what is taken away is gone from memory too."""
+    voices = make_voices(SHORTLIST + 30, seed=4)
+    with simulated_store(tmp_path / "g.sqlite", voices, SHORTLIST + 10) as store, SqliteStore(store.path) as other:
+        searching = Gallery(store, system=SYSTEM, verifier=verifier)
+        writing = Gallery(other, system=SYSTEM, verifier=verifier)
+        elsewhere = Gallery(other, system=OTHER, verifier=verifier)
+        whole_reads = []
+        read_all = store.blocks
+        monkeypatch.setattr(store, "blocks", lambda *given: whole_reads.append(given) or read_all(*given))
+
+        def asked(speaker: int) -> Found:
+            query = voices.record(speaker, 3.0)[0][0]
+            found = searching.identify(query, 3.0, top=5)
+            assert found == Gallery(other, system=SYSTEM, verifier=verifier).identify(query, 3.0, top=5)
+            return found
+
+        assert asked(0).matches[0].speaker == "s0"
+        elsewhere.enroll("late", np.ones((1, 5)), [3.0])
+        assert asked(1).left_out == ("late",)
+        writing.enroll("new", *voices.record(SHORTLIST + 20, 3.0, 3.0))
+        writing.enroll("late", *voices.record(SHORTLIST + 21, 3.0, 3.0))
+        writing.enroll("s2", *voices.record(SHORTLIST + 22, 60.0))
+        assert asked(SHORTLIST + 20).matches[0].speaker == "new"
+        assert asked(SHORTLIST + 21).matches[0].speaker == "late"
+        found = asked(SHORTLIST + 22)
+        assert (found.matches[0].speaker, found.num_enrolled, found.left_out) == ("s2", SHORTLIST + 12, ())
+        assert len(whole_reads) == 1
+        other.forget("s0")
+        assert "s0" not in {match.speaker for match in asked(0).matches}
+        assert len(whole_reads) == 2
+        # embedded again with another system, nobody is left to compare with this one
+        kept = Gallery(other, system=SYSTEM, verifier=verifier)
+        kept.enroll("kept", *voices.record(SHORTLIST + 23, 3.0), audio=[b"sound"])
+        assert asked(SHORTLIST + 23).matches[0].speaker == "kept"
+        elsewhere.re_enroll(lambda audio: (np.ones(5, dtype=np.float32), 3.0))
+        assert asked(SHORTLIST + 23).left_out == ("kept",)
+
+
+@pytest.mark.parametrize("name", ["cosine", "wccn", "lda_plda", "asnorm"])
+def test_every_back_end_searches_as_it_scores(name: str) -> None:
+    """Models' rows by the rows of a recording are the back-end's scores, whatever the other models are."""
+    training = make_voices(60, seed=5)
+    rows = np.concatenate([training.record(speaker, 3.0, 3.0, 3.0)[0] for speaker in range(60)])
+    names = np.repeat(np.arange(60), 3)
+    make = {**BACKENDS, "lda_plda": lambda: Backend([LDA(dim=8), LengthNorm()], PLDA())}[name]
+    backend = make().fit(rows, names)
+    voices = make_voices(50, seed=6)
+    block = Block(
+        speaker=np.repeat(np.arange(50), 2),
+        embeddings=np.concatenate([voices.record(speaker, 3.0, 1.0)[0] for speaker in range(50)]),
+        duration_s=np.tile([3.0, 1.0], 50),
+    )
+    test = voices.record(7, 2.0)[0]
+    models = models_of(backend, block)
+    scores = backend.score_matrix(models.enrolled, test)[:, 0]
+    left, _ = backend.project(models.enrolled, block.embeddings[:1])
+    _, right = backend.project(backend.enroll(test, [0], average=True), test)
+    np.testing.assert_allclose(left @ right[0], scores, rtol=1e-4, atol=1e-4)
+    assert scores.std() > 0.1
+
+
+def test_threads_share_a_gallery(gallery: Gallery, verifier: Verifier) -> None:
+    """As those of a server: each enrolls its own speakers and asks for them at once."""
+
+    def work(number: int) -> list[str | None]:
+        voices = make_voices(15, seed=100 + number)
+        found = []
+        for speaker in range(15):
+            gallery.enroll(f"{number} {speaker}", *voices.record(speaker, 9.0, 9.0))
+            found.append(gallery.identify(voices.record(speaker, 9.0)[0][0], 9.0).speaker)
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(work, range(4)))
+    assert answers == [[f"{number} {speaker}" for speaker in range(15)] for number in range(4)]
+    assert len(gallery.store.speakers(START)) == 60
+
+
+def test_a_gallery_needs_no_torch() -> None:
+    script = """
+import sys
+sys.modules["torch"] = None
+import numpy as np, tempfile
+from datetime import UTC, datetime
+from xvectors.gallery import Found, Gallery, SqliteStore
+from xvectors.verification import cosine_verifier
+with tempfile.TemporaryDirectory() as folder, SqliteStore(f"{folder}/g.sqlite", create=True) as store:
+    gallery = Gallery(store, system="a" * 64, verifier=cosine_verifier())
+    gallery.enroll("alice", np.eye(3)[:1], [1.0])
+    print(gallery.identify(np.array([1.0, 0.1, 0.0]), 1.0).matches[0].speaker)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert ended.stdout == "alice\n"
