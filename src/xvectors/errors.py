@@ -11,6 +11,7 @@ XVectorsError
 ├── ConfigError (also ValueError)         a setting that does not exist or has an impossible value
 ├── CheckpointError (also ValueError)     a system directory or checkpoint that cannot be loaded or resumed
 ├── TrainingError (also RuntimeError)     a run that cannot go on, such as a non-finite loss
+├── ExportError (also RuntimeError)       an exported file that does not compute what its system computes
 ├── StorageError (also OSError)           nothing could be written: full disk, no permission
 ├── MissingExtraError (also ImportError)  an optional dependency that is not installed
 └── ShapeError (also ValueError)          an array of the wrong rank, size or values
@@ -59,6 +60,10 @@ class CheckpointError(XVectorsError, ValueError):
 
 class TrainingError(XVectorsError, RuntimeError):
     """A training run that cannot go on."""
+
+
+class ExportError(XVectorsError, RuntimeError):
+    """An exported file that does not compute what its system computes."""
 
 
 class StorageError(XVectorsError, OSError):

@@ -13,6 +13,7 @@ import sys
 from xvectors.cli import training  # noqa: F401
 from xvectors.cli import evaluation  # noqa: F401
 from xvectors.cli import using  # noqa: F401
+from xvectors.cli import exporting  # noqa: F401
 
 # isort: on
 from xvectors.cli.shared import ERROR_STATUS, app

@@ -2,7 +2,7 @@
 ratios, by a back-end and a calibration that were learnt on speakers the network does not know. No torch."""
 
 from xvectors.verification.learning import CROP_DURATIONS_S, Basis, learn_verifier
-from xvectors.verification.verifier import Verifier, cosine_verifier, load_verifier, save_verifier
+from xvectors.verification.verifier import Verifier, cosine_verifier, load_verifier, save_verifier, weights_digest
 
 __all__ = [
     "CROP_DURATIONS_S",
@@ -12,4 +12,5 @@ __all__ = [
     "learn_verifier",
     "load_verifier",
     "save_verifier",
+    "weights_digest",
 ]

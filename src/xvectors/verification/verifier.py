@@ -123,7 +123,7 @@ def save_verifier(verifier: Verifier, *, backend: Path, calibration: Path, weigh
     StorageError, CheckpointError
         Something cannot be written; the weights cannot be read.
     """
-    table = {"format_version": FORMAT_VERSION, "weights_sha256": _digest(weights), **verifier.table()}
+    table = {"format_version": FORMAT_VERSION, "weights_sha256": weights_digest(weights), **verifier.table()}
     remove_verifier(backend=backend, calibration=calibration)
     save_backend(backend, verifier.backend)
     write_text(calibration, to_toml(table))
@@ -157,7 +157,7 @@ def load_verifier(*, backend: Path, calibration: Path, weights: Path) -> Verifie
         raise CheckpointError(
             f"{calibration}: format version {version!r} is not {FORMAT_VERSION}; calibrate the system again"
         )
-    if table.get("weights_sha256") != _digest(weights):
+    if table.get("weights_sha256") != weights_digest(weights):
         raise CheckpointError(
             f"{calibration} was learnt with other weights than {weights}; calibrate the system again, with "
             "`xvectors calibrate`"
@@ -191,7 +191,8 @@ def load_verifier(*, backend: Path, calibration: Path, weights: Path) -> Verifie
     )
 
 
-def _digest(weights: Path) -> str:
+def weights_digest(weights: Path) -> str:
+    """The sha256 of model.safetensors, the system's fingerprint. CheckpointError where it cannot be read."""
     try:
         with weights.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
