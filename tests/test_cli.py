@@ -253,7 +253,19 @@ def test_help_and_version_need_no_torch() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
     assert run("--version").stdout.strip() == "0.1.0"
-    for command in ("synth", "train", "calibrate", "evaluate", "embed", "score", "compare", "plot", "models", "demo", "export"):
+    for command in (
+        "synth",
+        "train",
+        "calibrate",
+        "evaluate",
+        "embed",
+        "score",
+        "compare",
+        "plot",
+        "models",
+        "demo",
+        "export",
+    ):
         assert command in run("--help").stdout
 
 

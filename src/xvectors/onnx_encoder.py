@@ -108,8 +108,13 @@ class OnnxDescription:
             )
         try:
             return cls(
-                **{key: int(own[key]) for key in _NUMBERS},
-                **{key: own[key] for key in _TEXTS},
+                sample_rate_hz=int(own["sample_rate_hz"]),
+                embedding_dim=int(own["embedding_dim"]),
+                min_samples=int(own["min_samples"]),
+                channel=int(own["channel"]),
+                fingerprint=own["fingerprint"],
+                precision=own["precision"],
+                recipe=own["recipe"],
                 versions=json.loads(own["versions"]),
                 verifier=_verifier(own),
             )
@@ -195,6 +200,16 @@ class OnnxEncoder:
         return self.description.fingerprint
 
     @property
+    def samples_needed(self) -> int:
+        """Samples of the shortest recording that has an embedding."""
+        return self.description.min_samples
+
+    @property
+    def channel(self) -> audio.Channel:
+        """Which channel of a file is embedded, or their mix."""
+        return "mix" if self.description.channel < 0 else self.description.channel
+
+    @property
     def verifier(self) -> Verifier:
         """The system's back-end and calibration; plain cosines where it had none."""
         return self.description.verifier
@@ -232,8 +247,8 @@ class OnnxEncoder:
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, not {batch_size}")
         if isinstance(recordings, str | PathLike | bytes | np.ndarray) or hasattr(recordings, "detach"):
-            recordings = [recordings]  # type: ignore[list-item]
-        listed: Sequence[Recording] = recordings  # type: ignore[assignment]
+            recordings = [recordings]
+        listed: Sequence[Recording] = recordings
         embeddings = np.zeros((len(listed), self.embedding_dim), dtype=np.float32)
         waiting = iter(range(len(listed)))
         with (
@@ -282,10 +297,7 @@ class OnnxEncoder:
     def _read(self, recording: Recording, index: int, rate_hz: int | None) -> NDArray[np.float32]:
         name = _name(recording, index)
         if isinstance(recording, str | PathLike | bytes):
-            channel = self.description.channel
-            samples, _ = audio.read(
-                recording, sample_rate_hz=self.sample_rate_hz, channel="mix" if channel < 0 else channel
-            )
+            samples, _ = audio.read(recording, sample_rate_hz=self.sample_rate_hz, channel=self.channel)
         else:
             detached: Any = recording.detach().cpu() if hasattr(recording, "detach") else recording
             array = np.asarray(detached)
@@ -295,7 +307,7 @@ class OnnxEncoder:
                     f"{list(array.shape)}"
                 )
             samples = audio.resample(array, rate_hz or self.sample_rate_hz, self.sample_rate_hz)
-        needed, rate = self.description.min_samples, self.sample_rate_hz
+        needed, rate = self.samples_needed, self.sample_rate_hz
         if len(samples) < needed:
             raise TooShortError(
                 f"{name}: {len(samples) / rate:.3f} s of audio are less than the {needed / rate:.3f} s that the "
@@ -330,7 +342,7 @@ def open_session(path: Path, *, threads: int | None = None, providers: Sequence[
         options.inter_op_num_threads = 1
     try:
         return onnxruntime.InferenceSession(fspath(path), options, providers=found)
-    except Exception as error:  # noqa: BLE001  onnxruntime's own errors share no other class
+    except Exception as error:  # onnxruntime's own errors share no other class
         raise CheckpointError(f"{path} is damaged or no ONNX file: {str(error).splitlines()[0]}") from error
 
 

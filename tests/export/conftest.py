@@ -49,6 +49,9 @@ def write_small_system(path: Path, name: str, *settings: str) -> SystemFolder:
     torch.manual_seed(1)
     model = make_model(recipe, 5)
     with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                torch.nn.init.kaiming_normal_(parameter)  # so that what tells recordings apart reaches the embedding
         for key, buffer in model.named_buffers():
             if "running_var" in key:
                 buffer.uniform_(0.5, 1.5)

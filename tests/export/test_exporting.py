@@ -19,7 +19,7 @@ from xvectors.cli import main
 pytest.importorskip("onnx", reason="not installed; pip install 'xvectors[onnx]'")
 pytest.importorskip("onnxruntime", reason="not installed; pip install 'xvectors[onnx]'")
 
-from xvectors.onnx_encoder import OnnxEncoder  # noqa: E402
+from xvectors.onnx_encoder import OnnxEncoder
 
 
 def run(*arguments: object) -> tuple[int, str, str]:
@@ -42,7 +42,9 @@ def test_export_writes_the_file_and_says_how_near_it_comes(exported: dict[str, A
     status, printed, _ = run("export", exported["folder"].path, target, "--check", tmp_path / "a.wav")
     assert status == 0
     lines = printed.splitlines()
-    assert re.match(rf"{target}: float32, [\d.]+ MB, opset 23; waveform \[batch, samples\] at 16000 Hz, at least", lines[0])
+    assert re.match(
+        rf"{target}: float32, [\d.]+ MB, opset 23; waveform \[batch, samples\] at 16000 Hz, at least", lines[0]
+    )
     assert len(lines) == 5
     assert re.fullmatch(r"  .*a\.wav: differs by \d\.\de-\d\d from torch, cosine 1\.000000", lines[4])
     assert OnnxEncoder(target).embedding_dim == 12

@@ -114,13 +114,14 @@ def test_impossible_settings(encoder: OnnxEncoder) -> None:
         encoder.encode(noises([0.5]), batch_size=0)
     with pytest.raises(ConfigError, match="threads must be at least 1, not 0"):
         OnnxEncoder(encoder.path, threads=0)
-    with pytest.raises(ConfigError, match="none of NoSuchProvider is in this onnxruntime; it has .*CPUExecution"):
+    with pytest.raises(ConfigError, match=r"none of NoSuchProvider is in this onnxruntime; it has .*CPUExecution"):
         OnnxEncoder(encoder.path, providers=["NoSuchProvider"])
 
 
 def test_it_knows_its_system_and_its_calibration(encoder: OnnxEncoder, exported: dict[str, Any]) -> None:
     about, verifier = encoder.description, exported["verifier"]
-    assert (encoder.sample_rate_hz, encoder.embedding_dim, about.channel) == (16_000, 12, -1)
+    assert (encoder.sample_rate_hz, encoder.embedding_dim, encoder.channel) == (16_000, 12, "mix")
+    assert encoder.samples_needed == about.min_samples == 2640
     assert encoder.fingerprint == exported["float32"].description.fingerprint
     assert set(about.versions) >= {"trained with torch", "exported with xvectors"}
     read: Verifier = encoder.verifier

@@ -45,8 +45,9 @@ def test_every_network_exports_and_computes_the_same(
     shortest = exported.description.min_samples / RATE
     waves = noises([shortest, 0.5, 1.0, 1.0, 2.3, 30.0])
     expected, found = encoder.encode(waves), onnx_encoder.encode(waves)
-    assert np.ptp(expected, axis=0).max() > 1e-2  # the comparison could fail
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    scale = max(1.0, np.abs(expected).max())
+    assert np.ptp(expected, axis=0).max() >= 0.05 * scale  # recordings are told apart, so the comparison could fail
+    np.testing.assert_allclose(found / scale, expected / scale, atol=1e-4)
 
 
 def test_the_graph_takes_waveforms_of_any_length_and_number(exported: dict[str, Any]) -> None:
@@ -101,9 +102,7 @@ def test_the_file_says_what_it_is_and_names_no_speaker(exported: dict[str, Any])
     assert b".py" not in content
 
 
-def test_a_system_without_a_calibration_has_cosines(
-    small_system: Callable[..., SystemFolder], tmp_path: Path
-) -> None:
+def test_a_system_without_a_calibration_has_cosines(small_system: Callable[..., SystemFolder], tmp_path: Path) -> None:
     exported = export_onnx(small_system(tmp_path / "system", "etdnn").path, tmp_path / "model.onnx")
     assert not OnnxEncoder(exported.path).verifier.is_calibrated
     assert OnnxEncoder(exported.path).verifier.name == "cosine"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.encoder import Recording, SpeakerEncoder
+from xvectors.encoder import SpeakerEncoder
 from xvectors.onnx_encoder import OnnxEncoder
 
 TOLERANCE = 1e-4
@@ -28,7 +29,9 @@ class Difference:
     cosine: float
 
 
-def compare(encoder: SpeakerEncoder, exported: OnnxEncoder, recordings: Mapping[str, Recording]) -> list[Difference]:
+def compare(
+    encoder: SpeakerEncoder, exported: OnnxEncoder, recordings: Mapping[str, Path | NDArray[np.floating]]
+) -> list[Difference]:
     """Embed named recordings, each alone, with the system and with the exported file. Errors are those of `encode`."""
     return [
         _difference(name, encoder.encode([recording])[0], exported.encode([recording])[0])

@@ -13,15 +13,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from xvectors.encoder import Recording, SpeakerEncoder
+from xvectors.encoder import SpeakerEncoder
 from xvectors.errors import ExportError, MissingExtraError
 from xvectors.export.checking import TOLERANCE, Difference, compare, signals, worst
 from xvectors.export.graph import WaveformGraph
 from xvectors.files import atomic_write
 from xvectors.onnx_encoder import FLOAT32, INT8, OnnxDescription, OnnxEncoder
-from xvectors.system import SystemFolder, find_system, read_description
+from xvectors.system import find_system, load_weights, make_features, make_model, read_description
 from xvectors.verification import load_verifier, weights_digest
 
 OPSET = 23
@@ -59,25 +61,46 @@ def export_onnx(system: str | Path, path: str | Path, *, int8: bool = False) -> 
     """
     path = Path(path)
     _check_installed(path)
-    folder = find_system(Path(system))
-    encoder = SpeakerEncoder.load(folder.path, device="cpu")
-    description, backend_file = _describe(folder, encoder, INT8 if int8 else FLOAT32)
-    model = build_onnx(encoder, description.min_samples)
+    import onnx
+
+    folder = find_system(system)
+    source = read_description(folder)
+    fbank, network = make_features(source.recipe), make_model(source.recipe, len(source.speakers))
+    embedding_map = load_weights(folder, network)
+    min_samples = fbank.samples_for(network.context_frames)
+    model = build_onnx(WaveformGraph(fbank, network, embedding_map).eval(), min_samples, fbank.sample_rate_hz)
     if int8:
         model = _quantised(model)
-    _set_metadata(model, description.to_metadata(backend_file))
+    verifier = load_verifier(backend=folder.backend, calibration=folder.calibration, weights=folder.weights)
+    description = OnnxDescription(
+        sample_rate_hz=fbank.sample_rate_hz,
+        embedding_dim=network.embedding_dim,
+        min_samples=min_samples,
+        channel=source.recipe.data.channel,
+        fingerprint=weights_digest(folder.weights),
+        precision=INT8 if int8 else FLOAT32,
+        recipe=source.recipe.name,
+        versions={
+            **{f"trained with {name}": version for name, version in source.versions.items()},
+            "exported with xvectors": metadata.version("xvectors"),
+        },
+        verifier=verifier,
+    )
+    backend_file = folder.backend.read_bytes() if verifier.is_calibrated else None
+    onnx.helper.set_model_props(model, description.to_metadata(backend_file))
     content: bytes = model.SerializeToString()
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
-        recordings = signals(encoder.sample_rate_hz, description.min_samples)
-        differences = compare(encoder, OnnxEncoder(temporary, threads=1), recordings)
+        exported = OnnxEncoder(temporary, threads=1)
+        recordings = signals(fbank.sample_rate_hz, min_samples)
+        differences = compare(SpeakerEncoder.load(folder.path, device="cpu"), exported, recordings)
         _check_differences(path, differences, description.precision)
-    return Exported(
-        path=path, description=description, size_bytes=len(content), differences=tuple(differences)
-    )
+    return Exported(path=path, description=description, size_bytes=len(content), differences=tuple(differences))
 
 
-def check_onnx(system: str | Path, path: str | Path, recordings: Mapping[str, Recording]) -> list[Difference]:
+def check_onnx(
+    system: str | Path, path: str | Path, recordings: Mapping[str, Path | NDArray[np.floating]]
+) -> list[Difference]:
     """Compare an exported file with its system on named recordings.
 
     Raises
@@ -87,7 +110,7 @@ def check_onnx(system: str | Path, path: str | Path, recordings: Mapping[str, Re
     CheckpointError, AudioError
         The system, the file or a recording cannot be read.
     """
-    folder = find_system(Path(system))
+    folder = find_system(system)
     exported = OnnxEncoder(path)
     if exported.fingerprint != weights_digest(folder.weights):
         raise ExportError(f"{path} was exported from another system than {system}; export it again")
@@ -96,13 +119,12 @@ def check_onnx(system: str | Path, path: str | Path, recordings: Mapping[str, Re
     return differences
 
 
-def build_onnx(encoder: SpeakerEncoder, min_samples: int) -> Any:
-    """The graph of an encoder as an `onnx.ModelProto`, without metadata; `min_samples` bounds its open length."""
+def build_onnx(graph: WaveformGraph, min_samples: int, sample_rate_hz: int) -> Any:
+    """A system's graph as an `onnx.ModelProto`, without metadata; `min_samples` bounds its open length."""
     from onnxscript import optimizer
 
-    graph = WaveformGraph(encoder).eval()
     # longer than any context, so that no length is special
-    example = torch.randn(2, min_samples + 2 * encoder.sample_rate_hz, generator=torch.Generator().manual_seed(0))
+    example = torch.randn(2, min_samples + 2 * sample_rate_hz, generator=torch.Generator().manual_seed(0))
     shapes = {"waveform": {0: torch.export.Dim("batch"), 1: torch.export.Dim("samples", min=min_samples)}}
     with torch.inference_mode(), warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")  # of torch, about its own exporter
@@ -145,27 +167,6 @@ def _quantised(model: Any) -> Any:
         return onnx.load(target)
 
 
-def _describe(
-    folder: SystemFolder, encoder: SpeakerEncoder, precision: str
-) -> tuple[OnnxDescription, bytes | None]:
-    verifier = load_verifier(backend=folder.backend, calibration=folder.calibration, weights=folder.weights)
-    description = OnnxDescription(
-        sample_rate_hz=encoder.sample_rate_hz,
-        embedding_dim=encoder.embedding_dim,
-        min_samples=encoder.fbank.samples_for(encoder.model.context_frames),
-        channel=encoder.recipe.data.channel,
-        fingerprint=weights_digest(folder.weights),
-        precision=precision,
-        recipe=encoder.recipe.name,
-        versions={
-            **{f"trained with {name}": version for name, version in read_description(folder).versions.items()},
-            "exported with xvectors": metadata.version("xvectors"),
-        },
-        verifier=verifier,
-    )
-    return description, folder.backend.read_bytes() if verifier.is_calibrated else None
-
-
 def _forget_origin(model: Any) -> None:
     """Take out what the exporter notes of each node: the lines of source code it came from, with their paths."""
     del model.metadata_props[:], model.graph.metadata_props[:]
@@ -185,12 +186,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _set_metadata(model: Any, entries: Mapping[str, str]) -> None:
-    import onnx
-
-    onnx.helper.set_model_props(model, dict(entries))
 
 
 def _check_installed(path: Path) -> None:
