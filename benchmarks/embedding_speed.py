@@ -143,7 +143,7 @@ def main() -> None:
             for name, embed in loaded.items():
                 if name not in rates and name != "speechbrain":
                     rates[name] = eer(*all_pairs_scores(embed(paths), manifest.speaker_index)).eer
-                ratio = speeds[name] / speeds["resemblyzer"] if "resemblyzer" in speeds else float("nan")
+                ratio = speeds[name] / speeds["resemblyzer"] if "resemblyzer" in speeds else None
                 rows.append(
                     {
                         "name": name,
@@ -156,8 +156,9 @@ def main() -> None:
                     }
                 )
                 rate = f"{rates[name]:>8.2%}" if name in rates else f"{'-':>8}"
+                times = "-" if ratio is None else f"{ratio:.2f}x"
                 print(
-                    f"{name:<14} {threads:>7} {speeds[name]:>17.1f} {ratio:>14.2f}x {cheapness[name]:>13.1f} {rate}",
+                    f"{name:<14} {threads:>7} {speeds[name]:>17.1f} {times:>15} {cheapness[name]:>13.1f} {rate}",
                     flush=True,
                 )
             write_json(arguments.json, rows)
