@@ -79,3 +79,18 @@ def test_the_time_to_an_error_rate_is_the_quickest_runs_first_epoch_at_it(module
     short = history((60, 0.2), (90, 0.1))
     assert [module.seconds_to(rate, long) for rate in (0.1, 0.05, 0.03, 0.02)] == [240, 240, 600, math.inf]
     assert [module.minutes_to(rate, [short, long]) for rate in (0.1, 0.05, 0.02)] == [1.5, 4.0, None]
+
+
+@pytest.mark.parametrize("module", ["embedding_speed"], indirect=True)
+def test_one_thread_is_one_core(module: ModuleType) -> None:
+    import os
+
+    import torch
+
+    before, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    with module.held_to(1):
+        assert len(os.sched_getaffinity(0)) == torch.get_num_threads() == 1
+    assert os.sched_getaffinity(0) == before
+    with pytest.raises(SystemExit, match=r"this process may use \d+ cores"), module.held_to(len(before) + 1):
+        pass
+    torch.set_num_threads(threads)

@@ -292,7 +292,19 @@ def test_help_and_version_need_no_torch() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
     assert run("--version").stdout.strip() == "0.1.0"
-    for command in ("synth", "train", "calibrate", "evaluate", "embed", "score", "compare", "plot", "models", "demo"):
+    for command in (
+        "synth",
+        "train",
+        "calibrate",
+        "evaluate",
+        "embed",
+        "score",
+        "compare",
+        "plot",
+        "models",
+        "demo",
+        "export",
+    ):
         assert command in run("--help").stdout
 
 
@@ -300,8 +312,8 @@ def test_the_public_names() -> None:
     import xvectors
 
     assert xvectors.__all__ == [
-        "Fbank", "Manifest", "Recipe", "SpeakerEncoder", "TDNNLayer", "XVector", "XVectorsError", "evaluate",
-        "load_all_data", "load_recipe", "open_corpus", "train",
+        "Fbank", "Manifest", "OnnxEncoder", "Recipe", "SpeakerEncoder", "TDNNLayer", "XVector", "XVectorsError",
+        "evaluate", "export_onnx", "load_all_data", "load_recipe", "open_corpus", "train",
     ]  # fmt: skip
     assert all(getattr(xvectors, name).__name__ == name for name in xvectors.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):

@@ -11,21 +11,25 @@ if TYPE_CHECKING:
     from xvectors.dataset import load_all_data as load_all_data
     from xvectors.encoder import SpeakerEncoder as SpeakerEncoder
     from xvectors.errors import XVectorsError as XVectorsError
+    from xvectors.export import export_onnx as export_onnx
     from xvectors.features import Fbank as Fbank
     from xvectors.models import TDNNLayer as TDNNLayer
     from xvectors.models import XVector as XVector
+    from xvectors.onnx_encoder import OnnxEncoder as OnnxEncoder
     from xvectors.report import evaluate as evaluate
     from xvectors.training import train as train
 
 _HOME = {
     "Fbank": "features",
     "Manifest": "corpus",
+    "OnnxEncoder": "onnx_encoder",
     "Recipe": "config",
     "SpeakerEncoder": "encoder",
     "TDNNLayer": "models",
     "XVector": "models",
     "XVectorsError": "errors",
     "evaluate": "report",
+    "export_onnx": "export",
     "load_all_data": "dataset",
     "load_recipe": "config",
     "open_corpus": "corpus",

@@ -13,6 +13,7 @@ XVectorsError
 ├── TrainingError (also RuntimeError)     a run that cannot go on, such as a non-finite loss
 ├── GalleryError (also ValueError)        a gallery of enrolled speakers that cannot be opened or used
 │   └── UnknownSpeakerError               ... because nobody of that name is enrolled
+├── ExportError (also RuntimeError)       an exported file that does not compute what its system computes
 ├── StorageError (also OSError)           nothing could be written: full disk, no permission
 ├── MissingExtraError (also ImportError)  an optional dependency that is not installed
 └── ShapeError (also ValueError)          an array of the wrong rank, size or values
@@ -69,6 +70,10 @@ class GalleryError(XVectorsError, ValueError):
 
 class UnknownSpeakerError(GalleryError):
     """Nobody of that name is enrolled."""
+
+
+class ExportError(XVectorsError, RuntimeError):
+    """An exported file that does not compute what its system computes."""
 
 
 class StorageError(XVectorsError, OSError):

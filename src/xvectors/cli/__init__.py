@@ -14,6 +14,7 @@ from xvectors.cli import training  # noqa: F401
 from xvectors.cli import evaluation  # noqa: F401
 from xvectors.cli import using  # noqa: F401
 from xvectors.cli import gallery  # noqa: F401
+from xvectors.cli import exporting  # noqa: F401
 
 # isort: on
 from xvectors.cli.shared import ERROR_STATUS, app

@@ -179,9 +179,9 @@ def segment_context(x: Tensor, padding: Padding | None) -> Tensor:
     result is at least float32.
     """
     frames, wide = x.shape[1], torch.promote_types(x.dtype, torch.float32)
-    segments = -(-frames // SEGMENT_FRAMES)
+    segments = (frames + SEGMENT_FRAMES - 1) // SEGMENT_FRAMES  # exported graphs round negative quotients up, not down
     x = functional.pad(x, (0, 0, 0, segments * SEGMENT_FRAMES - frames))
-    sums = x.view(len(x), segments, SEGMENT_FRAMES, -1).sum(dim=2, dtype=wide)
+    sums = x.view(x.shape[0], segments, SEGMENT_FRAMES, -1).sum(dim=2, dtype=wide)
     counts = (torch.tensor([frames]) if padding is None else padding.counts).view(-1, 1, 1)
     own = (counts - SEGMENT_FRAMES * torch.arange(segments).unsqueeze(1)).clamp(0, SEGMENT_FRAMES)
     # a segment behind the recording's end has the mean 0, and is never looked at

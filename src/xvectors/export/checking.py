@@ -1,0 +1,65 @@
+"""How near an exported file comes to its system. In: both, recordings. Out: differences of the embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xvectors.encoder import SpeakerEncoder
+from xvectors.onnx_encoder import OnnxEncoder
+
+TOLERANCE = 1e-4
+"""Of each value of a float32 embedding; where an embedding holds values above 1, as a share of the largest."""
+SIGNAL_LENGTHS_S = (0.5, 3.0, 10.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Between the two embeddings of one recording.
+
+    `largest`: of any value, divided by the largest value of the embedding where that is above 1. `cosine` of the two.
+    """
+
+    name: str
+    largest: float
+    cosine: float
+
+
+def compare(
+    encoder: SpeakerEncoder, exported: OnnxEncoder, recordings: Mapping[str, Path | NDArray[np.floating]]
+) -> list[Difference]:
+    """Embed named recordings, each alone, with the system and with the exported file. Errors are those of `encode`."""
+    return [
+        _difference(name, encoder.encode([recording])[0], exported.encode([recording])[0])
+        for name, recording in recordings.items()
+    ]
+
+
+def worst(differences: Sequence[Difference]) -> Difference:
+    return max(differences, key=lambda difference: difference.largest)
+
+
+def signals(sample_rate_hz: int, min_samples: int) -> dict[str, NDArray[np.float32]]:
+    """Noise that swells, in three bands of its own, of half a second to ten seconds, the same each time."""
+    generator = np.random.default_rng(0)
+    made = {}
+    for number, length_s in enumerate(SIGNAL_LENGTHS_S):
+        samples = max(min_samples, round(length_s * sample_rate_hz))
+        time = np.arange(samples) / sample_rate_hz
+        pitch = np.sin(2 * np.pi * (110 + 40 * number) * time + 3 * np.sin(2 * np.pi * 2 * time))
+        swell = np.exp(number + np.sin(2 * np.pi * (1.5 + number) * time))
+        wave = 0.02 * swell * (np.sign(pitch) + 0.3 * generator.standard_normal(samples))
+        made[f"{samples / sample_rate_hz:.2f} s of noise"] = wave.astype(np.float32)
+    return made
+
+
+def _difference(name: str, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> Difference:
+    a, b = ours.astype(np.float64), theirs.astype(np.float64)
+    scale = max(1.0, float(np.abs(a).max()))
+    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+    cosine = float(a @ b) / norms if norms > 0 else float(np.array_equal(a, b))
+    return Difference(name=name, largest=float(np.abs(a - b).max()) / scale, cosine=cosine)

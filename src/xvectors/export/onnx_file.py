@@ -1,0 +1,216 @@
+"""The .onnx file of a system. In: a system directory. Out: the file, checked against the system by onnxruntime."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from xvectors.encoder import SpeakerEncoder
+from xvectors.errors import ExportError, MissingExtraError
+from xvectors.export.checking import TOLERANCE, Difference, compare, signals, worst
+from xvectors.export.graph import WaveformGraph
+from xvectors.files import atomic_write
+from xvectors.onnx_encoder import FLOAT32, INT8, OnnxDescription, OnnxEncoder
+from xvectors.system import find_system, load_weights, make_features, make_model, read_description
+from xvectors.verification import load_verifier, weights_digest
+
+OPSET = 23
+"""ONNX's operator set."""
+MOST_FOLDED = 1 << 31
+LEAST_COSINE = 0.9
+"""Between the embeddings of int8 and of the system, on the check's signals: below it something is broken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A written file: what it says of itself, its size, and its differences to the system on the check's signals."""
+
+    path: Path
+    description: OnnxDescription
+    size_bytes: int
+    differences: tuple[Difference, ...]
+
+
+def export_onnx(system: str | Path, path: str | Path, *, int8: bool = False) -> Exported:
+    """Write a system directory, or the `starter`, as one graph: waveform in, embedding out. Atomic.
+
+    The input `waveform` is float32 [batch, samples] at the system's rate, all recordings of one length; the output
+    `embedding` float32 [batch, embedding_dim]. With `int8` the weights of the network's convolutions and products are
+    bytes, and what goes into them is made so while it runs; the features stay float32.
+
+    Raises
+    ------
+    MissingExtraError
+        onnx, onnxscript or onnxruntime is not installed.
+    CheckpointError, StorageError
+        The system cannot be read; the file cannot be written.
+    ExportError
+        onnxruntime computes something else from the file than torch from the system.
+    """
+    path = Path(path)
+    _check_installed(path)
+    import onnx
+
+    folder = find_system(system)
+    source = read_description(folder)
+    fbank, network = make_features(source.recipe), make_model(source.recipe, len(source.speakers))
+    embedding_map = load_weights(folder, network)
+    min_samples = fbank.samples_for(network.context_frames)
+    model = build_onnx(WaveformGraph(fbank, network, embedding_map).eval(), min_samples, fbank.sample_rate_hz)
+    if int8:
+        model = _quantised(model)
+    verifier = load_verifier(backend=folder.backend, calibration=folder.calibration, weights=folder.weights)
+    description = OnnxDescription(
+        sample_rate_hz=fbank.sample_rate_hz,
+        embedding_dim=network.embedding_dim,
+        min_samples=min_samples,
+        channel=source.recipe.data.channel,
+        fingerprint=weights_digest(folder.weights),
+        precision=INT8 if int8 else FLOAT32,
+        recipe=source.recipe.name,
+        versions={
+            **{f"trained with {name}": version for name, version in source.versions.items()},
+            "exported with xvectors": metadata.version("xvectors"),
+        },
+        verifier=verifier,
+    )
+    backend_file = folder.backend.read_bytes() if verifier.is_calibrated else None
+    onnx.helper.set_model_props(model, description.to_metadata(backend_file))
+    content: bytes = model.SerializeToString()
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+        exported = OnnxEncoder(temporary, threads=1)
+        recordings = signals(fbank.sample_rate_hz, min_samples)
+        differences = compare(SpeakerEncoder.load(folder.path, device="cpu"), exported, recordings)
+        _check_differences(path, differences, description.precision)
+    return Exported(path=path, description=description, size_bytes=len(content), differences=tuple(differences))
+
+
+def check_onnx(
+    system: str | Path, path: str | Path, recordings: Mapping[str, Path | NDArray[np.floating]]
+) -> list[Difference]:
+    """Compare an exported file with its system on named recordings.
+
+    Raises
+    ------
+    ExportError
+        The file was exported from another system, or a float32 embedding differs by more than 1e-4.
+    CheckpointError, AudioError
+        The system, the file or a recording cannot be read.
+    """
+    folder = find_system(system)
+    exported = OnnxEncoder(path)
+    if exported.fingerprint != weights_digest(folder.weights):
+        raise ExportError(f"{path} was exported from another system than {system}; export it again")
+    differences = compare(SpeakerEncoder.load(folder.path, device="cpu"), exported, recordings)
+    _check_differences(Path(path), differences, exported.description.precision)
+    return differences
+
+
+def build_onnx(graph: WaveformGraph, min_samples: int, sample_rate_hz: int) -> Any:
+    """A system's graph as an `onnx.ModelProto`, without metadata; `min_samples` bounds its open length."""
+    from onnxscript import optimizer
+
+    # longer than any context, so that no length is special
+    example = torch.randn(2, min_samples + 2 * sample_rate_hz, generator=torch.Generator().manual_seed(0))
+    shapes = {"waveform": {0: torch.export.Dim("batch"), 1: torch.export.Dim("samples", min=min_samples)}}
+    with torch.inference_mode(), warnings.catch_warnings(), _quiet():
+        warnings.simplefilter("ignore")  # of torch, about its own exporter
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["waveform"],
+            output_names=["embedding"],
+            dynamic_shapes=shapes,
+            verbose=False,
+        )
+        assert program is not None
+        # weights are put in order now, not each time a program loads the file; by default small ones alone
+        model = optimizer.optimize(program.model_proto, input_size_limit=MOST_FOLDED, output_size_limit=MOST_FOLDED)
+    _forget_origin(model)
+    sizes = model.graph.input[0].type.tensor_type.shape.dim
+    assert all(size.dim_param for size in sizes), f"the graph takes one size alone: {sizes}"
+    return model
+
+
+def _quantised(model: Any) -> Any:
+    """The same graph with dynamically quantised convolutions and products, the features left as they are."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    features = [node.name for node in model.graph.node if any(name.startswith("features.") for name in node.input)]
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), _quiet():
+        warnings.simplefilter("ignore")
+        source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
+        onnx.save(model, source)
+        quantize_dynamic(
+            source,
+            target,
+            op_types_to_quantize=["Conv", "MatMul", "Gemm"],
+            weight_type=QuantType.QUInt8,  # of signed weights onnxruntime has no convolution
+            nodes_to_exclude=features,
+        )
+        return onnx.load(target)
+
+
+def _forget_origin(model: Any) -> None:
+    """Take out what the exporter notes of each node: the lines of source code it came from, with their paths."""
+    del model.metadata_props[:], model.graph.metadata_props[:]
+    for part in (*model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    del model.graph.value_info[:]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what exporter and quantiser print and log; their warnings are left to the caller."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _check_installed(path: Path) -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(f"{path}: exporting needs {error.name}; pip install 'xvectors[onnx]'") from error
+
+
+def _check_differences(path: Path, differences: list[Difference], precision: str) -> None:
+    if not differences:
+        return
+    if precision == FLOAT32:
+        largest = worst(differences)
+        if not largest.largest <= TOLERANCE:
+            raise ExportError(
+                f"{path}: the embedding of {largest.name} differs by {largest.largest:.1e} from torch's, more than "
+                f"{TOLERANCE:.0e}; do not use the file, and report this system's network and features"
+            )
+        return
+    furthest = min(differences, key=lambda difference: difference.cosine)
+    if not furthest.cosine >= LEAST_COSINE:
+        raise ExportError(
+            f"{path}: with int8 the embedding of {furthest.name} has a cosine of {furthest.cosine:.3f} with torch's, "
+            f"less than {LEAST_COSINE}; this network is not fit for int8, export it without"
+        )

@@ -1,0 +1,230 @@
+"""OnnxEncoder: the contract of SpeakerEncoder.encode, its errors, what it knows of its system, and no torch."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from xvectors import SpeakerEncoder
+from xvectors.errors import AudioError, CheckpointError, ConfigError, MissingExtraError, MissingFileError, TooShortError
+from xvectors.scoring import all_pairs
+from xvectors.verification import Verifier
+
+onnx = pytest.importorskip("onnx", reason="not installed; pip install 'xvectors[onnx]'")
+pytest.importorskip("onnxruntime", reason="not installed; pip install 'xvectors[onnx]'")
+
+from xvectors.onnx_encoder import OnnxDescription, OnnxEncoder  # noqa: E402
+
+RATE = 16_000
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def encoder(exported: dict[str, Any]) -> OnnxEncoder:
+    return OnnxEncoder(exported["float32"].path, threads=1)
+
+
+def noises(lengths_s: list[float]) -> list[np.ndarray]:
+    generator = np.random.default_rng(0)
+    swings = [np.exp((1 + i % 5) * np.sin(np.arange(round(s * RATE)) / 900)) for i, s in enumerate(lengths_s)]
+    return [(0.01 * swing * generator.standard_normal(len(swing))).astype(np.float32) for swing in swings]
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_embeddings_do_not_depend_on_batch_or_order(exported: dict[str, Any], precision: str) -> None:
+    encoder = OnnxEncoder(exported[precision].path, threads=1)
+    waves = noises([0.3, 1.0, 0.7, 1.0, 1.1, 0.2, 1.0])
+    alone = np.concatenate([encoder.encode(wave) for wave in waves])
+    assert alone.shape == (7, 12)
+    assert alone.dtype == np.float32
+    np.testing.assert_allclose(encoder.encode(waves, batch_size=7), alone, atol=1e-4)
+    np.testing.assert_allclose(encoder.encode(waves[::-1], batch_size=2)[::-1], alone, atol=1e-4)
+    assert np.abs(alone[0] - alone[1]).max() > 1e-2  # the comparison could fail
+
+
+def test_more_recordings_than_are_read_ahead_keep_their_order(encoder: OnnxEncoder) -> None:
+    waves = noises([0.2 + 0.01 * (i % 7) for i in range(150)])
+    together = encoder.encode(waves)
+    for index in (0, 63, 64, 127, 128, 149):
+        np.testing.assert_allclose(together[index], encoder.encode(waves[index])[0], atol=1e-4)
+
+
+def test_a_file_its_bytes_an_array_and_a_tensor_give_one_embedding(
+    encoder: OnnxEncoder, exported: dict[str, Any], tmp_path: Path
+) -> None:
+    wave, path = noises([1.0])[0], tmp_path / "a.wav"
+    soundfile.write(path, wave, RATE, subtype="FLOAT")
+    embeddings = encoder.encode([path, str(path), path.read_bytes(), wave, torch.from_numpy(wave)])
+    np.testing.assert_allclose(embeddings, np.broadcast_to(embeddings[:1], embeddings.shape), atol=1e-6)
+    expected = SpeakerEncoder.load(exported["folder"].path, device="cpu").encode([path])
+    np.testing.assert_allclose(embeddings[:1], expected, atol=1e-4)
+    np.testing.assert_allclose(encoder.encode(path), embeddings[:1], atol=1e-6)
+
+
+def test_other_rates_and_channels_come_out_as_with_torch(
+    encoder: OnnxEncoder, exported: dict[str, Any], tmp_path: Path
+) -> None:
+    t = np.arange(48_000) / 48_000
+    wave = sum(np.sin(2 * np.pi * f * t) for f in (200, 900, 2500)).astype(np.float32) * 0.1
+    soundfile.write(tmp_path / "a.wav", np.stack([wave, 0.5 * wave], axis=1), 48_000, subtype="FLOAT")
+    theirs = SpeakerEncoder.load(exported["folder"].path, device="cpu")
+    np.testing.assert_allclose(encoder.encode(tmp_path / "a.wav"), theirs.encode(tmp_path / "a.wav"), atol=1e-4)
+    found, expected = (e.encode([wave], sample_rate_hz=48_000) for e in (encoder, theirs))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("recording", "error"),
+    [
+        (np.zeros(RATE, np.float32), AudioError),
+        (np.full(RATE, np.nan, np.float32), AudioError),
+        (np.ones(100, np.float32), TooShortError),
+        (np.zeros((2, RATE), np.float32), AudioError),
+        (np.zeros(RATE, np.int16), AudioError),
+        ("nowhere.wav", MissingFileError),
+    ],
+)
+def test_unusable_recordings_give_the_errors_that_torch_gives(
+    encoder: OnnxEncoder, exported: dict[str, Any], recording: Any, error: type[Exception]
+) -> None:
+    sound = noises([0.5])[0]
+    with pytest.raises(error) as expected:
+        SpeakerEncoder.load(exported["folder"].path, device="cpu").encode([sound, recording])
+    with pytest.raises(error, match=re.escape(str(expected.value))) as found:
+        encoder.encode([sound, recording])
+    assert type(found.value) is type(expected.value)
+
+
+def test_an_embedding_that_is_not_finite_fails_by_name(encoder: OnnxEncoder) -> None:
+    huge = noises([1.0])[0] * np.float32(1e25)
+    with pytest.raises(AudioError, match=r"recording 1: its embedding is not finite; are the samples sound\?"):
+        encoder.encode([noises([1.0])[0], huge])
+
+
+def test_impossible_settings(encoder: OnnxEncoder) -> None:
+    with pytest.raises(ConfigError, match="batch_size must be at least 1, not 0"):
+        encoder.encode(noises([0.5]), batch_size=0)
+    with pytest.raises(ConfigError, match="threads must be at least 1, not 0"):
+        OnnxEncoder(encoder.path, threads=0)
+    with pytest.raises(ConfigError, match=r"none of NoSuchProvider is in this onnxruntime; it has .*CPUExecution"):
+        OnnxEncoder(encoder.path, providers=["NoSuchProvider"])
+
+
+def test_it_knows_its_system_and_its_calibration(encoder: OnnxEncoder, exported: dict[str, Any]) -> None:
+    about, verifier = encoder.description, exported["verifier"]
+    assert (encoder.sample_rate_hz, encoder.embedding_dim, encoder.channel) == (16_000, 12, "mix")
+    assert encoder.samples_needed == about.min_samples == 2640
+    assert encoder.fingerprint == exported["float32"].description.fingerprint
+    assert set(about.versions) >= {"trained with torch", "exported with xvectors"}
+    read: Verifier = encoder.verifier
+    assert (read.name, read.p_target, read.speakers) == ("wccn", 0.25, frozenset())
+    assert read.figures == {"whole": {"eer": 0.125, "cllr": None}}
+    embeddings = encoder.encode(noises([0.5, 1.0, 2.0]))
+    trials, seconds = all_pairs(["a", "a", "b"]), np.array([0.5, 1.0, 2.0])
+    scores = [v.score(embeddings, trials) for v in (verifier, read)]
+    np.testing.assert_array_equal(*scores)
+    sides = seconds[trials.enroll], seconds[trials.test]
+    np.testing.assert_array_equal(verifier.llrs(scores[0], *sides), read.llrs(scores[1], *sides))
+
+
+def test_files_that_are_no_exported_system(encoder: OnnxEncoder, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    with pytest.raises(CheckpointError, match=r"model\.onnx: no such file; `xvectors export DIR .*` writes it"):
+        OnnxEncoder(path)
+    path.write_bytes(b"RIFF")
+    with pytest.raises(CheckpointError, match=r"model\.onnx is damaged or no ONNX file"):
+        OnnxEncoder(path)
+    model = onnx.load(encoder.path)
+    whole = {entry.key: entry.value for entry in model.metadata_props}
+
+    def with_metadata(change: dict[str, str]) -> Path:
+        metadata = whole | change
+        del model.metadata_props[:]
+        onnx.helper.set_model_props(model, {key: value for key, value in metadata.items() if value})
+        onnx.save(model, path)
+        return path
+
+    for change, message in (
+        ({"xvectors.backend": "no base64"}, r"model\.onnx: damaged metadata \(.*; export it again"),
+        ({"xvectors.embedding_dim": "many"}, r"damaged metadata \(ValueError.*many"),
+        ({"xvectors.fingerprint": ""}, r"damaged metadata \(KeyError"),
+        ({"xvectors.format_version": "99"}, r"format version 99 is not 1; .* export it again"),
+        ({"xvectors.format_version": ""}, "not exported by xvectors: its metadata lack xvectors.format_version"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            OnnxEncoder(with_metadata(change))
+
+
+def test_metadata_survive_the_round_trip(encoder: OnnxEncoder) -> None:
+    about = encoder.description
+    again = OnnxDescription.from_metadata(about.to_metadata(None), "here")
+    assert not again.verifier.is_calibrated
+    assert (again.fingerprint, again.min_samples, again.versions) == (
+        about.fingerprint, about.min_samples, about.versions,
+    )  # fmt: skip
+
+
+def test_without_onnxruntime_the_extra_is_named(encoder: OnnxEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtraError, match=r"needs onnxruntime to be run; pip install 'xvectors\[onnx\]'"):
+        OnnxEncoder(encoder.path)
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Forbidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise AssertionError(f"{name} is imported")
+
+sys.meta_path.insert(0, Forbidden())
+try:
+    import torch
+except AssertionError:
+    print("torch is forbidden")
+import numpy
+from xvectors import OnnxEncoder
+
+numpy.save(sys.argv[2], OnnxEncoder(sys.argv[1], threads=1).encode(sys.argv[3:]))
+"""
+
+
+def test_it_runs_where_torch_is_forbidden(encoder: OnnxEncoder, tmp_path: Path) -> None:
+    for index, wave in enumerate(noises([0.5, 1.0])):
+        soundfile.write(tmp_path / f"{index}.wav", wave, RATE, subtype="FLOAT")
+    paths = [str(tmp_path / f"{index}.wav") for index in (0, 1)]
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(encoder.path), str(tmp_path / "e.npy"), *paths]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "torch is forbidden\n"), result.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "e.npy"), encoder.encode(paths), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_ten_lines_of_the_documentation_run_without_torch(encoder: OnnxEncoder, tmp_path: Path) -> None:
+    """In an environment of their own that holds onnxruntime, numpy and soundfile alone."""
+    code = re.search(r"```python\n(import.*?)```", (ROOT / "docs" / "export.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert code is not None
+    assert len([line for line in code[1].splitlines() if line.strip()]) <= 12
+    (tmp_path / "lines.py").write_text(code[1], encoding="utf-8")
+    (tmp_path / "model.onnx").write_bytes(encoder.path.read_bytes())
+    waves = noises([1.0, 2.0])
+    for name, wave in zip("ab", waves, strict=True):
+        soundfile.write(tmp_path / f"{name}.wav", wave, RATE, subtype="FLOAT")
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    install = ["install", "-q", "-c", ROOT / "constraints.txt", "onnxruntime", "numpy", "soundfile"]
+    subprocess.run([python, "-m", "pip", *install], check=True)
+    assert subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode != 0
+    assert subprocess.run([python, "-c", "import xvectors"], capture_output=True, check=False).returncode != 0
+    done = subprocess.run([python, "lines.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    a, b = encoder.encode(waves)
+    assert float(done.stdout) == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-4)
