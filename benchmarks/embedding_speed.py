@@ -7,7 +7,7 @@ CORPUS is what `xvectors train` takes; of speakers that the system was not train
 Contenders, in turns on the same files:
 
 torch           the system (--system, the starter) by SpeakerEncoder, batches of 32
-onnx            the same, exported, by OnnxEncoder; onnx-int8: with --int8
+onnx            the same, exported, by onnxruntime; onnx-int8: with --int8
 resemblyzer     Resemblyzer 0.1.4's encoder with the weights in its wheel, as its README does it: preprocess_wav (which
                 cuts pauses out), embed_utterance
 speechbrain     SpeechBrain's Xvector with its filterbanks, at the size of its VoxCeleb recipe, untrained: no EER
@@ -33,7 +33,7 @@ import torch
 from numpy.typing import NDArray
 
 from _timing import Row, write_json
-from xvectors import OnnxEncoder, SpeakerEncoder, audio, export_onnx, open_corpus
+from xvectors import SpeakerEncoder, audio, export_onnx, open_corpus
 from xvectors.scoring import all_pairs_scores, eer
 
 Embed = Callable[[list[Path]], NDArray[np.float32]]
@@ -62,7 +62,7 @@ def make(name: str, system: str, threads: int, folder: Path) -> Embed:
         path = folder / f"{name}.onnx"
         if not path.is_file():
             export_onnx(system, path, int8=name == "onnx-int8")
-        return OnnxEncoder(path, threads=threads).encode
+        return SpeakerEncoder.load(path, device="cpu", threads=threads).encode
     return resemblyzer() if name == "resemblyzer" else speechbrain()
 
 

@@ -312,8 +312,8 @@ def test_the_public_names() -> None:
     import xvectors
 
     assert xvectors.__all__ == [
-        "Fbank", "Manifest", "OnnxEncoder", "Recipe", "SpeakerEncoder", "TDNNLayer", "XVector", "XVectorsError",
-        "evaluate", "export_onnx", "load_all_data", "load_recipe", "open_corpus", "train",
+        "Fbank", "Manifest", "Recipe", "SpeakerEncoder", "TDNNLayer", "XVector", "XVectorsError", "evaluate",
+        "export_onnx", "load_all_data", "load_recipe", "open_corpus", "train",
     ]  # fmt: skip
     assert all(getattr(xvectors, name).__name__ == name for name in xvectors.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):

@@ -15,14 +15,12 @@ if TYPE_CHECKING:
     from xvectors.features import Fbank as Fbank
     from xvectors.models import TDNNLayer as TDNNLayer
     from xvectors.models import XVector as XVector
-    from xvectors.onnx_encoder import OnnxEncoder as OnnxEncoder
     from xvectors.report import evaluate as evaluate
     from xvectors.training import train as train
 
 _HOME = {
     "Fbank": "features",
     "Manifest": "corpus",
-    "OnnxEncoder": "onnx_encoder",
     "Recipe": "config",
     "SpeakerEncoder": "encoder",
     "TDNNLayer": "models",

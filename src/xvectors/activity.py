@@ -31,7 +31,7 @@ AROUND_S, LEAST_VOICED_S = 0.25, 0.05
 CLOSED_GAP_S = 0.2
 """Gaps within words, such as the closures of stops, belong to the speech."""
 KEPT_PAUSE_S = 0.3
-"""Of every pause this much stays at either side of the speech where pauses are cut out; more says nothing of a voice."""
+"""Of every pause this much stays at either side of the speech where pauses are cut out."""
 
 PITCH_HZ = (70.0, 400.0)
 WINDOW_S = 0.04

@@ -12,6 +12,9 @@ from xvectors.hub import fetch_system, is_on_hub
 STARTER = "starter"
 """The name of the system that comes with the package, wherever a system directory is asked for."""
 
+ONNX_SUFFIX = ".onnx"
+"""Of exported systems, which are a file."""
+
 
 @dataclass(frozen=True)
 class SystemFolder:

@@ -1,7 +1,7 @@
 """Trimming silence before embedding. In: a waveform. Out: where somebody speaks in it, rows of (first sample, end).
 
-"energy" finds loud and voiced sound, with numpy alone, as `verify` does; see `xvectors.activity`. "silero" (extra `vad`)
-is a small network that tells speech from other sounds.
+"energy" finds loud and voiced sound with numpy alone, as `verify` does; see `xvectors.activity`. "silero" (extra
+`vad`) is a small network that tells speech from other sounds.
 """
 
 from __future__ import annotations

@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from xvectors import SpeakerEncoder
 from xvectors.cli import main
 
 pytest.importorskip("onnx", reason="not installed; pip install 'xvectors[onnx]'")
 pytest.importorskip("onnxruntime", reason="not installed; pip install 'xvectors[onnx]'")
-
-from xvectors.onnx_encoder import OnnxEncoder
 
 
 def run(*arguments: object) -> tuple[int, str, str]:
@@ -47,7 +46,7 @@ def test_export_writes_the_file_and_says_how_near_it_comes(exported: dict[str, A
     )
     assert len(lines) == 5
     assert re.fullmatch(r"  .*a\.wav: differs by \d\.\de-\d\d from torch, cosine 1\.000000", lines[4])
-    assert OnnxEncoder(target).embedding_dim == 12
+    assert SpeakerEncoder.load(target, device="cpu").embedding_dim == 12
 
 
 def test_a_mistake_is_one_line(exported: dict[str, Any], tmp_path: Path) -> None:

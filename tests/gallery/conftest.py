@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from voices import Voices, make_voices
+from drawn_voices import Voices, make_voices
 
 from xvectors.verification import Basis, Verifier, learn_verifier
 
@@ -33,4 +33,4 @@ def verifier() -> Verifier:
         duration_s=np.array(duration),
         whole=np.array(whole),
     )
-    return learn_verifier(basis, fewest_to_choose=1000)
+    return learn_verifier(basis)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from voices import OTHER, SYSTEM, Voices, make_voices
+from drawn_voices import OTHER, SYSTEM, Voices, make_voices
 
 from xvectors.errors import AudioError, ConfigError, GalleryError, ShapeError, UnknownSpeakerError
 from xvectors.gallery import Found, Gallery, SqliteStore

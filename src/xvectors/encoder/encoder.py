@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,10 +32,10 @@ from xvectors.encoder.sources import (
 )
 from xvectors.encoder.windows import Windows, WindowStream
 from xvectors.errors import AudioError, CheckpointError, ConfigError, MissingExtraError
-from xvectors.folders import STARTER, SystemFolder, find_system
+from xvectors.folders import ONNX_SUFFIX, STARTER, find_system
 from xvectors.progress import progress as show
 from xvectors.trimming import Detector, DetectorName, find_detector, join_segments
-from xvectors.verification import Verifier, cosine_verifier, verifier_of
+from xvectors.verification import Verifier
 
 if TYPE_CHECKING:
     import torch
@@ -54,43 +53,41 @@ class SpeakerEncoder:
     >>> encoder.encode(["a.wav", "b.wav"]).shape                               # doctest: +SKIP
     (2, 512)
 
-    `engine` computes; `folder` is the system directory it was read from, None where there is none.
+    `engine` computes.
     """
 
-    def __init__(self, engine: Engine, *, folder: SystemFolder | None = None) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.folder = folder
 
     @classmethod
-    def load(cls, folder: str | PathLike[str], *, device: str = "auto", threads: int | None = None) -> SpeakerEncoder:
-        """Read a system directory, the `starter` system that comes with the package, or hf://owner/name.
+    def load(cls, name: str | PathLike[str], *, device: str = "auto", threads: int | None = None) -> SpeakerEncoder:
+        """Read a system directory, an .onnx file that `xvectors export` wrote (extra `onnx`, no torch), the `starter`
+        system that comes with the package, or hf://owner/name.
 
         Parameters
         ----------
         device
             cuda, mps, cpu, or auto for the first of these that is there.
         threads
-            Cores that the network may use on a CPU while it embeds; None leaves torch's setting.
+            Cores that the network may use on a CPU while it embeds; None leaves that to torch or onnxruntime.
 
         Raises CheckpointError where it is damaged or missing, ConfigError for a device or a number of threads,
-        MissingExtraError for an hf:// address without the extra `hub`.
+        MissingExtraError for what needs an extra that is not installed.
         """
+        if Path(name).suffix == ONNX_SUFFIX and not Path(name).is_dir():
+            from xvectors.encoder.onnx_engine import OnnxEngine
+
+            return cls(OnnxEngine(name, device=device, threads=threads))
         from xvectors.encoder.torch_engine import TorchEngine
 
-        paths = find_system(folder if isinstance(folder, str) else Path(folder))
-        return cls(TorchEngine.load(paths, device=device, threads=threads), folder=paths)
+        paths = find_system(name if isinstance(name, str) else Path(name))
+        return cls(TorchEngine.load(paths, device=device, threads=threads))
 
     @classmethod
     def from_pretrained(
         cls, name: str | PathLike[str] = STARTER, *, device: str = "auto", threads: int | None = None
     ) -> SpeakerEncoder:
-        """The starter system that comes with the package (see its model card), a system directory by its path, or a
-        system on the hub by its address, hf://owner/name or hf://owner/name@revision.
-
-        Arguments and errors are those of `load`.
-        """
-        # The one place where the kind of a system decides what runs it: a file of another kind, by its ending, becomes
-        # `cls(ItsEngine(...))` here.
+        """As `load`; without a name the starter system that comes with the package (see its model card)."""
         return cls.load(name, device=device, threads=threads)
 
     @property
@@ -189,10 +186,10 @@ class SpeakerEncoder:
             len(items), read, name, batch_size, show_progress or progress, detector, stop_at_failure=True
         ).embeddings
 
-    @cached_property
+    @property
     def verifier(self) -> Verifier:
         """The system's back-end and calibration; the cosine where it has none. Raises CheckpointError for damage."""
-        return cosine_verifier() if self.folder is None else verifier_of(self.folder)
+        return self.engine.verifier
 
     def verify(
         self, first: Recording, second: Recording, *, p_target: float | None = None, sample_rate_hz: int | None = None

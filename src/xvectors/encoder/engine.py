@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.audio import Channel, Samples
+from xvectors.verification import Verifier
 
 
 class Engine(Protocol):
@@ -33,6 +34,11 @@ class Engine(Protocol):
     @property
     def channel(self) -> Channel:
         """Which channel of a file it was trained on, or their mix."""
+        ...
+
+    @property
+    def verifier(self) -> Verifier:
+        """The system's back-end and calibration; the cosine where it has none. Raises CheckpointError for damage."""
         ...
 
     def embed(self, waveforms: Sequence[Samples]) -> NDArray[np.float32]:

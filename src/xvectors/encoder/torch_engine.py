@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,13 +19,15 @@ from xvectors.files import digest
 from xvectors.folders import SystemFolder
 from xvectors.models import Backbone, EmbeddingMap
 from xvectors.system import load_weights, make_features, make_model, read_description
+from xvectors.verification import Verifier, cosine_verifier, verifier_of
 
 
 class TorchEngine:
     """A trained network on a device.
 
     `threads` is how many of the processor's cores one product may use while it embeds; None leaves torch's setting.
-    `fingerprint` is the sha256 of model.safetensors, as in calibration.toml.
+    `fingerprint` is the sha256 of model.safetensors, as in calibration.toml; `folder` the system directory, None where
+    there is none.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class TorchEngine:
         embedding_map: EmbeddingMap | None = None,
         threads: int | None = None,
         fingerprint: str = "",
+        folder: SystemFolder | None = None,
     ) -> None:
         if threads is not None and threads < 1:
             raise ConfigError(f"threads must be at least 1, not {threads}")
@@ -47,6 +51,7 @@ class TorchEngine:
         self.speakers = tuple(speakers)
         self.threads = threads
         self.fingerprint = fingerprint
+        self.folder = folder
         self.to(device)
 
     @classmethod
@@ -64,6 +69,7 @@ class TorchEngine:
             embedding_map,
             threads,
             digest(paths.weights),
+            paths,
         )
 
     def to(self, device: torch.device) -> None:
@@ -90,6 +96,10 @@ class TorchEngine:
     def channel(self) -> Channel:
         channel = self.recipe.data.channel
         return "mix" if channel < 0 else channel
+
+    @cached_property
+    def verifier(self) -> Verifier:
+        return cosine_verifier() if self.folder is None else verifier_of(self.folder)
 
     @torch.inference_mode()
     def embed(self, waveforms: Sequence[Samples]) -> NDArray[np.float32]:

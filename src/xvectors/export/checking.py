@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.encoder import SpeakerEncoder
-from xvectors.onnx_encoder import OnnxEncoder
 
 TOLERANCE = 1e-4
 """Of each value of a float32 embedding; where an embedding holds values above 1, as a share of the largest."""
@@ -30,7 +29,7 @@ class Difference:
 
 
 def compare(
-    encoder: SpeakerEncoder, exported: OnnxEncoder, recordings: Mapping[str, Path | NDArray[np.floating]]
+    encoder: SpeakerEncoder, exported: SpeakerEncoder, recordings: Mapping[str, Path | NDArray[np.floating]]
 ) -> list[Difference]:
     """Embed named recordings, each alone, with the system and with the exported file. Errors are those of `encode`."""
     return [

@@ -18,13 +18,13 @@ import torch
 from numpy.typing import NDArray
 
 from xvectors.encoder import SpeakerEncoder
+from xvectors.encoder.onnx_engine import FLOAT32, INT8, OnnxDescription, OnnxEngine
 from xvectors.errors import ExportError, MissingExtraError
 from xvectors.export.checking import TOLERANCE, Difference, compare, signals, worst
 from xvectors.export.graph import WaveformGraph
 from xvectors.files import atomic_write
-from xvectors.onnx_encoder import FLOAT32, INT8, OnnxDescription, OnnxEncoder
 from xvectors.system import find_system, load_weights, make_features, make_model, read_description
-from xvectors.verification import load_verifier, weights_digest
+from xvectors.verification import verifier_of, weights_digest
 
 OPSET = 23
 """ONNX's operator set."""
@@ -71,7 +71,7 @@ def export_onnx(system: str | Path, path: str | Path, *, int8: bool = False) -> 
     model = build_onnx(WaveformGraph(fbank, network, embedding_map).eval(), min_samples, fbank.sample_rate_hz)
     if int8:
         model = _quantised(model)
-    verifier = load_verifier(backend=folder.backend, calibration=folder.calibration, weights=folder.weights)
+    verifier = verifier_of(folder)
     description = OnnxDescription(
         sample_rate_hz=fbank.sample_rate_hz,
         embedding_dim=network.embedding_dim,
@@ -91,7 +91,7 @@ def export_onnx(system: str | Path, path: str | Path, *, int8: bool = False) -> 
     content: bytes = model.SerializeToString()
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
-        exported = OnnxEncoder(temporary, threads=1)
+        exported = SpeakerEncoder(OnnxEngine(temporary, device="cpu", threads=1))
         recordings = signals(fbank.sample_rate_hz, min_samples)
         differences = compare(SpeakerEncoder.load(folder.path, device="cpu"), exported, recordings)
         _check_differences(path, differences, description.precision)
@@ -111,11 +111,11 @@ def check_onnx(
         The system, the file or a recording cannot be read.
     """
     folder = find_system(system)
-    exported = OnnxEncoder(path)
-    if exported.fingerprint != weights_digest(folder.weights):
+    engine = OnnxEngine(path, device="cpu")
+    if engine.fingerprint != weights_digest(folder.weights):
         raise ExportError(f"{path} was exported from another system than {system}; export it again")
-    differences = compare(SpeakerEncoder.load(folder.path, device="cpu"), exported, recordings)
-    _check_differences(Path(path), differences, exported.description.precision)
+    differences = compare(SpeakerEncoder.load(folder.path, device="cpu"), SpeakerEncoder(engine), recordings)
+    _check_differences(Path(path), differences, engine.description.precision)
     return differences
 
 

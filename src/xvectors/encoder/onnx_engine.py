@@ -1,4 +1,4 @@
-"""Exported systems without torch. In: an .onnx file as `xvectors export` writes it, recordings. Out: embeddings.
+"""The engine of an exported system. In: an .onnx file as `xvectors export` writes it. Out: embeddings, without torch.
 
 The features are in the graph: a waveform goes in. What the file says of itself stands in its metadata, every key under
 the prefix `xvectors.`; docs/export.md lists the keys.
@@ -11,42 +11,31 @@ import binascii
 import json
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import groupby
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors import audio
-from xvectors.errors import AudioError, CheckpointError, ConfigError, MissingExtraError, TooShortError, XVectorsError
-from xvectors.progress import progress
+from xvectors.audio import Channel, Samples
+from xvectors.errors import CheckpointError, ConfigError, MissingExtraError, XVectorsError
 from xvectors.scoring import AffineCalibration
 from xvectors.scoring.backends import load_backend
 from xvectors.verification import Verifier, cosine_verifier
 
 FORMAT_VERSION = 1
 PREFIX = "xvectors."
-SUFFIX = ".onnx"
 FLOAT32, INT8 = "float32", "int8"
-READ_AHEAD = 64
-"""Recordings decoded, two at a time, while those before them are embedded."""
-READERS = 2
 MOST_SAMPLES_A_BATCH = 5_000_000
 """Five minutes at 16 kHz; a longer recording is a batch of its own."""
 
 
-class _Tensor(Protocol):
-    """A torch tensor, as far as it matters here."""
-
-    def detach(self) -> Any: ...
-
-
-Recording = str | PathLike[str] | bytes | NDArray[np.floating] | _Tensor
+PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
+"""onnxruntime's names of devices, the one to prefer first."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -155,34 +144,27 @@ def _verifier(own: Mapping[str, str]) -> Verifier:
     )
 
 
-class OnnxEncoder:
-    """An exported system, ready to embed recordings, without torch.
+class OnnxEngine:
+    """An exported system, loaded.
 
     Parameters
     ----------
     path
         What `xvectors export` wrote.
+    device
+        cuda, cpu, or auto for the first of these that this onnxruntime has.
     threads
         Of one embedding; by default onnxruntime's choice, the machine's cores.
-    providers
-        onnxruntime's names of what computes, the first that is there: ["CUDAExecutionProvider",
-        "CPUExecutionProvider"]. By default the CPU.
 
     Raises MissingExtraError without onnxruntime, CheckpointError for a file that is missing, damaged or not exported
-    by xvectors, ConfigError for an impossible number of threads or provider.
-
-    >>> encoder = OnnxEncoder("model.onnx")                                    # doctest: +SKIP
-    >>> encoder.encode(["a.wav", "b.wav"]).shape                               # doctest: +SKIP
-    (2, 128)
+    by xvectors, ConfigError for an impossible number of threads or device.
     """
 
-    def __init__(
-        self, path: str | PathLike[str], *, threads: int | None = None, providers: Sequence[str] | None = None
-    ) -> None:
+    def __init__(self, path: str | PathLike[str], *, device: str = "auto", threads: int | None = None) -> None:
         if threads is not None and threads < 1:
             raise ConfigError(f"threads must be at least 1, not {threads}")
         self.path = Path(path)
-        self._session = open_session(self.path, threads=threads, providers=providers)
+        self._session = open_session(self.path, device=device, threads=threads)
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.description = OnnxDescription.from_metadata(metadata, str(self.path))
 
@@ -205,8 +187,8 @@ class OnnxEncoder:
         return self.description.min_samples
 
     @property
-    def channel(self) -> audio.Channel:
-        """Which channel of a file is embedded, or their mix."""
+    def channel(self) -> Channel:
+        """Which channel of a file was trained on, or their mix."""
         return "mix" if self.description.channel < 0 else self.description.channel
 
     @property
@@ -214,114 +196,24 @@ class OnnxEncoder:
         """The system's back-end and calibration; plain cosines where it had none."""
         return self.description.verifier
 
-    def encode(
-        self,
-        recordings: Sequence[Recording] | Recording,
-        *,
-        sample_rate_hz: int | None = None,
-        batch_size: int = 32,
-        show_progress: bool = False,
-    ) -> NDArray[np.float32]:
-        """Embed whole recordings; the result does not depend on the batch size or the order (within 1e-4).
-
-        Parameters
-        ----------
-        recordings
-            Paths, the bytes of sound files, or mono waveforms [samples] in [-1, 1], arrays or tensors; a single one
-            counts as a list of one.
-        sample_rate_hz
-            Of the waveforms, where it is not the system's; they are resampled. Files say their own.
-        batch_size
-            Recordings of one length that are embedded together, at most.
-
-        Returns
-        -------
-        float32 [recordings, embedding_dim], in the order given.
-
-        Raises
-        ------
-        AudioError
-            Names the first recording that cannot be read, holds NaN or only zeros, or is shorter than the network's
-            context (TooShortError).
-        """
-        if batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1, not {batch_size}")
-        if isinstance(recordings, str | PathLike | bytes | np.ndarray) or hasattr(recordings, "detach"):
-            recordings = [recordings]
-        listed: Sequence[Recording] = recordings
-        embeddings = np.zeros((len(listed), self.embedding_dim), dtype=np.float32)
-        waiting = iter(range(len(listed)))
-        with (
-            progress("embedding", len(listed), enabled=show_progress) as shown,
-            ThreadPoolExecutor(READERS) as readers,
-        ):
-
-            def begin() -> dict[int, Future[NDArray[np.float32]]]:
-                indices = islice(waiting, READ_AHEAD)
-                return {i: readers.submit(self._read, listed[i], i, sample_rate_hz) for i in indices}
-
-            coming = begin()
-            while coming:
-                try:
-                    waveforms = {index: future.result() for index, future in coming.items()}
-                except AudioError:
-                    readers.shutdown(wait=False, cancel_futures=True)
-                    raise
-                coming = begin()
-                indices = list(waveforms)
-                embeddings[indices] = self.embed(list(waveforms.values()), batch_size=batch_size)
-                for index in indices:
-                    if not np.isfinite(embeddings[index]).all():
-                        readers.shutdown(wait=False, cancel_futures=True)
-                        name = _name(listed[index], index)
-                        raise AudioError(f"{name}: its embedding is not finite; are the samples sound?")
-                shown.advance(len(indices))
-        return embeddings
-
-    def embed(self, waveforms: Sequence[NDArray[np.float32]], *, batch_size: int = 32) -> NDArray[np.float32]:
-        """Embeddings float32 [n, embedding_dim] of waveforms float32 [samples] at the system's rate, none too short.
+    def embed(self, waveforms: Sequence[Samples]) -> NDArray[np.float32]:
+        """Embed waveforms: float32 [n, embedding_dim].
 
         Those of one length go through the graph together, which has no room for padding. With int8 each goes alone:
         the step of the quantised values is taken from all that is in a batch.
         """
         embeddings = np.zeros((len(waveforms), self.embedding_dim), dtype=np.float32)
-        most = batch_size if self.description.precision == FLOAT32 else 1
         by_length = sorted(range(len(waveforms)), key=lambda index: len(waveforms[index]))
-        for length, group in groupby(by_length, key=lambda index: len(waveforms[index])):
-            at_once = max(1, min(most, MOST_SAMPLES_A_BATCH // max(length, 1)))
-            for members in _chunks(group, at_once):
-                batch = np.stack([waveforms[index] for index in members])
-                embeddings[members] = self._session.run(None, {"waveform": batch})[0]
+        for _, group in groupby(by_length, key=lambda index: len(waveforms[index])):
+            members = list(group)
+            for some in [members] if self.description.precision == FLOAT32 else [[index] for index in members]:
+                batch = np.stack([waveforms[index] for index in some])
+                embeddings[some] = self._session.run(None, {"waveform": batch})[0]
         return embeddings
 
-    def _read(self, recording: Recording, index: int, rate_hz: int | None) -> NDArray[np.float32]:
-        name = _name(recording, index)
-        if isinstance(recording, str | PathLike | bytes):
-            samples, _ = audio.read(recording, sample_rate_hz=self.sample_rate_hz, channel=self.channel)
-        else:
-            detached: Any = recording.detach().cpu() if hasattr(recording, "detach") else recording
-            array = np.asarray(detached)
-            if array.ndim != 1 or not np.issubdtype(array.dtype, np.floating):
-                raise AudioError(
-                    f"{name}: a waveform must be one-dimensional floats in [-1, 1], not {array.dtype} "
-                    f"{list(array.shape)}"
-                )
-            samples = audio.resample(array, rate_hz or self.sample_rate_hz, self.sample_rate_hz)
-        needed, rate = self.samples_needed, self.sample_rate_hz
-        if len(samples) < needed:
-            raise TooShortError(
-                f"{name}: {len(samples) / rate:.3f} s of audio are less than the {needed / rate:.3f} s that the "
-                f"network looks at around every frame; give more"
-            )
-        if not np.isfinite(samples.sum(dtype=np.float64)):
-            raise AudioError(f"{name}: samples that are NaN or infinite; convert it again")
-        if not samples.any():
-            raise AudioError(f"{name}: only zeros; there is no voice in it")
-        return samples
 
-
-def open_session(path: Path, *, threads: int | None = None, providers: Sequence[str] | None = None) -> Any:
-    """onnxruntime's session on a file. Errors are those of `OnnxEncoder`."""
+def open_session(path: Path, *, device: str = "cpu", threads: int | None = None) -> Any:
+    """onnxruntime's session on a file. Errors are those of `OnnxEngine`."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -330,26 +222,19 @@ def open_session(path: Path, *, threads: int | None = None, providers: Sequence[
         ) from error
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; `xvectors export DIR {path}` writes it")
-    wanted = list(providers or ["CPUExecutionProvider"])
     there = onnxruntime.get_available_providers()
-    found = [name for name in wanted if name in there]
-    if not found:
-        raise ConfigError(f"none of {', '.join(wanted)} is in this onnxruntime; it has {', '.join(there)}")
+    kinds = {name: provider for name, provider in PROVIDERS.items() if provider in there}
+    if device != "auto" and device not in kinds:
+        raise ConfigError(
+            f"device {device!r}: this onnxruntime has {', '.join(kinds)}; another build of it may have more"
+        )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors alone: it has much to say about shapes that stay open
     if threads is not None:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+    providers = list(kinds.values()) if device == "auto" else [kinds[device]]
     try:
-        return onnxruntime.InferenceSession(fspath(path), options, providers=found)
+        return onnxruntime.InferenceSession(fspath(path), options, providers=providers)
     except Exception as error:  # onnxruntime's own errors share no other class
         raise CheckpointError(f"{path} is damaged or no ONNX file: {str(error).splitlines()[0]}") from error
-
-
-def _name(recording: Recording, index: int) -> str:
-    return str(recording) if isinstance(recording, str | PathLike) else f"recording {index}"
-
-
-def _chunks(indices: Iterator[int], size: int) -> Iterator[list[int]]:
-    while chunk := list(islice(indices, size)):
-        yield chunk

@@ -1,4 +1,4 @@
-"""OnnxEncoder: the contract of SpeakerEncoder.encode, its errors, what it knows of its system, and no torch."""
+"""An exported system in SpeakerEncoder: the same embeddings and errors, what it knows of its system, and no torch."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 import soundfile
 import torch
 
+from voices import spoken
 from xvectors import SpeakerEncoder
 from xvectors.errors import AudioError, CheckpointError, ConfigError, MissingExtraError, MissingFileError, TooShortError
 from xvectors.scoring import all_pairs
@@ -21,15 +22,20 @@ from xvectors.verification import Verifier
 onnx = pytest.importorskip("onnx", reason="not installed; pip install 'xvectors[onnx]'")
 pytest.importorskip("onnxruntime", reason="not installed; pip install 'xvectors[onnx]'")
 
-from xvectors.onnx_encoder import OnnxDescription, OnnxEncoder  # noqa: E402
+from xvectors.encoder.onnx_engine import OnnxDescription, OnnxEngine  # noqa: E402
 
 RATE = 16_000
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def encoder(exported: dict[str, Any]) -> OnnxEncoder:
-    return OnnxEncoder(exported["float32"].path, threads=1)
+def encoder(exported: dict[str, Any]) -> SpeakerEncoder:
+    return SpeakerEncoder.load(exported["float32"].path, device="cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def path(exported: dict[str, Any]) -> Path:
+    return exported["float32"].path
 
 
 def noises(lengths_s: list[float]) -> list[np.ndarray]:
@@ -40,7 +46,7 @@ def noises(lengths_s: list[float]) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_embeddings_do_not_depend_on_batch_or_order(exported: dict[str, Any], precision: str) -> None:
-    encoder = OnnxEncoder(exported[precision].path, threads=1)
+    encoder = SpeakerEncoder.load(exported[precision].path, device="cpu", threads=1)
     waves = noises([0.3, 1.0, 0.7, 1.0, 1.1, 0.2, 1.0])
     alone = np.concatenate([encoder.encode(wave) for wave in waves])
     assert alone.shape == (7, 12)
@@ -50,7 +56,7 @@ def test_embeddings_do_not_depend_on_batch_or_order(exported: dict[str, Any], pr
     assert np.abs(alone[0] - alone[1]).max() > 1e-2  # the comparison could fail
 
 
-def test_more_recordings_than_are_read_ahead_keep_their_order(encoder: OnnxEncoder) -> None:
+def test_more_recordings_than_are_read_ahead_keep_their_order(encoder: SpeakerEncoder) -> None:
     waves = noises([0.2 + 0.01 * (i % 7) for i in range(150)])
     together = encoder.encode(waves)
     for index in (0, 63, 64, 127, 128, 149):
@@ -58,7 +64,7 @@ def test_more_recordings_than_are_read_ahead_keep_their_order(encoder: OnnxEncod
 
 
 def test_a_file_its_bytes_an_array_and_a_tensor_give_one_embedding(
-    encoder: OnnxEncoder, exported: dict[str, Any], tmp_path: Path
+    encoder: SpeakerEncoder, exported: dict[str, Any], tmp_path: Path
 ) -> None:
     wave, path = noises([1.0])[0], tmp_path / "a.wav"
     soundfile.write(path, wave, RATE, subtype="FLOAT")
@@ -70,7 +76,7 @@ def test_a_file_its_bytes_an_array_and_a_tensor_give_one_embedding(
 
 
 def test_other_rates_and_channels_come_out_as_with_torch(
-    encoder: OnnxEncoder, exported: dict[str, Any], tmp_path: Path
+    encoder: SpeakerEncoder, exported: dict[str, Any], tmp_path: Path
 ) -> None:
     t = np.arange(48_000) / 48_000
     wave = sum(np.sin(2 * np.pi * f * t) for f in (200, 900, 2500)).astype(np.float32) * 0.1
@@ -93,7 +99,7 @@ def test_other_rates_and_channels_come_out_as_with_torch(
     ],
 )
 def test_unusable_recordings_give_the_errors_that_torch_gives(
-    encoder: OnnxEncoder, exported: dict[str, Any], recording: Any, error: type[Exception]
+    encoder: SpeakerEncoder, exported: dict[str, Any], recording: Any, error: type[Exception]
 ) -> None:
     sound = noises([0.5])[0]
     with pytest.raises(error) as expected:
@@ -103,25 +109,27 @@ def test_unusable_recordings_give_the_errors_that_torch_gives(
     assert type(found.value) is type(expected.value)
 
 
-def test_an_embedding_that_is_not_finite_fails_by_name(encoder: OnnxEncoder) -> None:
+def test_an_embedding_that_is_not_finite_fails_by_name(encoder: SpeakerEncoder) -> None:
     huge = noises([1.0])[0] * np.float32(1e25)
     with pytest.raises(AudioError, match=r"recording 1: its embedding is not finite; are the samples sound\?"):
         encoder.encode([noises([1.0])[0], huge])
 
 
-def test_impossible_settings(encoder: OnnxEncoder) -> None:
+def test_impossible_settings(encoder: SpeakerEncoder, path: Path) -> None:
     with pytest.raises(ConfigError, match="batch_size must be at least 1, not 0"):
         encoder.encode(noises([0.5]), batch_size=0)
     with pytest.raises(ConfigError, match="threads must be at least 1, not 0"):
-        OnnxEncoder(encoder.path, threads=0)
-    with pytest.raises(ConfigError, match=r"none of NoSuchProvider is in this onnxruntime; it has .*CPUExecution"):
-        OnnxEncoder(encoder.path, providers=["NoSuchProvider"])
+        SpeakerEncoder.load(path, threads=0)
+    with pytest.raises(ConfigError, match="device 'mps': this onnxruntime has cpu"):
+        SpeakerEncoder.load(path, device="mps")
 
 
-def test_it_knows_its_system_and_its_calibration(encoder: OnnxEncoder, exported: dict[str, Any]) -> None:
-    about, verifier = encoder.description, exported["verifier"]
-    assert (encoder.sample_rate_hz, encoder.embedding_dim, encoder.channel) == (16_000, 12, "mix")
-    assert encoder.samples_needed == about.min_samples == 2640
+def test_it_knows_its_system_and_its_calibration(encoder: SpeakerEncoder, exported: dict[str, Any]) -> None:
+    engine, verifier = encoder.engine, exported["verifier"]
+    assert isinstance(engine, OnnxEngine)
+    about = engine.description
+    assert (encoder.sample_rate_hz, encoder.embedding_dim, engine.channel) == (16_000, 12, "mix")
+    assert engine.samples_needed == about.min_samples == 2640
     assert encoder.fingerprint == exported["float32"].description.fingerprint
     assert set(about.versions) >= {"trained with torch", "exported with xvectors"}
     read: Verifier = encoder.verifier
@@ -135,14 +143,13 @@ def test_it_knows_its_system_and_its_calibration(encoder: OnnxEncoder, exported:
     np.testing.assert_array_equal(verifier.llrs(scores[0], *sides), read.llrs(scores[1], *sides))
 
 
-def test_files_that_are_no_exported_system(encoder: OnnxEncoder, tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
+def test_files_that_are_no_exported_system(path: Path, tmp_path: Path) -> None:
+    model, path = onnx.load(path), tmp_path / "model.onnx"
     with pytest.raises(CheckpointError, match=r"model\.onnx: no such file; `xvectors export DIR .*` writes it"):
-        OnnxEncoder(path)
+        SpeakerEncoder.load(path)
     path.write_bytes(b"RIFF")
     with pytest.raises(CheckpointError, match=r"model\.onnx is damaged or no ONNX file"):
-        OnnxEncoder(path)
-    model = onnx.load(encoder.path)
+        SpeakerEncoder.load(path)
     whole = {entry.key: entry.value for entry in model.metadata_props}
 
     def with_metadata(change: dict[str, str]) -> Path:
@@ -160,11 +167,11 @@ def test_files_that_are_no_exported_system(encoder: OnnxEncoder, tmp_path: Path)
         ({"xvectors.format_version": ""}, "not exported by xvectors: its metadata lack xvectors.format_version"),
     ):
         with pytest.raises(CheckpointError, match=message):
-            OnnxEncoder(with_metadata(change))
+            SpeakerEncoder.load(with_metadata(change))
 
 
-def test_metadata_survive_the_round_trip(encoder: OnnxEncoder) -> None:
-    about = encoder.description
+def test_metadata_survive_the_round_trip(path: Path) -> None:
+    about = OnnxEngine(path).description
     again = OnnxDescription.from_metadata(about.to_metadata(None), "here")
     assert not again.verifier.is_calibrated
     assert (again.fingerprint, again.min_samples, again.versions) == (
@@ -172,10 +179,10 @@ def test_metadata_survive_the_round_trip(encoder: OnnxEncoder) -> None:
     )  # fmt: skip
 
 
-def test_without_onnxruntime_the_extra_is_named(encoder: OnnxEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_onnxruntime_the_extra_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingExtraError, match=r"needs onnxruntime to be run; pip install 'xvectors\[onnx\]'"):
-        OnnxEncoder(encoder.path)
+        SpeakerEncoder.load(path)
 
 
 WITHOUT_TORCH = """
@@ -192,30 +199,34 @@ try:
 except AssertionError:
     print("torch is forbidden")
 import numpy
-from xvectors import OnnxEncoder
+from xvectors import SpeakerEncoder
 
-numpy.save(sys.argv[2], OnnxEncoder(sys.argv[1], threads=1).encode(sys.argv[3:]))
+encoder = SpeakerEncoder.from_pretrained(sys.argv[1], threads=1)
+numpy.save(sys.argv[2], encoder.encode(sys.argv[3:]))
+print(encoder.verify(*sys.argv[3:5]).llr is not None)
 """
 
 
-def test_it_runs_where_torch_is_forbidden(encoder: OnnxEncoder, tmp_path: Path) -> None:
-    for index, wave in enumerate(noises([0.5, 1.0])):
+def test_it_runs_where_torch_is_forbidden(encoder: SpeakerEncoder, path: Path, tmp_path: Path) -> None:
+    for index, (wave, _) in enumerate(spoken(3, 2)):
         soundfile.write(tmp_path / f"{index}.wav", wave, RATE, subtype="FLOAT")
     paths = [str(tmp_path / f"{index}.wav") for index in (0, 1)]
-    command = [sys.executable, "-c", WITHOUT_TORCH, str(encoder.path), str(tmp_path / "e.npy"), *paths]
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(path), str(tmp_path / "e.npy"), *paths]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stdout) == (0, "torch is forbidden\n"), result.stderr
+    assert (result.returncode, result.stdout) == (0, "torch is forbidden\nTrue\n"), result.stderr
     np.testing.assert_allclose(np.load(tmp_path / "e.npy"), encoder.encode(paths), atol=1e-6)
 
 
 @pytest.mark.slow
-def test_the_ten_lines_of_the_documentation_run_without_torch(encoder: OnnxEncoder, tmp_path: Path) -> None:
+def test_the_ten_lines_of_the_documentation_run_without_torch(
+    encoder: SpeakerEncoder, path: Path, tmp_path: Path
+) -> None:
     """In an environment of their own that holds onnxruntime, numpy and soundfile alone."""
     code = re.search(r"```python\n(import.*?)```", (ROOT / "docs" / "export.md").read_text(encoding="utf-8"), re.DOTALL)
     assert code is not None
     assert len([line for line in code[1].splitlines() if line.strip()]) <= 12
     (tmp_path / "lines.py").write_text(code[1], encoding="utf-8")
-    (tmp_path / "model.onnx").write_bytes(encoder.path.read_bytes())
+    (tmp_path / "model.onnx").write_bytes(path.read_bytes())
     waves = noises([1.0, 2.0])
     for name, wave in zip("ab", waves, strict=True):
         soundfile.write(tmp_path / f"{name}.wav", wave, RATE, subtype="FLOAT")
