@@ -134,7 +134,7 @@ def main() -> None:
                 rng = np.random.default_rng(number)
                 order = rng.permutation(len(names))
                 ours = np.isin(basis.speakers, names[order[: len(names) // 2]])
-                verifier = learn_verifier(basis.take(ours), fewest_to_choose=len(names))
+                verifier = learn_verifier(basis.take(ours))
                 block, test, target = draw(basis.take(~ours), count, crops, rng)
                 for name, way in WAYS.items():
                     measured[name].append(figures(way(verifier, block, test), target))

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import csv
+import shutil
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+
+from xvectors.calibrate import calibrate
+from xvectors.corpus.synth import synthesise
 
 RATE = 16_000
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -58,6 +63,18 @@ def toy_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return root
+
+
+@pytest.fixture(scope="session")
+def calibrated_starter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the starter, calibrated on eight synthetic voices alone."""
+    out = tmp_path_factory.mktemp("calibrated")
+    synthesise(out / "learn", speakers=8, utterances=3, seed=11, workers=1, show_progress=False)
+    shutil.copytree(Path(str(resources.files("xvectors") / "starter")), out / "system")
+    for name in ("backend.npz", "calibration.toml"):
+        (out / "system" / name).unlink(missing_ok=True)
+    calibrate(out / "system", data=out / "learn", device="cpu", show_progress=False)
+    return out / "system"
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import shutil
 import sys
 import tracemalloc
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from unittest import mock
 
@@ -20,7 +19,6 @@ import torch
 
 from voices import RATE
 from xvectors.audio import resample
-from xvectors.calibrate import calibrate
 from xvectors.cli import main
 from xvectors.corpus.synth import synthesise
 from xvectors.decisions import CANNOT_TELL, DIFFERENT, SAME, Decision, describe, least_speech_s
@@ -30,16 +28,14 @@ from xvectors.listening import KEPT_PAUSE_S, MOST_SPEECH_S, listen
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, calibrated_starter: Path) -> Path:
     """A folder with a calibrated `system` and a.wav, b.wav of one voice and c.wav of another that it never heard."""
     out = tmp_path_factory.mktemp("verify")
-    synthesise(out / "learn", speakers=8, utterances=3, seed=11, workers=1, show_progress=False)
     synthesise(out / "heard", speakers=2, utterances=2, seed=12, workers=1, show_progress=False)
-    shutil.copytree(Path(str(resources.files("xvectors") / "starter")), out / "system")
+    shutil.copytree(calibrated_starter, out / "system")
+    shutil.copytree(calibrated_starter, out / "uncalibrated")
     for name in ("backend.npz", "calibration.toml"):
-        (out / "system" / name).unlink(missing_ok=True)
-    shutil.copytree(out / "system", out / "uncalibrated")
-    calibrate(out / "system", data=out / "learn", device="cpu", show_progress=False)
+        (out / "uncalibrated" / name).unlink()
     files = sorted((out / "heard").glob("*/*.flac"))
     for name, path in zip(("a", "b", "c"), files, strict=False):
         soundfile.write(out / f"{name}.wav", soundfile.read(path)[0], RATE)

@@ -1,10 +1,10 @@
-"""Whether two recordings are of one speaker. In: two recordings, what embeds them, a verifier. Out: a Decision, which
-says what it rests on, or that no answer can be given."""
+"""Whether two recordings are of one speaker, or one is of somebody enrolled. In: recordings, what compares them, a
+verifier. Out: a Decision, which says what it rests on, or that no answer can be given."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ EncodeFunction = Callable[[list[Samples]], NDArray[np.float32]]
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """One side of a decision: what it is called, and what it is like."""
+    """A recording that a decision rests on: what it is called, and what it is like."""
 
     name: str
     quality: Quality
@@ -44,7 +44,7 @@ class Recorded:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """Whether two recordings are of one speaker.
+    """Whether two recordings are of one speaker, or one recording is of a speaker who is enrolled.
 
     Attributes
     ----------
@@ -55,8 +55,9 @@ class Decision:
     probability : of one speaker, by the LLR and `p_target`; None where there is no LLR
     p_target : the probability of one speaker before the recordings were heard
     threshold : the LLR at which one and two speakers are equally probable
-    recordings : both sides
+    recordings : both sides, or the one that was compared with a speaker who is enrolled
     reasons : why no answer can be given, or what makes the answer weaker than its number
+    speaker : the name of the speaker who is enrolled; None for two recordings
     """
 
     answer: str
@@ -65,8 +66,9 @@ class Decision:
     probability: float | None
     p_target: float
     threshold: float
-    recordings: tuple[Recorded, Recorded]
+    recordings: tuple[Recorded, ...]
     reasons: tuple[str, ...]
+    speaker: str | None = None
 
     @property
     def same_speaker(self) -> bool | None:
@@ -77,6 +79,7 @@ class Decision:
         """Plain values for JSON."""
         return {
             "answer": self.answer,
+            "speaker": self.speaker,
             "same_speaker": self.same_speaker,
             "score": self.score,
             "llr": self.llr,
@@ -126,21 +129,40 @@ def decide(
     ConfigError
         A `p_target` outside (0, 1).
     """
-    prior = verifier.p_target if p_target is None else p_target
-    threshold = bayes_threshold(prior)
     sides = [
         listen(recording, name, sample_rate_hz=sample_rate_hz, waveform_rate_hz=waveform_rate_hz, channel=channel)
         for recording, name in ((first, "the first recording"), (second, "the second recording"))
     ]
-    lacking = [_lacking(side, least_speech_s(verifier)) for side in sides]
-    reasons = [reason for reason in lacking if reason]
+
+    def compare() -> tuple[float, float | None]:
+        score = _score(sides, encode, verifier)
+        if not verifier.is_calibrated:
+            return score, None
+        return score, float(verifier.llrs([score], [sides[0].speech_s], [sides[1].speech_s])[0])
+
+    return judge(sides, compare, verifier, p_target=p_target)
+
+
+def judge(
+    sides: Sequence[Heard],
+    compare: Callable[[], tuple[float, float | None]],
+    verifier: Verifier,
+    *,
+    p_target: float | None = None,
+    speaker: str | None = None,
+) -> Decision:
+    """The decision on recordings that were listened to. `compare` gives score and LLR (None without calibration), and
+    is asked where there is enough speech; `speaker` is who a single recording is compared with. ConfigError for a
+    `p_target` outside (0, 1)."""
+    prior = verifier.p_target if p_target is None else p_target
+    threshold = bayes_threshold(prior)
+    reasons = [reason for reason in (lacking(side, verifier) for side in sides) if reason]
     score = llr = probability = None
     answer = CANNOT_TELL
     if not reasons:
-        score = _score(sides, encode, verifier)
+        score, llr = compare()
         reasons = _remarks(sides, verifier)
-        if verifier.is_calibrated:
-            llr = float(verifier.llrs([score], [sides[0].speech_s], [sides[1].speech_s])[0])
+        if llr is not None:
             probability = _sigmoid(llr - threshold)
             answer = _answer(probability)
             if answer == CANNOT_TELL:
@@ -154,8 +176,9 @@ def decide(
         probability=probability,
         p_target=prior,
         threshold=threshold,
-        recordings=(_recorded(sides[0]), _recorded(sides[1])),
+        recordings=tuple(Recorded(name=side.name, quality=side.quality) for side in sides),
         reasons=tuple(reasons),
+        speaker=speaker,
     )
 
 
@@ -163,25 +186,32 @@ def describe(decision: Decision) -> Iterator[str]:
     """The decision in lines to read: the answer, what it rests on, reasons, and both recordings with their notes."""
     yield decision.answer
     if decision.llr is not None and decision.probability is not None:
-        likelier, other = ("one speaker", "two") if decision.llr >= 0 else ("two speakers", "one")
-        yield (
-            f"LLR {decision.llr:+.2f} (natural log): the recordings are {_times(abs(decision.llr))} as likely of "
-            f"{likelier} as of {other}"
+        name = decision.speaker
+        what, one, two, even, yes = (
+            ("recordings are", "one speaker", "two", "one and two speakers are", "one speaker")
+            if name is None
+            else ("recording is", name, "somebody else", f"{name} and somebody else are", name)
         )
+        if decision.llr < 0:
+            one, two = ("two speakers", "one") if name is None else (two, one)
+        times = _times(abs(decision.llr))
+        yield f"LLR {decision.llr:+.2f} (natural log): the {what} {times} as likely of {one} as of {two}"
         yield (
-            f"probability of one speaker: {_percent(decision.probability)}, where it was "
-            f"{_percent(decision.p_target)} before"
+            f"probability of {yes}: {_percent(decision.probability)}, where it was {_percent(decision.p_target)} before"
         )
-        yield f"threshold: an LLR of {decision.threshold:.2f}, where one and two speakers are equally probable"
+        yield f"threshold: an LLR of {decision.threshold:.2f}, where {even} equally probable"
     elif decision.score is not None:
         yield f"score {decision.score:.3f}, which is no LLR"
     for reason in decision.reasons:
         yield f"note: {reason}"
     for side in decision.recordings:
-        quality = side.quality
-        yield "; ".join(
-            (f"{side.name}: {_seconds(quality.speech_s)} of speech in {_seconds(quality.duration_s)}", *quality.notes)
-        )
+        yield about(side.name, side.quality)
+
+
+def about(name: str, quality: Quality) -> str:
+    """A recording in a line: how much speech there is in it, and what to know of it."""
+    speech = f"{name}: {_seconds(quality.speech_s)} of speech in {_seconds(quality.duration_s)}"
+    return "; ".join((speech, *quality.notes))
 
 
 def _times(log_ratio: float) -> str:
@@ -206,9 +236,9 @@ def least_speech_s(verifier: Verifier) -> float:
     return SHORTER_SHARE * max(SHORTEST_LEARNT_S, float(verifier.basis.get("shortest_s", 0.0)))
 
 
-def _lacking(side: Heard, least_s: float) -> str:
-    """Why this side cannot be compared; empty where it can."""
-    quality = side.quality
+def lacking(side: Heard, verifier: Verifier) -> str:
+    """Why this recording cannot be compared with any; empty where it can."""
+    quality, least_s = side.quality, least_speech_s(verifier)
     if quality.duration_s < least_s:
         return f"{side.name} lasts {quality.duration_s:.2f} s, and {least_s:.1f} s of speech are needed"
     if quality.silent_share >= MOSTLY_SILENT:
@@ -230,7 +260,7 @@ def _score(sides: list[Heard], encode: EncodeFunction, verifier: Verifier) -> fl
     return float(verifier.score(embeddings, pair)[0])
 
 
-def _remarks(sides: list[Heard], verifier: Verifier) -> list[str]:
+def _remarks(sides: Sequence[Heard], verifier: Verifier) -> list[str]:
     """What to know of a comparison that could be made."""
     found = []
     if not verifier.is_calibrated:
@@ -240,7 +270,7 @@ def _remarks(sides: list[Heard], verifier: Verifier) -> list[str]:
         )
     elif not verifier.basis.get("held_out", True):
         found.append("the calibration rests on speakers that the system was trained on: others' LLRs are too sure")
-    if np.array_equal(sides[0].samples, sides[1].samples):
+    if len(sides) == 2 and np.array_equal(sides[0].samples, sides[1].samples):
         found.append("the two are one and the same recording, which says nothing about speakers")
     for side in sides:
         if side.speech_s < LITTLE_SPEECH_S:
@@ -248,10 +278,6 @@ def _remarks(sides: list[Heard], verifier: Verifier) -> list[str]:
         if side.quality.speech_s > MOST_SPEECH_S:
             found.append(f"{side.name}: only its first {MOST_SPEECH_S:.0f} s of speech were compared")
     return found
-
-
-def _recorded(side: Heard) -> Recorded:
-    return Recorded(name=side.name, quality=side.quality)
 
 
 def _answer(probability: float) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xvectors.cli.shared import Device, Json, app, print_lines
+from xvectors.cli.shared import Device, GalleryPath, Json, OfSystem, app, print_lines
 from xvectors.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,24 +21,13 @@ if TYPE_CHECKING:
 
     from xvectors.encoder import SpeakerEncoder
     from xvectors.gallery import Enrollment, Found, Match, Speaker, SqliteStore
+    from xvectors.listening import Heard
 
 NOT_CALIBRATED = "the system is not calibrated (`xvectors calibrate DIR`)"
 
 files = typer.Typer(help="Carry a gallery elsewhere, and clean it.", no_args_is_help=True)
 app.add_typer(files, name="gallery")
 
-GalleryPath = Annotated[
-    Path | None,
-    typer.Option(
-        "--gallery",
-        metavar="FILE",
-        envvar="XVECTORS_GALLERY",
-        help="The gallery's file; by default gallery.sqlite in your data directory.",
-    ),
-]
-OfSystem = Annotated[
-    str, typer.Option("--system", metavar="DIR", help="A system directory; by default the one that comes along.")
-]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Whom the speaker is enrolled as.")]
 
 
@@ -69,15 +58,17 @@ def enroll(
         raise ConfigError(f"{name} is a file: the speaker's name comes first, then the recordings")
     expires_at = None if expires is None else expiry(expires, datetime.now(UTC))
     encoder = SpeakerEncoder.load(system, device=device)
-    embeddings, seconds = _embed(encoder, recordings)
+    embeddings, heard = _embed(encoder, recordings)
+    seconds = [side.speech_s for side in heard]
     audio = [path.read_bytes() for path in recordings] if keep_audio else None
-    with open_gallery(gallery, system=system, create=True) as opened:
+    with open_gallery(gallery, system=encoder, create=True) as opened:
         done = opened.enroll(name, embeddings, seconds, audio=audio, consent=consent, expires_at=expires_at)
     print_lines(_warnings(done, recordings), stream=sys.stderr)
+    print_lines((f"note: {side.name}: {note}" for side in heard for note in side.quality.notes), stream=sys.stderr)
     if as_json:
         print(json.dumps(asdict(done), indent=2))
         return
-    what = f"{_count(done.num_added, 'recording')}, {sum(seconds):.1f} s"
+    what = f"{_count(done.num_added, 'recording')}, {sum(seconds):.1f} s of speech"
     if done.num_before:
         print(f"{name} was enrolled already, with {_count(done.num_before, 'voiceprint')}; added {what}")
     else:
@@ -101,14 +92,22 @@ def identify(
     as_json: Json = False,
 ) -> None:
     """Say which enrolled speaker a recording is of, or that it is of none."""
+    from xvectors.decisions import about, lacking
     from xvectors.encoder import SpeakerEncoder
     from xvectors.gallery import open_gallery
 
     with open_gallery(gallery, system=system) as opened:
         encoder = SpeakerEncoder.load(system, device=device)
-        embeddings, seconds = _embed(encoder, [recording])
-        found = opened.identify(embeddings[0], seconds[0], top=top, p_enrolled=prior)
-    print(json.dumps(asdict(found), indent=2) if as_json else "\n".join(_answer(found)))
+        heard = encoder.listen(recording)
+        if reason := lacking(heard, encoder.verifier):
+            found = opened.undecided(reason, p_enrolled=prior)
+        else:
+            found = opened.identify(encoder.encode(heard.samples)[0], heard.speech_s, top=top, p_enrolled=prior)
+    if as_json:
+        print(json.dumps({**asdict(found), "recording": {"name": heard.name, **heard.quality.to_dict()}}, indent=2))
+    else:
+        print_lines(_answer(found))
+        print(about(heard.name, heard.quality))
 
 
 @app.command()
@@ -161,8 +160,8 @@ def re_enroll(system: OfSystem = "starter", gallery: GalleryPath = None, device:
         def encode(audio: bytes) -> tuple[NDArray[np.float32], float]:
             path = Path(folder) / "recording"
             path.write_bytes(audio)
-            embeddings, seconds = _embed(encoder, [path])
-            return embeddings[0], seconds[0]
+            embeddings, heard = _embed(encoder, [path])
+            return embeddings[0], heard[0].speech_s
 
         done = opened.re_enroll(encode)
     print_lines((f"left as it was: {reason}" for reason in done.failed), stream=sys.stderr)
@@ -216,12 +215,16 @@ def _store(gallery: Path | None, *, create: bool = False) -> SqliteStore:
     return SqliteStore(gallery if gallery is not None else default_gallery(), create=create)
 
 
-def _embed(encoder: SpeakerEncoder, paths: Sequence[Path]) -> tuple[NDArray[np.float32], list[float]]:
-    """Embeddings [n, D] and the seconds of each."""
-    from xvectors import audio
+def _embed(encoder: SpeakerEncoder, paths: Sequence[Path]) -> tuple[NDArray[np.float32], list[Heard]]:
+    """Embeddings [n, D] of what is spoken in each; TooShortError where that is too little to compare."""
+    from xvectors.decisions import lacking
+    from xvectors.errors import TooShortError
 
-    embeddings = encoder.encode(list(paths))
-    return embeddings, [audio.probe(path).duration_s for path in paths]
+    heard = [encoder.listen(path) for path in paths]
+    for side in heard:
+        if reason := lacking(side, encoder.verifier):
+            raise TooShortError(f"{reason}; give a recording with more speech")
+    return encoder.encode([side.samples for side in heard]), heard
 
 
 def _count(number: int, what: str) -> str:
@@ -247,6 +250,8 @@ def _warnings(done: Enrollment, recordings: Sequence[Path]) -> list[str]:
 def _answer(found: Found) -> list[str]:
     best = found.matches[0] if found.matches else None
     among = _count(found.num_enrolled, "enrolled speaker")
+    if found.reason:
+        return [f"cannot tell: {found.reason}"]
     if best is None:
         lines = ["nobody enrolled"]
     elif not found.decided:

@@ -28,6 +28,23 @@ Metadata = Annotated[
     Path | None,
     typer.Option(help="The table that goes with a folder, such as vox2_meta.csv or metadata_dev.csv."),
 ]
+GalleryPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--gallery",
+        metavar="FILE",
+        envvar="XVECTORS_GALLERY",
+        help="The gallery's file; by default gallery.sqlite in your data directory.",
+    ),
+]
+OfSystem = Annotated[
+    str,
+    typer.Option(
+        "--system",
+        metavar="DIR",
+        help="A system directory, or an exported .onnx file; by default the starter, which comes along.",
+    ),
+]
 System = Annotated[Path, typer.Argument(metavar="DIR", help="A system directory, as `xvectors train` writes it.")]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from xvectors.cli.shared import Device, Json, Metadata, Quiet, System, app, print_lines
+from xvectors.cli.shared import Device, GalleryPath, Json, Metadata, OfSystem, Quiet, System, app, print_lines
 
 
 @app.command()
@@ -88,14 +88,15 @@ def embed(
         print(f"{written.num_failed} recordings left out, listed in {out / '_failures.csv'}")
 
 
-Sound = Annotated[str, typer.Argument(metavar="FILE", help="A recording, of any rate, channels and format.")]
-
-
 @app.command()
 def verify(
-    first: Sound,
-    second: Sound,
-    system: Annotated[str, typer.Option(metavar="DIR", help="The system to use; `starter` comes along.")] = "starter",
+    first: Annotated[str, typer.Argument(metavar="FILE", help="A recording, of any rate, channels and format.")],
+    second: Annotated[str | None, typer.Argument(metavar="[FILE]", help="The one to compare it with.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Compare it with this enrolled speaker instead.")
+    ] = None,
+    system: OfSystem = "starter",
+    gallery: GalleryPath = None,
     p_target: Annotated[
         float | None,
         typer.Option(help="How probable one speaker is beforehand, 0 to 1. By default as the system says, mostly 0.5."),
@@ -103,14 +104,31 @@ def verify(
     as_json: Json = False,
     device: Device = "auto",
 ) -> None:
-    """Say whether two recordings are of one speaker: "same speaker", "different speakers" or "cannot tell"."""
+    """Say whether two recordings are of one speaker, or one is of the speaker enrolled as NAME.
+
+    The first line is "same speaker", "different speakers" or "cannot tell".
+    """
     import json
 
     from xvectors.decisions import describe
     from xvectors.encoder import SpeakerEncoder
+    from xvectors.errors import ConfigError
 
-    decision = SpeakerEncoder.load(system, device=device).verify(first, second, p_target=p_target)
+    if (second is None) == (name is None):
+        raise ConfigError("give two recordings to compare, or one and --as NAME of a speaker who is enrolled")
+    enrolled = None
+    if name is not None:
+        from xvectors.gallery import open_gallery, verify_as
+
+        with open_gallery(gallery, system=system) as opened:
+            enrolled = opened.enrolled(name)
+            decision = verify_as(opened, SpeakerEncoder.load(system, device=device), name, first, p_target=p_target)
+    else:
+        decision = SpeakerEncoder.load(system, device=device).verify(first, second or "", p_target=p_target)
     if as_json:
         print(json.dumps(decision.to_dict(), indent=2, allow_nan=False))
-    else:
-        print_lines(describe(decision))
+        return
+    print_lines(describe(decision))
+    if enrolled is not None:
+        count = enrolled.num_voiceprints
+        print(f"{name}: {enrolled.duration_s:.1f} s of speech in {count} recording{'s' * (count != 1)} enrolled")

@@ -33,6 +33,7 @@ from xvectors.encoder.sources import (
 from xvectors.encoder.windows import Windows, WindowStream
 from xvectors.errors import AudioError, CheckpointError, ConfigError, MissingExtraError
 from xvectors.folders import ONNX_SUFFIX, STARTER, find_system
+from xvectors.listening import Heard, listen
 from xvectors.progress import progress as show
 from xvectors.trimming import Detector, DetectorName, find_detector, join_segments
 from xvectors.verification import Verifier
@@ -190,6 +191,21 @@ class SpeakerEncoder:
     def verifier(self) -> Verifier:
         """The system's back-end and calibration; the cosine where it has none. Raises CheckpointError for damage."""
         return self.engine.verifier
+
+    def listen(self, recording: Recording, *, name: str = "recording", sample_rate_hz: int | None = None) -> Heard:
+        """The speech of one recording as a waveform to `encode`, its seconds, and what the recording is like.
+
+        So is a recording heard that is verified, enrolled or identified. `name` is what errors call one that has no
+        path, `sample_rate_hz` the rate of a waveform where it is not the system's. Raises AudioError for a recording
+        that cannot be read.
+        """
+        return listen(
+            recording,
+            name,
+            sample_rate_hz=self.sample_rate_hz,
+            waveform_rate_hz=sample_rate_hz,
+            channel=self.engine.channel,
+        )
 
     def verify(
         self, first: Recording, second: Recording, *, p_target: float | None = None, sample_rate_hz: int | None = None

@@ -7,14 +7,15 @@ keeps everything in one SQLite file. No torch, but to search more than 200 speak
 from xvectors.gallery.database import default_gallery
 from xvectors.gallery.gallery import Gallery
 from xvectors.gallery.names import expiry, speaker_name
-from xvectors.gallery.opening import export_gallery, import_gallery, open_gallery
+from xvectors.gallery.opening import export_gallery, import_gallery, open_gallery, verify_as
 from xvectors.gallery.records import Speaker, Store, Voiceprint
-from xvectors.gallery.results import Doubt, Enrollment, Found, Match, ReEnrollment
+from xvectors.gallery.results import Doubt, Enrolled, Enrollment, Found, Match, ReEnrollment
 from xvectors.gallery.search import ExactSearch, Search
 from xvectors.gallery.store import SqliteStore
 
 __all__ = [
     "Doubt",
+    "Enrolled",
     "Enrollment",
     "ExactSearch",
     "Found",
@@ -32,4 +33,5 @@ __all__ = [
     "import_gallery",
     "open_gallery",
     "speaker_name",
+    "verify_as",
 ]

@@ -20,7 +20,7 @@ from xvectors.gallery.memory import MakeSearch, Memory
 from xvectors.gallery.models import models_of
 from xvectors.gallery.names import speaker_name
 from xvectors.gallery.records import Block, Store, Voiceprint
-from xvectors.gallery.results import Doubt, Enrollment, Found, Match, ReEnrollment
+from xvectors.gallery.results import Doubt, Enrolled, Enrollment, Found, Match, ReEnrollment
 from xvectors.gallery.search import ExactSearch
 from xvectors.scoring import bayes_threshold
 from xvectors.scoring.products import Rows
@@ -141,8 +141,8 @@ class Gallery:
             repeated=repeated,
         )
 
-    def verify_as(self, name: str, embedding: ArrayLike, duration_s: float) -> Match:
-        """Is a recording, its embedding [D] and seconds, of the speaker enrolled as `name`? At the system's prior.
+    def enrolled(self, name: str) -> Enrolled:
+        """What is enrolled under a name and can be compared with this system's embeddings.
 
         Raises
         ------
@@ -150,15 +150,22 @@ class Gallery:
             Nobody of that name is enrolled.
         GalleryError
             The name's voiceprints have all expired, or are of other systems.
-        ShapeError
-            As `enroll`.
         """
-        name, now = speaker_name(name), self._now()
-        block = self.store.block_of([self.store.id_of(name)], self.system, now)
-        if not len(block.speaker):
-            raise self._nothing_to_compare(name, now)
+        name = speaker_name(name)
+        block = self._block(name)
+        return Enrolled(speaker=name, num_voiceprints=len(block.speaker), duration_s=float(block.duration_s.sum()))
+
+    def verify_as(self, name: str, embedding: ArrayLike, duration_s: float, *, p_target: float | None = None) -> Match:
+        """Is a recording, its embedding [D] and seconds, of the speaker enrolled as `name`?
+
+        `p_target`: the probability of that beforehand; by default the system's. Errors are those of `enrolled`,
+        ShapeError as `enroll`, and ConfigError for a `p_target` outside (0, 1).
+        """
+        name = speaker_name(name)
+        block = self._block(name)
         rows, seconds = _checked(np.asarray(embedding)[None], [duration_s])
-        return self._matches(block, {int(block.speaker[0]): name}, rows, seconds, self.verifier.p_target)[0]
+        prior = self.verifier.p_target if p_target is None else p_target
+        return self._matches(block, {int(block.speaker[0]): name}, rows, seconds, prior)[0]
 
     def identify(
         self, embedding: ArrayLike, duration_s: float, *, top: int = 3, p_enrolled: float | None = None
@@ -197,6 +204,13 @@ class Gallery:
             num_enrolled=near.num_enrolled,
             p_enrolled=prior,
             left_out=near.left_out,
+        )
+
+    def undecided(self, reason: str, *, p_enrolled: float | None = None) -> Found:
+        """The answer on a recording that cannot be compared with anybody, for this reason."""
+        prior = self.verifier.p_target if p_enrolled is None else p_enrolled
+        return Found(
+            speaker=None, decided=False, matches=(), num_enrolled=0, p_enrolled=prior, left_out=(), reason=reason
         )
 
     def re_enroll(self, encode: Callable[[bytes], tuple[NDArray[np.float32], float]]) -> ReEnrollment:
@@ -253,6 +267,14 @@ class Gallery:
             )
             for at in np.argsort(-llrs, kind="stable")
         ]
+
+    def _block(self, name: str) -> Block:
+        """What is enrolled under a name with this system and has not expired; something, or GalleryError."""
+        now = self._now()
+        block = self.store.block_of([self.store.id_of(name)], self.system, now)
+        if not len(block.speaker):
+            raise self._nothing_to_compare(name, now)
+        return block
 
     def _known(self, name: str, now: datetime) -> Block:
         """What is enrolled under a name; an empty block for a new one."""

@@ -8,9 +8,11 @@ from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 
+from xvectors.decisions import Decision, judge
+from xvectors.encoder import Recording, SpeakerEncoder
 from xvectors.errors import GalleryError, StorageError
 from xvectors.files import atomic_write
-from xvectors.folders import find_system
+from xvectors.folders import ONNX_SUFFIX, STARTER, find_system
 from xvectors.gallery.database import default_gallery
 from xvectors.gallery.gallery import Gallery
 from xvectors.gallery.store import SqliteStore
@@ -18,9 +20,13 @@ from xvectors.verification import verifier_of, weights_digest
 
 
 def open_gallery(
-    path: str | PathLike[str] | None = None, *, system: str | PathLike[str] = "starter", create: bool = False
+    path: str | PathLike[str] | None = None,
+    *,
+    system: str | PathLike[str] | SpeakerEncoder = STARTER,
+    create: bool = False,
 ) -> Gallery:
-    """The gallery at `path`, by default the user's own, for embeddings of `system`; `create` makes one where none is.
+    """The gallery at `path`, by default the user's own, for embeddings of `system`, by its name or loaded; `create`
+    makes one where none is.
 
     Raises
     ------
@@ -31,10 +37,32 @@ def open_gallery(
     CheckpointError
         `system` is none, or its calibration is damaged.
     """
-    folder = find_system(os.fspath(system))
-    verifier, fingerprint = verifier_of(folder), weights_digest(folder.weights)
+    if not isinstance(system, SpeakerEncoder) and Path(system).suffix == ONNX_SUFFIX and Path(system).is_file():
+        system = SpeakerEncoder.load(system, device="cpu")
+    if isinstance(system, SpeakerEncoder):
+        verifier, fingerprint = system.verifier, system.fingerprint
+    else:  # its network is not needed
+        folder = find_system(os.fspath(system))
+        verifier, fingerprint = verifier_of(folder), weights_digest(folder.weights)
     store = SqliteStore(Path(path) if path is not None else default_gallery(), create=create)
     return Gallery(store, system=fingerprint, verifier=verifier)
+
+
+def verify_as(
+    gallery: Gallery, encoder: SpeakerEncoder, name: str, recording: Recording, *, p_target: float | None = None
+) -> Decision:
+    """Whether a recording is of the speaker enrolled as `name`, as `SpeakerEncoder.verify` answers it.
+
+    Errors are those of `Gallery.verify_as`, and AudioError for a recording that cannot be read.
+    """
+    gallery.enrolled(name)
+    heard = encoder.listen(recording)
+
+    def compare() -> tuple[float, float | None]:
+        match = gallery.verify_as(name, encoder.encode(heard.samples)[0], heard.speech_s, p_target=p_target)
+        return match.score, match.llr
+
+    return judge([heard], compare, gallery.verifier, p_target=p_target, speaker=name)
 
 
 def export_gallery(store: SqliteStore, path: Path) -> int:

@@ -33,6 +33,7 @@ class Found:
     num_enrolled : the speakers it was compared with
     p_enrolled : the prior of the recording being of any of them
     left_out : names of speakers who are enrolled with other systems only, and so were not compared
+    reason : why the recording was compared with nobody, such as too little speech; empty otherwise
     """
 
     speaker: str | None
@@ -41,6 +42,7 @@ class Found:
     num_enrolled: int
     p_enrolled: float
     left_out: tuple[str, ...]
+    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,15 @@ class Enrollment:
     checked: bool
     doubts: tuple[Doubt, ...]
     repeated: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enrolled:
+    """What a recording is compared with under a name: `duration_s` seconds in `num_voiceprints` recordings."""
+
+    speaker: str
+    num_voiceprints: int
+    duration_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
