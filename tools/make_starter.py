@@ -1,9 +1,10 @@
 """Make the starter system: `python tools/make_starter.py --data shared/data`.
 
 In: the real corpora below DATA and synthetic voices made here. Out: a system directory below WORK, and its slim form
-(features, network in float16) in src/xvectors/starter, which the package ships. With --held-out N every Nth speaker of
-each corpus is kept from training and measured instead, and nothing is shipped: what the shipped system, which hears
-them all, can be expected to do for speakers it has not heard.
+(features, network in float16, back-end and calibration) in src/xvectors/starter, which the package ships. Every tenth
+speaker with several real recordings is held out to calibrate on, every second recording of theirs as a telephone would
+carry it. With --held-out N every Nth speaker of each corpus is kept for a test besides, and nothing is shipped: what
+the shipped system, which hears them all, can be expected to do for speakers it has not heard.
 """
 
 from __future__ import annotations
@@ -11,22 +12,28 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import safetensors.torch
 
 from xvectors import SpeakerEncoder, load_recipe, open_corpus, train
-from xvectors.audio import probe, read, resample
+from xvectors.audio import probe, read, resample, write
+from xvectors.calibrate import calibrate, verifier_of
 from xvectors.corpus.synth import synthesise
-from xvectors.scoring import all_pairs_scores, eer
+from xvectors.scoring import ROC, all_pairs, all_pairs_scores, eer
 from xvectors.system import SystemFolder, kept_epoch, read_description, write_description, write_weights
 from xvectors.training import EpochResult
 
 SYNTHETIC = {"speakers": 80, "utterances": 10, "seed": 2026}
+SYNTHETIC_FOLDER = "synthetic"
 COLUMNS = ("path", "speaker", "gender", "age", "session", "split")
 PIECE_S = 4.0
 """LibriSpeech's speakers have one recording each here; its pieces of this length are the trials."""
+CALIBRATED_ON = 10
+"""Every how manieth speaker with several real recordings is held out for the calibration."""
 
 
 def main() -> None:
@@ -37,28 +44,26 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=0, metavar="N", help="keep every Nth speaker out, and measure")
     arguments = parser.parse_args()
     work = arguments.work
-    synthesise(work / "synthetic", **SYNTHETIC)
-    corpora = [arguments.data / "speechocean762", arguments.data / "librispeech-251", work / "synthetic"]
+    synthesise(work / SYNTHETIC_FOLDER, **SYNTHETIC)
+    corpora = [arguments.data / "speechocean762", arguments.data / "librispeech-251", work / SYNTHETIC_FOLDER]
     manifest = work / "manifest.csv"
     rows = [row for folder in corpora for row in rows_of(folder, arguments.held_out)]
+    telephone(rows, work / "8khz")
     with manifest.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     hours = sum(probe(row["path"]).duration_s for row in rows) / 3600
     print(f"{len(rows)} recordings, {hours:.1f} h, {len({row['speaker'] for row in rows})} speakers")
-    train(
-        manifest,
-        work / "system",
-        load_recipe("starter", arguments.settings),
-        overwrite=True,
-        on_epoch=say,
-        calibrate=False,
-    )
+    recipe = load_recipe("starter", arguments.settings)
+    train(manifest, work / "system", recipe, overwrite=True, on_epoch=say, calibrate=False)
+    system = SystemFolder(work / "system")
+    halve(system)
+    calibrate(system.path)
     if arguments.held_out:
-        print(json.dumps(measure(work / "system", rows), indent=2))
+        print(json.dumps(measure(system.path, rows), indent=2))
     else:
-        ship(SystemFolder(work / "system"))
+        ship(system)
 
 
 def say(result: EpochResult) -> None:
@@ -82,13 +87,32 @@ def rows_of(folder: Path, held_out: int) -> list[dict[str, object]]:
             for row in range(len(corpus))
         ]
     speakers = sorted({str(row["speaker"]) for row in rows})
-    kept_out = set(speakers[::held_out]) if held_out else set()
-    return [row | {"split": "test" if row["speaker"] in kept_out else ""} for row in rows]
+    split = dict.fromkeys(speakers, "")
+    split |= dict.fromkeys(speakers[::held_out] if held_out else (), "test")
+    if folder.name != SYNTHETIC_FOLDER and len(rows) > len(speakers):
+        left = [speaker for speaker in speakers if not split[speaker]]
+        split |= dict.fromkeys(left[::CALIBRATED_ON], "val")
+    return [row | {"split": split[str(row["speaker"])]} for row in rows]
+
+
+def telephone(rows: list[dict[str, object]], folder: Path) -> None:
+    """Put 8 kHz copies below `folder` in the place of every second recording of each speaker to calibrate on."""
+    seen: Counter[object] = Counter()
+    for row in rows:
+        if row["split"] == "val":
+            seen[row["speaker"]] += 1
+            if seen[row["speaker"]] % 2 == 0:
+                out = folder / str(row["speaker"]) / f"{Path(str(row['path'])).stem}.wav"
+                out.parent.mkdir(parents=True, exist_ok=True)
+                write(out, resample(read(row["path"], sample_rate_hz=16_000)[0], 16_000, 8_000), 8_000)
+                row["path"] = out.resolve()
 
 
 def measure(system: Path, rows: list[dict[str, object]]) -> dict[str, object]:
-    """EER in percent of the speakers kept out, by corpus and condition: all pairs, cosine."""
+    """EER in percent of the speakers kept out, by corpus and condition: all pairs, cosine and the system's back-end;
+    and the bits that the calibration loses."""
     encoder = SpeakerEncoder.load(system)
+    verifier = verifier_of(SystemFolder(system))
     figures: dict[str, object] = {}
     for corpus in sorted({str(row["speaker"]).split("/")[0] for row in rows}):
         tested = [row for row in rows if row["split"] == "test" and str(row["speaker"]).startswith(f"{corpus}/")]
@@ -98,8 +122,18 @@ def measure(system: Path, rows: list[dict[str, object]]) -> dict[str, object]:
             waves = [(w[i : i + piece], s) for w, s in waves for i in range(0, len(w) - piece + 1, piece)]
         speakers = np.unique([speaker for _, speaker in waves], return_inverse=True)[1]
         for name, condition in CONDITIONS.items():
-            embeddings = encoder.encode([condition(wave) for wave, _ in waves])
-            figures[f"{corpus}, {name}"] = round(100 * eer(*all_pairs_scores(embeddings, speakers)).eer, 2)
+            conditioned = [condition(wave) for wave, _ in waves]
+            embeddings = encoder.encode(conditioned)
+            seconds = np.array([len(wave) / 16_000 for wave in conditioned])
+            trials = all_pairs(speakers)
+            scores = verifier.score(embeddings, trials)
+            llrs = verifier.llrs(scores, seconds[trials.enroll], seconds[trials.test])
+            roc = ROC.from_scores(llrs[trials.target], llrs[~trials.target])
+            figures[f"{corpus}, {name}"] = {
+                "cosine EER %": round(100 * eer(*all_pairs_scores(embeddings, speakers)).eer, 2),
+                f"{verifier.name} EER %": round(100 * roc.eer().eer, 2),
+                "calibration loss, bits": round(roc.cllr() - roc.min_cllr(), 3),
+            }
         figures[f"{corpus}, speakers"] = int(speakers.max()) + 1
     return figures
 
@@ -121,16 +155,22 @@ CONDITIONS = {
 }
 
 
-def ship(folder: SystemFolder) -> None:
-    """Write the system into the package: no corpus, no training state, weights in float16."""
-    slim = SystemFolder(Path(__file__).resolve().parents[1] / "src" / "xvectors" / "starter")
+def halve(folder: SystemFolder) -> None:
+    """Round the weights to float16, the form that is shipped and therefore the one to calibrate."""
     weights = safetensors.torch.load_file(folder.weights)
     halves = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
     assert all(value.isfinite().all() for value in halves.values()), "a weight that float16 cannot hold"
+    write_weights(folder, halves, kept_epoch(folder))
+
+
+def ship(folder: SystemFolder) -> None:
+    """Copy the system into the package: no corpus, no training state."""
+    slim = SystemFolder(Path(__file__).resolve().parents[1] / "src" / "xvectors" / "starter")
     description = read_description(folder)
     write_description(slim, description.recipe, description.speakers)
-    write_weights(slim, halves, kept_epoch(folder))
-    print(f"{slim.path}: {slim.weights.stat().st_size / 1e6:.2f} MB")
+    for name in ("weights", "backend", "calibration"):
+        shutil.copyfile(getattr(folder, name), getattr(slim, name))
+    print(f"{slim.path}: {slim.weights.stat().st_size / 1e6:.2f} MB of weights")
 
 
 if __name__ == "__main__":
