@@ -6,7 +6,7 @@
 CORPUS is what `xvectors train` takes; of speakers that the system was not trained on, if the EER is to mean anything.
 Contenders, in turns on the same files:
 
-torch           the system (--system, the starter) by SpeakerEncoder, batches of 32
+torch           the system (--system, the starter) by SpeakerEncoder, batches of 32; torch-bfloat16: so, in bfloat16
 onnx            the same, exported, by onnxruntime; onnx-int8: with --int8
 resemblyzer     Resemblyzer 0.1.4's encoder with the weights in its wheel, as its README does it: preprocess_wav (which
                 cuts pauses out), embed_utterance
@@ -37,7 +37,7 @@ from xvectors import SpeakerEncoder, audio, export_onnx, open_corpus
 from xvectors.scoring import all_pairs_scores, eer
 
 Embed = Callable[[list[Path]], NDArray[np.float32]]
-CONTENDERS = ("torch", "onnx", "onnx-int8", "resemblyzer", "speechbrain")
+CONTENDERS = ("torch", "torch-bfloat16", "onnx", "onnx-int8", "resemblyzer", "speechbrain")
 
 
 @contextmanager
@@ -56,8 +56,9 @@ def held_to(threads: int) -> Iterator[None]:
 
 def make(name: str, system: str, threads: int, folder: Path) -> Embed:
     """The contender called `name`, loaded; SystemExit with what to install where a peer cannot be imported."""
-    if name == "torch":
-        return SpeakerEncoder.load(system, device="cpu").encode
+    if name in ("torch", "torch-bfloat16"):
+        precision = "bfloat16" if name == "torch-bfloat16" else "float32"
+        return SpeakerEncoder.load(system, device="cpu", precision=precision).encode
     if name in ("onnx", "onnx-int8"):
         path = folder / f"{name}.onnx"
         if not path.is_file():

@@ -86,6 +86,21 @@ def test_progress_is_a_second_name(encoder: SpeakerEncoder, monkeypatch: pytest.
     assert shown == [("embedding", 2, True), ("embedding", 2, True), ("embedding", 2, False)]
 
 
+def test_bfloat16_is_near_and_features_stay_float32() -> None:
+    wave = np.random.default_rng(0).standard_normal(3 * RATE).astype(np.float32)
+    exact = SpeakerEncoder.from_pretrained(device="cpu").encode(wave)[0]
+    encoder = SpeakerEncoder.from_pretrained(device="cpu", precision="bfloat16")
+    near = encoder.encode(wave)[0]
+    assert near.dtype == np.float32
+    assert 0 < np.abs(near - exact).max() < 0.05 * np.abs(exact).max()
+    assert near @ exact > 0.999 * np.linalg.norm(near) * np.linalg.norm(exact)
+    with torch.autocast("cpu", torch.bfloat16):
+        features = encoder.fbank(torch.from_numpy(wave))
+    assert torch.equal(features, encoder.fbank(torch.from_numpy(wave)))
+    with pytest.raises(ConfigError, match="precision 'int8' is unknown; give float32 or bfloat16"):
+        SpeakerEncoder.from_pretrained(precision="int8")
+
+
 def test_threads_are_set_while_it_embeds_alone(system: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wave = noises([0.5])[0]
     calls = []

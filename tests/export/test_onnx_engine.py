@@ -122,6 +122,8 @@ def test_impossible_settings(encoder: SpeakerEncoder, path: Path) -> None:
         SpeakerEncoder.load(path, threads=0)
     with pytest.raises(ConfigError, match="device 'mps': this onnxruntime has cpu"):
         SpeakerEncoder.load(path, device="mps")
+    with pytest.raises(ConfigError, match=r"precision 'bfloat16': .* was exported with its own"):
+        SpeakerEncoder.load(path, precision="bfloat16")
 
 
 def test_it_knows_its_system_and_its_calibration(encoder: SpeakerEncoder, exported: dict[str, Any]) -> None:
