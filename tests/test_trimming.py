@@ -94,7 +94,7 @@ def test_trimmed_embeddings_are_those_of_the_speech(monkeypatch: pytest.MonkeyPa
     def cosine(one: np.ndarray, other: np.ndarray) -> float:
         return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
 
-    assert cosine(trimmed[0], speech) > cosine(whole, speech) + 0.1
+    assert cosine(trimmed[0], speech) > cosine(whole, speech) + 0.05
     # a long recording is trimmed piece by piece
     monkeypatch.setattr(sources, "LONGEST_WHOLE_S", 4.0)
     halves = [encoder.encode(half, trim_silence="energy")[0] for half in (wave[: 4 * RATE], wave[4 * RATE :])]
