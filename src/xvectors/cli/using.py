@@ -94,7 +94,7 @@ def embed(
 @app.command()
 def verify(
     first: Annotated[str, typer.Argument(metavar="FILE", help="A recording, of any rate, channels and format.")],
-    second: Annotated[str | None, typer.Argument(metavar="[FILE]", help="The one to compare it with.")] = None,
+    second: Annotated[str | None, typer.Argument(metavar="OTHER", help="The one to compare it with.")] = None,
     name: Annotated[
         str | None, typer.Option("--as", metavar="NAME", help="Compare it with this enrolled speaker instead.")
     ] = None,
