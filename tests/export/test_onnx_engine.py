@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -236,8 +237,9 @@ def test_the_ten_lines_of_the_documentation_run_without_torch(
     python = tmp_path / "venv" / "bin" / "python"
     install = ["install", "-q", "-c", ROOT / "constraints.txt", "onnxruntime", "numpy", "soundfile"]
     subprocess.run([python, "-m", "pip", *install], check=True)
-    assert subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode != 0
-    assert subprocess.run([python, "-c", "import xvectors"], capture_output=True, check=False).returncode != 0
-    done = subprocess.run([python, "lines.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    settings = {"env": {"PATH": os.environ["PATH"]}, "cwd": tmp_path, "capture_output": True}
+    assert subprocess.run([python, "-c", "import torch"], check=False, **settings).returncode != 0
+    assert subprocess.run([python, "-c", "import xvectors"], check=False, **settings).returncode != 0
+    done = subprocess.run([python, "lines.py"], text=True, check=True, **settings)
     a, b = encoder.encode(waves)
     assert float(done.stdout) == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-4)
