@@ -2,9 +2,10 @@
 
 In: the real corpora below DATA and synthetic voices made here. Out: a system directory below WORK, and its slim form
 (features, network in float16, back-end and calibration) in src/xvectors/starter, which the package ships. Every tenth
-speaker with several real recordings is held out to calibrate on, every second recording of theirs as a telephone would
-carry it. With --held-out N every Nth speaker of each corpus is kept for a test besides, and nothing is shipped: what
-the shipped system, which hears them all, can be expected to do for speakers it has not heard.
+speaker with several real recordings is held out to calibrate on, and as many other synthetic voices, every second
+recording of theirs as a telephone would carry it. With --held-out N every Nth speaker of each corpus is kept for a
+test besides, and nothing is shipped: what the shipped system, which hears them all, can be expected to do for speakers
+it has not heard.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from xvectors.system import SystemFolder, kept_epoch, read_description, write_de
 from xvectors.training import EpochResult
 
 SYNTHETIC = {"speakers": 80, "utterances": 10, "seed": 2026}
-SYNTHETIC_FOLDER = "synthetic"
+OTHER_SYNTHETIC = {"speakers": 13, "utterances": 20, "seed": 2027}
+"""Voices that are never trained on, as many as real speakers: to calibrate on."""
+SYNTHETIC_FOLDER, OTHER_SYNTHETIC_FOLDER = "synthetic", "synthetic-held-out"
 COLUMNS = ("path", "speaker", "gender", "age", "session", "split")
 PIECE_S = 4.0
 """LibriSpeech's speakers have one recording each here; its pieces of this length are the trials."""
@@ -45,9 +48,11 @@ def main() -> None:
     arguments = parser.parse_args()
     work = arguments.work
     synthesise(work / SYNTHETIC_FOLDER, **SYNTHETIC)
+    synthesise(work / OTHER_SYNTHETIC_FOLDER, **OTHER_SYNTHETIC)
     corpora = [arguments.data / "speechocean762", arguments.data / "librispeech-251", work / SYNTHETIC_FOLDER]
     manifest = work / "manifest.csv"
     rows = [row for folder in corpora for row in rows_of(folder, arguments.held_out)]
+    rows += [row | {"split": "val"} for row in rows_of(work / OTHER_SYNTHETIC_FOLDER, 0)]
     telephone(rows, work / "8khz")
     with manifest.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=COLUMNS, lineterminator="\n")
@@ -89,7 +94,7 @@ def rows_of(folder: Path, held_out: int) -> list[dict[str, object]]:
     speakers = sorted({str(row["speaker"]) for row in rows})
     split = dict.fromkeys(speakers, "")
     split |= dict.fromkeys(speakers[::held_out] if held_out else (), "test")
-    if folder.name != SYNTHETIC_FOLDER and len(rows) > len(speakers):
+    if not folder.name.startswith(SYNTHETIC_FOLDER) and len(rows) > len(speakers):
         left = [speaker for speaker in speakers if not split[speaker]]
         split |= dict.fromkeys(left[::CALIBRATED_ON], "val")
     return [row | {"split": split[str(row["speaker"])]} for row in rows]

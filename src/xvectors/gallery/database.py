@@ -7,8 +7,10 @@ Write-ahead logging: https://www.sqlite.org/wal.html
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +26,8 @@ APPLICATION_ID = 0x78766763
 MAGIC = b"SQLite format 3\x00"
 BUSY_S = 30.0
 """How long to wait for another process that writes."""
+ASK_AGAIN_S = (0.001, 0.004)
+"""How long to sleep between two attempts meanwhile."""
 FILE_NAME = "gallery.sqlite"
 
 
@@ -95,9 +99,36 @@ def explained(path: Path) -> Iterator[None]:
         raise GalleryError(f"{path}: {error}") from error
 
 
+def wait_for(connection: sqlite3.Connection, statement: str) -> None:
+    """Execute a statement that needs a lock, or a checkpoint, as soon as other processes allow.
+
+    SQLite's own waiting asks ever more rarely, so that beside busy processes it can lose for half a minute against
+    those that have only just begun to ask. Here all ask equally often. sqlite3.OperationalError after BUSY_S.
+    """
+    deadline = time.monotonic() + BUSY_S
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                row = connection.execute(statement).fetchone()
+                if row is None or row[0] == 0:  # a checkpoint that others hold up says so, and is no error
+                    return
+                late = sqlite3.OperationalError("database is locked")
+                late.sqlite_errorname = "SQLITE_BUSY"
+            except sqlite3.OperationalError as error:
+                if not error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                    raise
+                late = error
+            if time.monotonic() > deadline:
+                raise late
+            time.sleep(random.uniform(*ASK_AGAIN_S))
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {round(1000 * BUSY_S)}")
+
+
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the tables up to date, all in one transaction; another process may do the same at the same time."""
-    connection.execute("BEGIN IMMEDIATE")
+    wait_for(connection, "BEGIN IMMEDIATE")
     try:
         for version in range(_version(connection) + 1, len(MIGRATIONS) + 1):
             for statement in MIGRATIONS[version - 1]:

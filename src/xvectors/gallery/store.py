@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.errors import GalleryError, StorageError, UnknownSpeakerError
-from xvectors.gallery.database import connect, explained, to_text, to_time
+from xvectors.gallery.database import connect, explained, to_text, to_time, wait_for
 from xvectors.gallery.names import nearest
 from xvectors.gallery.records import Block, Kept, Speaker, State, Voiceprint
 
@@ -273,7 +273,7 @@ class SqliteStore:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction that holds the write lock from its start; rolled back when the block raises."""
         with self._lock, explained(self.path):
-            self._connection.execute("BEGIN IMMEDIATE")
+            wait_for(self._connection, "BEGIN IMMEDIATE")
             try:
                 yield self._connection
                 self._connection.execute("UPDATE revision SET number = number + 1")
@@ -287,20 +287,18 @@ class SqliteStore:
         """Write the file anew without its free pages, and empty the log, which holds older versions of pages."""
         try:
             with self._lock, explained(self.path):
-                self._connection.execute("VACUUM")
-                busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                wait_for(self._connection, "VACUUM")
+                wait_for(self._connection, "PRAGMA wal_checkpoint(TRUNCATE)")
         except StorageError as error:
             raise StorageError(
                 f"{self.path}: {done}, but traces may remain, because the file could not be written anew "
                 f"({error.__cause__}); make room, then run `xvectors gallery purge`"
             ) from error
-        except GalleryError:
-            busy = 1
-        if busy:
+        except GalleryError as error:
             raise GalleryError(
                 f"{self.path}: {done}, but traces may remain, because another process was using the file; "
                 "run `xvectors gallery purge` when it no longer does"
-            )
+            ) from error
 
 
 def _changed_speaker(connection: sqlite3.Connection, name: str) -> int:
