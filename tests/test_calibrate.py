@@ -12,7 +12,7 @@ from xvectors.calibrate import calibrate, embed_with_crops, known_durations, tra
 from xvectors.config import load_recipe, parse_toml
 from xvectors.corpus import TRAIN, VAL, Manifest
 from xvectors.encoder import SpeakerEncoder
-from xvectors.errors import CheckpointError, ManifestError
+from xvectors.errors import CheckpointError, ConfigError, ManifestError
 from xvectors.report import evaluate
 from xvectors.system import SystemFolder
 from xvectors.training import train
@@ -161,6 +161,12 @@ def test_a_corpus_of_other_speakers(held_out: SystemFolder, toy_corpus: Path, tm
     verifier = calibrate(tmp_path, data=tmp_path / "others.csv", device="cpu", show_progress=False)
     assert verifier.basis["speakers"] == ["s06", "s07", "s08", "s09"]
     assert verifier.basis["held_out"] is True
+    others = {"data": tmp_path / "others.csv", "device": "cpu", "show_progress": False}
+    with pytest.raises(ManifestError, match="back-end asnorm is fitted on recordings of the speakers"):
+        calibrate(tmp_path, backend="asnorm", **others)
+    assert calibrate(tmp_path, backend="cosine", **others).backend_table == {"reason": "as asked for"}
+    with pytest.raises(ConfigError, match="back-end 'plada' is not known"):
+        calibrate(tmp_path, backend="plada", **others)
 
 
 def test_what_cannot_be_calibrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

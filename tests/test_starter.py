@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -14,7 +15,7 @@ from xvectors.audio import read, resample
 from xvectors.corpus import open_corpus
 from xvectors.corpus.synth import synthesise
 from xvectors.errors import ManifestError
-from xvectors.scoring import all_pairs_scores, eer, length_normalise
+from xvectors.scoring import ROC, all_pairs, all_pairs_scores, eer, length_normalise
 from xvectors.system import find_system
 
 
@@ -42,6 +43,23 @@ def test_it_tells_unheard_voices_apart(voices: Path) -> None:
     embedded = encoder.encode_manifest(manifest)
     assert embedded.embeddings.shape == (32, 128)
     assert eer(*all_pairs_scores(embedded.embeddings, manifest.speaker_index)).eer <= 0.05
+
+
+def test_it_comes_calibrated_on_speakers_it_never_heard(voices: Path) -> None:
+    encoder = SpeakerEncoder.from_pretrained(device="cpu")
+    verifier = encoder.verifier
+    assert verifier.is_calibrated
+    assert verifier.basis["held_out"] is True
+    assert verifier.basis["num_speakers"] >= 20
+    assert not verifier.speakers & set(encoder.speakers)
+    manifest = open_corpus(voices)
+    embedded = encoder.encode_manifest(manifest)
+    trials = all_pairs(manifest.speaker_index)
+    seconds = embedded.duration_s
+    llrs = verifier.llrs(verifier.score(embedded.embeddings, trials), seconds[trials.enroll], seconds[trials.test])
+    roc = ROC.from_scores(llrs[trials.target], llrs[~trials.target])
+    assert roc.cllr() <= 0.3
+    assert (llrs[~trials.target] > np.log(99)).mean() <= 0.01
 
 
 def test_half_a_second_at_8_khz_finds_its_speaker(voices: Path) -> None:

@@ -32,6 +32,8 @@ SYNTHETIC = {"speakers": 80, "utterances": 10, "seed": 2026}
 OTHER_SYNTHETIC = {"speakers": 13, "utterances": 20, "seed": 2027}
 """Voices that are never trained on, as many as real speakers: to calibrate on."""
 SYNTHETIC_FOLDER, OTHER_SYNTHETIC_FOLDER = "synthetic", "synthetic-held-out"
+BACKEND = "asnorm"
+"""Not what held-out speakers choose, who are much like those trained on: PLDA wins there, and loses elsewhere."""
 COLUMNS = ("path", "speaker", "gender", "age", "session", "split")
 PIECE_S = 4.0
 """LibriSpeech's speakers have one recording each here; its pieces of this length are the trials."""
@@ -64,7 +66,7 @@ def main() -> None:
     train(manifest, work / "system", recipe, overwrite=True, on_epoch=say, calibrate=False)
     system = SystemFolder(work / "system")
     halve(system)
-    calibrate(system.path)
+    calibrate(system.path, backend=BACKEND)
     if arguments.held_out:
         print(json.dumps(measure(system.path, rows), indent=2))
     else:
@@ -119,7 +121,7 @@ def measure(system: Path, rows: list[dict[str, object]]) -> dict[str, object]:
     encoder = SpeakerEncoder.load(system)
     verifier = verifier_of(SystemFolder(system))
     figures: dict[str, object] = {}
-    for corpus in sorted({str(row["speaker"]).split("/")[0] for row in rows}):
+    for corpus in sorted({str(row["speaker"]).split("/")[0] for row in rows if row["split"] == "test"}):
         tested = [row for row in rows if row["split"] == "test" and str(row["speaker"]).startswith(f"{corpus}/")]
         waves = [(read(row["path"], sample_rate_hz=16_000)[0], str(row["speaker"])) for row in tested]
         if len({speaker for _, speaker in waves}) == len(waves):

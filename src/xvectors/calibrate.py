@@ -15,6 +15,7 @@ from xvectors.encoder import SpeakerEncoder
 from xvectors.errors import CheckpointError, ManifestError
 from xvectors.hub import is_on_hub
 from xvectors.scoring import sample_recordings
+from xvectors.scoring.backends import make_backend
 from xvectors.system import SystemFolder, find_system
 from xvectors.verification import CROP_DURATIONS_S, Basis, Verifier, learn_verifier, save_verifier
 from xvectors.verification import verifier_of as verifier_of
@@ -32,11 +33,12 @@ def calibrate(
     *,
     data: str | Path | None = None,
     metadata: str | Path | None = None,
+    backend: str | None = None,
     device: str = "auto",
     seed: int = 0,
     show_progress: bool = True,
 ) -> Verifier:
-    """Choose the system's back-end and calibrate it, and write both to its directory.
+    """Choose the system's back-end, or take the one named, calibrate it, and write both to its directory.
 
     Without `data` the speakers are those that training held out; where these are fewer than 3, the validation
     recordings of trained speakers, which is warned about and recorded, because scores of known voices are better than
@@ -48,11 +50,15 @@ def calibrate(
         Where `folder` is no system.
     ManifestError, ShapeError
         Too few speakers or recordings, or scores that tell no speakers apart.
+    ConfigError
+        A `backend` that does not exist.
     """
     paths = find_system(Path(folder))
     if paths.path != Path(folder):
         owner = "hub's cache" if is_on_hub(folder) else "package"
         raise CheckpointError(f"the {folder} system belongs to the {owner}; copy its folder and calibrate the copy")
+    if backend is not None:
+        make_backend(backend)  # an unknown name is an error now, not after minutes
     encoder = SpeakerEncoder.load(folder, device=device)
     shortest_s = encoder.fbank.samples_for(encoder.model.context_frames) / encoder.sample_rate_hz
     if data is None:
@@ -77,9 +83,14 @@ def calibrate(
                 ", ".join(known[:3]),
             )
     basis = embed_with_crops(encoder, manifest, shortest_s, seed=seed, show_progress=show_progress)
+    if backend not in (None, "cosine") and not held_out:
+        raise ManifestError(
+            f"back-end {backend} would be fitted on the speakers that it is calibrated on, whom the network knows; "
+            "hold others out with data.held_out_prop, or name a corpus of other speakers with --data"
+        )
     # speakers that the network knows cannot judge a back-end that they were fitted on
     training = training_embeddings(paths, encoder, seed=seed, show_progress=show_progress) if held_out else None
-    learnt = learn_verifier(basis, training, seed=seed)
+    learnt = learn_verifier(basis, training, backend_name=backend, seed=seed)
     crops = [length for length in CROP_DURATIONS_S if (basis.duration_s[~basis.whole] == length).any()]
     facts = {**learnt.basis, "source": source, "held_out": held_out, "crop_durations_s": crops}
     verifier = replace(learnt, basis=facts)

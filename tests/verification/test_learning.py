@@ -91,6 +91,19 @@ def test_with_a_cohort_of_fifty_scores_are_normalised_in_doubt(simulate: Simulat
     assert {row["name"] for row in verifier.backend_table["selection"]["candidates"]} == set(CANDIDATES)
 
 
+def test_the_back_end_asked_for_is_taken(simulate: Simulate) -> None:
+    trained = training(simulate, 60, seed=3, channel=0.0)
+    verifier = learn_verifier(simulate(30, 6, seed=1), trained, backend_name="lda_plda")
+    assert (verifier.name, dict(verifier.backend_table)) == ("lda_plda", {"reason": "as asked for"})
+    assert learn_verifier(simulate(30, 6, seed=1), backend_name="cosine").name == "cosine"
+    with pytest.raises(
+        ManifestError, match=r"back-end asnorm is fitted on recordings of the speakers .* ask for cosine"
+    ):
+        learn_verifier(simulate(30, 6, seed=1), backend_name="asnorm")
+    with pytest.raises(ConfigError, match="back-end 'plada' is not known; did you mean"):
+        learn_verifier(simulate(30, 6, seed=1), backend_name="plada")
+
+
 def test_calibration_scores_are_of_speakers_the_back_end_was_not_fitted_on(simulate: Simulate) -> None:
     """LDA parts the 30 speakers that it was fitted on; calibrated on these, LLRs of others would be overconfident."""
     make = {"cosine": BACKENDS["cosine"], "lda": BACKENDS["lda"]}

@@ -114,13 +114,19 @@ def calibrate(
         typer.Option(help="A corpus of other speakers to learn from; by default those that training held out."),
     ] = None,
     metadata: Metadata = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            help="The back-end to use, such as asnorm; by default the one that does best on held-out speakers."
+        ),
+    ] = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Choose a system's back-end and calibrate its scores to log-likelihood ratios; `train` ends with it."""
     from xvectors.calibrate import calibrate as run
 
-    verifier = run(system, data=data, metadata=metadata, device=device, show_progress=not quiet)
+    verifier = run(system, data=data, metadata=metadata, backend=backend, device=device, show_progress=not quiet)
     basis, chosen = verifier.basis, verifier.backend_table
     print(f"back-end     {verifier.name}: {chosen['reason']}")
     print(

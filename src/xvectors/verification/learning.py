@@ -74,6 +74,7 @@ def learn_verifier(
     training: tuple[ArrayLike, ArrayLike] | None = None,
     *,
     candidates: Mapping[str, Callable[[], Backend]] | None = None,
+    backend_name: str | None = None,
     seed: int = 0,
 ) -> Verifier:
     """Choose and fit a back-end, and calibrate it.
@@ -91,13 +92,18 @@ def learn_verifier(
         back-end is cosine.
     candidates
         Back-ends by name, `COSINE` and `NORMALISED` among them; by default `CANDIDATES`.
+    backend_name
+        The back-end to use, one of `BACKENDS`; nothing is chosen then.
     seed
         Of the recordings that stand for more than there is room for, and of the draws behind the choice.
 
     Raises
     ------
     ManifestError
-        Fewer than two speakers, or no speaker with two recordings.
+        Fewer than two speakers, or no speaker with two recordings; a back-end named that is fitted on training
+        speakers, and no embeddings of any.
+    ConfigError
+        A back-end that does not exist.
     ShapeError
         Embeddings that cannot be scored, or targets that score lower than non-targets.
     """
@@ -108,9 +114,11 @@ def learn_verifier(
             f"calibration needs at least two speakers, one of them with two recordings; there are {len(names)}, "
             f"{repeated} of them with two recordings"
         )
-    among = candidates or {name: BACKENDS[name] for name in CANDIDATES}
-    whole = basis.take(basis.whole)
-    name, backend, table = _choose(whole, training, among, seed)
+    if backend_name is None:
+        among = candidates or {name: BACKENDS[name] for name in CANDIDATES}
+        name, backend, table = _choose(basis.take(basis.whole), training, among, seed)
+    else:
+        name, backend, table = backend_name, _fitted(backend_name, training), {"reason": "as asked for"}
     some = _some_recordings(basis, seed)
     trials = _trials(some)
     scores = backend.score(some.embeddings, trials)
@@ -134,6 +142,18 @@ def learn_verifier(
         },
         figures=_figures(some, trials, scores, quality, calibration),
     )
+
+
+def _fitted(name: str, training: tuple[ArrayLike, ArrayLike] | None) -> Backend:
+    backend = make_backend(name)
+    if training is not None:
+        return backend.fit(*training)
+    if name != COSINE:
+        raise ManifestError(
+            f"back-end {name} is fitted on recordings of the speakers that the network was trained on, and none are at "
+            f"hand; leave the choice open, or ask for {COSINE}"
+        )
+    return backend
 
 
 def _choose(
