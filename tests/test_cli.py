@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import io
 import itertools
 import json
-import logging
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
-from unittest import mock
 
 import numpy as np
 import pytest
 import soundfile
 
-from xvectors.cli import main
+from commands import run
 from xvectors.models import MODELS
 from xvectors.parts import read_parts
 
@@ -37,26 +32,6 @@ SETTINGS = [
     "cpu",
     "--quiet",
 ]
-
-
-class Printed(NamedTuple):
-    stdout: str
-    stderr: str
-
-
-def run(*arguments: object, status: int = 0) -> Printed:
-    """The command in this process: what it prints, and its exit status checked."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    logging.getLogger().handlers.clear()  # each command sets up its own
-    with (
-        mock.patch.object(sys, "argv", ["xvectors", *map(str, arguments)]),
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-        pytest.raises(SystemExit) as ended,
-    ):
-        main()
-    assert (ended.value.code or 0) == status, stdout.getvalue() + stderr.getvalue()
-    return Printed(stdout.getvalue(), stderr.getvalue())
 
 
 @pytest.fixture(scope="module")

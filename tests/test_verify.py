@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import shutil
-import sys
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
+from commands import run
 from voices import RATE
 from xvectors.audio import resample
-from xvectors.cli import main
 from xvectors.corpus.synth import synthesise
 from xvectors.decisions import CANNOT_TELL, DIFFERENT, SAME, Decision, describe, least_speech_s
 from xvectors.encoder import SpeakerEncoder
@@ -50,19 +47,6 @@ def encoder(place: Path) -> SpeakerEncoder:
 @pytest.fixture(scope="module")
 def waves(place: Path) -> dict[str, np.ndarray]:
     return {name: soundfile.read(place / f"{name}.wav", dtype="float32")[0] for name in "abc"}
-
-
-def run(*arguments: object, status: int = 0) -> tuple[str, str]:
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", ["xvectors", *map(str, arguments)]),
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-        pytest.raises(SystemExit) as ended,
-    ):
-        main()
-    assert (ended.value.code or 0) == status, stdout.getvalue() + stderr.getvalue()
-    return stdout.getvalue(), stderr.getvalue()
 
 
 def test_one_voice_and_two(encoder: SpeakerEncoder, place: Path) -> None:

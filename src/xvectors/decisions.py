@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from xvectors.audio import Channel, Samples
 from xvectors.errors import AudioError
@@ -163,7 +164,7 @@ def judge(
         score, llr = compare()
         reasons = _remarks(sides, verifier)
         if llr is not None:
-            probability = _sigmoid(llr - threshold)
+            probability = float(expit(llr - threshold))
             answer = _answer(probability)
             if answer == CANNOT_TELL:
                 reasons.insert(0, f"the probability is between {1 - CERTAIN:.0%} and {CERTAIN:.0%}")
@@ -284,9 +285,3 @@ def _answer(probability: float) -> str:
     if probability >= CERTAIN:
         return SAME
     return DIFFERENT if probability <= 1 - CERTAIN else CANNOT_TELL
-
-
-def _sigmoid(log_odds: float) -> float:
-    """1 / (1 + exp(-log_odds)), without overflow."""
-    exponential = math.exp(-abs(log_odds))
-    return (1.0 if log_odds >= 0 else exponential) / (1.0 + exponential)

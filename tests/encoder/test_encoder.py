@@ -101,6 +101,17 @@ def test_bfloat16_is_near_and_features_stay_float32() -> None:
         SpeakerEncoder.from_pretrained(precision="int8")
 
 
+def test_small_batches_on_a_cpu_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = SpeakerEncoder.from_pretrained(device="cpu")
+    waves = noises([0.5, 1.0, 0.7, 1.5, 0.6])
+    together = encoder.encode(waves)
+    sizes, inner = [], encoder.engine._embed
+    monkeypatch.setattr(encoder.engine, "_embed", lambda part: sizes.append(len(part)) or inner(part))
+    monkeypatch.setattr("xvectors.encoder.torch_engine.MOST_SAMPLES_ON_CPU", 3 * RATE)
+    np.testing.assert_allclose(encoder.encode(waves), together, atol=1e-4)
+    assert sizes == [2, 2, 1]
+
+
 def test_threads_are_set_while_it_embeds_alone(system: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wave = noises([0.5])[0]
     calls = []

@@ -6,7 +6,6 @@ enrolled speakers each of them gets the Nth part of that prior, so that the evid
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
@@ -14,6 +13,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
 
 from xvectors.errors import AudioError, ConfigError, GalleryError, ShapeError, UnknownSpeakerError
 from xvectors.gallery.memory import MakeSearch, Memory
@@ -261,7 +261,7 @@ class Gallery:
                 speaker=speakers[at],
                 score=float(scores[at]),
                 llr=float(llrs[at]),
-                probability=_probability(float(llrs[at]) - threshold),
+                probability=float(expit(llrs[at] - threshold)),
                 threshold=threshold,
                 same_speaker=bool(llrs[at] >= threshold),
             )
@@ -350,8 +350,3 @@ def _repeated(known: Block, rows: Rows, seconds: NDArray[np.float64]) -> tuple[i
         vectors.append(row)
         lengths.append(length)
     return tuple(repeated)
-
-
-def _probability(log_odds: float) -> float:
-    """The logistic function, without overflow."""
-    return 1.0 / (1.0 + math.exp(-log_odds)) if log_odds > 0 else math.exp(log_odds) / (1.0 + math.exp(log_odds))

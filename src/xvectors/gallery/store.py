@@ -295,6 +295,8 @@ class SqliteStore:
                 f"({error.__cause__}); make room, then run `xvectors gallery purge`"
             ) from error
         except GalleryError as error:
+            if not getattr(error.__cause__, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                raise  # damaged, say: nobody else is to blame
             raise GalleryError(
                 f"{self.path}: {done}, but traces may remain, because another process was using the file; "
                 "run `xvectors gallery purge` when it no longer does"
