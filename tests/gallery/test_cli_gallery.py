@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from commands import Printed, run
 
+from commands import Printed, run
 from xvectors.corpus.synth import synthesise
 from xvectors.gallery import SqliteStore
 
