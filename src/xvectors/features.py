@@ -22,7 +22,7 @@ ENERGY_FLOOR = torch.finfo(torch.float32).eps
 WINDOWS = ("povey", "hamming", "hanning", "rectangular")
 # Frames worked on at once: bounds the memory of an hour-long recording (three buffers of 2 KiB a frame at 16
 # kHz) and keeps those buffers near the cache of a CPU; a GPU wants few large kernels.
-FRAMES_PER_BLOCK = {"cpu": 2048}
+FRAMES_PER_BLOCK = {"cpu": 512}
 FRAMES_PER_BLOCK_ELSEWHERE = 1 << 16
 
 

@@ -1,4 +1,4 @@
-"""The exported form of the features and of BatchNorm, beside the modules whose work it does."""
+"""The exported form of the features, beside the module whose work it does."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
-from xvectors.export.graph import GraphFbank, _Affine
+from xvectors.export.graph import GraphFbank
 from xvectors.features import Fbank
-from xvectors.models.pooling import FrameNorm
 
 
 def voices(samples: int, rate_hz: int) -> torch.Tensor:
@@ -50,16 +48,3 @@ def test_bins_without_a_filter_are_left_out() -> None:
     graph = GraphFbank(Fbank(num_mels=24))
     assert graph.cosines.shape == graph.sines.shape == (200, 255)  # of 257: neither 0 Hz nor the Nyquist frequency
     assert graph.filters.shape == (255, 24)
-
-
-@pytest.mark.parametrize("affine", [True, False])
-def test_a_batch_norm_after_training_is_an_affine_map(affine: bool) -> None:
-    torch.manual_seed(0)
-    norm = FrameNorm(5, affine=affine)
-    norm(3 + 2 * torch.randn(4, 20, 5))
-    if affine:
-        nn.init.uniform_(norm.weight, 0.5, 2.0)
-        nn.init.uniform_(norm.bias, -1.0, 1.0)
-    norm.eval()
-    x = torch.randn(2, 7, 5)
-    torch.testing.assert_close(_Affine(norm)(x), norm(x), atol=1e-6, rtol=1e-6)

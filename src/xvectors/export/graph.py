@@ -13,11 +13,10 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from xvectors.features import ENERGY_FLOOR, Fbank
 from xvectors.models import Backbone, EmbeddingMap
-from xvectors.models.resnet import MapConv
+from xvectors.models.folding import fold_norms
 
 
 class WaveformGraph(nn.Module):
@@ -26,8 +25,7 @@ class WaveformGraph(nn.Module):
     def __init__(self, fbank: Fbank, model: Backbone, embedding_map: EmbeddingMap | None = None) -> None:
         super().__init__()
         self.features = GraphFbank(fbank)
-        self.model = copy.deepcopy(model).cpu().float().eval()
-        _replace_batch_norms(self.model)
+        self.model = fold_norms(copy.deepcopy(model).cpu().float())
         self.embedding_map = copy.deepcopy(embedding_map)
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -96,104 +94,3 @@ class GraphFbank(nn.Module):
         batch = waveform.shape[0]
         pieces = waveform.reshape(batch, -1, piece).index_select(1, index.flatten())
         return pieces.reshape(batch, count, length)
-
-
-class _Affine(nn.Module):
-    """A BatchNorm after training, on [..., channels]."""
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, norm: nn.BatchNorm1d) -> None:
-        super().__init__()
-        scale, shift = _scale_and_shift(norm)
-        self.register_buffer("scale", scale.float())
-        self.register_buffer("shift", shift.float())
-
-    def forward(self, x: Tensor, padding: None = None) -> Tensor:
-        assert padding is None
-        return x * self.scale + self.shift
-
-
-class _Nothing(nn.Module):
-    """A BatchNorm that lies in the weights before it."""
-
-    def forward(self, x: Tensor, padding: None = None) -> Tensor:
-        assert padding is None
-        return x
-
-
-class _BiasedConv(nn.Module):
-    """A `MapConv` and the BatchNorm behind it, on [batch, frames, bands, channels]."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, conv: MapConv, weight: Tensor, bias: Tensor) -> None:
-        super().__init__()
-        self.stride, self.padding = conv.stride, conv.padding
-        self.register_buffer("weight", weight)
-        self.register_buffer("bias", bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.conv2d(x.permute(0, 3, 1, 2), self.weight, self.bias, self.stride, self.padding)
-        return x.permute(0, 2, 3, 1)
-
-
-def _scale_and_shift(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
-    """What a BatchNorm multiplies with and adds after training, float64 [channels]."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    if norm.affine:
-        scale = scale * norm.weight.detach().double()
-    shift = -norm.running_mean.double() * scale
-    return scale, shift + norm.bias.detach().double() if norm.affine else shift
-
-
-def _replace_batch_norms(model: Backbone) -> None:
-    """Put every BatchNorm into the convolution or affine map before it, else an affine map in its place.
-
-    Who is given whose output shows in one pass through the network. Only neighbours in one module count: what a block
-    returns may be used elsewhere, too.
-    """
-    made_by: dict[int, tuple[nn.Module, Tensor]] = {}
-    before: dict[nn.Module, nn.Module] = {}
-
-    def note_output(module: nn.Module, inputs: object, output: Tensor) -> None:
-        made_by[id(output)] = module, output  # the tensor too: once it is gone, another may get its id
-
-    def note_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if id(inputs[0]) in made_by:
-            before[module] = made_by[id(inputs[0])][0]
-
-    norms = {name: module for name, module in model.named_modules() if isinstance(module, nn.BatchNorm1d)}
-    layers = [module for module in model.modules() if isinstance(module, MapConv | nn.Linear)]
-    hooks = [layer.register_forward_hook(note_output) for layer in layers]
-    hooks += [norm.register_forward_pre_hook(note_input) for norm in norms.values()]
-    with torch.no_grad():
-        model(torch.zeros(1, model.context_frames + 1, model.input_dim))
-    for hook in hooks:
-        hook.remove()
-    for name, norm in norms.items():
-        parent, _, own = name.rpartition(".")
-        home = model.get_submodule(parent)
-        beside = [key for key, child in home.named_children() if child is before.get(norm)]
-        if beside:
-            setattr(home, beside[0], _folded(norm, before[norm]))
-        setattr(home, own, _Nothing() if beside else _Affine(norm))
-
-
-@torch.no_grad()
-def _folded(norm: nn.BatchNorm1d, layer: nn.Module) -> nn.Module:
-    """The layer that computes what `layer` and the BatchNorm behind it compute."""
-    assert isinstance(layer, MapConv | nn.Linear)
-    scale, bias = _scale_and_shift(norm)
-    weight = (layer.weight.double() * scale.view(-1, *[1] * (layer.weight.dim() - 1))).float()
-    if isinstance(layer, MapConv):
-        return _BiasedConv(layer, weight, bias.float())
-    if layer.bias is not None:
-        bias = bias + layer.bias.double() * scale
-    layer.weight = nn.Parameter(weight, requires_grad=False)
-    layer.bias = nn.Parameter(bias.float(), requires_grad=False)
-    return layer

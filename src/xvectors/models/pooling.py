@@ -47,6 +47,14 @@ class Padding:
         """`x` [batch, frames, ...] with zeros past each end, as a convolution's own padding would have them."""
         return x.masked_fill(self.behind.view(*self.behind.shape, *[1] * (x.dim() - 2)), 0.0)
 
+    def clear(self, x: Tensor) -> Tensor:
+        """`zero` in place, for networks in use: most of a sorted batch is no padding, and is left alone."""
+        if x.device.type != "cpu":
+            return x.masked_fill_(self.behind.view(*self.behind.shape, *[1] * (x.dim() - 2)), 0.0)
+        for row, count in zip(x, self.counts.tolist(), strict=True):
+            row[count:] = 0.0
+        return x
+
     def shortened(self, span: int) -> Padding:
         """The ends after a layer that takes `span` frames of context without padding."""
         return Padding(self.counts - span, self.frames - span, self.device) if span else self
