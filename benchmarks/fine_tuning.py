@@ -1,9 +1,10 @@
 """Fine-tuning with few speakers: 15 speakers x 20 recordings, against cosine with the start as it is.
 
     python benchmarks/fine_tuning.py CORPUS --start starter
-    python benchmarks/fine_tuning.py CORPUS --start DIR --seeds 0 1 2 --set training.backbone_rate=0.05
+    python benchmarks/fine_tuning.py MANIFEST --start DIR --seeds 0 1 2 --set training.backbone_rate=0.05
 
-CORPUS has speakers that the start has not heard. For every seed 15 of them are drawn; three quarters of what they said
+CORPUS has speakers that the start has not heard; of a manifest with test speakers, such as OUT/manifest.csv of
+benchmarks/accuracy.py, they alone count. For every seed 15 of them are drawn; three quarters of what they said
 fine-tunes, the rest is tested: against the mean embedding of each one's training recordings (`identified`: the nearest
 is the right one; `enrolled EER`: over all pairs of test recording and speaker). `unseen EER` is over all pairs of the
 recordings of all other speakers.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,17 @@ from xvectors.scoring import all_pairs_scores, eer
 
 TRAIN_SHARE = 0.75
 FIGURES = ("identified", "enrolled_eer", "unseen_eer")
+
+
+def unheard(corpus: Manifest, heard: Iterable[str]) -> Manifest:
+    """The test speakers of a corpus that has some, else all of it; SystemExit for test speakers that were `heard`."""
+    if not (corpus.split == TEST).any():
+        return corpus
+    tested = corpus.take(corpus.split == TEST)
+    both = sorted(set(heard) & set(tested.speakers))
+    if both:
+        raise SystemExit(f"--start was trained on {both[0]}, one of {len(both)} such test speakers")
+    return tested
 
 
 def divide(corpus: Manifest, speakers: int, utterances: int, seed: int) -> Manifest:
@@ -70,7 +83,7 @@ def main() -> None:
     options.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     options.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = options.parse_args()
-    corpus = open_corpus(arguments.corpus)
+    corpus = unheard(open_corpus(arguments.corpus), SpeakerEncoder.load(arguments.start).speakers)
     recipe = load_recipe("finetune", [*arguments.settings, "data.train_test_prop=1.0"])
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:

@@ -94,3 +94,14 @@ def test_one_thread_is_one_core(module: ModuleType) -> None:
     with pytest.raises(SystemExit, match=r"this process may use \d+ cores"), module.held_to(len(before) + 1):
         pass
     torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("module", ["fine_tuning"], indirect=True)
+def test_fine_tuning_is_measured_on_speakers_that_the_start_has_not_heard(module: ModuleType, toy_corpus: Path) -> None:
+    corpus = open_corpus(toy_corpus)
+    assert module.unheard(corpus, corpus.speakers) is corpus
+    split = np.where(corpus.speaker_index % 2, TEST, corpus.split)
+    divided = corpus.with_columns(split=split)
+    assert set(module.unheard(divided, corpus.speakers[::2]).speakers) == set(corpus.speakers[1::2])
+    with pytest.raises(SystemExit, match=f"trained on {corpus.speakers[1]}, one of 2"):
+        module.unheard(divided, corpus.speakers[:4])
