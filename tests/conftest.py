@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import signal
 from importlib import resources
 from pathlib import Path
 
@@ -20,8 +21,13 @@ REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def pytest_configure() -> None:
-    """The tests' networks are tiny: a second thread costs more than it brings, and much more beside other work."""
+    """The tests' networks are tiny: a second thread costs more than it brings, and much more beside other work.
+
+    A shell gives what it starts in the background an ignored SIGINT, which the programs that tests interrupt would
+    inherit.
+    """
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def buzz(f0_hz: float, formant_hz: float, duration_s: float, seed: int) -> np.ndarray:

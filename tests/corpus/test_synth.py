@@ -6,11 +6,14 @@ import csv
 import hashlib
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -254,16 +257,38 @@ def test_a_finished_corpus_is_left_alone(corpus: Path, monkeypatch: pytest.Monke
     assert (corpus / "metadata.csv").stat().st_mtime_ns == before
 
 
+def test_wav_in_place_of_flac_holds_the_same_sound(corpus: Path, tmp_path: Path) -> None:
+    synthesise(tmp_path, speakers=2, utterances=1, audio_format="wav", workers=1, show_progress=False)
+    table = rows(tmp_path)
+    assert [row["path"] for row in table] == ["synth-0000/synth-0000-000.wav", "synth-0001/synth-0001-000.wav"]
+    for row in table:
+        made, flac = tmp_path / row["path"], (corpus / row["path"]).with_suffix(".flac")
+        assert audio.probe(made).format == "WAV"
+        # libsndfile rounds for the one and cuts for the other
+        assert np.abs(audio.read(made)[0] - audio.read(flac)[0]).max() <= 1 / 32768
+    with pytest.raises(ConfigError, match=r"\(format wav there, flac asked for\)"):
+        synthesise(tmp_path, speakers=2, utterances=1)
+
+
+def test_a_folder_of_before_there_was_a_choice_of_format_holds_flac(corpus: Path, tmp_path: Path) -> None:
+    shutil.copytree(corpus, tmp_path / "old")
+    marker = tmp_path / "old" / "synth.json"
+    marker.write_text(re.sub(r',\s*"format": "flac"', "", marker.read_text(encoding="utf-8")), encoding="utf-8")
+    assert "format" not in marker.read_text(encoding="utf-8")
+    assert synthesise(tmp_path / "old", speakers=SPEAKERS, utterances=UTTERANCES) == tmp_path / "old" / "metadata.csv"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"audio_format": "mp3"}, "audio_format is 'mp3': it must be flac or wav"),
         ({"speakers": 0}, "speakers is 0: it must be at least 1"),
         ({"utterances": -2}, "utterances is -2: it must be at least 1"),
         ({"seed": -1}, "seed is -1: it must be at least 0"),
         ({"workers": 0}, "workers is 0: it must be at least 1, or left out for one a core"),
     ],
 )
-def test_impossible_settings_are_refused(tmp_path: Path, settings: dict[str, int], message: str) -> None:
+def test_impossible_settings_are_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         synthesise(tmp_path / "out", **settings)
     assert not (tmp_path / "out").exists()

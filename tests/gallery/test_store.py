@@ -230,6 +230,20 @@ def test_a_truncated_file(path: Path, share: float) -> None:
     assert path.stat().st_size == round(share * len(content))
 
 
+def test_damage_met_while_traces_are_removed_is_no_other_process_using_the_file(path: Path) -> None:
+    with SqliteStore(path, create=True) as store:
+        store.add("alice", [voiceprint(seed) for seed in range(200)])
+        store.add("bob", [voiceprint(200)])
+    content = bytearray(path.read_bytes())
+    page = int.from_bytes(content[16:18], "big")
+    middle = len(content) // 2 // page * page  # of alice's voiceprints
+    content[middle : middle + page] = b"\xff" * page
+    path.write_bytes(content)
+    with SqliteStore(path) as store, pytest.raises(GalleryError, match="is truncated or damaged") as raised:
+        store.forget("bob")
+    assert "another process" not in str(raised.value)
+
+
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """Unlike tmp_path, other users than root may look into it."""

@@ -23,6 +23,7 @@ def synth(
     speakers: Annotated[int, typer.Option(help="How many synthetic voices.")] = 60,
     utterances: Annotated[int, typer.Option(help="How many sentences each voice reads.")] = 20,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    audio_format: Annotated[str, typer.Option("--format", metavar="flac|wav", help="Of the recordings.")] = "flac",
     workers: Annotated[int | None, typer.Option(help="Processes; by default one a core.")] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -30,7 +31,13 @@ def synth(
     from xvectors.corpus.synth import synthesise
 
     metadata = synthesise(
-        out, speakers=speakers, utterances=utterances, seed=seed, workers=workers, show_progress=not quiet
+        out,
+        speakers=speakers,
+        utterances=utterances,
+        seed=seed,
+        audio_format=audio_format,
+        workers=workers,
+        show_progress=not quiet,
     )
     print(f"{speakers} synthetic voices x {utterances} utterances: {metadata}")
 

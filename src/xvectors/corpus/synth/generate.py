@@ -1,4 +1,4 @@
-"""Making the corpus. In: a folder, counts, a seed. Out: <speaker>/<speaker>-<nnn>.flac and metadata.csv.
+"""Making the corpus. In: a folder, counts, a seed. Out: <speaker>/<speaker>-<nnn>.flac (or .wav) and metadata.csv.
 
 Every utterance is a pure function of (seed, speaker, utterance), so any number of processes, in any order,
 with any interruption, makes the same bytes.
@@ -35,6 +35,7 @@ from xvectors.progress import progress
 SAMPLE_RATE_HZ = 16_000
 SETTINGS_FILE = "synth.json"
 METADATA_FILE = "metadata.csv"
+FORMATS = ("flac", "wav")
 COLUMNS = ("path", "speaker", "gender", "age", "session", "duration_s", "accent", "snr_db", "rt60_s", "text")
 
 _GENERATOR = 1  # counts up whenever the same settings would give other bytes
@@ -60,19 +61,20 @@ def synthesise(
     speakers: int = 60,
     utterances: int = 20,
     seed: int = 0,
+    audio_format: str = "flac",
     workers: int | None = None,
     show_progress: bool = True,
 ) -> Path:
     """Make a corpus of synthetic voices in `out` and return the path of its metadata.csv.
 
-    Recordings are FLAC (little over half the size of WAV), 16 kHz, mono, 16 bit, 2 to 8 s. The columns of
-    metadata.csv are COLUMNS; its paths are relative to its folder, ages in years, durations in seconds. A
+    Recordings are FLAC or, with `audio_format` "wav", nearly twice the size, WAV; 16 kHz, mono, 16 bit, 2 to 8 s. The
+    columns of metadata.csv are COLUMNS; its paths are relative to its folder, ages in years, durations in seconds. A
     call with the same settings makes only what is missing. The voices and utterances of a small corpus are
     the first ones of a larger one with the same seed. `workers` processes share the work (None: one a
     core); as always with multiprocessing, more than one needs a script that calls this below `if __name__
     == "__main__":`.
 
-    Raises ConfigError (a count below one, a negative seed, `out` holds something else), StorageError
+    Raises ConfigError (a count below one, a negative seed, another format, `out` holds something else), StorageError
     (nothing can be written) or MissingExtraError (espeakng-loader is not installed).
     """
     out = Path(out)
@@ -81,14 +83,16 @@ def synthesise(
             raise ConfigError(f"{name} is {value}: it must be at least {least}")
     if workers is not None and workers < 1:
         raise ConfigError(f"workers is {workers}: it must be at least 1, or left out for one a core")
+    if audio_format not in FORMATS:
+        raise ConfigError(f"audio_format is {audio_format!r}: it must be {' or '.join(FORMATS)}")
     locate()
-    _claim(out, {"speakers": speakers, "utterances": utterances, "seed": seed})
+    _claim(out, {"speakers": speakers, "utterances": utterances, "seed": seed, "format": audio_format})
 
     missing = [
         (speaker, number)
         for speaker in range(speakers)
         for number in range(utterances)
-        if not (out / _path(speaker, number)).is_file()
+        if not (out / _path(speaker, number, audio_format)).is_file()
     ]
     metadata = out / METADATA_FILE
     if not missing and metadata.is_file():
@@ -96,9 +100,9 @@ def synthesise(
 
     total = speakers * utterances
     with progress("Synthetic voices", total, enabled=show_progress, done=total - len(missing)) as shown:
-        for made in _make_all(out, seed, missing, workers or os.cpu_count() or 1):
+        for made in _make_all(out, seed, audio_format, missing, workers or os.cpu_count() or 1):
             shown.advance(made)
-    write_text(metadata, _metadata(out, speakers, utterances, seed))
+    write_text(metadata, _metadata(out, speakers, utterances, seed, audio_format))
     return metadata
 
 
@@ -133,13 +137,13 @@ def make(engine: Engine, seed: int, speaker: int, utterance: Utterance) -> tuple
     return clean, *record(clean, SAMPLE_RATE_HZ, utterance.session, rng)
 
 
-def _claim(out: Path, counts: dict[str, int]) -> None:
+def _claim(out: Path, asked: dict[str, int | str]) -> None:
     """Write down whose folder this is, or find it written: the same corpus, or an error."""
     settings = {
         "synthetic": True,
         "generator": _GENERATOR,
         "engine": f"espeakng-loader {version('espeakng-loader')}",
-        **counts,
+        **asked,
     }
     marker = out / SETTINGS_FILE
     try:
@@ -156,6 +160,7 @@ def _claim(out: Path, counts: dict[str, int]) -> None:
             raise ConfigError(f"{marker}: is not JSON; choose another folder, or empty this one") from error
         if not isinstance(found, dict):
             raise ConfigError(f"{marker}: holds no settings; choose another folder, or empty this one")
+        found = {"format": "flac"} | found  # the only one there was, once
         other = [key for key in settings if found.get(key) != settings[key]]
         if other:
             differences = ", ".join(f"{key} {found.get(key)} there, {settings[key]} asked for" for key in other)
@@ -166,7 +171,7 @@ def _claim(out: Path, counts: dict[str, int]) -> None:
     write_text(marker, json.dumps(settings, indent=2) + "\n")
 
 
-def _make_all(out: Path, seed: int, missing: list[tuple[int, int]], workers: int) -> Iterator[int]:
+def _make_all(out: Path, seed: int, audio_format: str, missing: list[tuple[int, int]], workers: int) -> Iterator[int]:
     """Make the missing utterances; yield how many were made, a task at a time."""
     tasks = [missing[first : first + _UTTERANCES_A_TASK] for first in range(0, len(missing), _UTTERANCES_A_TASK)]
     workers = min(workers, len(tasks))
@@ -178,12 +183,12 @@ def _make_all(out: Path, seed: int, missing: list[tuple[int, int]], workers: int
         if workers <= 1:
             engine = Engine(Path(folder))
             for task in tasks:
-                yield _make_task(engine, out, seed, task)
+                yield _make_task(engine, out, seed, audio_format, task)
             return
         # Spawned, not forked: a forked child would inherit the locks of whatever threads the caller runs.
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
         try:
-            made = [pool.submit(_make_in_worker, Path(folder), out, seed, task) for task in tasks]
+            made = [pool.submit(_make_in_worker, Path(folder), out, seed, audio_format, task) for task in tasks]
             for future in as_completed(made):
                 yield future.result()
         except BrokenProcessPool as error:
@@ -204,18 +209,18 @@ def _worker_engine(scratch: Path) -> Engine:
     return Engine(scratch / str(os.getpid()))
 
 
-def _make_in_worker(scratch: Path, out: Path, seed: int, task: list[tuple[int, int]]) -> int:
-    return _make_task(_worker_engine(scratch), out, seed, task)
+def _make_in_worker(scratch: Path, out: Path, seed: int, audio_format: str, task: list[tuple[int, int]]) -> int:
+    return _make_task(_worker_engine(scratch), out, seed, audio_format, task)
 
 
-def _make_task(engine: Engine, out: Path, seed: int, task: list[tuple[int, int]]) -> int:
+def _make_task(engine: Engine, out: Path, seed: int, audio_format: str, task: list[tuple[int, int]]) -> int:
     for speaker, number in task:
         _, speech, noise = make(engine, seed, speaker, plan(seed, speaker, number))
-        audio.write(out / _path(speaker, number), speech + noise, SAMPLE_RATE_HZ, subtype="PCM_16")
+        audio.write(out / _path(speaker, number, audio_format), speech + noise, SAMPLE_RATE_HZ, subtype="PCM_16")
     return len(task)
 
 
-def _metadata(out: Path, speakers: int, utterances: int, seed: int) -> str:
+def _metadata(out: Path, speakers: int, utterances: int, seed: int, audio_format: str) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
@@ -223,7 +228,7 @@ def _metadata(out: Path, speakers: int, utterances: int, seed: int) -> str:
         voice = draw_voice(seed, speaker)
         for number in range(utterances):
             utterance = plan(seed, speaker, number, voice)
-            path = _path(speaker, number)
+            path = _path(speaker, number, audio_format)
             duration_s = audio.probe(out / path).duration_s
             session = utterance.session
             table.writerow(
@@ -247,5 +252,5 @@ def _name(speaker: int, number: int) -> str:
     return f"{speaker_name(speaker)}-{number:03d}"
 
 
-def _path(speaker: int, number: int) -> str:
-    return f"{speaker_name(speaker)}/{_name(speaker, number)}.flac"
+def _path(speaker: int, number: int, audio_format: str) -> str:
+    return f"{speaker_name(speaker)}/{_name(speaker, number)}.{audio_format}"
