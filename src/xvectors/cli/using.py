@@ -25,7 +25,7 @@ def embed(
         int | None, typer.Option(help="Cores that the network may use; by default torch's choice.")
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="float32, or bfloat16: two thirds of the time on processors that have it.")
+        str, typer.Option(help="float32, or bfloat16: little over half the time on processors that have it.")
     ] = "float32",
     batch_size: Annotated[int, typer.Option(help="Recordings a batch; it does not change the result.")] = 32,
     trim: Annotated[

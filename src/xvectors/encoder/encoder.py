@@ -79,7 +79,7 @@ class SpeakerEncoder:
         threads
             Cores that the network may use on a CPU while it embeds; None leaves that to torch or onnxruntime.
         precision
-            float32, or bfloat16: two thirds of the time on processors that have it (AVX-512 BF16, AMX; GPUs), far
+            float32, or bfloat16: little over half the time on processors that have it (AVX-512 BF16, AMX; GPUs), far
             slower on others. Embeddings of the two may be compared (of the starter, cosine above 0.9999); a
             recording's then depends a little on its batch. An .onnx file has a precision of its own.
 
@@ -129,6 +129,7 @@ class SpeakerEncoder:
 
     @property
     def model(self) -> Backbone:
+        """The network as it was trained. A copy of it embeds: what is changed here changes no embedding."""
         return self._torch.model
 
     @property
