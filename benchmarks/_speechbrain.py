@@ -109,10 +109,12 @@ class Peer(nn.Module):
     def encode_manifest(self, manifest: Manifest) -> Embedded:
         """Embed whole recordings, one by one."""
         self.eval()
-        rows = np.arange(len(manifest))
-        waveforms = (audio.read(manifest.full_path(row), sample_rate_hz=RATE_HZ)[0] for row in rows.tolist())
-        embeddings = [self.embed(torch.from_numpy(waveform)[None])[0, 0].numpy() for waveform in waveforms]
-        return Embedded(np.stack(embeddings), rows, [])
+        rows, embeddings, duration_s = np.arange(len(manifest)), [], []
+        for row in rows.tolist():
+            waveform, _ = audio.read(manifest.full_path(row), sample_rate_hz=RATE_HZ)
+            embeddings.append(self.embed(torch.from_numpy(waveform)[None])[0, 0].numpy())
+            duration_s.append(len(waveform) / RATE_HZ)
+        return Embedded(np.stack(embeddings), rows, [], np.array(duration_s))
 
 
 class Copies(Dataset[tuple[NDArray[np.float32], int]]):
