@@ -8,27 +8,16 @@ SpeechBrain's fast_PLDA_scoring (pip install --no-deps speechbrain hyperpyyaml) 
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from _speechbrain import speechbrain
+from _timing import interleaved_medians
 from xvectors.scoring.backends import PLDA, Backend
 
 DIM = 200
-
-
-def median_s(run: Callable[[], object], rounds: int) -> float:
-    seconds = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
 
 
 def main() -> None:
@@ -63,7 +52,8 @@ def main() -> None:
     difference = np.abs(ours() - theirs()).max()
     assert difference < 0.01, f"they differ by {difference}"
     with threadpool_limits(arguments.threads):
-        own, other = median_s(ours, arguments.rounds), median_s(theirs, arguments.rounds)
+        medians = interleaved_medians({"ours": ours, "theirs": theirs}, arguments.rounds)
+    own, other = medians["ours"], medians["theirs"]
     count = arguments.recordings**2 / 1e6
     print(f"{count:.1f} million PLDA trials, {DIM} dimensions: ours {own:.2f} s, SpeechBrain's {other:.2f} s")
     print(f"largest difference of scores {difference:.1e}")

@@ -82,12 +82,12 @@ def calibrate(
                 data,
                 ", ".join(known[:3]),
             )
-    basis = embed_with_crops(encoder, manifest, shortest_s, seed=seed, show_progress=show_progress)
     if backend not in (None, "cosine") and not held_out:
         raise ManifestError(
             f"back-end {backend} would be fitted on the speakers that it is calibrated on, whom the network knows; "
             "hold others out with data.held_out_prop, or name a corpus of other speakers with --data"
         )
+    basis = embed_with_crops(encoder, manifest, shortest_s, seed=seed, show_progress=show_progress)
     # speakers that the network knows cannot judge a back-end that they were fitted on
     training = training_embeddings(paths, encoder, seed=seed, show_progress=show_progress) if held_out else None
     learnt = learn_verifier(basis, training, backend_name=backend, seed=seed)

@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
-import sys
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
 import soundfile
 
+from commands import run
 from xvectors import SpeakerEncoder
-from xvectors.cli import main
 
 pytest.importorskip("onnx", reason="not installed; pip install 'xvectors[onnx]'")
 pytest.importorskip("onnxruntime", reason="not installed; pip install 'xvectors[onnx]'")
-
-
-def run(*arguments: object) -> tuple[int, str, str]:
-    """The command in this process: its exit status and what it prints."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", ["xvectors", *map(str, arguments)]),
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-        pytest.raises(SystemExit) as ended,
-    ):
-        main()
-    return int(ended.value.code or 0), stdout.getvalue(), stderr.getvalue()
 
 
 def test_export_writes_the_file_and_says_how_near_it_comes(exported: dict[str, Any], tmp_path: Path) -> None:
     wave = 0.1 * np.random.default_rng(0).standard_normal(20_000)
     soundfile.write(tmp_path / "a.wav", wave, 16_000)
     target = tmp_path / "out" / "model.onnx"
-    status, printed, _ = run("export", exported["folder"].path, target, "--check", tmp_path / "a.wav")
-    assert status == 0
+    printed, _ = run("export", exported["folder"].path, target, "--check", tmp_path / "a.wav")
     lines = printed.splitlines()
     assert re.match(
         rf"{target}: float32, [\d.]+ MB, opset 23; waveform \[batch, samples\] at 16000 Hz, at least", lines[0]
@@ -50,9 +32,11 @@ def test_export_writes_the_file_and_says_how_near_it_comes(exported: dict[str, A
 
 
 def test_a_mistake_is_one_line(exported: dict[str, Any], tmp_path: Path) -> None:
-    status, _, error = run("export", tmp_path / "none", tmp_path / "model.onnx")
-    assert (status, len(error.splitlines())) == (2, 1)
+    error = run("export", tmp_path / "none", tmp_path / "model.onnx", status=2).stderr
+    assert len(error.splitlines()) == 1
     assert "no such folder" in error
-    status, _, error = run("export", exported["folder"].path, tmp_path / "m.onnx", "--check", tmp_path / "none.wav")
-    assert (status, len(error.splitlines())) == (2, 1)
+    error = run(
+        "export", exported["folder"].path, tmp_path / "m.onnx", "--check", tmp_path / "none.wav", status=2
+    ).stderr
+    assert len(error.splitlines()) == 1
     assert "none.wav: no such file" in error

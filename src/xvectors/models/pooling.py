@@ -45,15 +45,18 @@ class Padding:
 
     def zero(self, x: Tensor) -> Tensor:
         """`x` [batch, frames, ...] with zeros past each end, as a convolution's own padding would have them."""
-        return x.masked_fill(self.behind.view(*self.behind.shape, *[1] * (x.dim() - 2)), 0.0)
+        return x.masked_fill(self._mask(x), 0.0)
 
     def clear(self, x: Tensor) -> Tensor:
         """`zero` in place, for networks in use: most of a sorted batch is no padding, and is left alone."""
         if x.device.type != "cpu":
-            return x.masked_fill_(self.behind.view(*self.behind.shape, *[1] * (x.dim() - 2)), 0.0)
+            return x.masked_fill_(self._mask(x), 0.0)
         for row, count in zip(x, self.counts.tolist(), strict=True):
             row[count:] = 0.0
         return x
+
+    def _mask(self, x: Tensor) -> Tensor:
+        return self.behind.view(*self.behind.shape, *[1] * (x.dim() - 2))
 
     def shortened(self, span: int) -> Padding:
         """The ends after a layer that takes `span` frames of context without padding."""
