@@ -7,6 +7,7 @@ import pytest
 
 from xvectors.config import (
     FeaturesConfig,
+    LossConfig,
     Recipe,
     differences,
     load_recipe,
@@ -100,6 +101,30 @@ def test_another_network_takes_the_settings_of_the_recipes_own_away() -> None:
 def test_a_wrong_override_names_key_and_remedy(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         load_recipe("lab", [override])
+
+
+@pytest.mark.parametrize(
+    "setting", ["margin=0.3", "large_margin=0.5", "scale=15", "sub_centers=2", "inter_top_k=5", "margin_end=0.9"]
+)
+def test_settings_that_the_plain_softmax_would_ignore_are_refused(setting: str, tmp_path) -> None:
+    key = setting.partition("=")[0]
+    message = (
+        f"loss.{key} is a setting of the margin losses, not of loss.name = 'softmax'; leave it out, or set loss.name "
+        "to am_softmax or aam_softmax"
+    )
+    with pytest.raises(ConfigError, match=f"^recipe xvector: {re.escape(message)}$"):
+        load_recipe("xvector", [f"loss.{setting}"])
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_recipe("resnet", [f"loss.{setting}", "loss.name=softmax"])
+    (tmp_path / "mine.toml").write_text(f"[loss]\n{setting}\n")
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_recipe(tmp_path / "mine.toml")
+
+
+def test_the_plain_softmax_takes_the_recipes_own_margin_away() -> None:
+    recipe = load_recipe("resnet", ["loss.label_smoothing=0.1", "loss.name=softmax"])
+    assert recipe.loss == LossConfig(name="softmax", label_smoothing=0.1)
+    assert load_recipe("resnet", ["loss.name=am_softmax"]).loss.margin == load_recipe("resnet").loss.margin == 0.1
 
 
 def test_an_unknown_recipe_names_the_nearest() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from xvectors import devices
-from xvectors.devices import choose_workers, find_device, multiplies_bfloat16
+from xvectors.devices import choose_precision, choose_workers, find_device, multiplies_bfloat16
 from xvectors.errors import ConfigError
 
 
@@ -42,6 +42,41 @@ def test_bfloat16_on_the_cpu_takes_units_for_it(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert multiplies_bfloat16(cpu) is False
     assert multiplies_bfloat16(torch.device("mps")) is False
+
+
+@pytest.mark.parametrize(
+    ("native_bfloat16", "capability", "chosen"),
+    # Hopper; Turing and Volta, whose tensor cores know float16 alone; Pascal, which has none
+    [
+        (True, (9, 0), torch.bfloat16),
+        (False, (7, 5), torch.float16),
+        (False, (7, 0), torch.float16),
+        (False, (6, 1), torch.float32),
+    ],
+)
+def test_automatic_precision_on_cuda(
+    native_bfloat16: bool, capability: tuple[int, int], chosen: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native_bfloat16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert choose_precision("auto", torch.device("cuda")) == chosen
+
+
+def test_precision_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, mps = torch.device("cpu"), torch.device("mps")
+    monkeypatch.setattr(devices, "multiplies_bfloat16", lambda device: False)
+    assert choose_precision("auto", cpu) == torch.float32
+    assert choose_precision("auto", mps) == torch.float32
+    assert choose_precision("float16", mps) == choose_precision("float16", torch.device("cuda")) == torch.float16
+    assert choose_precision("bfloat16", cpu) == torch.bfloat16
+    monkeypatch.setattr(devices, "multiplies_bfloat16", lambda device: True)
+    assert choose_precision("auto", cpu) == torch.bfloat16
+    assert choose_precision("float32", cpu) == torch.float32
+    with pytest.raises(
+        ConfigError,
+        match=r"^training\.precision = 'float16' needs a GPU; on a CPU take 'bfloat16', 'float32' or 'auto'$",
+    ):
+        choose_precision("float16", cpu)
 
 
 @pytest.mark.parametrize(("cores", "beside_cpu", "beside_cuda"), [(1, 0, 1), (2, 2, 2), (64, 2, 8)])

@@ -165,9 +165,9 @@ class ChunkBatches(Sampler[list[ChunkRequest]]):
     """The batches of each epoch, one after the other: every iteration is the next epoch.
 
     `order` says how the rows of an epoch are drawn; one chunk length a batch comes from nine between min_samples and
-    max_samples. `set_position` goes anywhere, `set_lengths` holds from the next epoch on. Of `num_ranks` processes that
-    train together, each with its `rank`, every one takes its share of each batch. With `shuffle=False` the order is the
-    rows' own and every chunk comes from the middle.
+    max_samples. `set_position` goes anywhere, `set_lengths` holds from the next iteration on. Of `num_ranks` processes
+    that train together, each with its `rank`, every one takes its share of each batch. With `shuffle=False` the order
+    is the rows' own and every chunk comes from the middle.
     """
 
     def __init__(

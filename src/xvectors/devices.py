@@ -10,6 +10,9 @@ from xvectors.errors import ConfigError
 
 MOST_WORKERS_A_CORE = 8
 
+TENSOR_CORES = (7, 0)
+"""The first compute capability that multiplies float16 quicker than float32."""
+
 
 def find_device(name: str = "auto") -> torch.device:
     """`auto` takes cuda, then mps, then cpu; a named device that is not there is a ConfigError."""
@@ -37,6 +40,25 @@ def multiplies_bfloat16(device: torch.device) -> bool:
         capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
         return any(capabilities.get(unit, False) for unit in ("amx_bf16", "avx512_bf16"))
     return False
+
+
+def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
+    """The arithmetic of a network in training, `training.precision`, as a dtype.
+
+    `auto` is bfloat16 where the device multiplies it natively, float16 on CUDA devices that have tensor cores but not
+    for bfloat16 (Volta, Turing), else float32, as on mps. float16 on a CPU is a ConfigError.
+    """
+    if wanted != "auto":
+        if wanted == "float16" and device.type == "cpu":
+            raise ConfigError(
+                "training.precision = 'float16' needs a GPU; on a CPU take 'bfloat16', 'float32' or 'auto'"
+            )
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
+    if multiplies_bfloat16(device):
+        return torch.bfloat16
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= TENSOR_CORES:
+        return torch.float16
+    return torch.float32
 
 
 def choose_workers(wanted: int, device: torch.device) -> int:

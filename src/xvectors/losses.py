@@ -1,6 +1,7 @@
-"""Classification heads for training embeddings. In: embeddings [batch, dim] and speaker labels; out: loss and logits.
+"""Losses for training embeddings. In: embeddings [batch, dim] and speaker labels; out: loss and logits.
 
-Every head owns its class weights and is named after its paper. Margins: Wang et al. 2018 (CosFace, AM-softmax), Deng
+Every margin loss is a head that owns its class weights and is named after its paper; the plain softmax is a function of
+a network's own logits. Margins: Wang et al. 2018 (CosFace, AM-softmax), Deng
 et al. 2019 (ArcFace, AAM-softmax); sub-centres: Deng et al. 2020; inter-top-k: Zhao et al. 2021.
 """
 
@@ -23,89 +24,25 @@ NORM_FLOOR = 1e-12
 """A vector no longer than this has no direction: its cosines are 0, and so is its gradient."""
 
 
-class ClassificationHead(nn.Module):
-    """What every head offers: `loss, logits = head(embeddings, labels)`.
-
-    `embeddings` are [batch, embedding_dim] of any floating type, `labels` [batch] int64. The loss is the batch's mean
-    cross-entropy in nats, a scalar; the logits [batch, num_classes] are those without any margin, for the accuracy.
-    Both are float32, and everything between is computed in float32 under autocast as well; float64 stays float64.
-    Modes of training and evaluation do not differ. A NaN or an infinity among the embeddings makes no finite loss.
-
-    Raises ConfigError for an impossible setting; ShapeError for other shapes or types and for labels out of range.
-    """
-
-    def __init__(self, embedding_dim: int, num_classes: int, *, label_smoothing: float, sub_centers: int) -> None:
-        super().__init__()
-        self._require("embedding_dim", embedding_dim, lambda n: n >= 1, "a whole number of at least 1", whole=True)
-        self._require("num_classes", num_classes, lambda n: n >= 2, "a whole number of at least 2", whole=True)
-        self._require("label_smoothing", label_smoothing, lambda x: 0 <= x < 1, "at least 0 and below 1")
-        self._require("sub_centers", sub_centers, lambda n: n >= 1, "a whole number of at least 1", whole=True)
-        self.embedding_dim = int(embedding_dim)
-        self.num_classes = int(num_classes)
-        self.sub_centers = int(sub_centers)
-        self.label_smoothing = float(label_smoothing)
-        # Directions are uniform and lengths about 1, whatever the numbers of classes and dimensions.
-        self.weight = nn.Parameter(torch.randn(self.num_classes * self.sub_centers, self.embedding_dim))
-        with torch.no_grad():
-            self.weight.mul_(self.embedding_dim**-0.5)
-
-    def forward(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss, a scalar, and logits [batch, num_classes] without margin."""
-        self._check_input(embeddings, labels)
-        dtype = torch.promote_types(torch.promote_types(embeddings.dtype, self.weight.dtype), torch.float32)
-        with torch.autocast(embeddings.device.type, enabled=False):
-            logits, penalised = self._logits(embeddings, labels, dtype)
-            loss = functional.cross_entropy(penalised, labels, label_smoothing=self.label_smoothing)
-        return loss, logits
-
-    def _logits(self, embeddings: Tensor, labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Logits as they are, and as the loss sees them; both of `dtype`."""
-        raise NotImplementedError
-
-    def _check_input(self, embeddings: Tensor, labels: Tensor) -> None:
-        name, shape = type(self).__name__, list(embeddings.shape)
-        if embeddings.dim() != 2 or shape[1] != self.embedding_dim or not shape[0]:
-            raise ShapeError(f"{name}: expected embeddings [batch, {self.embedding_dim}], got {shape}")
-        if not embeddings.is_floating_point():
-            raise ShapeError(f"{name}: embeddings must be floating-point numbers, got {embeddings.dtype}")
-        if list(labels.shape) != shape[:1] or labels.dtype != torch.int64:
-            raise ShapeError(
-                f"{name}: expected {shape[0]} labels of torch.int64, one an embedding, "
-                f"got {list(labels.shape)} of {labels.dtype}"
-            )
-        lowest, highest = torch.stack(labels.aminmax()).tolist()
-        if lowest < 0 or highest >= self.num_classes:
-            wrong = lowest if lowest < 0 else highest
-            raise ShapeError(f"{name}: labels must lie between 0 and {self.num_classes - 1}, got {wrong}")
-
-    def _require(
-        self, name: str, value: Any, holds: Callable[[Any], bool], wanted: str, *, whole: bool = False
-    ) -> None:
-        if isinstance(value, bool) or not isinstance(value, Integral if whole else Real) or not holds(value):
-            raise ConfigError(f"{type(self).__name__}: {name} is {value!r}; it must be {wanted}")
-
-
-class Softmax(ClassificationHead):
-    """An affine map to the classes and cross-entropy: the classifier of Snyder et al., ICASSP 2018.
+def softmax_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """The plain softmax: mean cross-entropy in nats, a scalar, of logits [batch, num_classes].
 
     `label_smoothing` is the share of the target's probability spread evenly over all classes (Szegedy et al., CVPR
-    2016). State: `weight` [num_classes, embedding_dim] and `bias` [num_classes].
+    2016). Computed in float32 at least, under autocast as well.
     """
-
-    def __init__(self, embedding_dim: int, num_classes: int, *, label_smoothing: float = 0.0) -> None:
-        super().__init__(embedding_dim, num_classes, label_smoothing=label_smoothing, sub_centers=1)
-        self.bias = nn.Parameter(torch.zeros(self.num_classes))
-
-    def _logits(self, embeddings: Tensor, labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        logits = functional.linear(embeddings.to(dtype), self.weight.to(dtype), self.bias.to(dtype))
-        return logits, logits
-
-    def extra_repr(self) -> str:
-        return f"{self.embedding_dim}, {self.num_classes}, label_smoothing={self.label_smoothing:g}"
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    with torch.autocast(logits.device.type, enabled=False):
+        return functional.cross_entropy(logits.to(dtype), labels, label_smoothing=label_smoothing)
 
 
-class MarginSoftmax(ClassificationHead):
+class MarginSoftmax(nn.Module):
     """Cross-entropy of scaled cosines, the target's lowered by a margin: what AMSoftmax and AAMSoftmax share.
+
+    `loss, logits = head(embeddings, labels)`: `embeddings` are [batch, embedding_dim] of any floating type, `labels`
+    [batch] int64. The loss is the batch's mean cross-entropy in nats, a scalar; the logits [batch, num_classes] are
+    those without any margin, for the accuracy. Both are float32, and everything between is computed in float32 under
+    autocast as well; float64 stays float64. Modes of training and evaluation do not differ. A NaN or an infinity among
+    the embeddings makes no finite loss.
 
     Parameters
     ----------
@@ -127,7 +64,8 @@ class MarginSoftmax(ClassificationHead):
 
     An embedding or a weight vector without length (in float16: below 2 * scale / 65504, where its gradient would be
     infinite) has cosines of 0 and no gradient. State: `weight` [num_classes * sub_centers, embedding_dim], the
-    sub-centres of a class in succession.
+    sub-centres of a class in succession. Raises ConfigError for an impossible setting; ShapeError for other shapes or
+    types, and on the CPU for labels out of range (a GPU would have to be waited for: there torch stops at them).
     """
 
     margin: float
@@ -144,7 +82,19 @@ class MarginSoftmax(ClassificationHead):
         inter_top_k_margin: float = 0.06,
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(embedding_dim, num_classes, label_smoothing=label_smoothing, sub_centers=sub_centers)
+        super().__init__()
+        self._require("embedding_dim", embedding_dim, lambda n: n >= 1, "a whole number of at least 1", whole=True)
+        self._require("num_classes", num_classes, lambda n: n >= 2, "a whole number of at least 2", whole=True)
+        self._require("label_smoothing", label_smoothing, lambda x: 0 <= x < 1, "at least 0 and below 1")
+        self._require("sub_centers", sub_centers, lambda n: n >= 1, "a whole number of at least 1", whole=True)
+        self.embedding_dim = int(embedding_dim)
+        self.num_classes = int(num_classes)
+        self.sub_centers = int(sub_centers)
+        self.label_smoothing = float(label_smoothing)
+        # Directions are uniform and lengths about 1, whatever the numbers of classes and dimensions.
+        self.weight = nn.Parameter(torch.randn(self.num_classes * self.sub_centers, self.embedding_dim))
+        with torch.no_grad():
+            self.weight.mul_(self.embedding_dim**-0.5)
         self.set_margin(margin)
         self._require("scale", scale, lambda s: 0 < s < math.inf, "a finite number above 0")
         wanted = f"a whole number from 0 (none) to {self.num_classes - 1}, the number of wrong classes"
@@ -163,7 +113,17 @@ class MarginSoftmax(ClassificationHead):
         """The target's cosine with the margin against it."""
         raise NotImplementedError
 
+    def forward(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss, a scalar, and logits [batch, num_classes] without margin."""
+        self._check_input(embeddings, labels)
+        dtype = torch.promote_types(torch.promote_types(embeddings.dtype, self.weight.dtype), torch.float32)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            logits, penalised = self._logits(embeddings, labels, dtype)
+            loss = softmax_loss(penalised, labels, self.label_smoothing)
+        return loss, logits
+
     def _logits(self, embeddings: Tensor, labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Logits as they are, and as the loss sees them; both of `dtype`."""
         centers = functional.linear(self._directions(embeddings, dtype), self._directions(self.weight, dtype))
         cosine = centers.view(-1, self.num_classes, self.sub_centers).max(dim=2).values
         target = labels.unsqueeze(1)
@@ -188,6 +148,30 @@ class MarginSoftmax(ClassificationHead):
         norm = norm.masked_fill(norm.isinf(), math.nan)
         directions: Tensor = vectors / norm.clamp(min=floor)
         return directions.masked_fill(norm <= floor, 0.0)
+
+    def _check_input(self, embeddings: Tensor, labels: Tensor) -> None:
+        name, shape = type(self).__name__, list(embeddings.shape)
+        if embeddings.dim() != 2 or shape[1] != self.embedding_dim or not shape[0]:
+            raise ShapeError(f"{name}: expected embeddings [batch, {self.embedding_dim}], got {shape}")
+        if not embeddings.is_floating_point():
+            raise ShapeError(f"{name}: embeddings must be floating-point numbers, got {embeddings.dtype}")
+        if list(labels.shape) != shape[:1] or labels.dtype != torch.int64:
+            raise ShapeError(
+                f"{name}: expected {shape[0]} labels of torch.int64, one an embedding, "
+                f"got {list(labels.shape)} of {labels.dtype}"
+            )
+        if labels.device.type != "cpu":
+            return
+        lowest, highest = torch.stack(labels.aminmax()).tolist()
+        if lowest < 0 or highest >= self.num_classes:
+            wrong = lowest if lowest < 0 else highest
+            raise ShapeError(f"{name}: labels must lie between 0 and {self.num_classes - 1}, got {wrong}")
+
+    def _require(
+        self, name: str, value: Any, holds: Callable[[Any], bool], wanted: str, *, whole: bool = False
+    ) -> None:
+        if isinstance(value, bool) or not isinstance(value, Integral if whole else Real) or not holds(value):
+            raise ConfigError(f"{type(self).__name__}: {name} is {value!r}; it must be {wanted}")
 
     def extra_repr(self) -> str:
         text = f"{self.embedding_dim}, {self.num_classes}, margin={self.margin:g}, scale={self.scale:g}"
@@ -240,11 +224,11 @@ def _cosine_of_sum(cosine: Tensor, margin: float) -> Tensor:
     return torch.where(cosine >= -math.cos(margin), turned, cosine - (1.0 - math.cos(margin)))
 
 
-LOSSES: dict[str, type[ClassificationHead]] = {"softmax": Softmax, "am_softmax": AMSoftmax, "aam_softmax": AAMSoftmax}
+LOSSES: dict[str, type[MarginSoftmax]] = {"am_softmax": AMSoftmax, "aam_softmax": AAMSoftmax}
 
 
-def build_loss(name: str, embedding_dim: int, num_classes: int, **settings: Any) -> ClassificationHead:
-    """Build the head called `name` with the keyword arguments of its class.
+def build_loss(name: str, embedding_dim: int, num_classes: int, **settings: Any) -> MarginSoftmax:
+    """Build the head of the margin loss called `name` with the keyword arguments of its class.
 
     Raises ConfigError for an unknown name or setting, naming the nearest known one, and for impossible values.
     """
@@ -255,7 +239,7 @@ def build_loss(name: str, embedding_dim: int, num_classes: int, **settings: Any)
     for key in settings:
         if key not in known:
             raise ConfigError(f"loss {name!r} has no setting {key!r}{nearest(key, known)}")
-    head: Callable[..., ClassificationHead] = LOSSES[name]
+    head: Callable[..., MarginSoftmax] = LOSSES[name]
     return head(embedding_dim, num_classes, **settings)
 
 

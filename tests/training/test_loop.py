@@ -3,11 +3,16 @@ from __future__ import annotations
 import csv
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,15 +20,20 @@ import safetensors.torch
 import soundfile
 import torch
 
+import xvectors.training.learner as learner
+import xvectors.training.loop as loop
+from commands import run
 from xvectors.config import Recipe, load_recipe
 from xvectors.corpus import TRAIN, Manifest
 from xvectors.encoder import SpeakerEncoder
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, StorageError, TrainingError
+from xvectors.losses import margin_at
 from xvectors.scoring import all_pairs_scores, eer
 from xvectors.system import SystemFolder, load_weights, make_model, read_description
 from xvectors.training import EpochResult, train
 from xvectors.training.learner import Learner
 from xvectors.training.mapping import fit_embedding_map
+from xvectors.training.optimise import learning_rate
 
 SMALL = (
     "model.size=0.125",
@@ -51,8 +61,12 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return safetensors.torch.load_file(folder / "model.safetensors")
 
 
+def checkpoint_of(folder: Path) -> dict[str, Any]:
+    return torch.load(folder / "state" / "checkpoint.pt", weights_only=True)
+
+
 def state_of(folder: Path) -> dict[str, torch.Tensor]:
-    return torch.load(folder / "state" / "checkpoint.pt", weights_only=True)["model"]
+    return checkpoint_of(folder)["model"]
 
 
 def assert_same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
@@ -131,25 +145,42 @@ def test_training_leaves_the_callers_random_state_alone(toy_corpus: Path, tmp_pa
     assert torch.equal(torch.rand(2), expected)
 
 
-@pytest.mark.parametrize("steps", [1, 3, 5])
-def test_interrupted_and_resumed_is_uninterrupted(
-    steps: int, trained: Path, toy_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ctrl-C after so many steps (an epoch has three), then --resume."""
-    out, taken = tmp_path / "system", 0
-    step = Learner.step
+@dataclass
+class Watched:
+    """What the steps of a run were given."""
 
-    def counted(self, batch, progress):
-        nonlocal taken
-        taken += 1
-        if taken == steps:
+    progress: list[float] = field(default_factory=list)
+    margins: list[float] = field(default_factory=list)
+    samples: list[int] = field(default_factory=list)
+
+
+@contextmanager
+def watched_steps(interrupt_at: int = 0) -> Iterator[Watched]:
+    """A Ctrl-C comes during the step with that number, from 1."""
+    watched, step = Watched(), Learner.step
+
+    def watched_step(self, batch, progress, place):
+        watched.progress.append(progress)
+        watched.samples.append(batch.waveforms.shape[1])
+        if len(watched.progress) == interrupt_at:
             os.kill(os.getpid(), signal.SIGINT)
-        return step(self, batch, progress)
+        result = step(self, batch, progress, place)
+        if self.head is not None:
+            watched.margins.append(self.head.margin)
+        return result
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Learner, "step", counted)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Learner, "step", watched_step)
+        yield watched
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5])
+def test_interrupted_and_resumed_is_uninterrupted(steps: int, trained: Path, toy_corpus: Path, tmp_path: Path) -> None:
+    """Ctrl-C after so many steps (an epoch has three), then --resume."""
+    out = tmp_path / "system"
+    with watched_steps(interrupt_at=steps) as watched:
         result = train(toy_corpus, out, small(), device="cpu", show_progress=False)
-    assert taken == steps
+    assert len(watched.progress) == steps
     assert result.interrupted is signal.SIGINT
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     load_weights(SystemFolder(out), make_model(small(), 8))  # what there is can be used
@@ -161,50 +192,133 @@ def test_interrupted_and_resumed_is_uninterrupted(
     assert str(finished.epochs) == str(again.epochs)  # NaN equals nothing
 
 
-@pytest.mark.slow
-def test_killed_at_any_moment_and_resumed_is_uninterrupted(toy_corpus: Path, tmp_path: Path) -> None:
-    """`kill -9` on the real command, ten times, at random moments."""
-    settings = [
-        part
-        for override in [*SMALL, "training.epochs=12", "training.checkpoint_interval_s=0"]
-        for part in ("--set", override)
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "xvectors.cli",
-        "train",
-        str(toy_corpus),
-        "--recipe",
-        "xvector",
-        "--quiet",
-        "--device",
-        "cpu",
-        *settings,
-    ]
-    subprocess.run([*command, "-o", str(tmp_path / "whole")], check=True, capture_output=True)
+LARGE_MARGIN = (
+    "loss.name=aam_softmax",
+    "loss.margin_end=0.3",
+    "loss.large_margin=0.5",
+    "training.large_margin_share=0.5",
+    "data.large_margin_chunk_s=1.0",
+)
+
+IN_EVERY_KIND_OF_RUN = {
+    "adamw, clipped": ("training.optimiser=adamw", "training.weight_decay=0.05", "training.max_gradient_norm=0.5"),
+    "sgd, clipped": ("training.optimiser=sgd", "training.max_gradient_norm=0.5", "training.learning_rate=0.05"),
+    "thin_resnet": ("model.name=thin_resnet", "model.channels=4"),
+    "bfloat16": ("training.precision=bfloat16",),
+    "float16": ("training.precision=float16", "training.max_gradient_norm=5"),
+    "large margin": LARGE_MARGIN,
+    "large margin, loader processes": (*LARGE_MARGIN, "training.workers=2"),
+    "head only": ("training.head_only_share=0.7",),
+    "p_x_k": ("data.sampler=p_x_k",),
+}
+
+
+@pytest.mark.parametrize("kind", IN_EVERY_KIND_OF_RUN)
+def test_every_kind_of_run_resumes_exactly(
+    kind: str, toy_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the middle of the second of three epochs."""
+    network = [o for o in SMALL if kind != "thin_resnet" or not o.startswith("model.size")]
+    recipe = load_recipe("xvector", [*network, *IN_EVERY_KIND_OF_RUN[kind]])
+    if kind == "float16":  # which a CPU is refused, though torch computes it there
+        monkeypatch.setattr(learner, "choose_precision", lambda wanted, device: torch.float16)
+    train(toy_corpus, tmp_path / "whole", recipe, device="cpu", calibrate=False, show_progress=False)
+    with watched_steps(interrupt_at=5) as watched:
+        train(toy_corpus, tmp_path / "cut", recipe, device="cpu", calibrate=False, show_progress=False)
+    assert len(watched.progress) == 5
+    train(None, tmp_path / "cut", device="cpu", resume=True, calibrate=False, show_progress=False)
+    one, two = checkpoint_of(tmp_path / "cut"), checkpoint_of(tmp_path / "whole")
+    assert_same(one["model"], two["model"])
+    assert_same(one["head"], two["head"])
+    assert one["scaler"] == two["scaler"]
+    assert bool(one["scaler"]) == (kind == "float16")
+    assert_same(weights_of(tmp_path / "cut"), weights_of(tmp_path / "whole"))
+
+
+@contextmanager
+def killed_in_validation(epoch: int) -> Iterator[None]:
+    """The process dies, without any saving, where the validation of that epoch begins."""
+    validate = loop._Run._validate
+
+    def die(self):
+        if self.position.epoch + 1 == epoch:
+            raise KeyError("as if killed")
+        return validate(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop._Run, "_validate", die)
+        yield
+
+
+def test_killed_in_validation_loses_no_training(trained: Path, toy_corpus: Path, tmp_path: Path) -> None:
+    with killed_in_validation(epoch=2), pytest.raises(KeyError):
+        train(toy_corpus, tmp_path / "s", small(), device="cpu", show_progress=False)
+    saved = checkpoint_of(tmp_path / "s")
+    assert (saved["epoch"], saved["batch"]) == (1, 3)
+    with watched_steps() as watched:
+        train(None, tmp_path / "s", device="cpu", resume=True, show_progress=False)
+    assert len(watched.progress) == 3
+    assert_same(weights_of(tmp_path / "s"), weights_of(trained))
+    assert_same(state_of(tmp_path / "s"), state_of(trained))
+
+
+DEFAULT_KINDS = (
+    # the default recipe, in small: as many batches an epoch as make it longer than the interval of checkpoints
+    "model.channels=4",
+    "model.embedding_dim=16",
+    "features.num_mels=20",
+    "training.batch_size=4",
+    "training.workers=2",
+    "training.precision=float32",
+    "training.checkpoint_interval_s=0.3",
+    "data.chunk_min_s=0.5",
+    "data.chunk_max_s=0.8",
+    "data.validation_chunk_s=0.8",
+)
+
+
+COMMAND = "from xvectors.cli import main; import xvectors.training; print('ready', flush=True); main()"
+
+
+@pytest.mark.parametrize(("epochs", "num_kills"), [(3, 2), pytest.param(12, 10, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_and_resumed_is_uninterrupted(
+    epochs: int, num_kills: int, toy_corpus: Path, tmp_path: Path
+) -> None:
+    """`kill -9` on the command at random moments, from when Python has imported it to the end that it would have had.
+
+    A run that comes to its end before its kill must have the weights of the undisturbed one, and is begun anew.
+    """
+    settings = [part for override in [*DEFAULT_KINDS, f"training.epochs={epochs}"] for part in ("--set", override)]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+
+    def begin(out: Path) -> subprocess.Popen[str]:
+        more = "--resume" if (out / "state" / "checkpoint.pt").exists() else "--overwrite"
+        arguments = ["train", str(toy_corpus), "-o", str(out), "--quiet", "--device", "cpu", more, *settings]
+        process = subprocess.Popen([sys.executable, "-c", COMMAND, *arguments], stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    with begin(whole) as process:
+        started = time.monotonic()
+        assert process.wait() == 0
+        life_s = time.monotonic() - started
     generator = np.random.default_rng(0)
     kills = 0
-    checkpoint = tmp_path / "killed" / "state" / "checkpoint.pt"
-    while kills < 10:
-        more = ["--resume"] if checkpoint.exists() else ["--overwrite"]
-        process = subprocess.Popen([*command, "-o", str(tmp_path / "killed"), *more], stdout=subprocess.DEVNULL)
-        # at least to the first new checkpoint, so that ten kills come to an end
-        known, deadline = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0, time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
-            if checkpoint.exists() and checkpoint.stat().st_mtime_ns != known:
-                break
-            time.sleep(0.01)
-        time.sleep(float(generator.uniform(0, 0.2)))
-        if process.poll() is not None:
+    while True:
+        with begin(killed) as process:
+            try:
+                process.wait(float(generator.uniform(0, life_s)) if kills < num_kills else None)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        if process.returncode == -signal.SIGKILL:
+            kills += 1
+            continue
+        assert process.returncode == 0
+        assert_same(weights_of(killed), weights_of(whole))
+        assert_same(state_of(killed), state_of(whole))
+        if kills == num_kills:
             break
-        process.kill()
-        process.wait()
-        kills += 1
-    subprocess.run([*command, "-o", str(tmp_path / "killed"), "--resume"], check=True, capture_output=True)
-    assert kills >= 5
-    assert_same(weights_of(tmp_path / "killed"), weights_of(tmp_path / "whole"))
-    assert_same(state_of(tmp_path / "killed"), state_of(tmp_path / "whole"))
+        shutil.rmtree(killed)
 
 
 def test_a_loss_that_is_not_finite_names_the_batch_before_the_step(
@@ -370,7 +484,7 @@ def test_margin_losses_learn_and_resume(loss: str, toy_corpus: Path, tmp_path: P
 
 
 def test_augmented_training_resumes_exactly_and_embeds(toy_corpus: Path, tmp_path: Path) -> None:
-    """Speeds as new speakers, noise, and masks drawn from the network's own random state."""
+    """Speeds as new speakers, noise, and masks, whatever others do with torch's random state meanwhile."""
     overrides = ("augment.speed_prob=0.5", "augment.noise_prob=0.5", "augment.spec_augment_prob=1")
     recipe = small(*overrides, "training.epochs=2")
     out = tmp_path / "s"
@@ -380,6 +494,7 @@ def test_augmented_training_resumes_exactly_and_embeds(toy_corpus: Path, tmp_pat
     assert SpeakerEncoder.load(out, device="cpu").encode(toy_corpus / "s00" / "u7.flac").shape == (1, 32)
 
     def stop(result: EpochResult) -> None:
+        torch.manual_seed(1000 + result.epoch)
         if result.epoch == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -388,17 +503,89 @@ def test_augmented_training_resumes_exactly_and_embeds(toy_corpus: Path, tmp_pat
     assert_same(state_of(tmp_path / "t"), state_of(out))
 
 
-def test_a_run_by_the_clock_ends_with_the_clock(toy_corpus: Path, tmp_path: Path) -> None:
-    recipe = small("training.minutes=0.05", "training.epochs=1")
-    started = time.monotonic()
-    result = train(toy_corpus, tmp_path / "s", recipe, device="cpu", show_progress=False)
-    assert 3.0 <= result.epochs[-1].elapsed_s < 30.0
-    assert time.monotonic() - started >= 3.0
-    assert len(result.epochs) > 1  # epochs = 1 does not end it
-    assert result.epochs[-1].learning_rate < 0.3 * max(epoch.learning_rate for epoch in result.epochs)
+class Clock:
+    """A clock on which a step takes one second and a batch of validation half a second."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock, step, measure = Clock(), Learner.step, Learner.measure
+
+    def timed_step(self, *given):
+        clock.now += 1.0
+        return step(self, *given)
+
+    def timed_measure(self, *given):
+        clock.now += 0.5
+        return measure(self, *given)
+
+    monkeypatch.setattr(Learner, "step", timed_step)
+    monkeypatch.setattr(Learner, "measure", timed_measure)
+    monkeypatch.setattr(loop, "time", clock)
+    return clock
+
+
+TWELVE_SECONDS = ("training.minutes=0.2", "training.epochs=1", "loss.name=aam_softmax", "training.schedule=one_cycle")
+# three steps an epoch, then one batch to validate on
+BEGUN_AT = [0, 1, 2, 3.5, 4.5, 5.5, 7, 8, 9, 10.5, 11.5]
+
+
+def test_a_run_by_the_clock_ends_with_the_clock(toy_corpus: Path, tmp_path: Path, clock: Clock) -> None:
+    """Twelve seconds of training and validation; epochs = 1 does not end it."""
+    recipe = small(*TWELVE_SECONDS)
+    with watched_steps() as watched:
+        result = train(toy_corpus, tmp_path / "s", recipe, device="cpu", calibrate=False, show_progress=False)
+    assert watched.progress == pytest.approx([t / 12 for t in BEGUN_AT])
+    assert [epoch.elapsed_s for epoch in result.epochs] == pytest.approx([3.5, 7.0, 10.5, 13.0])
+    assert watched.margins == pytest.approx([margin_at(t / 12, 0.1, 0.5, 0.2) for t in BEGUN_AT])
+    assert (min(watched.margins), max(watched.margins)) == (0.0, 0.2)
+    assert result.epochs[-1].learning_rate == pytest.approx(learning_rate(recipe.training, 11.5 / 12))
     assert str(result.epochs[0]).startswith("Epoch [01] | Train Loss")
-    again = train(None, tmp_path / "s", recipe, device="cpu", resume=True, show_progress=False)
+    again = train(None, tmp_path / "s", recipe, device="cpu", resume=True, calibrate=False, show_progress=False)
     assert str(again.epochs) == str(result.epochs)
+
+
+def test_a_run_by_the_clock_goes_on_where_its_clock_was(toy_corpus: Path, tmp_path: Path, clock: Clock) -> None:
+    recipe = small(*TWELVE_SECONDS)
+    whole = train(toy_corpus, tmp_path / "whole", recipe, device="cpu", calibrate=False, show_progress=False)
+    with watched_steps(interrupt_at=5) as before:
+        train(toy_corpus, tmp_path / "cut", recipe, device="cpu", calibrate=False, show_progress=False)
+    clock.now -= 700.0  # another process's, after a restart of the machine
+    with watched_steps() as after:
+        cut = train(None, tmp_path / "cut", device="cpu", resume=True, calibrate=False, show_progress=False)
+    assert before.progress + after.progress == pytest.approx([t / 12 for t in BEGUN_AT])
+    assert str(cut.epochs) == str(whole.epochs)
+    assert_same(state_of(tmp_path / "cut"), state_of(tmp_path / "whole"))
+
+
+def test_killed_in_the_last_validation_of_a_run_by_the_clock(toy_corpus: Path, tmp_path: Path, clock: Clock) -> None:
+    """When the time is up nothing more is trained, but the epoch is validated and its weights are kept."""
+    recipe, out = small(*TWELVE_SECONDS, "training.best=last"), tmp_path / "s"
+    with killed_in_validation(epoch=4), pytest.raises(KeyError):
+        train(toy_corpus, out, recipe, device="cpu", show_progress=False)
+    with watched_steps() as watched:
+        result = train(None, out, device="cpu", resume=True, calibrate=False, show_progress=False)
+    assert watched.progress == []
+    assert [epoch.epoch for epoch in result.epochs] == [1, 2, 3, 4]
+    assert result.best_epoch == 4
+    assert_same(weights_of(out), state_of(out))
+
+
+def test_the_minutes_of_the_command_line(toy_corpus: Path, tmp_path: Path) -> None:
+    """A true clock: the run ends with the first step or validation that passes the time."""
+    settings = [part for override in SMALL for part in ("--set", override)]
+    command = ["train", toy_corpus, "-o", tmp_path / "s", "--recipe", "xvector", "--minutes", 0.02]
+    run(*command, "--device", "cpu", "--quiet", *settings)
+    assert read_description(SystemFolder(tmp_path / "s")).recipe.training.minutes == 0.02
+    with (tmp_path / "s" / "history.csv").open() as file:
+        elapsed_s = [float(row["elapsed_s"]) for row in csv.DictReader(file)]
+    assert all(seconds < 1.2 for seconds in elapsed_s[:-1])
+    assert elapsed_s[-1] >= 1.2
 
 
 def test_an_exception_of_the_callers_ends_the_run_and_its_workers(toy_corpus: Path, tmp_path: Path) -> None:
@@ -421,7 +608,7 @@ train({str(toy_corpus)!r}, {str(tmp_path / "s")!r}, recipe, device="cpu", on_epo
 def test_a_run_killed_before_its_first_checkpoint_is_simply_begun_again(
     toy_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(self, batch, progress):
+    def die(self, *given):
         raise KeyError("as if killed")
 
     with monkeypatch.context() as patch:
@@ -460,12 +647,35 @@ def test_the_best_held_out_error_rate_decides(toy_corpus: Path, tmp_path: Path) 
     result = train(toy_corpus, tmp_path / "s", small(*HELD_OUT, "training.best=val_eer"), show_progress=False)
     best = min(result.epochs, key=lambda epoch: (epoch.val_eer, epoch.val_loss))
     assert result.best_epoch == best.epoch
-    with pytest.raises(ConfigError, match=r"training\.best = 'val_eer' needs speakers that are held out; set data"):
+    with pytest.raises(
+        ConfigError, match=r"training\.best = 'val_eer' needs two speakers that are held out, one of them with"
+    ):
         train(toy_corpus, tmp_path / "none", small("training.best=val_eer"), show_progress=False)
     assert not (tmp_path / "none").exists()
 
 
-def test_averaged_weights_resume_exactly(toy_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("error_rates", "best"), [([0.2, 0.1, 0.3], 2), ([0.1, math.nan, 0.1], 3)])
+def test_the_best_held_out_error_rate_decides_without_validation(
+    error_rates: list[float],
+    best: int,
+    toy_corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Of equal ones the newest."""
+    left = iter(error_rates)
+    monkeypatch.setattr(loop._Run, "_held_out_eer", lambda run: next(left))
+    recipe = small(*HELD_OUT, "data.train_val_prop=1.0", "training.best=val_eer")
+    result = train(toy_corpus, tmp_path / "s", recipe, calibrate=False, show_progress=False)
+    assert [epoch.val_loss for epoch in result.epochs] == pytest.approx([math.nan] * 3, nan_ok=True)
+    assert result.best_epoch == best
+    with safetensors.safe_open(tmp_path / "s" / "model.safetensors", "pt") as file:
+        assert file.metadata() == {"epoch": str(best)}
+    assert "the weights with the lowest held-out error rate will be kept" in caplog.text
+
+
+def test_averaged_weights_resume_exactly(toy_corpus: Path, tmp_path: Path) -> None:
     recipe = small("training.average_width=0.2", "loss.name=aam_softmax", "training.best=last")
     train(toy_corpus, tmp_path / "whole", recipe, show_progress=False)
     plain = small("loss.name=aam_softmax", "training.best=last")
@@ -474,44 +684,49 @@ def test_averaged_weights_resume_exactly(toy_corpus: Path, tmp_path: Path, monke
     assert not torch.equal(
         weights_of(tmp_path / "whole")["seg_fc1.weight"], weights_of(tmp_path / "plain")["seg_fc1.weight"]
     )
-    step = Learner.step
-
-    def interrupted(self, batch, progress):
-        if progress > 0.4:
-            os.kill(os.getpid(), signal.SIGINT)
-        return step(self, batch, progress)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Learner, "step", interrupted)
+    with watched_steps(interrupt_at=5):
         train(toy_corpus, tmp_path / "cut", recipe, show_progress=False)
     train(None, tmp_path / "cut", resume=True, show_progress=False)
     assert_same(weights_of(tmp_path / "cut"), weights_of(tmp_path / "whole"))
 
 
-def test_the_large_margin_stage(toy_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    step = Learner.step
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_large_margin_stage(workers: int, toy_corpus: Path, tmp_path: Path) -> None:
+    """Nine steps, the second half of them in the stage: margin and chunks change together in the middle of an epoch."""
+    recipe = small(*LARGE_MARGIN, f"training.workers={workers}")
+    with watched_steps() as watched:
+        train(toy_corpus, tmp_path / "s", recipe, device="cpu", calibrate=False, show_progress=False)
+    expected = [margin_at(step / 9, 0.1, 0.3, 0.2) for step in range(5)] + [0.5] * 4
+    assert watched.margins == pytest.approx(expected)
+    assert watched.samples[5:] == [16_000] * 4
+    assert max(watched.samples[:5]) <= 12_800
 
-    def noted(self, batch, progress):
-        result = step(self, batch, progress)
-        seen.append((round(self.head.margin, 3), batch.waveforms.shape[1]))
-        return result
 
-    monkeypatch.setattr(Learner, "step", noted)
-    recipe = small(
-        "loss.name=aam_softmax",
-        "loss.margin_end=0.3",
-        "loss.large_margin=0.5",
-        "training.large_margin_share=0.34",
-        "data.large_margin_chunk_s=1.0",
-    )
-    train(toy_corpus, tmp_path / "s", recipe, show_progress=False)
-    stage = [(margin, samples) for margin, samples in seen if margin == 0.5]
-    assert len(stage) == len(seen) // 3
-    assert seen[-len(stage) :] == stage
-    assert {samples for _, samples in stage} == {16_000}
-    assert max(margin for margin, _ in seen[: -len(stage)]) == 0.2
-    assert all(samples <= 12_800 for _, samples in seen[: -len(stage)])
+def test_the_large_margin_stage_by_the_clock(toy_corpus: Path, tmp_path: Path, clock: Clock) -> None:
+    """The last half of twelve seconds, in the third of four epochs and after."""
+    recipe = small(*LARGE_MARGIN, "training.minutes=0.2")
+    with watched_steps() as watched:
+        train(toy_corpus, tmp_path / "s", recipe, device="cpu", calibrate=False, show_progress=False)
+    in_stage = [t >= 6 for t in BEGUN_AT]
+    assert [margin == 0.5 for margin in watched.margins] == in_stage
+    assert [samples == 16_000 for samples in watched.samples] == in_stage
+
+
+def test_the_large_margin_stage_begins_within_the_only_epoch(toy_corpus: Path, tmp_path: Path, clock: Clock) -> None:
+    recipe = small(*LARGE_MARGIN, "training.minutes=0.05")
+    with watched_steps() as watched:
+        train(toy_corpus, tmp_path / "s", recipe, device="cpu", calibrate=False, show_progress=False)
+    assert [margin == 0.5 for margin in watched.margins] == [False, False, True]
+    assert [samples == 16_000 for samples in watched.samples] == [False, False, True]
+
+
+def test_the_margin_of_every_step_is_that_of_its_progress(toy_corpus: Path, tmp_path: Path) -> None:
+    recipe = small("loss.name=am_softmax", "loss.margin=0.3", "loss.margin_start=0.2", "loss.margin_end=0.8")
+    with watched_steps() as watched:
+        train(toy_corpus, tmp_path / "s", recipe, device="cpu", calibrate=False, show_progress=False)
+    assert watched.progress == pytest.approx([step / 9 for step in range(9)])
+    # none until 1.8 steps, all of it from 7.2 on
+    assert watched.margins == pytest.approx([0, 0, *[0.3 * (step - 1.8) / 5.4 for step in range(2, 8)], 0.3])
 
 
 @pytest.mark.parametrize("sampler", ["speaker_balanced", "p_x_k"])

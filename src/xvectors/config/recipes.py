@@ -10,12 +10,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from xvectors.config.schema import ModelConfig, Recipe
+from xvectors.config.schema import LossConfig, ModelConfig, Recipe
 from xvectors.config.tables import flatten, from_mapping, nearest, parse_toml
 from xvectors.errors import ConfigError
 
 DEFAULT_RECIPE = "resnet"
 FINE_TUNING_RECIPE = "finetune"
+
+MARGIN_SETTINGS = tuple(f.name for f in dataclasses.fields(LossConfig) if f.name not in ("name", "label_smoothing"))
+"""Keys of `loss` that only the margin losses use."""
 
 
 def recipe_names() -> list[str]:
@@ -41,10 +44,13 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         raise ConfigError(f"unknown recipe {str(name)!r}{nearest(str(name), recipe_names())}; or give a TOML file")
     table = parse_toml(text, source)
     table.setdefault("name", Path(name).stem)
-    # the network first: its name takes the recipe's settings of another network away
-    for override in sorted(overrides, key=lambda text: not text.replace(" ", "").startswith("model.name=")):
+    # network and loss first: their names take the recipe's settings of others away
+    names = ("model.name=", "loss.name=")
+    for override in sorted(overrides, key=lambda text: not text.replace(" ", "").startswith(names)):
         _apply_override(table, override)
-    return recipe_from_mapping(table, source)
+    recipe = recipe_from_mapping(table, source)
+    _check_softmax(recipe, source)
+    return recipe
 
 
 def override_recipe(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
@@ -142,6 +148,17 @@ def _check_values(recipe: Recipe, source: str) -> None:
             raise ConfigError(f"{source}: {key} = {flat[key]!r} must be {wanted}")
 
 
+def _check_softmax(recipe: Recipe, source: str) -> None:
+    """Settings that the plain softmax would not use are an error, not a silence."""
+    if recipe.loss.name == "softmax":
+        for key in MARGIN_SETTINGS:
+            if getattr(recipe.loss, key) != getattr(LossConfig(), key):
+                raise ConfigError(
+                    f"{source}: loss.{key} is a setting of the margin losses, not of loss.name = 'softmax'; leave it "
+                    "out, or set loss.name to am_softmax or aam_softmax"
+                )
+
+
 def _apply_override(table: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     parts = key.strip().split(".")
@@ -153,6 +170,8 @@ def _apply_override(table: dict[str, Any], override: str) -> None:
         value = text.strip()
     if parts == ["model", "name"] and table.get("model", {}).get("name") != value:
         table["model"] = {}
+    if parts == ["loss", "name"] and value == "softmax":
+        table["loss"] = {key: kept for key, kept in table.get("loss", {}).items() if key not in MARGIN_SETTINGS}
     for part in parts[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):

@@ -73,7 +73,10 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """The loss over training speakers; the margin losses of `xvectors.losses` act on the embeddings themselves."""
+    """The loss over training speakers; the margin losses of `xvectors.losses` act on the embeddings themselves.
+
+    All but `label_smoothing` is theirs alone.
+    """
 
     name: Literal["softmax", "am_softmax", "aam_softmax"] = "softmax"
     label_smoothing: float = 0.0
@@ -119,8 +122,9 @@ class TrainingConfig:
     """What `exponential` leaves of the learning rate at the end."""
     max_gradient_norm: float = 0.0
     """Clip the gradient's norm to this; 0 does not clip."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the network's matrix products; `auto` is bfloat16 where the device multiplies it natively."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Arithmetic of the network's matrix products; `auto` is bfloat16 where the device multiplies it natively, float16
+    on CUDA devices that have tensor cores for that alone, else float32."""
     embedding_map: bool = False
     """Whether the finished network is followed by an affine map of its embeddings, learnt from training recordings: it
     centres them and evens out how those of one speaker scatter. Cosines get better by it."""

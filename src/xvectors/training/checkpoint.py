@@ -14,7 +14,7 @@ from torch import Tensor
 from xvectors.errors import CheckpointError
 from xvectors.files import atomic_write
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass
@@ -23,7 +23,8 @@ class Checkpoint:
 
     model: dict[str, Tensor]
     optimiser: dict[str, Any]
-    random_state: Tensor
+    scaler: dict[str, Any] = field(default_factory=dict)
+    """Of the loss in float16, empty in other arithmetic."""
     head: dict[str, Tensor] = field(default_factory=dict)
     """The class weights of a margin loss."""
     average: dict[str, Tensor] = field(default_factory=dict)
@@ -69,5 +70,4 @@ def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
     known = {f.name for f in fields(Checkpoint)}
     if not isinstance(values, dict) or values.get("format_version") != FORMAT_VERSION or values.keys() != known:
         raise CheckpointError(f"{path} was written by another version of xvectors; resume with that one")
-    values["random_state"] = values["random_state"].cpu()
     return Checkpoint(**values)

@@ -10,15 +10,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from xvectors.augment.specaugment import SpecAugment
 from xvectors.config import Recipe
 from xvectors.dataset import Batch
-from xvectors.devices import multiplies_bfloat16
-from xvectors.losses import ClassificationHead, MarginSoftmax, build_loss, margin_at
+from xvectors.devices import choose_precision
+from xvectors.losses import MarginSoftmax, build_loss, margin_at, softmax_loss
 from xvectors.models import Backbone
 from xvectors.system import MAP_PREFIX, load_state, make_features, make_model, num_classes
 from xvectors.training.averaging import WeightAverage
@@ -27,35 +27,37 @@ from xvectors.training.optimise import in_head_only_stage, in_large_margin_stage
 
 
 class Learner:
-    """The network, its features, its loss and its optimiser on one device, freshly initialised."""
+    """The network, its features, its loss and its optimiser on one device, freshly initialised by the recipe's seed.
 
-    def __init__(self, recipe: Recipe, num_speakers: int, device: torch.device) -> None:
-        self.recipe, self.num_speakers, self.device = recipe, num_speakers, device
+    Of processes that train together, each has its `rank`: all begin with the same weights, each draws its own masks.
+    """
+
+    def __init__(self, recipe: Recipe, num_speakers: int, device: torch.device, *, rank: int = 0) -> None:
+        self.recipe, self.num_speakers, self.device, self.rank = recipe, num_speakers, device, rank
         self.spec_augment = SpecAugment(recipe.augment) if recipe.augment.spec_augment_prob > 0 else None
         self.fbank = make_features(recipe).to(device)
-        self.model = make_model(recipe, num_speakers).to(device)
-        self.head: ClassificationHead | None = None
-        if recipe.loss.name != "softmax":
-            settings = asdict(recipe.loss)
-            for key in ("name", "margin_start", "margin_end", "large_margin"):
-                del settings[key]
-            classes = num_classes(recipe, num_speakers)
-            self.head = build_loss(recipe.loss.name, self.model.embedding_dim, classes, **settings).to(device)
-        self.network = _Network(self.model, self.head)
+        # layers draw their weights from the process's generator: lent for that, and given back as it was
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(recipe.training.seed)
+            self.model = make_model(recipe, num_speakers)
+            self.head = self._make_head()
+        self.network = _Network(self.model, self.head).to(device)
         self.optimiser = make_optimiser(self.network, recipe.training)
         width = recipe.training.average_width
         self.average = WeightAverage(self.network, width) if width > 0 else None
-        precision = recipe.training.precision
-        self.bfloat16 = precision == "bfloat16" or (precision == "auto" and multiplies_bfloat16(device))
+        self.dtype = choose_precision(recipe.training.precision, device)
+        # small gradients would be 0 in float16; in other arithmetic it passes everything through
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
 
-    def step(self, batch: Batch, progress: float) -> tuple[float, int]:
+    def step(self, batch: Batch, progress: float, place: tuple[int, int]) -> tuple[float, int]:
         """Learn from `batch` at `progress` in [0, 1] of the run; returns its mean loss and how many were right.
 
+        `place` is its epoch and its number there: the masks over its features come of it, the seed and the rank alone.
         A loss that is not finite is returned before anything has been changed.
         """
         training, loss_settings = self.recipe.training, self.recipe.loss
         set_rates(self.optimiser, training, progress)
-        if isinstance(self.head, MarginSoftmax):
+        if self.head is not None:
             margin = margin_at(progress, loss_settings.margin_start, loss_settings.margin_end, loss_settings.margin)
             self.head.set_margin(loss_settings.large_margin if in_large_margin_stage(training, progress) else margin)
         head_only = in_head_only_stage(training, progress)
@@ -63,20 +65,24 @@ class Learner:
         self.network.requires_grad_(not head_only)
         for parameter in self._class_layer().parameters():
             parameter.requires_grad_()
-        loss, logits, labels = self._forward(self.model, self.head, batch)
-        value = float(loss.detach())
+        loss, logits, labels = self._forward(self.model, self.head, batch, self._generator(place))
+        correct = (logits.argmax(dim=1) == labels).sum()
+        # both in one transfer, since a GPU stands still for each
+        value, num_correct = torch.stack((loss.detach(), correct.to(loss.dtype))).tolist()
         if not math.isfinite(value):
             return value, 0
         self.optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
+        torch.autograd.backward(self.scaler.scale(loss))
         if training.max_gradient_norm > 0:
+            self.scaler.unscale_(self.optimiser)
             nn.utils.clip_grad_norm_(self.network.parameters(), training.max_gradient_norm)
-        self.optimiser.step()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         if not head_only:
             self.model.after_step()
         if self.average is not None:
             self.average.update(self.network)
-        return value, int((logits.argmax(dim=1) == labels).sum())
+        return value, int(num_correct)
 
     @torch.no_grad()
     def measure(self, batch: Batch) -> tuple[float, int]:
@@ -84,13 +90,13 @@ class Learner:
         model, head = self._kept()
         _, logits, labels = self._forward(model, head, batch)
         logits = logits[:, : self.num_speakers]
-        return float(functional.cross_entropy(logits, labels)), int((logits.argmax(dim=1) == labels).sum())
+        return float(softmax_loss(logits, labels)), int((logits.argmax(dim=1) == labels).sum())
 
     @torch.no_grad()
     def embed(self, batch: Batch) -> Tensor:
         """The embeddings of `batch`, float32 [batch, embedding_dim] on the CPU."""
         model, _ = self._kept()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with self._autocast():
             embeddings: Tensor = model(self.fbank(batch.waveforms.to(self.device)), return_embedding=True)
         return embeddings.float().cpu()
 
@@ -110,34 +116,56 @@ class Learner:
     def _class_layer(self) -> nn.Module:
         return self.model.get_submodule("classifier") if self.head is None else self.head
 
-    def _kept(self) -> tuple[Backbone, ClassificationHead | None]:
+    def _kept(self) -> tuple[Backbone, MarginSoftmax | None]:
         """Network and head as validation sees them, not training."""
         network = self.network if self.average is None else self.average.module
         assert isinstance(network, _Network)
         network.eval()
         return network.model, network.head
 
-    def _forward(self, model: Backbone, head: ClassificationHead | None, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def _make_head(self) -> MarginSoftmax | None:
+        if self.recipe.loss.name == "softmax":
+            return None
+        settings = asdict(self.recipe.loss)
+        for key in ("name", "margin_start", "margin_end", "large_margin"):
+            del settings[key]
+        classes = num_classes(self.recipe, self.num_speakers)
+        return build_loss(self.recipe.loss.name, self.model.embedding_dim, classes, **settings)
+
+    def _generator(self, place: tuple[int, int]) -> torch.Generator:
+        seeds = np.random.SeedSequence([self.recipe.training.seed, self.rank, *place])
+        return torch.Generator().manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def _forward(
+        self,
+        model: Backbone,
+        head: MarginSoftmax | None,
+        batch: Batch,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, logits and labels of `batch`; a generator masks its features while the network trains."""
         waveforms = batch.waveforms.to(self.device, non_blocking=True)
         labels = batch.labels.to(self.device, non_blocking=True)
         with torch.no_grad():
             features = self.fbank(waveforms)
-            if self.spec_augment is not None and model.training:
-                features = self.spec_augment(features, torch.default_generator)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            if self.spec_augment is not None and generator is not None and model.training:
+                features = self.spec_augment(features, generator)
+        with self._autocast():
             output = model(features, return_embedding=head is not None)
         if head is not None:
             loss, logits = head(output, labels)
             return loss, logits, labels
         logits = output.float()
-        smoothing = self.recipe.loss.label_smoothing
-        return functional.cross_entropy(logits, labels, label_smoothing=smoothing), logits, labels
+        return softmax_loss(logits, labels, self.recipe.loss.label_smoothing), logits, labels
 
     def save_to(self, checkpoint: Checkpoint) -> None:
         checkpoint.model = self.model.state_dict()
         checkpoint.head = {} if self.head is None else self.head.state_dict()
         checkpoint.optimiser = self.optimiser.state_dict()
-        checkpoint.random_state = torch.get_rng_state()
+        checkpoint.scaler = self.scaler.state_dict()
         if self.average is not None:
             checkpoint.average, checkpoint.num_averaged = self.average.module.state_dict(), self.average.num_steps
 
@@ -146,6 +174,8 @@ class Learner:
         if self.head is not None:
             load_state(self.head, checkpoint.head, source)
         self.optimiser.load_state_dict(checkpoint.optimiser)
+        if checkpoint.scaler:
+            self.scaler.load_state_dict(checkpoint.scaler)
         if self.average is not None:
             load_state(self.average.module, checkpoint.average, source)
             self.average.num_steps = checkpoint.num_averaged
@@ -154,6 +184,6 @@ class Learner:
 class _Network(nn.Module):
     """All that is trained: the network and, with a margin loss, its head of class weights."""
 
-    def __init__(self, model: Backbone, head: ClassificationHead | None) -> None:
+    def __init__(self, model: Backbone, head: MarginSoftmax | None) -> None:
         super().__init__()
         self.model, self.head = model, head

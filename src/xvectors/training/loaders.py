@@ -14,13 +14,24 @@ from xvectors.dataset import Batch, ChunkBatches, ChunkDataset, CollateWaveforms
 from xvectors.devices import choose_workers
 from xvectors.errors import TrainingError
 from xvectors.ordering import make_order
+from xvectors.scoring import sample_recordings
 from xvectors.training.corpus import PreparedCorpus
+
+HELD_OUT_EACH = 20
+"""Recordings of a held-out speaker that the error rate of every epoch is of, as of a speaker for the embedding map."""
+HELD_OUT_AT_MOST = 4_000
+"""Recordings in all: 200 speakers' worth, eight million pairs."""
 
 
 class Loaders:
-    """`train` gives the batches that `train_batches` orders; `val` and `held_out` the middles of their recordings."""
+    """`train` gives the batches that `train_batches` orders; `val` and `held_out` the middles of their recordings.
 
-    def __init__(self, recipe: Recipe, corpus: PreparedCorpus, device: torch.device) -> None:
+    Of `num_ranks` processes that train together, each with its `rank`, every one gets its share of each training batch.
+    """
+
+    def __init__(
+        self, recipe: Recipe, corpus: PreparedCorpus, device: torch.device, *, rank: int = 0, num_ranks: int = 1
+    ) -> None:
         self._recipe, self._corpus, self._device = recipe, corpus, device
         data, training = recipe.data, recipe.training
         self.train_batches = ChunkBatches(
@@ -37,13 +48,22 @@ class Loaders:
                 batch_size=training.batch_size,
                 utterances_per_speaker=data.utterances_per_speaker,
             ),
+            rank=rank,
+            num_ranks=num_ranks,
         )
         self.train = self._loader(self.train_batches, recipe.augment)
         self.val = self._loader(self._centres(corpus.val_rows))
-        self.held_out = self._loader(self._centres(corpus.held_out_rows))
+        held_out = corpus.held_out_rows
+        some = sample_recordings(
+            corpus.manifest.speaker_index[held_out],
+            each=HELD_OUT_EACH,
+            at_most=HELD_OUT_AT_MOST,
+            seed=training.seed,
+        )
+        self.held_out = self._loader(self._centres(held_out[some]))
 
     def lengthen_chunks(self) -> None:
-        """Cut the chunks of the large-margin stage from the next epoch on."""
+        """Cut the chunks of the large-margin stage from when `train` is next begun on."""
         samples = self._samples(self._recipe.data.large_margin_chunk_s)
         self.train_batches.set_lengths(samples, samples)
 

@@ -13,7 +13,7 @@ import io
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -126,16 +126,13 @@ def train(
         )
     if data is None:
         raise CheckpointError("no corpus given; only --resume works without one")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.training.seed)
-        shortest = make_features(recipe).samples_for(make_model(recipe, 2).context_frames)
-        corpus, report = prepare_corpus(
-            data, recipe, min_samples=shortest, metadata=metadata, show_progress=show_progress
-        )
-        if on_scan:
-            on_scan(report)
-        torch.manual_seed(recipe.training.seed)
-        run = _Run(folder, recipe, corpus, where)
+    with torch.device("meta"):
+        context_frames = make_model(recipe, 2).context_frames
+    shortest = make_features(recipe).samples_for(context_frames)
+    corpus, report = prepare_corpus(data, recipe, min_samples=shortest, metadata=metadata, show_progress=show_progress)
+    if on_scan:
+        on_scan(report)
+    run = _Run(folder, recipe, corpus, where)
     if start is not None:
         run.learner.start_from(*read_weights(find_system(start)))
     run.begin(report)
@@ -182,13 +179,14 @@ class _Run:
 
     def __init__(self, folder: SystemFolder, recipe: Recipe, corpus: PreparedCorpus, device: torch.device) -> None:
         self.folder, self.recipe, self.corpus, self.device = folder, recipe, corpus, device
-        if recipe.training.best == "val_eer" and not len(corpus.held_out_rows):
+        recordings = np.unique(corpus.manifest.speaker_index[corpus.held_out_rows], return_counts=True)[1]
+        if recipe.training.best == "val_eer" and (len(recordings) < 2 or recordings.max() < 2):
             raise ConfigError(
-                "training.best = 'val_eer' needs speakers that are held out; set data.held_out_prop above 0 (it takes "
-                "at least 10 training speakers), or name another measure"
+                "training.best = 'val_eer' needs two speakers that are held out, one of them with two recordings; set "
+                "data.held_out_prop above 0 (it takes at least 10 training speakers), or name another measure"
             )
         self.learner = Learner(recipe, len(corpus.speakers), device)
-        self.position = Checkpoint(model={}, optimiser={}, random_state=torch.get_rng_state())
+        self.position = Checkpoint(model={}, optimiser={})
         self.loaders = Loaders(recipe, corpus, device)
 
     def begin(self, report: ScanReport) -> None:
@@ -203,7 +201,9 @@ class _Run:
         report.write_csv(self.folder.left_out)
         write_description(self.folder, self.recipe, self.corpus.speakers)
         if not len(self.corpus.val_rows):
-            logger.warning("no speaker has recordings to validate on; the last epoch's weights will be kept")
+            by_eer = self.recipe.training.best == "val_eer"
+            kept = "the weights with the lowest held-out error rate" if by_eer else "the last epoch's weights"
+            logger.warning("no speaker has recordings to validate on; %s will be kept", kept)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         self.learner.load_from(checkpoint, str(self.folder.checkpoint))
@@ -211,12 +211,11 @@ class _Run:
 
     def run(self, on_epoch: Callable[[EpochResult], None] | None, show_progress: bool) -> TrainingResult:
         position = self.position
+        self._began = time.monotonic() - position.elapsed_s
         with (
-            torch.random.fork_rng(devices=[]),
             answered_signals() as signals,
             progress("training", self._length(), enabled=show_progress, done=self._done()) as shown,
         ):
-            torch.set_rng_state(position.random_state)
             while not self._finished() and not signals.received and self._train_epoch(shown, signals):
                 result = self._end_epoch()
                 if on_epoch:
@@ -236,14 +235,11 @@ class _Run:
     def _train_epoch(self, shown: Progress, signals: Signals) -> bool:
         """The batches that are left of the epoch under way; False where a signal ended it before its end."""
         position, interval_s = self.position, self.recipe.training.checkpoint_interval_s
-        self.loaders.train_batches.set_position(position.epoch, position.batch)
-        if in_large_margin_stage(self.recipe.training, self._progress_at_start()):
-            self.loaders.lengthen_chunks()
-        started, saved = time.monotonic() - position.elapsed_s, time.monotonic()
-        for batch in batches_of(self.loaders.train):
+        saved = time.monotonic()
+        for batch in self._batches():
             self._note_failures(batch)
             if len(batch.rows) > 1:
-                loss, correct = self.learner.step(batch, self._progress())
+                loss, correct = self.learner.step(batch, self._progress(), (position.epoch, position.batch))
                 if not math.isfinite(loss):
                     raise TrainingError(self._non_finite(batch, loss))
                 position.loss_sum += loss * len(batch.rows)
@@ -251,7 +247,7 @@ class _Run:
                 position.num_seen += len(batch.rows)
             before = self._done()
             position.batch += 1
-            position.elapsed_s = time.monotonic() - started
+            self._read_clock()
             shown.advance(self._done() - before)
             if position.num_seen:
                 mean, share = position.loss_sum / position.num_seen, position.num_correct / position.num_seen
@@ -259,12 +255,28 @@ class _Run:
             if signals.received:
                 self._save()
                 return False
-            if self._finished():
-                return True
-            if time.monotonic() - saved >= interval_s and position.batch < len(self.loaders.train_batches):
+            # after the last batch the end of the epoch saves
+            if time.monotonic() - saved >= interval_s and not self._epoch_is_over():
                 self._save()
                 saved = time.monotonic()
         return True
+
+    def _batches(self) -> Iterator[Batch]:
+        """The batches that are left of the epoch under way; where the large-margin stage begins, so do its chunks."""
+        position, training = self.position, self.recipe.training
+        while not self._epoch_is_over():
+            self.loaders.train_batches.set_position(position.epoch, position.batch)
+            large = in_large_margin_stage(training, self._progress())
+            if large:
+                self.loaders.lengthen_chunks()
+            for batch in batches_of(self.loaders.train):
+                yield batch
+                # loader processes are ahead: the chunks that they have read by now are too short and read again
+                if self._epoch_is_over() or in_large_margin_stage(training, self._progress()) != large:
+                    break
+
+    def _read_clock(self) -> None:
+        self.position.elapsed_s = time.monotonic() - self._began
 
     def _length(self) -> int:
         """The length of the run: in seconds where it goes by the clock, else in batches."""
@@ -279,16 +291,18 @@ class _Run:
         return position.epoch * len(self.loaders.train_batches) + position.batch
 
     def _finished(self) -> bool:
+        """Whether the last epoch has ended, its validation included."""
         if self.recipe.training.minutes:
-            return self.position.elapsed_s >= 60 * self.recipe.training.minutes
+            return self._time_is_up() and not self.position.batch
         return self.position.epoch >= self.recipe.training.epochs
 
-    def _progress_at_start(self) -> float:
-        """The share of the run that was behind us when the epoch under way began."""
-        if self.recipe.training.minutes:
-            before = self.position.history[-1]["elapsed_s"] if self.position.history else 0.0
-            return before / (60 * self.recipe.training.minutes)
-        return self.position.epoch / self.recipe.training.epochs
+    def _time_is_up(self) -> bool:
+        minutes = self.recipe.training.minutes
+        return minutes > 0 and self.position.elapsed_s >= 60 * minutes
+
+    def _epoch_is_over(self) -> bool:
+        """Whether no batch of the epoch under way is left; the last epoch of a run by the clock ends with the time."""
+        return self._time_is_up() or self.position.batch >= len(self.loaders.train_batches)
 
     def _progress(self) -> float:
         """The share of the run that is behind us."""
@@ -319,12 +333,12 @@ class _Run:
             )
 
     def _end_epoch(self) -> EpochResult:
-        """Validate, keep the weights if they are the best, and save."""
+        """Save, validate, keep the weights if they are the best, and save again."""
         training, position = self.recipe.training, self.position
-        started = time.monotonic()
+        self._save()
         val_loss, val_accuracy = self._validate()
         val_eer = self._held_out_eer()
-        position.elapsed_s += time.monotonic() - started
+        self._read_clock()
         position.history.append(
             {
                 "epoch": position.epoch + 1,
@@ -375,7 +389,7 @@ class _Run:
         return (loss_sum / seen, correct / seen) if seen else (math.nan, math.nan)
 
     def _held_out_eer(self) -> float:
-        """EER over all pairs of the held-out speakers' recordings, by cosine; NaN where there are no trials."""
+        """EER over all pairs of recordings of the held-out speakers, by cosine; NaN where there are no trials."""
         embeddings, rows = [], []
         for batch in batches_of(self.loaders.held_out):
             self._note_failures(batch)
@@ -391,20 +405,26 @@ class _Run:
         return eer(*all_pairs_scores(stacked, speakers)).eer if np.isfinite(stacked).all() else math.nan
 
     def _is_best(self, metric: str) -> bool:
-        """Whether the last epoch is the best so far; equal accuracies and error rates are told apart by the loss."""
-        history = self.position.history
-        if metric == "last" or not len(self.corpus.val_rows):
+        """Whether the last epoch is the best so far.
+
+        Equal accuracies and error rates are told apart by the loss, or, where nothing gives one, by their age: the
+        newest is kept.
+        """
+        history, validated = self.position.history, len(self.corpus.val_rows) > 0
+        if metric == "last" or not (validated or metric == "val_eer"):
             return True
-        if math.isnan(history[-1]["val_loss"]):
+        if validated and math.isnan(history[-1]["val_loss"]):
             logger.warning("the validation loss of epoch %d is not a number; its weights are not kept", len(history))
             return False
 
         def merit(row: dict[str, float]) -> tuple[float, ...]:
             if metric == "val_eer":
-                return (-row["val_eer"] if math.isfinite(row["val_eer"]) else -1.0, -row["val_loss"])
+                error_rate = row["val_eer"] if math.isfinite(row["val_eer"]) else 1.0
+                return (-error_rate, -row["val_loss"] if validated else row["epoch"])
             return (row["val_accuracy"], -row["val_loss"]) if metric == "val_accuracy" else (-row["val_loss"],)
 
-        return all(merit(history[-1]) > merit(row) for row in history[:-1] if not math.isnan(row["val_loss"]))
+        rivals = [row for row in history[:-1] if not (validated and math.isnan(row["val_loss"]))]
+        return all(merit(history[-1]) > merit(row) for row in rivals)
 
     def _save(self) -> None:
         position = self.position
