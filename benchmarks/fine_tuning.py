@@ -84,7 +84,7 @@ def main() -> None:
     options.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = options.parse_args()
     corpus = unheard(open_corpus(arguments.corpus), SpeakerEncoder.load(arguments.start).speakers)
-    recipe = load_recipe("finetune", [*arguments.settings, "data.train_test_prop=1.0"])
+    recipe = load_recipe("finetune", arguments.settings)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
         for seed in arguments.seeds:
