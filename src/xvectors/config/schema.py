@@ -98,7 +98,8 @@ class TrainingConfig:
 
     epochs: int = 10
     minutes: float = 0.0
-    """Length of the run by the clock, validation included; the schedule ends when the time does. 0: by epochs."""
+    """Length of the run by the clock, validation and saving included; the schedule ends when the time does. 0: by
+    epochs."""
     batch_size: int = 128
     optimiser: Literal["adam", "adamw", "sgd"] = "adam"
     """Adam with the decay in the gradient, AdamW with it beside, or SGD with Nesterov's momentum."""

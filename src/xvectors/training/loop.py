@@ -1,8 +1,8 @@
 """The training loop. In: a corpus, a recipe, a folder. Out: a system directory, and one EpochResult an epoch.
 
 One plain loop: batch, features, loss, step. Every random choice comes from the recipe's seed and the position in the
-run, and the whole state is saved at intervals, when interrupted and after every epoch, so that a resumed run ends with
-the weights of an uninterrupted one.
+run, and the whole state is saved at intervals, when interrupted and before and after every validation, so that a
+resumed run ends with the weights of an uninterrupted one.
 """
 
 from __future__ import annotations
