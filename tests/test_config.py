@@ -42,6 +42,7 @@ def test_the_lab_recipe_is_the_exercise() -> None:
         "precision": "float32",
         "best": "val_accuracy",
         "workers": -1,
+        "decoded_mb": 1024,
         "checkpoint_interval_s": 60.0,
         "seed": 0,
     }

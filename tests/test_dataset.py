@@ -347,3 +347,26 @@ def test_ranks_share_every_batch() -> None:
     for whole, one, other in zip(alone, first, second, strict=True):
         assert sorted(whole) == sorted(one + other)
         assert len(one) - len(other) in (0, 1)
+
+
+def test_keeping_recordings_decoded_changes_no_chunk(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{i}.flac" for i in range(3)]
+    for path in paths:
+        soundfile.write(path, rng.uniform(-0.5, 0.5, 2 * RATE), RATE, subtype="PCM_16")
+    manifest = Manifest.from_rows([{"path": str(p), "speaker": "a"} for p in paths], root=tmp_path)
+
+    def chunks(decoded_bytes: int) -> list[np.ndarray]:
+        dataset = ChunkDataset(
+            manifest,
+            np.zeros(3, np.int64),
+            {0: "a"},
+            rows=np.arange(3),
+            sample_rate_hz=RATE,
+            augment=AugmentConfig(speed_prob=0.5, speeds="0.9 1.1"),
+            decoded_bytes=decoded_bytes,
+        )
+        return [dataset[ChunkRequest(i % 3, RATE, seed)].waveform for i, seed in enumerate(range(12))]
+
+    for kept, read in zip(chunks(2**20), chunks(0), strict=True):
+        np.testing.assert_array_equal(kept, read)

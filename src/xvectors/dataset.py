@@ -88,7 +88,7 @@ class ChunkDataset(Dataset[Example]):
     """The recordings of `manifest` by row; `labels` int64 [rows] gives each row's class, -1 where it has none.
 
     `speakers` maps the classes that stand in this dataset to the speakers' names. With `augment`, chunks that have a
-    seed are augmented by it.
+    seed are augmented by it. Up to `decoded_bytes` of recordings are kept decoded, in each process that reads.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class ChunkDataset(Dataset[Example]):
         sample_rate_hz: int,
         channel: int = -1,
         augment: AugmentConfig | None = None,
+        decoded_bytes: int = 0,
     ) -> None:
         self.manifest = manifest
         self.labels = labels
@@ -109,6 +110,7 @@ class ChunkDataset(Dataset[Example]):
         self.sample_rate_hz = sample_rate_hz
         self._channel: int | Literal["mix"] = "mix" if channel < 0 else channel
         self._augmenter = Augmenter(augment, sample_rate_hz, self._another_voice) if augment else None
+        self._recordings = audio.DecodedRecordings(decoded_bytes)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -141,7 +143,7 @@ class ChunkDataset(Dataset[Example]):
             place = 0.5 if request.seed == CENTRED else float(np.random.default_rng(request.seed).random())
             start_s += place * (duration_s - wanted_s)
             duration_s = wanted_s
-        samples, _ = audio.read(
+        samples, _ = self._recordings.read(
             path, sample_rate_hz=rate, start_s=start_s, duration_s=duration_s, channel=self._channel
         )
         if not len(samples):

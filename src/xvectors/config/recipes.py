@@ -140,6 +140,7 @@ def _check_values(recipe: Recipe, source: str) -> None:
         ("training.warm_up", 0 <= training.warm_up < 1, "at least 0 and below 1"),
         ("training.max_gradient_norm", training.max_gradient_norm >= 0, "0 or more"),
         ("training.workers", training.workers >= -1, "-1 (choose) or a number of processes"),
+        ("training.decoded_mb", training.decoded_mb >= 0, "0 (keep none) or more"),
         ("training.checkpoint_interval_s", training.checkpoint_interval_s >= 0, "0 or more"),
     ]
     flat = flatten(recipe_to_mapping(recipe))

@@ -133,6 +133,9 @@ class TrainingConfig:
     """What decides which epoch's weights are kept; `val_eer` is that of the held-out speakers."""
     workers: int = -1
     """Processes that read recordings; -1 chooses by device and cores, 0 reads in the training process."""
+    decoded_mb: int = 1024
+    """Memory that training recordings may be kept decoded in, all loader processes together, MiB; of a corpus that does
+    not fit nothing is kept. Only 16-bit FLAC of the features' rate is, which saves decoding it in every epoch."""
     checkpoint_interval_s: float = 60.0
     """Most seconds of training between two saved states."""
     seed: int = 0

@@ -51,7 +51,7 @@ class Loaders:
             rank=rank,
             num_ranks=num_ranks,
         )
-        self.train = self._loader(self.train_batches, recipe.augment)
+        self.train = self._loader(self.train_batches, recipe.augment, keep_decoded=True)
         self.val = self._loader(self._centres(corpus.val_rows))
         held_out = corpus.held_out_rows
         some = sample_recordings(
@@ -71,6 +71,11 @@ class Loaders:
         """The middles of these recordings, as in validation."""
         return self._loader(self._centres(rows))
 
+    def _decoded_bytes(self, num_workers: int) -> int:
+        seconds = float(self._corpus.manifest.duration_s[self._corpus.train_rows].sum())
+        num_samples = seconds * self._recipe.features.sample_rate_hz
+        return decoded_bytes_each(num_samples, self._recipe.training.decoded_mb, num_workers)
+
     def _samples(self, duration_s: float) -> int:
         return round(duration_s * self._recipe.features.sample_rate_hz)
 
@@ -79,7 +84,9 @@ class Loaders:
         size = self._recipe.training.batch_size
         return ChunkBatches(rows, batch_size=size, min_samples=samples, max_samples=samples, shuffle=False)
 
-    def _loader(self, batches: ChunkBatches, augment: AugmentConfig | None = None) -> DataLoader[Batch]:
+    def _loader(
+        self, batches: ChunkBatches, augment: AugmentConfig | None = None, *, keep_decoded: bool = False
+    ) -> DataLoader[Batch]:
         workers = choose_workers(self._recipe.training.workers, self._device)
         dataset = ChunkDataset(
             self._corpus.manifest,
@@ -89,6 +96,7 @@ class Loaders:
             sample_rate_hz=self._recipe.features.sample_rate_hz,
             channel=self._recipe.data.channel,
             augment=augment,
+            decoded_bytes=self._decoded_bytes(workers) if keep_decoded else 0,
         )
         return DataLoader(
             dataset,  # type: ignore[arg-type]  # of Examples, which the collator makes Batches
@@ -101,6 +109,13 @@ class Loaders:
             generator=torch.Generator(),
             pin_memory=self._device.type == "cuda",
         )
+
+
+def decoded_bytes_each(num_samples: float, most_mb: int, num_workers: int) -> int:
+    """Memory for decoded recordings in each process that reads, since every one comes by all of them; 0 where a
+    process would not have room for all `num_samples` (NaN: nobody knows) of two bytes."""
+    each = most_mb * 2**20 // max(1, num_workers)
+    return each if 2 * num_samples <= each else 0
 
 
 def batches_of(loader: DataLoader[Batch]) -> Iterator[Batch]:
