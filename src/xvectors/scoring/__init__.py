@@ -34,6 +34,7 @@ from xvectors.scoring.roc import ROC, DETCurve, EERResult, MinDCF, bayes_thresho
 from xvectors.scoring.sampling import sample_recordings, sample_trials
 from xvectors.scoring.trial_lists import ResolvedTrials, TrialFindings, TrialList, read_trials, write_trials
 from xvectors.scoring.trials import Trials, all_pairs, count_pairs
+from xvectors.scoring.voices import TwoVoices, find_two_voices
 
 __all__ = [
     "APE",
@@ -59,6 +60,7 @@ __all__ = [
     "TrialFindings",
     "TrialList",
     "Trials",
+    "TwoVoices",
     "actual_dcf",
     "all_pairs",
     "all_pairs_scores",
@@ -73,6 +75,7 @@ __all__ = [
     "det_curve",
     "eer",
     "error_rates",
+    "find_two_voices",
     "identify",
     "length_normalise",
     "log_duration",
