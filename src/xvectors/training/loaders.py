@@ -37,6 +37,8 @@ class Loaders:
                 batch_size=training.batch_size,
                 utterances_per_speaker=data.utterances_per_speaker,
             ),
+            # a speaker at another speed is another class: all K of a group are played at one
+            speed_group=data.utterances_per_speaker if data.sampler == "p_x_k" else 1,
         )
         self.train = self._loader(self.train_batches, recipe.augment)
         self.val = self._loader(self._centres(corpus.val_rows))
