@@ -83,8 +83,8 @@ def test_an_unknown_sampler() -> None:
 )
 def test_genders_to_balance_must_be_known(genders: list[int], there: str) -> None:
     message = (
-        f"data.sampler = 'gender_balanced' needs training recordings of both genders, and there are {there}; give the "
-        "corpus a column `gender` (m or f), or set data.sampler to shuffle or speaker_balanced"
+        "the sampler 'gender_balanced' (data.sampler) needs training recordings of both genders, and there are "
+        f"{there}; give the corpus a column `gender` (m or f), or choose another sampler"
     )
     known = np.array([*genders, 0], np.int8)  # the last one does not train
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):

@@ -367,7 +367,8 @@ def load_all_data(
     Raises
     ------
     ManifestError, ConfigError
-        For metadata that cannot be read, or proportions and subsets that leave a part empty.
+        For metadata that cannot be read, proportions and subsets that leave a part empty, and `gender_balanced` without
+        recordings of both genders.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, not {batch_size}")

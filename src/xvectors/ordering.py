@@ -119,9 +119,9 @@ def make_order(
         known = np.unique(genders[rows][genders[rows] >= 0]).tolist()
         if len(known) < 2:
             raise ConfigError(
-                "data.sampler = 'gender_balanced' needs training recordings of both genders, and there are "
+                "the sampler 'gender_balanced' (data.sampler) needs training recordings of both genders, and there are "
                 f"{f'only those of {GENDERS[known[0]]} speakers' if known else 'none whose gender is known'}; "
-                "give the corpus a column `gender` (m or f), or set data.sampler to shuffle or speaker_balanced"
+                "give the corpus a column `gender` (m or f), or choose another sampler"
             )
         return Balanced(rows, genders[rows])
     if sampler == "speaker_balanced":
