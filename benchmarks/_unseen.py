@@ -36,6 +36,17 @@ def fix_test_speakers(data: str | Path, folder: Path) -> Path:
     return folder / "manifest.csv"
 
 
+def unheard(corpus: Manifest, heard: Iterable[str]) -> Manifest:
+    """The test speakers of a corpus that has some, else all of it; SystemExit for test speakers that were `heard`."""
+    if not (corpus.split == TEST).any():
+        return corpus
+    tested = corpus.take(corpus.split == TEST)
+    both = sorted(set(heard) & set(tested.speakers))
+    if both:
+        raise SystemExit(f"the system was trained on {both[0]}, one of {len(both)} such test speakers")
+    return tested
+
+
 def measure(
     embed: Callable[[Manifest], Embedded], corpus: Manifest, trained_speakers: Iterable[str]
 ) -> dict[str, float | int]:

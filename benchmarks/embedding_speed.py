@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,8 @@ from _timing import Row, write_json
 from xvectors import SpeakerEncoder, audio, export_onnx, open_corpus
 from xvectors.scoring import all_pairs_scores, eer
 
-Embed = Callable[[list[Path]], NDArray[np.float32]]
+Embed = Callable[[list[Any]], NDArray[np.float32]]
+"""Of paths, or of waveforms at 16 kHz."""
 CONTENDERS = ("torch", "torch-bfloat16", "onnx", "onnx-int8", "resemblyzer", "speechbrain")
 
 
@@ -79,8 +81,11 @@ def resemblyzer() -> Embed:
         ) from error
     encoder = VoiceEncoder("cpu", verbose=False)
 
-    def embed(paths: list[Path]) -> NDArray[np.float32]:
-        return np.stack([encoder.embed_utterance(preprocess_wav(path)) for path in paths])
+    def embed(recordings: list[Any]) -> NDArray[np.float32]:
+        spoken = [preprocess_wav(recording) for recording in recordings]
+        # of half a second it may cut everything out: then all of it is better than nothing
+        pairs = zip(spoken, recordings, strict=True)
+        return np.stack([encoder.embed_utterance(cut if len(cut) else recording) for cut, recording in pairs])
 
     return embed
 

@@ -15,29 +15,18 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from _timing import Row, write_json
+from _unseen import unheard
 from xvectors import Manifest, SpeakerEncoder, load_recipe, open_corpus, train
 from xvectors.corpus import TEST, TRAIN, VAL
 from xvectors.scoring import all_pairs_scores, eer
 
 TRAIN_SHARE = 0.75
 FIGURES = ("identified", "enrolled_eer", "unseen_eer")
-
-
-def unheard(corpus: Manifest, heard: Iterable[str]) -> Manifest:
-    """The test speakers of a corpus that has some, else all of it; SystemExit for test speakers that were `heard`."""
-    if not (corpus.split == TEST).any():
-        return corpus
-    tested = corpus.take(corpus.split == TEST)
-    both = sorted(set(heard) & set(tested.speakers))
-    if both:
-        raise SystemExit(f"--start was trained on {both[0]}, one of {len(both)} such test speakers")
-    return tested
 
 
 def divide(corpus: Manifest, speakers: int, utterances: int, seed: int) -> Manifest:

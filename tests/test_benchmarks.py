@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 
+from xvectors import SpeakerEncoder, load_recipe, train
 from xvectors.corpus import TEST, Manifest, open_corpus, split_corpus
+from xvectors.scoring import all_pairs_scores, eer
+
+TINY = (
+    "model.channels=4",
+    "model.embedding_dim=16",
+    "features.num_mels=20",
+    "training.batch_size=16",
+    "training.epochs=1",
+    "training.workers=0",
+    "training.precision=float32",
+    "data.train_test_prop=0.8",
+    "data.held_out_prop=0",
+    "data.chunk_min_s=0.5",
+    "data.chunk_max_s=0.6",
+    "data.validation_chunk_s=0.6",
+)
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -85,8 +104,6 @@ def test_the_time_to_an_error_rate_is_the_quickest_runs_first_epoch_at_it(module
 def test_one_thread_is_one_core(module: ModuleType) -> None:
     import os
 
-    import torch
-
     before, threads = os.sched_getaffinity(0), torch.get_num_threads()
     with module.held_to(1):
         assert len(os.sched_getaffinity(0)) == torch.get_num_threads() == 1
@@ -96,8 +113,8 @@ def test_one_thread_is_one_core(module: ModuleType) -> None:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("module", ["fine_tuning"], indirect=True)
-def test_fine_tuning_is_measured_on_speakers_that_the_start_has_not_heard(module: ModuleType, toy_corpus: Path) -> None:
+@pytest.mark.parametrize("module", ["_unseen"], indirect=True)
+def test_a_system_is_measured_on_speakers_that_it_has_not_heard(module: ModuleType, toy_corpus: Path) -> None:
     corpus = open_corpus(toy_corpus)
     assert module.unheard(corpus, corpus.speakers) is corpus
     split = np.where(corpus.speaker_index % 2, TEST, corpus.split)
@@ -105,3 +122,75 @@ def test_fine_tuning_is_measured_on_speakers_that_the_start_has_not_heard(module
     assert set(module.unheard(divided, corpus.speakers[::2]).speakers) == set(corpus.speakers[1::2])
     with pytest.raises(SystemExit, match=f"trained on {corpus.speakers[1]}, one of 2"):
         module.unheard(divided, corpus.speakers[:4])
+
+
+@pytest.mark.parametrize("module", ["conditions"], indirect=True)
+def test_crops_are_the_middle_and_8_khz_takes_the_upper_half_away(module: ModuleType) -> None:
+    ramp = np.arange(40_000, dtype=np.float32)
+    assert module.middle(ramp, 1.0).tolist() == list(range(12_000, 28_000))
+    assert module.middle(ramp, 0.5)[0] == 16_000
+    assert module.middle(ramp, None) is not None
+    assert len(module.middle(ramp, None)) == len(module.middle(ramp, 4.0)) == 40_000
+    t = np.arange(16_000) / 16_000
+    low, high = (np.sin(2 * np.pi * hz * t).astype(np.float32) for hz in (1000, 6000))
+    inner = slice(1000, -1000)
+    np.testing.assert_allclose(module.narrowed(low)[inner], low[inner], atol=1e-3)
+    assert np.abs(module.narrowed(high)[inner]).max() < 1e-3
+    assert len(module.narrowed(high)) == len(high)
+
+
+@pytest.mark.parametrize("module", ["conditions"], indirect=True)
+def test_conditions_of_a_tiny_system(
+    module: ModuleType,
+    toy_corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A row for each length and bandwidth, of the test speakers' 2 x 8 recordings; whole ones score as evaluated."""
+    train(toy_corpus, tmp_path / "s", load_recipe("resnet", TINY), device="cpu", calibrate=False, show_progress=False)
+    monkeypatch.setattr("sys.argv", ["conditions.py", str(tmp_path / "s"), "--json", str(tmp_path / "rows.json")])
+    module.main()
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    lengths = ("whole", "2 s", "1 s", "0.5 s")
+    assert [(row["name"], row["bandwidth"], row["length"]) for row in rows] == [
+        ("xvectors", bandwidth, length) for bandwidth in ("16 kHz", "8 kHz") for length in lengths
+    ]
+    assert all(row["num_trials"] == 16 * 15 // 2 and 0 <= row["eer"] <= 1 for row in rows)
+    corpus = Manifest.read_csv(tmp_path / "s" / "corpus.csv")
+    test = corpus.take(corpus.split == TEST)
+    embedded = SpeakerEncoder.load(tmp_path / "s", device="cpu").encode_manifest(test)
+    assert rows[0]["eer"] == eer(*all_pairs_scores(embedded.embeddings, test.speaker_index)).eer
+    assert rows[1]["eer"] == rows[0]["eer"], "no recording is as long as 2 s"
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "16 recordings of 2 speakers"
+    assert len(printed) == 2 + 8
+
+
+@pytest.mark.parametrize("module", ["conditions"], indirect=True)
+def test_conditions_need_recordings(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["conditions.py", "starter"])
+    with pytest.raises(SystemExit, match="starter came without its corpus; name one with --corpus"):
+        module.main()
+
+
+@pytest.mark.parametrize("module", ["step_share"], indirect=True)
+def test_every_second_counts_once_and_as_the_innermost_part(module: ModuleType) -> None:
+    times = iter([0.0, 1.0, 3.0, 6.0, 10.0, 15.0])
+    watch = module.Stopwatch(lambda: next(times))
+    inner = watch.within(lambda: 7, "inner")
+    assert inner() == 7  # outside all parts, no clock is asked
+    with watch.part("outer"), watch.part("middle"):
+        assert inner() == 7
+    assert watch.spent == {"outer": 1.0 + 5.0, "middle": 2.0 + 4.0, "inner": 3.0}
+
+
+@pytest.mark.parametrize("module", ["step_share"], indirect=True)
+def test_the_parts_of_a_tiny_runs_steps(module: ModuleType, toy_corpus: Path) -> None:
+    recipe = load_recipe("resnet", [*TINY, "training.epochs=2"])
+    backward = torch.autograd.backward
+    steps, spent = module.measure(toy_corpus, recipe)
+    assert torch.autograd.backward is backward
+    assert steps == 2 * 4  # 50 chunks in batches of 16
+    assert all(seconds > 0 for seconds in spent.values())
+    assert spent["forward"] > spent["SpecAugment"]

@@ -251,14 +251,26 @@ def test_a_folder_with_every_broken_kind_trains_on_what_is_good(toy_corpus: Path
     assert kept == {"u0.flac", "u1.flac", "u2.flac", "clipped.wav"}
 
 
-def test_models_lists_sizes() -> None:
-    lines = run("models").stdout.splitlines()
-    sizes = {line.split("│")[1].strip(): line.split("│")[4].strip() for line in lines if line.startswith("│ ")}
-    del sizes[""]  # second lines of long descriptions
-    assert sizes["ecapa"] == "6.19 M"
-    assert sizes["resnet34"] == "6.63 M"
-    assert sizes["campplus"] == "7.18 M"
-    assert sizes.keys() == MODELS.keys()
+def test_models_lists_papers_sizes_and_costs() -> None:
+    """Each beside its published size; the FLOPs are those that tests/models counts layer by layer."""
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in run("models").stdout.splitlines()]
+    rows = {" ".join(cells[:2]).strip(): cells[2:] for cells in lines if cells and cells[0]}  # others: long cells go on
+    assert {name: cells[2:] for name, cells in rows.items()} == {
+        "xvector": ["4.2 M (24)", "4.20 M", "4.35 M", "1.62"],
+        "xvector batch_norm=true": ["-", "4.36 M", "4.36 M", "1.62"],
+        "etdnn": ["6.1 M (30)", "6.07 M", "6.20 M", "2.65"],
+        "ftdnn": ["12.4 M (30)", "12.43 M", "12.56 M", "5.79"],
+        "ecapa": ["6.2 M (80)", "6.19 M", "6.19 M", "2.88"],
+        "ecapa channels=1024": ["14.7 M (80)", "14.66 M", "14.66 M", "7.71"],
+        "resnet34": ["6.63 M (80)", "6.63 M", "6.63 M", "13.62"],
+        "thin_resnet": ["-", "0.94 M", "0.94 M", "0.42"],
+        "campplus": ["7.18 M (80)", "7.18 M", "7.18 M", "3.22"],
+    }
+    assert rows["campplus"][0] == "CAM++: Wang et al., Interspeech 2023"
+    assert {name.split()[0] for name in rows} == MODELS.keys()
+    cheaper = run("models", "--mels", "24", "--seconds", "2").stdout
+    assert "24 mels" in cheaper
+    assert "GFLOP for 2 s" in cheaper
 
 
 def test_help_and_version_need_no_torch() -> None:

@@ -333,6 +333,54 @@ def test_babble_comes_from_the_corpus_and_the_seed_decides_all(tmp_path: Path) -
     )
 
 
+def test_babble_is_of_other_speakers(tmp_path: Path) -> None:
+    """Recordings of one value each, their row's number: for every row, each of the others' is heard, no own."""
+    speakers = ["b", "a", "b", "c", "a", "b", "d"]
+    for row in range(len(speakers)):
+        soundfile.write(tmp_path / f"{row}.wav", np.full(RATE // 10, row / 16), RATE, subtype="FLOAT")
+
+    def heard(rows: list[int], row: int) -> set[int]:
+        manifest = Manifest.from_rows(
+            [{"path": f"{i}.wav", "speaker": speaker} for i, speaker in enumerate(speakers)], root=tmp_path
+        )
+        dataset = ChunkDataset(
+            manifest,
+            manifest.speaker_index.astype(np.int64),
+            dict(enumerate(manifest.speakers)),
+            rows=np.array(rows),
+            sample_rate_hz=RATE,
+            augment=AugmentConfig(noise_prob=1.0),
+        )
+        draws = [dataset._another_voice(np.random.default_rng(seed), 100, row) for seed in range(60)]
+        again = dataset._another_voice(np.random.default_rng(7), 100, row)
+        np.testing.assert_array_equal(again, draws[7])
+        return {round(float(draw[0]) * 16) for draw in draws}
+
+    rows = [0, 1, 2, 4, 5, 3]  # speaker d does not train
+    for row in rows:
+        assert heard(rows, row) == {other for other in rows if speakers[other] != speakers[row]}
+    assert heard([0, 2, 5], 2) == {0, 2, 5}, "one speaker alone: any recording"
+
+
+def test_all_utterances_of_a_p_x_k_group_are_played_at_one_speed(tmp_path: Path) -> None:
+    """Batches of 4 x 3 hold four classes of three, however speeds are drawn."""
+    soundfile.write(tmp_path / "0.wav", np.zeros(200), RATE)
+    labels = np.repeat(np.arange(12), 6)
+    rows = np.arange(72)
+    manifest = Manifest.from_rows([{"path": "0.wav", "speaker": f"s{label:02d}"} for label in labels], root=tmp_path)
+    dataset = ChunkDataset(manifest, labels, {}, rows=rows, sample_rate_hz=RATE, augment=AugmentConfig(speed_prob=0.67))
+    order = make_order("p_x_k", rows, labels=labels, genders=manifest.gender, batch_size=12, utterances_per_speaker=3)
+    sampler = ChunkBatches(rows, batch_size=12, min_samples=100, max_samples=100, seed=1, order=order, speed_group=3)
+    collate = CollateWaveforms(labels, num_speakers=12)
+    classes = [collate([dataset[request] for request in batch]).labels.tolist() for batch in [*sampler, *sampler]]
+    assert len(classes) == 12
+    assert all(sorted(Counter(batch).values()) == [3, 3, 3, 3] for batch in classes)
+    drawn = Counter(label // 12 for batch in classes for label in batch)
+    assert all(drawn[speed] > 24 for speed in (0, 1, 2))
+    alone = ChunkBatches(rows, batch_size=12, min_samples=100, max_samples=100, seed=1, order=order)
+    assert all(request.speed_seed == request.seed for batch in alone for request in batch)
+
+
 def test_ranks_share_every_batch() -> None:
     """Two processes take together what one would: the same rows, lengths and seeds, and half of each batch."""
 

@@ -134,13 +134,16 @@ def test_hand_computed_angular_margin() -> None:
     torch.testing.assert_close(logits, torch.tensor([[5.0, 0.0]]), atol=1e-6, rtol=0.0)
 
 
+@pytest.mark.parametrize("sub_centers", [1, 3])
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(("head", "margin"), CASES)
 def test_loss_and_logits_over_all_angles_in_each_precision(
-    head: type[MarginSoftmax], margin: float, precision: torch.dtype
+    head: type[MarginSoftmax], margin: float, precision: torch.dtype, sub_centers: int
 ) -> None:
     """Half-precision input is what it is after rounding; from there on float32 is kept, under autocast too."""
-    built = head(3, 4, margin=margin, scale=30.0, inter_top_k=2, inter_top_k_margin=0.3)
+    built = head(3, 4, margin=margin, scale=30.0, sub_centers=sub_centers, inter_top_k=2, inter_top_k_margin=0.3)
+    with torch.no_grad():  # near each other, so that the nearest one's angle too goes from 0 to almost pi
+        built.weight[1:sub_centers] = built.weight[0] + 0.02 * random(sub_centers - 1, 3)
     wide = precision == torch.float64
     built = built.double() if wide else built
     axis = built.weight.detach()[0].double()
@@ -157,11 +160,12 @@ def test_loss_and_logits_over_all_angles_in_each_precision(
         assert loss.item() == pytest.approx(expected_loss, rel=1e-8 if wide else 3e-5)
 
 
+@pytest.mark.parametrize("sub_centers", [1, 3])
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
-def test_half_precision_equals_its_float32_self(precision: torch.dtype) -> None:
+def test_half_precision_equals_its_float32_self(precision: torch.dtype, sub_centers: int) -> None:
     x, labels = random(16, 8).to(precision), torch.arange(16) % 5
     for name in LOSSES:
-        head = build_loss(name, 8, 5)
+        head = build_loss(name, 8, 5, **({} if name == "softmax" else {"sub_centers": sub_centers}))
         with torch.autocast("cpu", torch.bfloat16):
             loss, logits = head(x, labels)
         wide_loss, wide_logits = head(x.float(), labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -74,6 +75,20 @@ def test_p_x_k_of_any_sizes(sizes: list[int], seed: int) -> None:
 def test_an_unknown_sampler() -> None:
     with pytest.raises(ConfigError, match=r"unknown sampler 'pxk'; did you mean 'p_x_k'\?"):
         make_order("pxk", np.arange(2), labels=np.arange(2), genders=np.zeros(2, np.int8))
+
+
+@pytest.mark.parametrize(
+    ("genders", "there"),
+    [([-1, -1, -1], "none whose gender is known"), ([1, -1, 1], "only those of female speakers")],
+)
+def test_genders_to_balance_must_be_known(genders: list[int], there: str) -> None:
+    message = (
+        "the sampler 'gender_balanced' (data.sampler) needs training recordings of both genders, and there are "
+        f"{there}; give the corpus a column `gender` (m or f), or choose another sampler"
+    )
+    known = np.array([*genders, 0], np.int8)  # the last one does not train
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        make_order("gender_balanced", np.arange(3), labels=np.arange(4), genders=known)
 
 
 def test_a_batch_that_k_does_not_divide() -> None:

@@ -12,11 +12,12 @@ import torch
 
 from xvectors import SpeakerEncoder, evaluate
 from xvectors.audio import read, resample
+from xvectors.config import differences, load_recipe
 from xvectors.corpus import open_corpus
 from xvectors.corpus.synth import synthesise
 from xvectors.errors import ManifestError
 from xvectors.scoring import ROC, all_pairs, all_pairs_scores, eer, length_normalise
-from xvectors.system import find_system
+from xvectors.system import find_system, num_classes, read_description
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +30,25 @@ def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_is_small_and_holds_half_precision() -> None:
     folder = resources.files("xvectors") / "starter"
+    sizes = {entry.name: len(entry.read_bytes()) for entry in folder.iterdir() if entry.is_file()}
+    assert sizes.keys() == {
+        "README.md", "backend.npz", "calibration.toml", "model.safetensors", "speakers.csv", "system.toml",
+    }  # fmt: skip
+    assert sum(sizes.values()) <= 8_000_000
     content = (folder / "model.safetensors").read_bytes()
-    assert len(content) <= 8_000_000
     weights = safetensors.torch.load(content)
     assert {value.dtype for value in weights.values()} == {torch.float16, torch.int64}
     assert "embedding_map.matrix" in weights
     assert "Intended use" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_its_recipe_is_the_one_of_its_name() -> None:
+    """Retyped or changed later, `--recipe starter` would make another network than the one that ships."""
+    shipped, recipe = read_description(find_system("starter")).recipe, load_recipe("starter")
+    decisive = ("features", "model", "augment.speed", "loss.name", "training.embedding_map")
+    changed = [change for change in differences(shipped, recipe) if change.startswith(decisive)]
+    assert changed == []
+    assert num_classes(shipped, 443) == num_classes(recipe, 443) == 3 * 443
 
 
 def test_it_tells_unheard_voices_apart(voices: Path) -> None:

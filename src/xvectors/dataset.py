@@ -53,11 +53,15 @@ MIN_BATCH = 2
 
 
 class ChunkRequest(NamedTuple):
-    """One chunk to read: the row, its length in samples (or WHOLE) and the seed of its place (or CENTRED)."""
+    """One chunk to read: the row, its length in samples (or WHOLE) and the seed of its place (or CENTRED).
+
+    Its speed is drawn by `speed_seed`, which chunks of one group share, by default by `seed`.
+    """
 
     row: int
     num_samples: int
     seed: int
+    speed_seed: int | None = None
 
 
 class Example(NamedTuple):
@@ -111,6 +115,8 @@ class ChunkDataset(Dataset[Example]):
         self._channel: int | Literal["mix"] = "mix" if channel < 0 else channel
         self._augmenter = Augmenter(augment, sample_rate_hz, self._another_voice) if augment else None
         self._recordings = audio.DecodedRecordings(decoded_bytes)
+        order = np.argsort(manifest.speaker_index[rows], kind="stable") if augment else rows[:0]
+        self._by_speaker = rows[order], manifest.speaker_index[rows[order]]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -119,18 +125,25 @@ class ChunkDataset(Dataset[Example]):
         try:
             if self._augmenter is None or request.seed == CENTRED:
                 return Example(self._read(request), request.row)
-            speed, factor = _speed(self._augmenter.settings, request.seed)
+            seed = request.seed if request.speed_seed is None else request.speed_seed
+            speed, factor = _speed(self._augmenter.settings, seed)
             waveform = self._read(request._replace(num_samples=round(request.num_samples * factor)))
             if speed:
                 waveform = _repeat_to(play_faster(waveform, factor), request.num_samples)
-            return Example(self._augmenter(waveform, request.seed), request.row, speed=speed)
+            return Example(self._augmenter(waveform, request.seed, request.row), request.row, speed=speed)
         except (AudioError, MissingExtraError) as error:
             return Example(None, request.row, str(error))
 
-    def _another_voice(self, generator: np.random.Generator, num_samples: int) -> NDArray[np.float32]:
-        """A chunk of any recording here, for babble."""
-        row = int(self.rows[generator.integers(len(self.rows))])
-        return self._read(ChunkRequest(row, num_samples, int(generator.integers(2**62))))
+    def _another_voice(self, generator: np.random.Generator, num_samples: int, row: int) -> NDArray[np.float32]:
+        """A chunk of another speaker than that of `row`, for babble; of any recording where there is one speaker."""
+        rows, speakers = self._by_speaker
+        own = int(self.manifest.speaker_index[row])
+        first, end = np.searchsorted(speakers, [own, own + 1]).tolist()
+        if end - first == len(rows):
+            end = first
+        place = int(generator.integers(len(rows) - (end - first)))
+        other = int(rows[place if place < first else place + end - first])
+        return self._read(ChunkRequest(other, num_samples, int(generator.integers(2**62))))
 
     def _read(self, request: ChunkRequest) -> NDArray[np.float32]:
         row, rate = request.row, self.sample_rate_hz
@@ -167,9 +180,10 @@ class ChunkBatches(Sampler[list[ChunkRequest]]):
     """The batches of each epoch, one after the other: every iteration is the next epoch.
 
     `order` says how the rows of an epoch are drawn; one chunk length a batch comes from nine between min_samples and
-    max_samples. `set_position` goes anywhere, `set_lengths` holds from the next iteration on. Of `num_ranks` processes
-    that train together, each with its `rank`, every one takes its share of each batch. With `shuffle=False` the order
-    is the rows' own and every chunk comes from the middle.
+    max_samples. Each `speed_group` chunks in succession share the seed of their speed. `set_position` goes anywhere,
+    `set_lengths` holds from the next iteration on. Of `num_ranks` processes that train together, each with its `rank`,
+    every one takes its share of each batch. With `shuffle=False` the order is the rows' own and every chunk comes from
+    the middle.
     """
 
     def __init__(
@@ -182,12 +196,13 @@ class ChunkBatches(Sampler[list[ChunkRequest]]):
         seed: int = 0,
         shuffle: bool = True,
         order: RowOrder | None = None,
+        speed_group: int = 1,
         rank: int = 0,
         num_ranks: int = 1,
     ) -> None:
         self._rows, self._batch_size, self._seed, self._shuffle = rows, batch_size, seed, shuffle
         self._order = order or Shuffled(rows)
-        self._share = slice(rank, None, num_ranks)
+        self._share, self._speed_group = slice(rank, None, num_ranks), speed_group
         self._epoch = self._first_batch = 0
         self.set_lengths(min_samples, max_samples)
         count = len(self._order) if shuffle else len(rows)
@@ -213,13 +228,13 @@ class ChunkBatches(Sampler[list[ChunkRequest]]):
         known = np.linspace(self._min_samples, self._max_samples, NUM_LENGTHS).round().astype(np.int64)
         lengths = generator.choice(known, size=len(self))
         seeds = generator.integers(0, 2**62, size=len(order)) if self._shuffle else np.full(len(order), CENTRED)
+        speed_seeds = seeds[:: self._speed_group].repeat(self._speed_group)[: len(seeds)]
         for i in range(first, len(self)):
             members = slice(self._bounds[i], self._bounds[i + 1])
+            columns = (column[members][self._share].tolist() for column in (order, seeds, speed_seeds))
             yield [
-                ChunkRequest(row, int(lengths[i]), seed)
-                for row, seed in zip(
-                    order[members][self._share].tolist(), seeds[members][self._share].tolist(), strict=True
-                )
+                ChunkRequest(row, int(lengths[i]), seed, speed_seed)
+                for row, seed, speed_seed in zip(*columns, strict=True)
             ]
 
 
@@ -354,7 +369,8 @@ def load_all_data(
     Raises
     ------
     ManifestError, ConfigError
-        For metadata that cannot be read, or proportions and subsets that leave a part empty.
+        For metadata that cannot be read, proportions and subsets that leave a part empty, and `gender_balanced` without
+        recordings of both genders.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, not {batch_size}")

@@ -15,6 +15,9 @@ from xvectors.errors import ConfigError
 
 Rows = NDArray[np.int64]
 
+GENDERS = ("male", "female")
+"""By the numbers that a manifest holds."""
+
 SAMPLERS = ("shuffle", "gender_balanced", "speaker_balanced", "p_x_k")
 
 
@@ -107,11 +110,19 @@ def make_order(
 ) -> RowOrder:
     """The order called `sampler` over `rows`; `labels` and `genders` are those of all rows of the manifest.
 
-    Raises ConfigError for another name, and where a batch is no multiple of the utterances a speaker.
+    Raises ConfigError for another name, for `gender_balanced` without recordings of both genders, and where a batch is
+    no multiple of the utterances a speaker.
     """
     if sampler == "shuffle":
         return Shuffled(rows)
     if sampler == "gender_balanced":
+        known = np.unique(genders[rows][genders[rows] >= 0]).tolist()
+        if len(known) < 2:
+            raise ConfigError(
+                "the sampler 'gender_balanced' (data.sampler) needs training recordings of both genders, and there are "
+                f"{f'only those of {GENDERS[known[0]]} speakers' if known else 'none whose gender is known'}; "
+                "give the corpus a column `gender` (m or f), or choose another sampler"
+            )
         return Balanced(rows, genders[rows])
     if sampler == "speaker_balanced":
         return Balanced(rows, labels[rows])

@@ -34,7 +34,7 @@ def speech(num_samples: int = RATE, seed: int = 0) -> np.ndarray:
     return 0.1 * np.random.default_rng(seed).standard_normal(num_samples, dtype=np.float32)
 
 
-def voice(generator: np.random.Generator, num_samples: int) -> np.ndarray:
+def voice(generator: np.random.Generator, num_samples: int, row: int) -> np.ndarray:
     return tone(generator.uniform(100, 1000), num_samples / RATE / 2 + 0.01)
 
 
@@ -141,7 +141,9 @@ def test_noise_files_of_any_rate_channels_and_length(noise_folder: Path) -> None
 def test_each_voice_of_the_babble_keeps_to_its_ratio(noise_folder: Path) -> None:
     folder = str(noise_folder / "speech")
     mine = [tone(hz, 0.7) for hz in (200, 300, 400, 500)]
-    augmenter = Augmenter(AugmentConfig(noise_prob=1.0, babble_voices_max=3), RATE, lambda g, n: mine[g.integers(4)])
+    augmenter = Augmenter(
+        AugmentConfig(noise_prob=1.0, babble_voices_max=3), RATE, lambda g, n, row: mine[g.integers(4)]
+    )
     wave = tone(1000, 1.0)
     babbles = 0
     for seed in range(40):
@@ -242,12 +244,31 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
         attempt(empty)
 
 
-def test_a_folder_that_no_effect_uses_is_not_opened() -> None:
-    Augmenter(AugmentConfig(noise_folder="/nowhere", reverb_folder="/nowhere"), RATE)
+@pytest.mark.parametrize("effect", ["noise", "reverb"])
+def test_a_folder_that_no_effect_uses_is_refused(effect: str, noise_folder: Path) -> None:
+    message = (
+        rf"augment.{effect}_folder = .* is used by nothing while augment.{effect}_prob = 0; "
+        rf"set augment.{effect}_prob, to 0.3 perhaps, or leave the folder empty"
+    )
+    with pytest.raises(ConfigError, match=message):
+        Augmenter(AugmentConfig(**{f"{effect}_folder": str(noise_folder)}), RATE)
+
+
+def test_the_babble_source_is_told_whose_recording_it_is() -> None:
+    told = []
+
+    def spoken(generator: np.random.Generator, num_samples: int, row: int) -> np.ndarray:
+        told.append(row)
+        return voice(generator, num_samples, row)
+
+    augmenter = Augmenter(AugmentConfig(noise_prob=1.0), RATE, spoken)
+    for seed in range(10):
+        augmenter(speech(), seed, row=41)
+    assert set(told) == {41}
 
 
 def test_broken_voices_are_left_out_of_the_babble(caplog: pytest.LogCaptureFixture) -> None:
-    def broken(generator: np.random.Generator, num_samples: int) -> np.ndarray:
+    def broken(generator: np.random.Generator, num_samples: int, row: int) -> np.ndarray:
         if generator.random() < 0.5:
             raise AudioError("gone.wav: no such file")
         return np.full(num_samples, np.nan, np.float32)

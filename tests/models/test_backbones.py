@@ -15,10 +15,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xvectors.errors import ConfigError, ShapeError, TooShortError
-from xvectors.models import MODELS, POOLINGS, Backbone, build_model, count_flops
+from xvectors.models import (
+    MODELS,
+    POOLINGS,
+    PUBLISHED,
+    Backbone,
+    Published,
+    TDNNLayer,
+    build_model,
+    count_flops,
+    count_parameters,
+)
 from xvectors.models.campplus import segment_context
 from xvectors.models.ftdnn import LAYERS, semi_orthogonal_step
 from xvectors.models.pooling import Padding
+from xvectors.models.resnet import MapConv
 
 # Narrow enough for a quick test.
 SMALL: dict[str, dict[str, Any]] = {
@@ -238,37 +249,85 @@ def test_impossible_settings_of_one_model(name: str, settings: dict[str, Any], m
         small(name, **settings)
 
 
+# Widths that the four heads of `multi_head` divide.
+DIVISIBLE: dict[str, dict[str, Any]] = {"xvector": {"size": 0.08}, "resnet34": {"channels": 16}}
+
+
 @pytest.mark.parametrize("pooling", list(POOLINGS))
-@pytest.mark.parametrize("name", NEW)
-def test_every_pooling_fits_every_model(name: str, pooling: str) -> None:
-    settings = {"channels": 16} if name == "resnet34" else {}
-    model = small(name, pooling=pooling, **settings).eval()
-    assert model(seeded(1, 40, BANDS), return_embedding=True).shape == (1, 12)
+@EVERY
+def test_every_pooling_trains_every_model_and_ignores_padding(name: str, pooling: str) -> None:
+    model = small(name, pooling=pooling, **DIVISIBLE.get(name, {}))
+    recordings = [x[:n] for x, n in zip(seeded(4, 50, BANDS), (50, 40, 45, 36), strict=True)]
+    batch, lengths = padded(recordings, 7.0)
+    functional.cross_entropy(model(batch, lengths=lengths), torch.tensor([0, 3, 5, 6])).backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert torch.isfinite(parameter.grad).all(), key
+        assert parameter.grad.any(), key
+    model.eval()
+    together = model(batch, lengths=lengths, return_embedding=True)
+    assert together.shape == (4, 12)
+    alone = torch.cat([model(recording.unsqueeze(0), return_embedding=True) for recording in recordings])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "published"),
+    ("name", "settings", "input_dim", "published"),
     [
+        # Snyder et al., ICASSP 2018, section 3.3: without segment7 and the output layer
+        ("xvector", {}, 24, 4.2e6),
         # Yu and Li, Interspeech 2020: 30 coefficients a frame, counted up to the embedding
-        ("etdnn", {"input_dim": 30}, 6.1e6),
-        ("ftdnn", {"input_dim": 30}, 12.4e6),
+        ("etdnn", {}, 30, 6.1e6),
+        ("ftdnn", {}, 30, 12.4e6),
         # the papers of the networks: 80 filterbanks, without the classifier
-        ("ecapa", {}, 6.2e6),
-        ("ecapa", {"channels": 1024}, 14.7e6),
-        ("resnet34", {}, 6.63e6),
+        ("ecapa", {}, 80, 6.2e6),
+        ("ecapa", {"channels": 1024}, 80, 14.7e6),
+        ("resnet34", {}, 80, 6.63e6),
+        ("campplus", {}, 80, 7.18e6),
         # our own
-        ("thin_resnet", {}, 0.94e6),
-        ("campplus", {}, 7.18e6),
+        ("xvector", {"batch_norm": True}, 80, None),
+        ("thin_resnet", {}, 80, None),
     ],
 )
-def test_published_sizes(name: str, settings: dict[str, Any], published: float) -> None:
+def test_published_sizes(name: str, settings: dict[str, Any], input_dim: int, published: float | None) -> None:
+    (row,) = [row for row in PUBLISHED if (row.model, row.settings) == (name, settings)]
+    assert (row.num_mels, row.size_m and 1e6 * row.size_m) == (input_dim, published)
     with torch.device("meta"):
-        model = build_model(name, **settings)
+        model = build_model(name, input_dim=input_dim, **settings)
     behind = [model.classifier]
     if name in ("etdnn", "ftdnn"):
         behind += [model.segment.norm1, model.segment.fc2, model.segment.norm2]
+    if name == "xvector":
+        behind += [model.seg_fc2, *([model.seg_bn1, model.seg_bn2] if model.batch_norm else [])]
     count = sum(p.numel() for p in model.parameters()) - sum(p.numel() for m in behind for p in m.parameters())
-    assert count == pytest.approx(published, rel=0.01)
+    assert count_parameters(model) == count
+    assert published is None or count == pytest.approx(published, rel=0.01)
+
+
+def test_every_model_has_a_row_among_the_published() -> None:
+    assert list(dict.fromkeys(row.model for row in PUBLISHED)) == list(MODELS)
+
+
+@pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: "-".join([row.model, *row.settings]))
+def test_flops_are_twice_each_layers_weights_times_its_places(row: Published) -> None:
+    """Counted at the layers, not at the operations: an output place takes each weight once."""
+    with torch.device("meta"):
+        model = build_model(row.model, input_dim=row.num_mels, **row.settings).eval()
+    counted, found = count_flops(model, 250), 0
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal found
+        weight = module.linear.weight if isinstance(module, TDNNLayer) else module.weight
+        assert output.shape[-1] == weight.shape[0], "channels come last"
+        found += 2 * weight.numel() * output[..., 0].numel()
+
+    inside = {id(module.linear) for module in model.modules() if isinstance(module, TDNNLayer)}
+    for module in model.modules():
+        if isinstance(module, TDNNLayer | MapConv | nn.Linear) and id(module) not in inside:
+            module.register_forward_hook(note)
+    with torch.no_grad():
+        model(torch.zeros(1, 250, row.num_mels, device="meta"), return_embedding=True)
+    assert counted == found > 1e8
 
 
 def test_flops_by_hand_and_as_published() -> None:

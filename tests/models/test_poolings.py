@@ -195,6 +195,9 @@ def test_impossible_settings() -> None:
         ChannelContextPooling(0)
     with pytest.raises(ConfigError, match=r"variance_floor is 0.0; it must be above 0"):
         AttentivePooling(8, variance_floor=0.0)
+    for name in POOLINGS:
+        with pytest.raises(ConfigError, match=r"variance_floor is 0.0; it must be above 0"):
+            make_pooling(name, 8, 0.0)
 
 
 def test_padding_bounds_by_hand() -> None:

@@ -151,6 +151,14 @@ def test_parameters_and_names_of_the_exercise() -> None:
     assert (model.context_frames, model.embedding_dim, model.num_speakers) == (15, 512, 1000)
 
 
+def test_poolings_widen_what_follows_and_take_the_variance_floor() -> None:
+    model = XVector(size=0.08, batch_norm=True, pooling="multi_head", **SMALL)
+    assert (model.seg_fc1.in_features, model.pool_bn.num_features) == (120, 120)
+    assert XVector(size=0.08, pooling="attentive", variance_floor=0.5, **SMALL).pooling.variance_floor == 0.5
+    with pytest.raises(ConfigError, match=r"unknown pooling 'statistic'; did you mean 'statistics'\?"):
+        XVector(pooling="statistic")
+
+
 def test_size_depth_and_batch_norm_name_and_scale_the_layers() -> None:
     model = XVector(size=0.5, depth=3, num_speakers=7, embedding_dim=32, internal_dim=101, batch_norm=True)
     widths = [model.get_submodule(f"tdnn{i}").output_dim for i in range(1, 8)]

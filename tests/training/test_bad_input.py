@@ -66,6 +66,16 @@ def test_settings(
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.parametrize("recipe", ["xvector", "lab"])
+def test_a_noise_folder_that_the_recipe_does_not_use(
+    recipe: str, toy_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("--recipe", recipe, "--set", "model.name=thin_resnet", "--set", f"augment.noise_folder={tmp_path}")
+    line = said(capsys, monkeypatch, str(toy_corpus), "-o", str(tmp_path / "s"), *settings)
+    assert "is used by nothing while augment.noise_prob = 0; set augment.noise_prob" in line
+    assert not (tmp_path / "s").exists()
+
+
 def test_an_empty_noise_folder(
     toy_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

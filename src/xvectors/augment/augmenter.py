@@ -29,9 +29,9 @@ LONGEST_IMPULSE_RESPONSE_S = 4.0
 NUM_ROOMS = 512
 ROOM_STREAM = 200
 
-BabbleSource = Callable[[np.random.Generator, int], NDArray[np.float32]]
-"""(generator, num_samples) -> a voice, float32 [any length above 0]; what it picks must depend on the generator alone.
-An AudioError that it raises leaves that voice out."""
+BabbleSource = Callable[[np.random.Generator, int, int], NDArray[np.float32]]
+"""(generator, num_samples, row) -> another speaker's voice than that of `row`, float32 [any length above 0]; what it
+picks must depend on the generator and the row alone. An AudioError that it raises leaves that voice out."""
 
 
 def speed(waveform: NDArray[np.float32], factor: float) -> Samples:
@@ -59,8 +59,9 @@ class Augmenter:
         Gives other speakers' voices for babble, where `settings.noise_folder` has no speech; without it there is none.
         Must be picklable where loader processes are spawned.
 
-    Raises ConfigError for folders that do not exist or hold nothing that can be read, and for codecs that the installed
-    libsndfile lacks. Opening a folder reads the header of every recording in it.
+    Raises ConfigError for folders that do not exist, hold nothing that can be read or belong to an effect whose
+    probability is 0, and for codecs that the installed libsndfile lacks. Opening a folder reads the header of every
+    recording in it.
     """
 
     def __init__(self, settings: AugmentConfig, sample_rate_hz: int, babble_source: BabbleSource | None = None) -> None:
@@ -68,12 +69,19 @@ class Augmenter:
             raise ConfigError(f"sample_rate_hz = {sample_rate_hz} must be positive")
         self.settings, self.sample_rate_hz = settings, sample_rate_hz
         self._babble_source = babble_source
+        for effect in ("reverb", "noise"):
+            folder = getattr(settings, f"{effect}_folder")
+            if folder and not getattr(settings, f"{effect}_prob"):
+                raise ConfigError(
+                    f"augment.{effect}_folder = {folder!r} is used by nothing while augment.{effect}_prob = 0; "
+                    f"set augment.{effect}_prob, to 0.3 perhaps, or leave the folder empty"
+                )
         self._responses: RecordingPool | None = None
         self._rooms: dict[int, Samples] = {}
         self._pools: dict[str, RecordingPool] = {}
-        if settings.reverb_prob > 0 and settings.reverb_folder:
+        if settings.reverb_folder:
             self._responses = open_pool(settings.reverb_folder, "reverb_folder")
-        if settings.noise_prob > 0 and settings.noise_folder:
+        if settings.noise_folder:
             self._pools = open_pool(settings.noise_folder, "noise_folder").by_kind()
         self._kinds = [kind for kind in (NOISE, MUSIC) if kind in self._pools or (kind == NOISE and not self._pools)]
         if SPEECH in self._pools or babble_source is not None:
@@ -81,11 +89,11 @@ class Augmenter:
         if settings.codec_prob > 0:
             self._try_codecs()
 
-    def __call__(self, waveform: NDArray[np.float32], seed: int) -> Samples:
+    def __call__(self, waveform: NDArray[np.float32], seed: int, row: int = 0) -> Samples:
         """Augment float32 [samples], finite, about [-1, 1]: the same length, finite; the argument is never changed.
 
-        `seed` is 0 or above. Raises ShapeError for what is not floating point [samples]; ConfigError if no recording
-        of a folder can be read any more.
+        `seed` is 0 or above; `row` is which recording this is, for the babble source. Raises ShapeError for what is not
+        floating point [samples]; ConfigError if no recording of a folder can be read any more.
         """
         result = _checked(waveform)
         if not len(result):
@@ -93,7 +101,7 @@ class Augmenter:
         settings = self.settings
         effects: tuple[tuple[float, Callable[[Samples, np.random.Generator], Samples]], ...] = (
             (settings.reverb_prob, self._reverberate),
-            (settings.noise_prob, self._add_noise),
+            (settings.noise_prob, lambda samples, drawn: self._add_noise(samples, drawn, row)),
             (settings.equaliser_prob, self._equalise),
             (settings.gain_prob, self._amplify),
             (settings.clip_prob, self._clip),
@@ -123,11 +131,11 @@ class Augmenter:
             self._rooms[number] = simulate_room(self.sample_rate_hz, rt60_s, generator)
         return self._rooms[number]
 
-    def _add_noise(self, waveform: Samples, generator: np.random.Generator) -> Samples:
+    def _add_noise(self, waveform: Samples, generator: np.random.Generator, row: int) -> Samples:
         settings = self.settings
         kind = self._kinds[generator.integers(len(self._kinds))]
         if kind == BABBLE:
-            return mix_babble(waveform, self._voices(len(waveform), generator))
+            return mix_babble(waveform, self._voices(len(waveform), generator, row))
         if kind == MUSIC:
             snr_db = generator.uniform(settings.music_snr_min_db, settings.music_snr_max_db)
         else:
@@ -138,7 +146,7 @@ class Augmenter:
         noise = self._pools[kind].segment(index, len(waveform), self.sample_rate_hz, generator)
         return mix_at_snr(waveform, noise, snr_db)
 
-    def _voices(self, num_samples: int, generator: np.random.Generator) -> Iterator[tuple[Samples, float]]:
+    def _voices(self, num_samples: int, generator: np.random.Generator, row: int) -> Iterator[tuple[Samples, float]]:
         settings, pool = self.settings, self._pools.get(SPEECH)
         count = int(generator.integers(settings.babble_voices_min, settings.babble_voices_max, endpoint=True))
         indices = pool.draw(count, generator) if pool else [0] * count
@@ -148,7 +156,7 @@ class Augmenter:
                 yield pool.segment(index, num_samples, self.sample_rate_hz, generator), snr_db
             elif self._babble_source:
                 try:
-                    yield _repeated(self._babble_source(generator, num_samples), num_samples), snr_db
+                    yield _repeated(self._babble_source(generator, num_samples, row), num_samples), snr_db
                 except AudioError as error:
                     logger.warning("left out of the babble: %s", error)
 

@@ -152,23 +152,35 @@ def models(
     mels: Annotated[int, typer.Option(help="Filterbanks a frame.")] = 80,
     seconds: Annotated[float, typer.Option(help="Length of the recording whose embedding is counted.")] = 3.0,
 ) -> None:
-    """List the networks that `--set model.name=...` takes, with their sizes and costs."""
+    """List the networks that `--set model.name=...` takes, with their papers, sizes and costs."""
     import torch
     from rich.console import Console
     from rich.table import Table
 
-    from xvectors.models import MODELS, build_model, count_flops
+    from xvectors.models import PUBLISHED, build_model, count_flops, count_parameters
 
-    table = Table(caption="parameters without the classifier", caption_justify="left")
-    for column in ("name", "network", "embedding", "parameters", f"GFLOP for {seconds:g} s"):
-        table.add_column(column, justify="left" if column in ("name", "network") else "right")
-    for name, cls in MODELS.items():
+    caption = "parameters up to the embedding; as published with so many filterbanks a frame, and ours with as many"
+    table = Table(caption=caption, caption_justify="left")
+    for column in ("name", "settings", "paper"):
+        table.add_column(column)
+    for column in ("embedding", "published", "ours", f"{mels} mels", f"GFLOP for {seconds:g} s"):
+        table.add_column(column, justify="right")
+    for row in PUBLISHED:
         with torch.device("meta"):
-            model = build_model(name, num_speakers=2, input_dim=mels)
-        parameters = sum(p.numel() for key, p in model.named_parameters() if not key.startswith("classifier."))
-        flops = count_flops(model, round(100 * seconds))
-        what = (cls.__doc__ or "").strip().splitlines()[0]
-        table.add_row(name, what, str(model.embedding_dim), f"{parameters / 1e6:.2f} M", f"{flops / 1e9:.2f}")
+            published, model = (
+                build_model(row.model, num_speakers=2, input_dim=input_dim, **row.settings)
+                for input_dim in (row.num_mels, mels)
+            )
+        table.add_row(
+            row.model,
+            ", ".join(f"{key}={str(value).lower()}" for key, value in row.settings.items()),
+            row.paper,
+            str(model.embedding_dim),
+            "-" if row.size_m is None else f"{row.size_m:g} M ({row.num_mels})",
+            f"{count_parameters(published) / 1e6:.2f} M",
+            f"{count_parameters(model) / 1e6:.2f} M",
+            f"{count_flops(model, round(100 * seconds)) / 1e9:.2f}",
+        )
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 

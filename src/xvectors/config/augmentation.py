@@ -28,7 +28,7 @@ class AugmentConfig:
     """The speeds to draw from, separated by spaces."""
     reverb_prob: float = 0.0
     reverb_folder: str = ""
-    """Impulse responses, in any folders below it; "" simulates rooms."""
+    """Impulse responses, in any folders below it; "" simulates rooms. With a folder, `reverb_prob` must be above 0."""
     rt60_min_s: float = 0.1
     rt60_max_s: float = 0.9
     """Reverberation time of simulated rooms: seconds until the sound has fallen by 60 dB."""
@@ -36,7 +36,7 @@ class AugmentConfig:
     """One kind of noise, music or babble, each as likely as the others there are."""
     noise_folder: str = ""
     """Recordings in sub-folders noise, music and speech (MUSAN's layout), or in others, which count as noise;
-    "" makes noise, and babble of the training recordings."""
+    "" makes noise, and babble of other training speakers. With a folder, `noise_prob` must be above 0."""
     noise_snr_min_db: float = 0.0
     noise_snr_max_db: float = 15.0
     music_snr_min_db: float = 5.0

@@ -66,7 +66,7 @@ class DataConfig:
     """How the recordings of an epoch are drawn: each once, or as many of both genders, or as many of every speaker, or
     in batches of P speakers x K recordings."""
     utterances_per_speaker: int = 2
-    """K of `p_x_k`; P is the batch size over K."""
+    """K of `p_x_k`; P is the batch size over K. All K are played at one speed."""
     channel: int = -1
     """The channel of recordings with several; -1 mixes them down."""
 

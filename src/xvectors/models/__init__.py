@@ -17,6 +17,7 @@ from xvectors.models.embedding_map import EmbeddingMap
 from xvectors.models.etdnn import ETDNN
 from xvectors.models.ftdnn import FTDNN
 from xvectors.models.pooling import POOLINGS, StatisticsPooling, make_pooling
+from xvectors.models.published import PUBLISHED, Published
 from xvectors.models.resnet import ResNet34, ThinResNet
 from xvectors.models.tdnn import TDNNLayer
 from xvectors.models.xvector import XVector
@@ -27,9 +28,11 @@ __all__ = [
     "FTDNN",
     "MODELS",
     "POOLINGS",
+    "PUBLISHED",
     "Backbone",
     "CAMPlusPlus",
     "EmbeddingMap",
+    "Published",
     "ResNet34",
     "StatisticsPooling",
     "TDNNLayer",
@@ -37,6 +40,7 @@ __all__ = [
     "XVector",
     "build_model",
     "count_flops",
+    "count_parameters",
     "make_pooling",
 ]
 
@@ -71,6 +75,14 @@ def build_model(name: str, **settings: Any) -> Backbone:
         if kind in WANTED and not fits:
             raise ConfigError(f"model.{key} must be {WANTED[kind]}, not {value!r}")
     return MODELS[name](**settings)
+
+
+def count_parameters(model: Backbone) -> int:
+    """Parameters that an embedding depends on: no classifier, and no layers between the embedding and it."""
+    shadow = copy.deepcopy(model).to("meta").eval()
+    frames = torch.zeros(1, model.context_frames, model.input_dim, device="meta")
+    shadow(frames, return_embedding=True).sum().backward()
+    return sum(parameter.numel() for parameter in shadow.parameters() if parameter.grad is not None)
 
 
 def count_flops(model: Backbone, num_frames: int) -> int:

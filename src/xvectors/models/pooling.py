@@ -290,20 +290,23 @@ class ChannelContextPooling(Pooling):
         return _weighted_moments(counted.x, _softmax(scores, counted), self.statistics.variance_floor)
 
 
-POOLINGS: dict[str, Callable[[int], Pooling]] = {
-    "mean": lambda channels: MeanPooling(),
-    "statistics": lambda channels: StatisticsPooling(),
-    "attentive": AttentivePooling,
-    "multi_head": MultiHeadAttentivePooling,
-    "channel_context": ChannelContextPooling,
+POOLINGS: dict[str, Callable[[int, float], Pooling]] = {
+    "mean": lambda channels, floor: MeanPooling(),
+    "statistics": lambda channels, floor: StatisticsPooling(floor),
+    "attentive": lambda channels, floor: AttentivePooling(channels, variance_floor=floor),
+    "multi_head": lambda channels, floor: MultiHeadAttentivePooling(channels),
+    "channel_context": lambda channels, floor: ChannelContextPooling(channels, variance_floor=floor),
 }
 
 
-def make_pooling(name: str, channels: int) -> Pooling:
-    """The pooling called `name` for frames of `channels`; ConfigError for an unknown name, naming the nearest."""
+def make_pooling(name: str, channels: int, variance_floor: float = 1e-10) -> Pooling:
+    """The pooling called `name` for frames of `channels`; `variance_floor` is for those that take deviations.
+
+    Raises ConfigError for an unknown name, naming the nearest, and for a floor that is not above 0.
+    """
     if name not in POOLINGS:
         raise ConfigError(f"unknown pooling {name!r}{nearest(name, POOLINGS)}")
-    return POOLINGS[name](channels)
+    return POOLINGS[name](channels, _checked_floor(variance_floor))
 
 
 def _softmax(scores: Tensor, counted: _Counted) -> Tensor:

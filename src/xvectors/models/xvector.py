@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from xvectors.errors import ConfigError, ShapeError, TooShortError
 from xvectors.models.backbone import Backbone
-from xvectors.models.pooling import StatisticsPooling
+from xvectors.models.pooling import make_pooling
 from xvectors.models.tdnn import TDNNLayer
 
 SPLICED_CONTEXTS = ((-2, -1, 0, 1, 2), (-2, 0, 2), (-3, 0, 3))
@@ -22,7 +22,7 @@ POOLED_DIM = 1500
 
 
 class XVector(Backbone):
-    """Five time-delay layers, statistics pooling, two segment layers and a classifier.
+    """Five time-delay layers, pooling, two segment layers and a classifier.
 
     Parameters
     ----------
@@ -42,11 +42,14 @@ class XVector(Backbone):
         Whether a BatchNorm follows each activation, as in Kaldi's recipe, and the pooling, as in ECAPA-TDNN: it
         takes the mean that all embeddings share away. Frames past `lengths` have no part in its statistics.
     variance_floor
-        Least variance in the pooling.
+        Least variance in a pooling that takes deviations.
+    pooling
+        A name in `POOLINGS`; the paper's is `statistics`.
 
-    The defaults are 4,980,164 parameters, named `tdnn1.linear.weight`, ..., `tdnn5`, `seg_fc1`, `seg_fc2` and
-    `classifier`; with `batch_norm`, also `bn1`, ..., `pool_bn`, `seg_bn1` and `seg_bn2`. Raises ConfigError for an
-    impossible value.
+    Published size: 4.2 M with 24 filterbanks, counted up to the embedding, without `seg_fc2` and the classifier
+    (section 3.3 of the paper). The defaults are 4,980,164 parameters, named `tdnn1.linear.weight`, ..., `tdnn5`,
+    `seg_fc1`, `seg_fc2` and `classifier`; with `batch_norm`, also `bn1`, ..., `pool_bn`, `seg_bn1` and `seg_bn2`; those
+    of a pooling that learns begin with `pooling.`. Raises ConfigError for an impossible value.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class XVector(Backbone):
         *,
         batch_norm: bool = False,
         variance_floor: float = 1e-10,
+        pooling: str = "statistics",
     ) -> None:
         super().__init__()
         if depth < 0:
@@ -82,11 +86,11 @@ class XVector(Backbone):
         self.batch_norm = batch_norm
         self.num_frame_layers = len(contexts)
         self.context_frames = 1 + sum(max(context) - min(context) for context in contexts)
-        self.pooling = StatisticsPooling(variance_floor)
-        self.seg_fc1 = nn.Linear(2 * pooled_dim, embedding_dim)
+        self.pooling = make_pooling(pooling, pooled_dim, variance_floor)
+        self.seg_fc1 = nn.Linear(self.pooling.out_dim(pooled_dim), embedding_dim)
         self.seg_fc2 = nn.Linear(embedding_dim, embedding_dim)
         if batch_norm:
-            self.pool_bn = nn.BatchNorm1d(2 * pooled_dim)
+            self.pool_bn = nn.BatchNorm1d(self.seg_fc1.in_features)
             self.seg_bn1 = nn.BatchNorm1d(embedding_dim)
             self.seg_bn2 = nn.BatchNorm1d(embedding_dim)
         self.classifier = nn.Linear(embedding_dim, num_speakers)

@@ -50,6 +50,8 @@ class Loaders:
             ),
             rank=rank,
             num_ranks=num_ranks,
+            # a speaker at another speed is another class: all K of a group are played at one
+            speed_group=data.utterances_per_speaker if data.sampler == "p_x_k" else 1,
         )
         self.train = self._loader(self.train_batches, recipe.augment, keep_decoded=True)
         self.val = self._loader(self._centres(corpus.val_rows))

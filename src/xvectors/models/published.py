@@ -1,0 +1,39 @@
+"""The networks as their papers have them. In: nothing. Out: settings, the paper, and the size it publishes.
+
+Sizes count the parameters up to the embedding, as `count_parameters` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Published(NamedTuple):
+    """A network of `MODELS` with the settings that its paper gives it, and the size published for it."""
+
+    model: str
+    settings: Mapping[str, bool | int]
+    paper: str
+    size_m: float | None = None
+    """Million parameters up to the embedding, to the digits that are published; None where nobody published one."""
+    num_mels: int = 80
+    """Coefficients a frame of the network that was counted."""
+
+
+PUBLISHED = (
+    Published("xvector", {}, "x-vector: Snyder et al., ICASSP 2018", 4.2, num_mels=24),
+    Published("xvector", {"batch_norm": True}, "x-vector with BatchNorm, as in Kaldi's recipe and ECAPA-TDNN"),
+    Published("etdnn", {}, "E-TDNN: Snyder et al., ICASSP 2019; size by Yu and Li, Interspeech 2020", 6.1, num_mels=30),
+    Published(
+        "ftdnn", {}, "F-TDNN: Villalba et al., Interspeech 2019; size by Yu and Li, Interspeech 2020", 12.4, num_mels=30
+    ),
+    Published("ecapa", {}, "ECAPA-TDNN: Desplanques et al., Interspeech 2020", 6.2),
+    Published("ecapa", {"channels": 1024}, "ECAPA-TDNN: Desplanques et al., Interspeech 2020", 14.7),
+    Published(
+        "resnet34", {}, "ResNet-34, r-vector: Zeinali et al., arXiv 1910.12592; size by Wang et al., ICASSP 2023", 6.63
+    ),
+    Published("thin_resnet", {}, "thin ResNet: after Chung et al., Interspeech 2020, in a size of our own"),
+    Published("campplus", {}, "CAM++: Wang et al., Interspeech 2023", 7.18),
+)
+"""At least one row for each network, in the order of `MODELS`."""
