@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run
 
 from xvectors.calibrate import calibrate, embed_with_crops, known_durations, training_embeddings, verifier_of
 from xvectors.config import load_recipe, parse_toml
@@ -208,6 +209,8 @@ def test_an_imposter_cohort_normalises_scores_and_is_recorded(
     np.testing.assert_allclose(saved.backend.normaliser.cohort_, means, atol=1e-5)
     assert saved.backend.normaliser.cohort_speakers_.tolist() == ["s00", "s01", "s02", "s03"]
     assert "cohort" not in calibrate(system.path, **options).basis
+    command = ("calibrate", system.path, "--backend", "snorm", "--device", "cpu", "-q", "--cohort", others)
+    assert "cohort       4 speakers, 32 recordings (imposters.npz)\n" in run(*command).stdout
 
     overlapping = embedded_file(system, manifest.take(manifest.speaker_index >= 6), tmp_path / "overlap.npz")
     calibrate(system.path, cohort=overlapping, **options)
@@ -262,6 +265,9 @@ def test_plda_is_adapted_to_another_domain(many_held_out: SystemFolder, toy_corp
         assert isinstance(saved, PLDA)
         np.testing.assert_allclose(saved.within_, ADAPTATIONS[method](expected, moved).within_, rtol=1e-4)
         np.testing.assert_allclose(saved.mean_, moved.mean(axis=0), atol=1e-5)
+    command = ("calibrate", system.path, "--backend", "lda_plda", "--device", "cpu", "-q")
+    printed = run(*command, "--adapt-to", new, "--adapt-by", "coral").stdout
+    assert "adapted to   48 recordings (new.npz), by coral\n" in printed
     with pytest.raises(
         ConfigError, match=r"back-end asnorm has no use for --adapt-to .*\(plda, lda_plda, lda_plda_asn"
     ):
