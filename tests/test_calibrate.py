@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import run
 
+from commands import run
 from xvectors.calibrate import calibrate, embed_with_crops, known_durations, training_embeddings, verifier_of
 from xvectors.config import load_recipe, parse_toml
 from xvectors.corpus import TRAIN, VAL, Manifest
@@ -209,13 +209,14 @@ def test_an_imposter_cohort_normalises_scores_and_is_recorded(
     np.testing.assert_allclose(saved.backend.normaliser.cohort_, means, atol=1e-5)
     assert saved.backend.normaliser.cohort_speakers_.tolist() == ["s00", "s01", "s02", "s03"]
     assert "cohort" not in calibrate(system.path, **options).basis
-    command = ("calibrate", system.path, "--backend", "snorm", "--device", "cpu", "-q", "--cohort", others)
-    assert "cohort       4 speakers, 32 recordings (imposters.npz)\n" in run(*command).stdout
 
     overlapping = embedded_file(system, manifest.take(manifest.speaker_index >= 6), tmp_path / "overlap.npz")
     calibrate(system.path, cohort=overlapping, **options)
     assert "1 calibration speakers are in the cohort of the score normalisation (s06): their target" in caplog.text
     assert "3 test speakers are in the cohort of the score normalisation (s07, s08, s09): their target" in caplog.text
+
+    command = ("calibrate", system.path, "--backend", "snorm", "--device", "cpu", "-q", "--cohort", others)
+    assert "cohort       4 speakers, 32 recordings (imposters.npz)\n" in run(*command).stdout
 
 
 def test_cohorts_that_cannot_be_used(many_held_out: SystemFolder, tmp_path: Path) -> None:
