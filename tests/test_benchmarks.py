@@ -194,3 +194,44 @@ def test_the_parts_of_a_tiny_runs_steps(module: ModuleType, toy_corpus: Path) ->
     assert steps == 2 * 4  # 50 chunks in batches of 16
     assert all(seconds > 0 for seconds in spent.values())
     assert spent["forward"] > spent["SpecAugment"]
+
+
+@pytest.mark.parametrize("module", ["backends"], indirect=True)
+def test_back_ends_are_compared_with_cosine_on_other_speakers(module: ModuleType) -> None:
+    from xvectors.scoring import all_pairs, compare_systems, eer
+    from xvectors.scoring.backends import make_backend
+
+    def drawn(num_speakers: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Speakers differ in all of 8 dimensions, recordings mostly in the first two: cosine is at a loss there."""
+        rng = np.random.default_rng(seed)
+        speakers = np.repeat(np.arange(num_speakers), 6)
+        noise = rng.standard_normal((len(speakers), 8)) * ([4] * 2 + [0.5] * 6)
+        return (rng.standard_normal((num_speakers, 8))[speakers] + noise).astype(np.float32), speakers
+
+    training, (embeddings, speakers) = drawn(40, seed=0), drawn(12, seed=1)
+    fitted, left_out = module.fit_all(*training)
+    assert list(fitted) == ["cosine", "asnorm", "wccn_asnorm", "lda_plda", "lda_plda_asnorm"]
+    assert left_out == {}
+    rows = module.measure(fitted, embeddings, speakers, draws=100)
+    assert {(row["num_speakers"], row["num_trials"]) for row in rows} == {(12, 72 * 71 // 2)}
+    trials = all_pairs(speakers)
+    for row in rows:
+        scores = fitted[row["backend"]].score(embeddings, trials)
+        assert row["eer"] == eer(*trials.split(scores)).eer
+        assert row["eer_low"] <= row["eer"] <= row["eer_high"]
+    cosine, plda = rows[0], rows[3]
+    assert not [key for key in cosine if "difference" in key]
+    assert plda["min_cllr_difference"] == pytest.approx(plda["min_cllr"] - cosine["min_cllr"])
+    assert plda["eer_difference_high"] < 0
+    assert plda["eer_p_value"] == pytest.approx(2 / 101)
+    resample = module.ScoredTrials.of(trials.target, speakers[trials.enroll], speakers[trials.test])
+    both = [make_backend("cosine").score(embeddings, trials), fitted["lda_plda"].score(embeddings, trials)]
+    expected = compare_systems(*both, resample, module.MEASURES, num_draws=100)["min_dcf"].difference
+    assert (plda["min_dcf_difference_low"], plda["min_dcf_difference_high"]) == (expected.low, expected.high)
+    first, second, third = module.lines(plda)
+    assert first.startswith(f"lda_plda         EER           {plda['eer']:>7.2%}")
+    assert second.split()[1:4] == ["Cllr", "at", "best"]
+    assert third.endswith(f"{plda['min_dcf_p_value']:.3f}")
+    few, refused = module.fit_all(training[0][:12], training[1][:12])
+    assert "cosine" in few
+    assert refused["asnorm"].startswith("top_k is 0.2 for a cohort of 2 speakers: give ")

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from commands import run
 from xvectors.calibrate import calibrate, embed_with_crops, known_durations, training_embeddings, verifier_of
 from xvectors.config import load_recipe, parse_toml
 from xvectors.corpus import TRAIN, VAL, Manifest
-from xvectors.encoder import SpeakerEncoder
+from xvectors.encoder import SpeakerEncoder, load_embeddings, save_embeddings
 from xvectors.errors import CheckpointError, ConfigError, ManifestError
 from xvectors.report import evaluate
+from xvectors.scoring.backends import ADAPTATIONS, PLDA
 from xvectors.system import SystemFolder
 from xvectors.training import train
 
@@ -141,6 +143,9 @@ def test_too_few_held_out_speakers_fall_back_with_a_warning(
     basis = verifier_of(folder).basis
     assert (basis["held_out"], basis["source"]) == (False, "validation recordings of trained speakers")
     assert basis["speakers"] == ["s00", "s01", "s02", "s03"]
+    np.savez(tmp_path / "cohort.npz", embeddings=np.eye(32, dtype=np.float32), speaker=np.arange(32).astype(str))
+    with pytest.raises(ManifestError, match="a back-end to normalise or to adapt would be fitted on the speakers"):
+        calibrate(folder.path, cohort=tmp_path / "cohort.npz", device="cpu", show_progress=False)
     result = evaluate(folder.path, device="cpu", show_progress=False)
     assert "the calibration learnt from speakers that the network was trained on" in " ".join(result.warnings)
 
@@ -167,6 +172,109 @@ def test_a_corpus_of_other_speakers(held_out: SystemFolder, toy_corpus: Path, tm
     assert calibrate(tmp_path, backend="cosine", **others).backend_table == {"reason": "as asked for"}
     with pytest.raises(ConfigError, match="back-end 'plada' is not known"):
         calibrate(tmp_path, backend="plada", **others)
+
+
+@pytest.fixture
+def many_held_out(held_out: SystemFolder, toy_corpus: Path, tmp_path: Path) -> SystemFolder:
+    """The system without its calibration, whose corpus now trains on s00 to s03 and holds out three others."""
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for name in ("system.toml", "model.safetensors", "speakers.csv", "corpus.csv"):
+        (folder / name).write_bytes((held_out.path / name).read_bytes())
+    return SystemFolder(folder)
+
+
+def embedded_file(system: SystemFolder, manifest: Manifest, path: Path) -> Path:
+    save_embeddings(path, manifest, SpeakerEncoder.load(system.path, device="cpu").encode_manifest(manifest))
+    return path
+
+
+def test_an_imposter_cohort_normalises_scores_and_is_recorded(
+    many_held_out: SystemFolder, toy_corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    system = many_held_out
+    manifest = Manifest.read_csv(toy_corpus / "metadata.csv")
+    others = embedded_file(system, manifest.take(manifest.speaker_index < 4), tmp_path / "imposters.npz")
+    options = {"backend": "snorm", "device": "cpu", "show_progress": False}
+    verifier = calibrate(system.path, cohort=others, **options)
+    assert verifier.basis["cohort"] == {"file": "imposters.npz", "num_speakers": 4, "num_embeddings": 32}
+    assert not [record for record in caplog.records if "cohort" in record.getMessage()]
+    saved = verifier_of(system)
+    assert saved.basis["cohort"] == verifier.basis["cohort"]
+    assert saved.backend.normaliser is not None
+    # S-norm centres by the training recordings, and its cohort is the mean of each imposter's
+    arrays = load_embeddings(others, "speaker")
+    centred = saved.backend.transform(arrays["embeddings"])
+    means = [centred[arrays["speaker"] == name].mean(axis=0) for name in ("s00", "s01", "s02", "s03")]
+    np.testing.assert_allclose(saved.backend.normaliser.cohort_, means, atol=1e-5)
+    assert saved.backend.normaliser.cohort_speakers_.tolist() == ["s00", "s01", "s02", "s03"]
+    assert "cohort" not in calibrate(system.path, **options).basis
+
+    overlapping = embedded_file(system, manifest.take(manifest.speaker_index >= 6), tmp_path / "overlap.npz")
+    calibrate(system.path, cohort=overlapping, **options)
+    assert "1 calibration speakers are in the cohort of the score normalisation (s06): their target" in caplog.text
+    assert "3 test speakers are in the cohort of the score normalisation (s07, s08, s09): their target" in caplog.text
+
+    command = ("calibrate", system.path, "--backend", "snorm", "--device", "cpu", "-q", "--cohort", others)
+    assert "cohort       4 speakers, 32 recordings (imposters.npz)\n" in run(*command).stdout
+
+
+def test_cohorts_that_cannot_be_used(many_held_out: SystemFolder, tmp_path: Path) -> None:
+    system, path = many_held_out, tmp_path / "cohort.npz"
+    options = {"cohort": path, "device": "cpu", "show_progress": False}
+    with pytest.raises(
+        ConfigError,
+        match=r"back-end lda_plda has no use for --cohort .*cohort.npz; name one that has with --backend "
+        r"\(snorm, asnorm, wccn_asnorm, lda_plda_asnorm\), or leave --cohort out",
+    ):
+        calibrate(system.path, backend="lda_plda", **options)
+    with pytest.raises(CheckpointError, match=r"cohort.npz is damaged or no embeddings file"):
+        calibrate(system.path, backend="snorm", **options)
+    rows = np.random.default_rng(0).standard_normal((4, 32)).astype(np.float32)
+    for arrays, error, message in (
+        ({"embeddings": rows}, CheckpointError, "no embeddings file"),
+        ({"embeddings": rows, "speaker": ["a", "b"]}, CheckpointError, r"speaker has the shape \[2\]"),
+        ({"embeddings": rows[:, :5], "speaker": list("abab")}, CheckpointError, "npz: embeddings have 5 dimensions"),
+        ({"embeddings": rows * np.nan, "speaker": list("abab")}, CheckpointError, "npz: embedding row 0 holds a value"),
+        ({"embeddings": rows, "speaker": ["a", "", "b", " "]}, ManifestError, "2 of 4 embeddings name no speaker"),
+        ({"embeddings": rows, "speaker": ["a"] * 4}, ManifestError, "a cohort of one speaker"),
+    ):
+        np.savez(path, **{key: np.array(value) for key, value in arrays.items()})
+        with pytest.raises(error, match=message):
+            calibrate(system.path, backend="snorm", **options)
+    # nothing is named, three held-out speakers choose nothing, and four training speakers are no cohort: cosine
+    np.savez(path, embeddings=rows, speaker=np.array(list("abab")))
+    with pytest.raises(ConfigError, match="back-end cosine has no use for --cohort"):
+        calibrate(system.path, **options)
+    assert not system.calibration.exists()
+
+
+def test_plda_is_adapted_to_another_domain(many_held_out: SystemFolder, toy_corpus: Path, tmp_path: Path) -> None:
+    system = many_held_out
+    manifest = Manifest.read_csv(toy_corpus / "metadata.csv")
+    new = embedded_file(system, manifest.take(manifest.speaker_index >= 4), tmp_path / "new.npz")
+    options = {"backend": "lda_plda", "device": "cpu", "show_progress": False}
+    plain = calibrate(system.path, **options)
+    assert isinstance(plain.backend.scorer, PLDA)
+    for method in ("coral_plus", "kaldi"):
+        given = {} if method == "coral_plus" else {"adapt_by": method}
+        verifier = calibrate(system.path, adapt_to=new, **given, **options)
+        assert verifier.basis["adapted_to"] == {"file": "new.npz", "by": method, "num_embeddings": 48}
+        expected = plain.backend.scorer
+        moved = plain.backend.transform(load_embeddings(new)["embeddings"])
+        saved = verifier_of(system).backend.scorer
+        assert isinstance(saved, PLDA)
+        np.testing.assert_allclose(saved.within_, ADAPTATIONS[method](expected, moved).within_, rtol=1e-4)
+        np.testing.assert_allclose(saved.mean_, moved.mean(axis=0), atol=1e-5)
+    command = ("calibrate", system.path, "--backend", "lda_plda", "--device", "cpu", "-q")
+    printed = run(*command, "--adapt-to", new, "--adapt-by", "coral").stdout
+    assert "adapted to   48 recordings (new.npz), by coral\n" in printed
+    with pytest.raises(
+        ConfigError, match=r"back-end asnorm has no use for --adapt-to .*\(plda, lda_plda, lda_plda_asn"
+    ):
+        calibrate(system.path, backend="asnorm", adapt_to=new, device="cpu")
+    with pytest.raises(ConfigError, match="adaptation 'corall' is not known; did you mean"):
+        calibrate(system.path, adapt_to=new, adapt_by="corall", **options)
 
 
 def test_what_cannot_be_calibrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -286,6 +286,7 @@ def test_help_and_version_need_no_torch() -> None:
         "evaluate",
         "embed",
         "score",
+        "fuse",
         "compare",
         "plot",
         "models",

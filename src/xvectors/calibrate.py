@@ -4,18 +4,22 @@ calibration.toml in it: the back-end fitted on training speakers, chosen and cal
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.corpus import TRAIN, VAL, Manifest, open_corpus, scan
-from xvectors.encoder import SpeakerEncoder
-from xvectors.errors import CheckpointError, ManifestError
+from xvectors.corpus import TEST, TRAIN, VAL, Manifest, open_corpus, scan
+from xvectors.encoder import SpeakerEncoder, load_embeddings
+from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
 from xvectors.hub import is_on_hub
 from xvectors.scoring import sample_recordings
-from xvectors.scoring.backends import make_backend
+from xvectors.scoring.backends import BACKENDS, PLDA, Backend, make_backend
+from xvectors.scoring.backends.adaptation import ADAPT_BY, check_adaptation
+from xvectors.scoring.backends.estimator import finite_rows
 from xvectors.system import SystemFolder, find_system
 from xvectors.verification import CROP_DURATIONS_S, Basis, Verifier, learn_verifier, save_verifier
 from xvectors.verification import verifier_of as verifier_of
@@ -34,6 +38,9 @@ def calibrate(
     data: str | Path | None = None,
     metadata: str | Path | None = None,
     backend: str | None = None,
+    cohort: str | Path | None = None,
+    adapt_to: str | Path | None = None,
+    adapt_by: str = ADAPT_BY,
     device: str = "auto",
     seed: int = 0,
     show_progress: bool = True,
@@ -44,23 +51,35 @@ def calibrate(
     recordings of trained speakers, which is warned about and recorded, because scores of known voices are better than
     any others'. With `data` all speakers of that corpus.
 
+    Parameters
+    ----------
+    cohort
+        Embeddings of imposters by this system, as `save_embeddings` writes them: scores are normalised by the mean of
+        each speaker's, in place of the training speakers'.
+    adapt_to, adapt_by
+        Embeddings of another domain by this system, whoever speaks in them: PLDA is adapted to it, "coral_plus",
+        "coral" or "kaldi" being the method. `data` should be of that domain too, or the LLRs are those of the old one.
+
     Raises
     ------
     CheckpointError
-        Where `folder` is no system.
+        Where `folder` is no system, or a file holds no embeddings of it.
     ManifestError, ShapeError
-        Too few speakers or recordings, or scores that tell no speakers apart.
+        Too few speakers or recordings, or scores that tell no speakers apart; a cohort without names.
     ConfigError
-        A `backend` that does not exist.
+        A `backend` or a method that does not exist; a back-end that has no use for the cohort or for adaptation.
     """
     paths = find_system(Path(folder))
     if paths.path != Path(folder):
         owner = "hub's cache" if is_on_hub(folder) else "package"
         raise CheckpointError(f"the {folder} system belongs to the {owner}; copy its folder and calibrate the copy")
+    # what is wrong with the options is an error now, not after minutes
+    check_adaptation(adapt_by)
     if backend is not None:
-        make_backend(backend)  # an unknown name is an error now, not after minutes
+        _check_used(backend, make_backend(backend), cohort, adapt_to)
     encoder = SpeakerEncoder.load(folder, device=device)
     shortest_s = encoder.fbank.samples_for(encoder.model.context_frames) / encoder.sample_rate_hz
+    given = _Given.read(cohort, adapt_to, adapt_by, encoder.embedding_dim)
     if data is None:
         manifest, held_out = _held_out(paths, encoder)
         source = "held-out speakers" if held_out else "validation recordings of trained speakers"
@@ -82,23 +101,109 @@ def calibrate(
                 data,
                 ", ".join(known[:3]),
             )
-    if backend not in (None, "cosine") and not held_out:
+    if not held_out and backend != "cosine" and (backend is not None or given.facts):
+        named = f"back-end {backend}" if backend is not None else "a back-end to normalise or to adapt"
         raise ManifestError(
-            f"back-end {backend} would be fitted on the speakers that it is calibrated on, whom the network knows; "
+            f"{named} would be fitted on the speakers that it is calibrated on, whom the network knows; "
             "hold others out with data.held_out_prop, or name a corpus of other speakers with --data"
         )
     basis = embed_with_crops(encoder, manifest, shortest_s, seed=seed, show_progress=show_progress)
     # speakers that the network knows cannot judge a back-end that they were fitted on
     training = training_embeddings(paths, encoder, seed=seed, show_progress=show_progress) if held_out else None
-    learnt = learn_verifier(basis, training, backend_name=backend, seed=seed)
+    learnt = learn_verifier(basis, training, backend_name=backend, complete=given.complete, seed=seed)
+    _check_used(learnt.name, learnt.backend, cohort, adapt_to)
+    if cohort is not None:
+        learnt.backend.warn_of_overlap(manifest.speakers, "calibration")
+        learnt.backend.warn_of_overlap(_test_speakers(paths))
     crops = [length for length in CROP_DURATIONS_S if (basis.duration_s[~basis.whole] == length).any()]
-    facts = {**learnt.basis, "source": source, "held_out": held_out, "crop_durations_s": crops}
+    facts = {**learnt.basis, "source": source, "held_out": held_out, "crop_durations_s": crops, **given.facts}
     verifier = replace(learnt, basis=facts)
     num_speakers = int(facts["num_speakers"])
     if held_out and num_speakers < FEW_SPEAKERS:
         logger.warning("%s", few_speakers_warning(num_speakers))
     save_verifier(verifier, backend=paths.backend, calibration=paths.calibration, weights=paths.weights)
     return verifier
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Given:
+    """What back-ends are given beside the training speakers, and what calibration.toml records of it."""
+
+    cohort: tuple[NDArray[Any], NDArray[np.str_]] | None
+    new_domain: NDArray[Any] | None
+    adapt_by: str
+    facts: dict[str, Any]
+
+    @classmethod
+    def read(cls, cohort: str | Path | None, adapt_to: str | Path | None, adapt_by: str, dim: int) -> _Given:
+        imposters = new_domain = None
+        facts: dict[str, Any] = {}
+        if cohort is not None:
+            rows, names = _embeddings_of(cohort, dim, "speaker")
+            imposters = rows, _cohort_speakers(cohort, names)
+            facts["cohort"] = {
+                "file": Path(cohort).name,
+                "num_speakers": len(np.unique(names)),
+                "num_embeddings": len(rows),
+            }
+        if adapt_to is not None:
+            (new_domain,) = _embeddings_of(adapt_to, dim)
+            facts["adapted_to"] = {"file": Path(adapt_to).name, "by": adapt_by, "num_embeddings": len(new_domain)}
+        return cls(cohort=imposters, new_domain=new_domain, adapt_by=adapt_by, facts=facts)
+
+    def complete(self, backend: Backend) -> None:
+        """Give it to a fitted back-end, as far as that has a use for it."""
+        if self.new_domain is not None and isinstance(backend.scorer, PLDA):
+            backend.adapt(self.new_domain, self.adapt_by)
+        if self.cohort is not None and backend.normaliser is not None:
+            backend.use_cohort(*self.cohort)
+
+
+def _embeddings_of(path: str | Path, dim: int, *columns: str) -> list[NDArray[Any]]:
+    arrays = load_embeddings(Path(path), *columns)
+    try:
+        rows = finite_rows(arrays["embeddings"], dim, "system")
+    except ShapeError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return [rows, *(arrays[column] for column in columns)]
+
+
+def _cohort_speakers(cohort: str | Path, speakers: NDArray[Any]) -> NDArray[np.str_]:
+    """The names, checked: an imposter without one would be taken for a speaker together with all others without."""
+    names = speakers.astype(np.str_)
+    nameless = int(np.count_nonzero(np.char.strip(names) == ""))
+    if nameless:
+        raise ManifestError(
+            f"{cohort}: {nameless} of {len(names)} embeddings name no speaker; embed a manifest with all"
+        )
+    if len(np.unique(names)) < 2:
+        raise ManifestError(f"{cohort}: a cohort of one speaker; score normalisation needs at least two, better 200")
+    return names
+
+
+def _check_used(name: str, backend: Backend, cohort: str | Path | None, adapt_to: str | Path | None) -> None:
+    """Raises ConfigError where the back-end would leave the cohort, or the embeddings to adapt to, unused."""
+    for option, path in (("--cohort", cohort), ("--adapt-to", adapt_to)):
+        if path is not None and not _USES[option](backend):
+            others = ", ".join(other for other, make in BACKENDS.items() if _USES[option](make()))
+            raise ConfigError(
+                f"back-end {name} has no use for {option} {path}; name one that has with --backend ({others}), or "
+                f"leave {option} out"
+            )
+
+
+_USES: Mapping[str, Callable[[Backend], bool]] = {
+    "--cohort": lambda backend: backend.normaliser is not None,
+    "--adapt-to": lambda backend: isinstance(backend.scorer, PLDA),
+}
+
+
+def _test_speakers(paths: SystemFolder) -> list[str]:
+    """Those of the system's corpus; none where that is not at hand."""
+    if not paths.corpus.is_file():
+        return []
+    corpus = Manifest.read_csv(paths.corpus)
+    return list(corpus.take(np.flatnonzero(corpus.split == TEST)).speakers)
 
 
 def few_speakers_warning(num_speakers: int) -> str:

@@ -17,6 +17,7 @@ from xvectors.scoring import (
     applied_probability_of_error,
     calibration_loss,
     log_duration,
+    log_magnitude,
     pair_quality,
     reliability,
 )
@@ -232,3 +233,46 @@ def test_ape_equals_counting_and_its_area_is_cllr() -> None:
     assert np.trapezoid(ape.default, odds) / math.log(4) == pytest.approx(1.0, abs=1e-3)
     with pytest.raises(ShapeError, match=r"^prior log-odds must be a list of finite numbers"):
         applied_probability_of_error(curve, [math.nan])
+
+
+def noisy_scores(num: int, seed: int) -> tuple[NDArray[np.float64], ...]:
+    """Scores of trials whose sides have an SNR and an embedding length: noise on the worse side lowers all scores,
+    and the shorter embedding's lack of length scatters them."""
+    rng = np.random.default_rng(seed)
+    enroll_db, test_db = rng.uniform(0, 30, (2, num))
+    lengths = np.exp(rng.uniform(-2, 1, (2, num)))
+    target = rng.random(num) < 0.3
+    worse_db = np.minimum(enroll_db, test_db)
+    scatter = 0.03 * np.exp(-np.log(lengths).min(axis=0))
+    scores = 0.3 * target + 0.02 * (worse_db - 15) + scatter * rng.normal(size=num)
+    return scores, target, pair_quality(enroll_db, test_db), pair_quality(*np.log(lengths))
+
+
+def test_snr_and_magnitude_lower_the_cllr_of_noisy_recordings() -> None:
+    scores, target, snr, magnitude = noisy_scores(30_000, seed=0)
+    fresh, labels, fresh_snr, fresh_magnitude = noisy_scores(30_000, seed=1)
+    names = ["lower dB", "higher dB", "lower magnitude", "higher magnitude"]
+    costs = {}
+    for name, columns in {"none": [], "snr": [0, 1], "magnitude": [2, 3], "both": [0, 1, 2, 3]}.items():
+        fitted = AffineCalibration().fit(
+            scores, target, np.hstack([snr, magnitude])[:, columns], [names[at] for at in columns]
+        )
+        llrs = fitted.transform(fresh, np.hstack([fresh_snr, fresh_magnitude])[:, columns])
+        costs[name] = ROC.from_scores(llrs[labels], llrs[~labels]).cllr()
+        if name == "both":
+            # what the noise took is given back: 0.02 of score a dB
+            weight = fitted.quality_weights_[0] / fitted.quality_std_[0]
+            assert -weight / fitted.scale_ == pytest.approx(0.02, rel=0.2)
+            assert calibration_loss(llrs[labels], llrs[~labels]) < 0.02
+    assert costs["both"] < costs["snr"] - 0.02 < costs["none"] - 0.25
+    assert costs["magnitude"] < costs["none"] - 0.01
+
+
+def test_magnitudes_are_logs_of_lengths() -> None:
+    np.testing.assert_allclose(
+        log_magnitude(np.array([[3, 4], [0, -1]], dtype=np.float32)), [math.log(5), 0], atol=1e-7
+    )
+    with pytest.raises(ShapeError, match=r"^embedding row 1 has no length above 0; leave it out$"):
+        log_magnitude([[3.0, 4.0], [0.0, 0.0]])
+    with pytest.raises(ShapeError, match=r"^embedding row 0 has no length above 0; leave it out$"):
+        log_magnitude([[np.nan, 4.0]])

@@ -1,4 +1,4 @@
-"""Commands that measure: evaluate, score, compare, plot."""
+"""Commands that measure: evaluate, score, fuse, compare, plot."""
 
 from __future__ import annotations
 
@@ -90,6 +90,29 @@ def score(
     scored = score_list(embeddings, trials, out, system=system, enrollment=enrollment)
     print_lines(scored.findings, stream=sys.stderr)
     print(f"{scored.num_trials:,} trials scored by {scored.backend}{', with LLRs' if scored.has_llrs else ''}: {out}")
+
+
+@app.command()
+def fuse(
+    scores: Annotated[list[Path], typer.Argument(metavar="A.csv B.csv ...", help="Each system's scores, same trials.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.csv", help="The file to write.")],
+    fit_on: Annotated[
+        list[Path],
+        typer.Option(metavar="DEV.csv", help="Labelled scores of other speakers to learn from; once for each system."),
+    ],
+    trials: Annotated[
+        Path | None, typer.Option(help="The trials' list, where the files have no labels or hold more.")
+    ] = None,
+) -> None:
+    """Make one score of several systems': learn weights from other trials, and write LLRs."""
+    from xvectors.report.fusing import fuse as run
+
+    fused = run(scores, out, fit_on=fit_on, trials=trials)
+    print(f"learnt from  {fused.num_target:,} target and {fused.num_nontarget:,} non-target trials")
+    for path, weight in zip(scores, fused.fusion.weights_.tolist(), strict=True):
+        print(f"weight       {weight:+.4g}  {path}")
+    print(f"offset       {fused.fusion.offset_:+.4g}")
+    print(f"{fused.num_trials:,} LLRs: {out}")
 
 
 @app.command()

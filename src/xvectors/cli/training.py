@@ -127,19 +127,50 @@ def calibrate(
             help="The back-end to use, such as asnorm; by default the one that does best on held-out speakers."
         ),
     ] = None,
+    cohort: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="COHORT.npz",
+            help="Imposters to normalise scores by, as `xvectors embed` writes them; by default the training speakers.",
+        ),
+    ] = None,
+    adapt_to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="NEW.npz",
+            help="Embeddings of another domain, whoever speaks, that PLDA is adapted to; --data should be of it too.",
+        ),
+    ] = None,
+    adapt_by: Annotated[str, typer.Option(metavar="METHOD", help="coral_plus, coral or kaldi.")] = "coral_plus",
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Choose a system's back-end and calibrate its scores to log-likelihood ratios; `train` ends with it."""
     from xvectors.calibrate import calibrate as run
 
-    verifier = run(system, data=data, metadata=metadata, backend=backend, device=device, show_progress=not quiet)
+    verifier = run(
+        system,
+        data=data,
+        metadata=metadata,
+        backend=backend,
+        cohort=cohort,
+        adapt_to=adapt_to,
+        adapt_by=adapt_by,
+        device=device,
+        show_progress=not quiet,
+    )
     basis, chosen = verifier.basis, verifier.backend_table
     print(f"back-end     {verifier.name}: {chosen['reason']}")
     print(
         f"learnt from  {basis['num_speakers']} speakers ({basis['source']}), {basis['num_recordings']} recordings and "
         f"{basis['num_crops']} crops of them"
     )
+    if "cohort" in basis:
+        used = basis["cohort"]
+        print(f"cohort       {used['num_speakers']} speakers, {used['num_embeddings']} recordings ({used['file']})")
+    if "adapted_to" in basis:
+        used = basis["adapted_to"]
+        print(f"adapted to   {used['num_embeddings']} recordings ({used['file']}), by {used['by']}")
     for name, figures in verifier.figures.items():
         trials = figures["num_target_trials"] + figures["num_nontarget_trials"]
         cllr = f"Cllr {figures['cllr']:.3f} bits, at best {figures['min_cllr']:.3f}"

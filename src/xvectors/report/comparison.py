@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xvectors.errors import ManifestError
 from xvectors.files import write_text
 from xvectors.report.det import det_plot
 from xvectors.report.measuring import FEWEST_DRAWS, MOST_DRAWS, P_TARGET, WORK
 from xvectors.report.outputs import interval_table
-from xvectors.report.score_files import ScoreFile, read_scores
-from xvectors.scoring import ROC, Comparison, ScoredTrials, TrialList, compare_systems
+from xvectors.report.score_files import read_scores, scores_on
+from xvectors.scoring import ROC, Comparison, ScoredTrials, compare_systems
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +72,7 @@ def compare(folders: Sequence[str | Path], out: str | Path | None = None) -> Com
     paths = [_scores_of(Path(folder)) for folder in folders]
     files = [read_scores(path) for path in paths]
     trials, first_scores = files[0].labelled()
-    scores = dict(zip(names, [first_scores, *(_scores_on(trials, file) for file in files[1:])], strict=True))
+    scores = dict(zip(names, [first_scores, *(scores_on(trials, file) for file in files[1:])], strict=True))
     speakers = trials.speakers()
     resampled = ScoredTrials.of(trials.target, speakers[trials.enroll], speakers[trials.test])
     are_llrs = all(file.column == "llr" for file in files)
@@ -117,22 +116,6 @@ def _scores_of(folder: Path) -> Path:
         if path.is_file():
             return path
     raise ManifestError(f"{folder} holds no scores to compare; `xvectors evaluate {folder}` writes them")
-
-
-def _scores_on(trials: TrialList, file: ScoreFile) -> NDArray[np.float64]:
-    """The file's score of each trial; ManifestError where it does not hold the same trials with the same labels."""
-    if len(file) != len(trials):
-        raise ManifestError(
-            f"{trials.source} has {len(trials):,} trials and {file.source} {len(file):,}: only systems on the same "
-            "trials can be compared; evaluate both with the same --data and --trials"
-        )
-    try:
-        return file.labelled(trials)[1]
-    except ManifestError as error:
-        raise ManifestError(
-            f"{trials.source} and {file.source} do not hold the same trials and labels ({error}); evaluate both with "
-            "the same --data and --trials"
-        ) from error
 
 
 def _table(compared: Compared) -> dict[str, Any]:

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xvectors.calibrate import FEW_SPEAKERS, few_speakers_warning, known_durations, verifier_of
 from xvectors.config import recipe_to_mapping
 from xvectors.corpus import TEST, TRAIN, Manifest, open_corpus, scan
-from xvectors.encoder import Embedded, SpeakerEncoder, save_embeddings
+from xvectors.encoder import Embedded, SpeakerEncoder, load_embeddings, save_embeddings
 from xvectors.errors import CheckpointError, ManifestError
 from xvectors.report.drawings import scale_name
 from xvectors.report.leakage import find_leakage, leakage_lines
@@ -299,9 +298,10 @@ def plot(folder: str | Path, *, device: str = "auto", show_progress: bool = True
     embeddings_file = paths.report / "embeddings.npz"
     if not embeddings_file.is_file() or embeddings_file.stat().st_mtime < paths.weights.stat().st_mtime:
         evaluate(folder, device=device, show_progress=show_progress)
-    embeddings, names, genders = read_embeddings(embeddings_file)
+    saved = load_embeddings(embeddings_file, "speaker", "gender")
+    names, genders = saved["speaker"].tolist(), saved["gender"].tolist()
     title = f"Speakers never trained on ({len(set(names))}), t-SNE of {len(names)} embeddings"
-    points = tsne(embeddings)
+    points = tsne(saved["embeddings"])
     written.append(speaker_map(points, names, genders, paths.report / "speakers.png", title=title))
     written.append(paths.report / "scores.png")
     return written
@@ -314,16 +314,6 @@ def read_history(path: Path) -> list[dict[str, float]]:
             return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{path} is damaged: {error}") from error
-
-
-def read_embeddings(path: Path) -> tuple[NDArray[np.float32], list[str], list[int]]:
-    """Embeddings float32 [n, dim], speakers and genders of an npz that `save_embeddings` wrote."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            contents: dict[str, NDArray[Any]] = {key: arrays[key] for key in ("embeddings", "speaker", "gender")}
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is damaged or no embeddings file: {error}") from error
-    return contents["embeddings"], contents["speaker"].tolist(), contents["gender"].tolist()
 
 
 def _test_corpus(paths: SystemFolder) -> Manifest:

@@ -141,6 +141,22 @@ def measure_score_file(
     return measurement, replace(listed, source=scored.source)
 
 
+def scores_on(trials: TrialList, file: ScoreFile) -> NDArray[np.float64]:
+    """The file's score of each trial; ManifestError where it does not hold the same trials with the same labels."""
+    if len(file) != len(trials):
+        raise ManifestError(
+            f"{trials.source} has {len(trials):,} trials and {file.source} {len(file):,}: only systems on the same "
+            "trials can be compared; evaluate both with the same --data and --trials"
+        )
+    try:
+        return file.labelled(trials)[1]
+    except ManifestError as error:
+        raise ManifestError(
+            f"{trials.source} and {file.source} do not hold the same trials and labels ({error}); evaluate both with "
+            "the same --data and --trials"
+        ) from error
+
+
 def read_scores(path: str | os.PathLike[str]) -> ScoreFile:
     """Read `enroll test score` or `enroll test score label` a line, parted by spaces or commas, or a table whose header
     names enroll, test, score or llr, and perhaps target (the aliases of trial lists are understood).

@@ -3,14 +3,12 @@ system. Out: scores.csv."""
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from xvectors.encoder import load_embeddings
 from xvectors.errors import CheckpointError, ManifestError, ShapeError
 from xvectors.report.outputs import write_scores
 from xvectors.scoring import RecordingRows, read_enrollment, read_trials
@@ -49,7 +47,7 @@ def score_list(
     ManifestError
         A list that cannot be read, or trials of unknown recordings or models.
     """
-    arrays = read_embeddings_file(Path(embeddings))
+    arrays = load_embeddings(Path(embeddings), "id", "duration_s")
     names = arrays["id"].tolist()
     verifier = cosine_verifier() if system is None else _verifier(Path(system))
     recordings = RecordingRows(names)
@@ -88,16 +86,6 @@ def score_list(
         has_llrs=llrs is not None,
         findings=tuple(resolved.findings.lines()),
     )
-
-
-def read_embeddings_file(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays embeddings, id and duration_s of an npz that `save_embeddings` wrote; CheckpointError for another."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in ("embeddings", "id", "duration_s")}
-    # TypeError: a single array (npy), which is no archive
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path} is damaged or no embeddings file: {error}") from error
 
 
 def _verifier(folder: Path) -> Verifier:

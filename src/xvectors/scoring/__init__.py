@@ -2,7 +2,7 @@
 numbers. No torch."""
 
 from xvectors.scoring.bootstrap import Comparison, Interval, ScoredTrials, compare_systems, speaker_intervals
-from xvectors.scoring.calibration import AffineCalibration, log_duration, pair_quality
+from xvectors.scoring.calibration import AffineCalibration, log_duration, log_magnitude, pair_quality
 from xvectors.scoring.cosine import all_pairs_scores, cosine_scores, length_normalise
 from xvectors.scoring.curves import APE, Reliability, applied_probability_of_error, reliability
 from xvectors.scoring.enrollment import Enrollment, read_enrollment
@@ -79,6 +79,7 @@ __all__ = [
     "identify",
     "length_normalise",
     "log_duration",
+    "log_magnitude",
     "min_cllr",
     "min_dcf",
     "operating_points",

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
 from xvectors.scoring.bootstrap import checked_labels
+from xvectors.scoring.cosine import real_rows
 from xvectors.scoring.logistic import logistic_regression
 from xvectors.scoring.roc import bayes_threshold, checked_scores
 
@@ -207,8 +208,8 @@ def pair_quality(enroll: ArrayLike, test: ArrayLike) -> Values:
     """Two recordings' measures as those of their trial, the same whichever comes first: [m, 2] the lesser, the greater.
 
     Args:
-        enroll, test: [m] a measure of each side, such as the log of its seconds (`log_duration`), its SNR in dB, or
-            its embedding's magnitude.
+        enroll, test: [m] a measure of each side, such as the log of its seconds (`log_duration`), its SNR in dB
+            (`xvectors.quality.estimate_snr_db`), or the log of its embedding's length (`log_magnitude`).
 
     Raises:
         ShapeError: sides of unequal length, values that are not finite.
@@ -225,6 +226,15 @@ def log_duration(duration_s: ArrayLike) -> Values:
     if not (seconds > 0).all():
         raise ShapeError(f"duration {np.argmin(seconds)} is {seconds.min():g} s: give seconds above 0")
     return np.log(seconds)
+
+
+def log_magnitude(embeddings: ArrayLike) -> Values:
+    """[n] the natural log of the length of embeddings [n, D], as the network gives them: many networks make it the
+    greater the more speech there is and the clearer it is. ShapeError for other arrays, or an embedding of length 0."""
+    lengths = np.linalg.norm(real_rows(embeddings).astype(np.float64), axis=1)
+    if not (lengths > 0).all():
+        raise ShapeError(f"embedding row {int(np.argmin(lengths > 0))} has no length above 0; leave it out")
+    return np.asarray(np.log(lengths), dtype=np.float64)
 
 
 def _values(values: ArrayLike, name: str = "trial") -> Values:

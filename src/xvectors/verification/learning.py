@@ -75,6 +75,7 @@ def learn_verifier(
     *,
     candidates: Mapping[str, Callable[[], Backend]] | None = None,
     backend_name: str | None = None,
+    complete: Callable[[Backend], object] = lambda backend: None,
     seed: int = 0,
 ) -> Verifier:
     """Choose and fit a back-end, and calibrate it.
@@ -94,6 +95,8 @@ def learn_verifier(
         Back-ends by name, `COSINE` and `NORMALISED` among them; by default `CANDIDATES`.
     backend_name
         The back-end to use, one of `BACKENDS`; nothing is chosen then.
+    complete
+        Called with every back-end once it is fitted: gives it another cohort, or adapts it.
     seed
         Of the recordings that stand for more than there is room for, and of the draws behind the choice.
 
@@ -116,9 +119,10 @@ def learn_verifier(
         )
     if backend_name is None:
         among = candidates or {name: BACKENDS[name] for name in CANDIDATES}
-        name, backend, table = _choose(basis.take(basis.whole), training, among, seed)
+        name, backend, table = _choose(basis.take(basis.whole), training, among, complete, seed)
     else:
         name, backend, table = backend_name, _fitted(backend_name, training), {"reason": "as asked for"}
+        complete(backend)
     some = _some_recordings(basis, seed)
     trials = _trials(some)
     scores = backend.score(some.embeddings, trials)
@@ -160,6 +164,7 @@ def _choose(
     whole: Basis,
     training: tuple[ArrayLike, ArrayLike] | None,
     candidates: Mapping[str, Callable[[], Backend]],
+    complete: Callable[[Backend], object],
     seed: int,
 ) -> tuple[str, Backend, dict[str, Any]]:
     """The name of the back-end, itself, and what the choice rests on."""
@@ -169,11 +174,14 @@ def _choose(
     reference = NORMALISED if num_training >= FEWEST_IN_COHORT else COSINE
     num_speakers = len(np.unique(whole.speakers))
     if num_speakers >= MIN_SPEAKERS:
-        chosen = select_backend(*training, whole.embeddings, whole.speakers, candidates, reference=reference, seed=seed)
+        others = whole.embeddings, whole.speakers
+        chosen = select_backend(*training, *others, candidates, reference=reference, complete=complete, seed=seed)
         table = chosen.table()
         return table.pop("name"), chosen.backend, {"reason": table.pop("reason"), "selection": table}
     reason = f"{num_speakers} held-out speakers; to choose takes {MIN_SPEAKERS}"
-    return reference, candidates[reference]().fit(*training), {"reason": reason}
+    backend = candidates[reference]().fit(*training)
+    complete(backend)
+    return reference, backend, {"reason": reason}
 
 
 def _some_recordings(basis: Basis, seed: int) -> Basis:

@@ -10,7 +10,16 @@ import pytest
 from scipy.linalg import eigh, sqrtm
 
 from xvectors.errors import ConfigError, ManifestError, ShapeError
-from xvectors.scoring.backends import PLDA, Backend, adapt_coral, adapt_coral_plus, adapt_kaldi
+from xvectors.scoring.backends import (
+    ADAPTATIONS,
+    LDA,
+    PLDA,
+    Backend,
+    LengthNorm,
+    adapt_coral,
+    adapt_coral_plus,
+    adapt_kaldi,
+)
 
 METHODS: list[Callable[..., PLDA]] = [adapt_kaldi, adapt_coral, adapt_coral_plus]
 
@@ -126,3 +135,19 @@ def test_impossible_adaptations_are_refused(plda: PLDA) -> None:
             method(plda, new * np.nan)
         with pytest.raises(ConfigError, match=r"^this PLDA is not fitted"):
             method(PLDA(), new)
+
+
+def test_a_back_end_adapts_by_raw_embeddings(simulator: Any) -> None:
+    x, speakers = simulator.draw(np.full(40, 5), seed=4)
+    moved = (1.5 * x + 1.0).astype(np.float32)
+    for method, adapt in ADAPTATIONS.items():
+        backend = Backend([LDA(dim=4), LengthNorm()], PLDA()).fit(x, speakers)
+        assert isinstance(backend.scorer, PLDA)
+        expected = adapt(backend.scorer, backend.transform(moved))
+        adapted = (backend.adapt(moved) if method == "coral_plus" else backend.adapt(moved, by=method)).scorer
+        assert isinstance(adapted, PLDA)
+        np.testing.assert_array_equal(adapted.within_, expected.within_)
+    with pytest.raises(ConfigError, match=r"^this back-end scores without PLDA, and only that adapts: take lda_plda"):
+        Backend().fit(x, speakers).adapt(moved)
+    with pytest.raises(ConfigError, match=r"^adaptation 'kald' is not known; did you mean"):
+        backend.adapt(moved, by="kald")

@@ -10,7 +10,7 @@ import pytest
 
 from xvectors.config import parse_toml, to_toml
 from xvectors.errors import ConfigError, ManifestError, ShapeError
-from xvectors.scoring import ROC, AffineCalibration, all_pairs
+from xvectors.scoring import ROC, AffineCalibration, all_pairs, eer
 from xvectors.scoring.backends import BACKENDS, PLDA, Backend, make_backend, select_backend, selection
 
 
@@ -74,6 +74,26 @@ def test_in_doubt_the_reference_is_taken() -> None:
         f"plda has a Cllr lower by {-plda.difference:.3f} bits, "
         f"but the 90 % interval is {-plda.high:.3f} to {-plda.low:.3f}"
     )
+
+
+def test_candidates_are_completed_before_they_are_judged() -> None:
+    """With a cohort of other speakers, say."""
+    cohort = simulated(30, 9)
+
+    def complete(backend: Backend) -> None:
+        if backend.normaliser is not None:
+            backend.use_cohort(*cohort)
+
+    some = {name: BACKENDS[name] for name in ("cosine", "snorm")}
+    found = select_backend(*TRAINING, *HELD_OUT, some, complete=complete)
+    x, speakers = HELD_OUT
+    trials = all_pairs(speakers)
+    rates = [
+        eer(*trials.split(backend.score(x, trials))).eer
+        for backend in (BACKENDS["snorm"]().fit(*TRAINING).use_cohort(*cohort), BACKENDS["snorm"]().fit(*TRAINING))
+    ]
+    assert found.figures[1].eer == pytest.approx(rates[0])
+    assert rates[0] != pytest.approx(rates[1])
 
 
 def test_the_same_seed_chooses_alike_and_names_serve_as_numbers() -> None:

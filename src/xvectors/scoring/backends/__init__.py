@@ -1,7 +1,7 @@
 """Back-ends: from embeddings to scores, learnt on training speakers. In: embeddings [n, D], speakers, trials.
 Out: float32 scores. `make_backend("lda_plda").fit(embeddings, speakers).score(others, trials)`; no torch."""
 
-from xvectors.scoring.backends.adaptation import adapt_coral, adapt_coral_plus, adapt_kaldi
+from xvectors.scoring.backends.adaptation import ADAPTATIONS, adapt_coral, adapt_coral_plus, adapt_kaldi
 from xvectors.scoring.backends.backend import Backend, Enrolled
 from xvectors.scoring.backends.fusion import Fusion
 from xvectors.scoring.backends.normalisation import ScoreNorm
@@ -13,6 +13,7 @@ from xvectors.scoring.backends.table import BACKENDS, make_backend
 from xvectors.scoring.backends.transforms import LDA, WCCN, Centre, LengthNorm, Whiten
 
 __all__ = [
+    "ADAPTATIONS",
     "BACKENDS",
     "LDA",
     "PLDA",

@@ -8,14 +8,20 @@ between, stands for that of the old domain.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
 import numpy as np
 from numpy.typing import ArrayLike
 
+from xvectors.config import nearest
 from xvectors.errors import ConfigError, ManifestError
 from xvectors.scoring.backends.estimator import Array, finite_rows
 from xvectors.scoring.backends.plda import PLDA
 from xvectors.scoring.backends.statistics import total_statistics, whitener
 
+ADAPT_BY = "coral_plus"
+"""The method unless another is asked for: it never takes the model for surer than it was."""
 NO_SPREAD = 1e-8  # share of `within` by which a direction without spread between speakers is told from none at all
 
 
@@ -73,6 +79,17 @@ def adapt_coral_plus(plda: PLDA, embeddings: ArrayLike, within_scale: float = 0.
     within = within + within_scale * _excess(*_common_basis(within, moved.within_))
     between = between + between_scale * _excess(*_common_basis(reference, moved.between_))
     return PLDA.from_covariances(moved.mean_, within, between)
+
+
+ADAPTATIONS: Mapping[str, Callable[[PLDA, ArrayLike], PLDA]] = MappingProxyType(
+    {"kaldi": adapt_kaldi, "coral": adapt_coral, "coral_plus": adapt_coral_plus}
+)
+
+
+def check_adaptation(name: str) -> None:
+    """Raises ConfigError for a method that is not known."""
+    if name not in ADAPTATIONS:
+        raise ConfigError(f"adaptation {name!r} is not known{nearest(name, ADAPTATIONS)}")
 
 
 def _new_domain(plda: PLDA, embeddings: ArrayLike) -> tuple[Array, Array]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.errors import ConfigError
+from xvectors.scoring.backends.adaptation import ADAPT_BY, ADAPTATIONS, check_adaptation
 from xvectors.scoring.backends.estimator import Estimator, labelled_rows
 from xvectors.scoring.backends.normalisation import ScoreNorm
 from xvectors.scoring.backends.plda import PLDA
@@ -92,9 +93,27 @@ class Backend:
         self.normaliser.fit(models.means, models.names)
         return self
 
-    def warn_of_overlap(self, test_speakers: Iterable[Any]) -> list[str]:
-        """The test speakers who are in the cohort, logged as a warning; none without score normalisation."""
-        return [] if self.normaliser is None else self.normaliser.warn_of_overlap(test_speakers)
+    def adapt(self, embeddings: ArrayLike, by: str = ADAPT_BY) -> Self:
+        """Move the PLDA to another domain by embeddings [n, D] of it, whoever speaks in them.
+
+        Scores change, and with them the LLRs that a calibration makes of them: calibrate again.
+
+        Args:
+            by: "coral_plus", "coral" or "kaldi" (see adaptation.py), each with its own default scales.
+
+        Raises ConfigError for another scorer or a method that is not known, otherwise as the methods do.
+        """
+        if not isinstance(self.scorer, PLDA):
+            raise ConfigError(
+                "this back-end scores without PLDA, and only that adapts: take lda_plda or another with it"
+            )
+        check_adaptation(by)
+        self.scorer = ADAPTATIONS[by](self.scorer, self.transform(embeddings))
+        return self
+
+    def warn_of_overlap(self, speakers: Iterable[Any], what: str = "test") -> list[str]:
+        """The speakers (`what` says which) who are in the cohort, logged as a warning; none without normalisation."""
+        return [] if self.normaliser is None else self.normaliser.warn_of_overlap(speakers, what)
 
     def transform(self, embeddings: ArrayLike) -> Embeddings:
         """Embeddings [n, D] as the scorer sees them, float32 [n, D']; ShapeError where they do not fit."""

@@ -58,15 +58,16 @@ class ScoreNorm(Estimator):
         self._top()
         return self
 
-    def warn_of_overlap(self, test_speakers: Iterable[Any]) -> list[str]:
-        """The test speakers who are in the cohort, warned about where there are any: their scores come out too low."""
+    def warn_of_overlap(self, speakers: Iterable[Any], what: str = "test") -> list[str]:
+        """The speakers who are in the cohort, warned about where there are any: their scores come out too low."""
         self._check_fitted()
-        shared = sorted({str(speaker) for speaker in test_speakers} & set(self.cohort_speakers_.tolist()))
+        shared = sorted({str(speaker) for speaker in speakers} & set(self.cohort_speakers_.tolist()))
         if shared:
             logger.warning(
-                "%d test speakers are in the cohort of the score normalisation (%s): their target scores come out too "
+                "%d %s speakers are in the cohort of the score normalisation (%s): their target scores come out too "
                 "low; give a cohort of other speakers",
                 len(shared),
+                what,
                 ", ".join(shared[:3]),
             )
         return shared

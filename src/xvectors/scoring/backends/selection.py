@@ -86,6 +86,7 @@ def select_backend(
     candidates: Mapping[str, Callable[[], Backend]] = BACKENDS,
     *,
     reference: str = "cosine",
+    complete: Callable[[Backend], object] = lambda backend: None,
     seed: int = 0,
 ) -> Selection:
     """Fit every candidate on training speakers, and take the one of the least Cllr on the speakers held out.
@@ -98,6 +99,7 @@ def select_backend(
         embeddings: [m, D] of at least five other speakers, whom the network was not trained on either.
         candidates: name -> what makes the back-end; of equally good ones the reference is taken, else the first.
         reference: the candidate to prefer in doubt.
+        complete: called with every candidate once it is fitted, such as to give it another cohort.
         seed: of the recordings and of the draws.
 
     Raises:
@@ -118,6 +120,7 @@ def select_backend(
     for name, make in candidates.items():
         try:
             fitted[name] = make().fit(training_embeddings, training_speakers)
+            complete(fitted[name])
             llrs[name] = _calibrated(fitted[name], rows, trials)
         except (ConfigError, ManifestError, ShapeError) as error:
             if name == reference:
