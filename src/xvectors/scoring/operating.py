@@ -8,10 +8,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from xvectors.errors import ConfigError
-from xvectors.scoring.bootstrap import Interval, ScoredTrials, speaker_intervals
+from xvectors.scoring.bootstrap import MIN_SPEAKERS, Interval, ScoredTrials, speaker_intervals
 from xvectors.scoring.roc import ROC, cost_weights
 
 MIN_ERRORS = 30
@@ -89,6 +90,9 @@ class OperatingPoint:
     far: float | None = None
     num_misses: int | None = None
     num_false_accepts: int | None = None
+    num_miss_speakers: int | None = None
+    num_false_accept_speakers: int | None = None
+    """How many speakers the misses, the false accepts are of; None where `count_error_speakers` did not count them."""
     note: str = ""
 
     @property
@@ -99,9 +103,47 @@ class OperatingPoint:
 def operating_points(roc: ROC, criteria: Sequence[Criterion] = DEFAULT_CRITERIA) -> list[OperatingPoint]:
     """The threshold of each criterion, and what supports it, without intervals.
 
-    The rule of 30 is about independent trials. Those of few speakers support less, as `threshold_intervals` shows.
+    The rule of 30 is about independent trials. Those of few speakers support less, as `count_error_speakers` and
+    `threshold_intervals` show.
     """
     return [_point(criterion, roc) for criterion in criteria]
+
+
+def count_error_speakers(
+    points: Sequence[OperatingPoint],
+    scores: ArrayLike,
+    target: ArrayLike,
+    enroll_speaker: ArrayLike,
+    test_speaker: ArrayLike,
+) -> list[OperatingPoint]:
+    """The points of `operating_points` with the number of speakers that their errors are of; trials [m] as there.
+
+    A FAR whose false accepts are of fewer than 5 speakers is withdrawn, however many they are: those of one pair of
+    speakers agree with each other.
+    """
+    values, labels = np.asarray(scores), np.asarray(target, dtype=bool)
+    sides = np.asarray(enroll_speaker), np.asarray(test_speaker)
+
+    def speakers(rows: NDArray[np.bool_]) -> int:
+        return len(np.union1d(sides[0][rows], sides[1][rows]))
+
+    found = []
+    for point in points:
+        if point.threshold is None:
+            found.append(point)
+            continue
+        accepted = values >= np.asarray(point.threshold).astype(values.dtype)
+        missed, let_in = speakers(labels & ~accepted), speakers(~labels & accepted)
+        if isinstance(point.criterion, FARAtMost) and let_in < MIN_SPEAKERS:
+            note = (
+                f"{point.name} rests on {point.num_false_accepts:,} false accepts of {let_in} speakers, "
+                f"fewer than {MIN_SPEAKERS}"
+            )
+            point = replace(_unsupported(point), note=note)
+        else:
+            point = replace(point, num_miss_speakers=missed, num_false_accept_speakers=let_in)
+        found.append(point)
+    return found
 
 
 def threshold_intervals(
@@ -121,6 +163,10 @@ def threshold_intervals(
     chosen = {str(at): point.criterion.threshold for at, point in enumerate(points) if point.threshold is not None}
     found = speaker_intervals(scores, trials, chosen, num_draws=num_draws, confidence=confidence, seed=seed)
     return [replace(point, threshold_interval=found.get(str(at))) for at, point in enumerate(points)]
+
+
+def _unsupported(point: OperatingPoint) -> OperatingPoint:
+    return OperatingPoint(criterion=point.criterion, num_target=point.num_target, num_nontarget=point.num_nontarget)
 
 
 def _point(criterion: Criterion, roc: ROC) -> OperatingPoint:
