@@ -76,20 +76,23 @@ def test_what_the_scan_of_another_corpus_rejects_is_listed_and_test_speakers_in_
     system: SystemFolder, toy_corpus: Path, tmp_path: Path
 ) -> None:
     in_cohort = verifier_of(system).backend.normaliser.cohort_speakers_.tolist()[:2]
-    data = tmp_path / "data"
-    for name, source in ((in_cohort[0], "s00"), (in_cohort[1], "s03"), ("stranger", "s06")):
-        for u in range(3):
-            (data / name).mkdir(parents=True, exist_ok=True)
-            shutil.copy(toy_corpus / source / f"u{u + 4}.flac", data / name)
-    (data / "stranger" / "empty.flac").write_bytes(b"")
-    shutil.copy(data / "stranger" / "u4.flac", data / "stranger" / "z-copy.flac")
+    rows = [
+        (toy_corpus / source / f"u{u}.flac", name)
+        for name, source in ((in_cohort[0], "s00"), (in_cohort[1], "s03"), ("stranger", "s06"))
+        for u in (4, 5, 6)
+    ]
+    empty, copy = tmp_path / "empty.flac", tmp_path / "z-copy.flac"
+    empty.write_bytes(b"")
+    shutil.copy(rows[-1][0], copy)
+    data = tmp_path / "data.csv"
+    write_table(data, ["path", "speaker"], [*rows, (empty, "stranger"), (copy, "stranger")])
     out = tmp_path / "report"
     printed = run("evaluate", system.path, "--data", data, "-o", out, "--no-audio", "--device", "cpu", "-q")
     metrics, page = reported(out)
     assert "<audio" not in page
     assert len(metrics["left_out"]) == 2
-    assert metrics["left_out"][0].startswith("stranger/empty.flac: empty")
-    assert metrics["left_out"][1] == "stranger/z-copy.flac: duplicate (a copy of stranger/u4.flac)"
+    assert metrics["left_out"][0].startswith(f"{empty}: empty")
+    assert metrics["left_out"][1] == f"{copy}: duplicate (a copy of {rows[-1][0]})"
     assert "Left out: 2 recordings" in page
     (warning,) = (line for line in metrics["warnings"] if "cohort" in line)
     assert warning == (

@@ -164,7 +164,7 @@ def ape_plot(measured: Measured) -> str:
         title="Applied probability of error",
         x_range=(float(found.log_odds[0]), float(found.log_odds[-1])),
         y_range=(0.0, top),
-        x_label="prior log-odds of a target trial",
+        x_label="prior log-odds of a target trial (natural log)",
         y_label="error probability",
         x_ticks=nice_ticks(-6, 6),
         y_ticks=ticks,

@@ -145,9 +145,7 @@ def _figure(name: str, value: float, unit: str, interval: Interval, num_trials: 
     if interval.low < interval.high:
         return Figure(name=name, value=value, unit=unit, interval=replace(interval, value=value))
     none = f"none of {round(num_trials):,} trials; " if num_trials is not None and value == 0 else ""
-    return Figure(
-        name=name, value=value, unit=unit, note=f"{none}no interval: too few errors to vary with the speakers"
-    )
+    return Figure(name=name, value=value, unit=unit, note=f"{none}no interval: every draw of speakers gives this value")
 
 
 def _metrics(

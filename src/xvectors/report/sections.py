@@ -109,8 +109,10 @@ def operating(measured: Measured) -> str:
                 _errors(point.num_false_accepts, point.num_nontarget, point.num_false_accept_speakers),
             )
         )
+    ends = (point.threshold_interval for point in measured.operating_points)
+    level = next((f"{_level(found.confidence)} interval" for found in ends if found is not None), "interval")
     scale = "LLR, natural log" if measured.is_calibrated else "score"
-    head = ("", "operating point", f"threshold ({scale})", "interval", "false rejections", "false acceptances")
+    head = ("", "operating point", f"threshold ({scale})", f"its {level}", "false rejections", "false acceptances")
     return table(head, rows, numbers=(2, 3, 4, 5))
 
 
@@ -132,7 +134,7 @@ def slice_table(slices: Slices, *, calibrated: bool) -> str:
     measures = ["frr", "far", *(["actual_dcf"] if calibrated else [])]
     names = {"frr": "false rejections", "far": "false acceptances", "actual_dcf": "actual DCF"}
     head = ["slice", "speakers", "trials<br><small>target / non-target</small>", "EER"]
-    head += [f"0 to {percent(top)}", "EER less the whole's, points", *(names[key] for key in measures)]
+    head += [f"0 to {percent(top)}", "EER less the whole's, percentage points", *(names[key] for key in measures)]
     rows = [_slice_row(one, slices.whole, measures, top) for one in (slices.whole, *shown)]
     parts = [table(head, rows, kind="slices", numbers=(1, 2, 3, 5, 6, 7, 8))]
     if not shown:

@@ -184,9 +184,8 @@ def _point(criterion: Criterion, roc: ROC) -> OperatingPoint:
     threshold = criterion.threshold(roc)
     frr, far = roc.rates_at(threshold)
     misses, accepts = round(frr * roc.num_target), round(far * roc.num_nontarget)
-    scarce = [
-        f"{number} {kind}" for number, kind in ((misses, "misses"), (accepts, "false accepts")) if number < MIN_ERRORS
-    ]
+    made = ((misses, "miss", "misses"), (accepts, "false accept", "false accepts"))
+    scarce = [f"{number} {one if number == 1 else more}" for number, one, more in made if number < MIN_ERRORS]
     note = f"rests on {' and '.join(scarce)}, fewer than {MIN_ERRORS}" if scarce else ""
     return replace(
         point, threshold=threshold, frr=frr, far=far, num_misses=misses, num_false_accepts=accepts, note=note
