@@ -65,7 +65,7 @@ def test_a_far_that_the_trials_cannot_support_is_not_given() -> None:
 
 def test_rates_that_rest_on_few_errors_say_so() -> None:
     point = operating_points(ROC.from_scores([1, 3], [0, 2]), [EqualErrors()])[0]
-    assert point.note == "rests on 1 misses and 1 false accepts, fewer than 30"
+    assert point.note == "rests on 1 miss and 1 false accept, fewer than 30"
 
 
 def test_threshold_intervals_are_wider_with_fewer_speakers() -> None:
