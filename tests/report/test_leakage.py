@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from xvectors.corpus import Manifest
-from xvectors.report.leakage import find_leakage, leakage_lines
-from xvectors.scoring import all_pairs
+from xvectors.report import leakage
+from xvectors.report.leakage import cohort_line, find_leakage, leakage_lines
 
 
 @pytest.fixture
@@ -42,7 +42,6 @@ def test_shared_recordings_are_found_by_place_and_by_content(corpora: tuple[Mani
     found = find_leakage(
         test,
         embeddings_of(test),
-        all_pairs(test.speaker_index),
         trained_speakers=["a", "b"],
         calibration_speakers=["x", "z"],
         training_corpus=training,
@@ -69,7 +68,7 @@ def test_a_mislabelled_recording_is_suspected(corpora: tuple[Manifest, Manifest]
     _, test = corpora
     vectors = embeddings_of(test)
     vectors[3] = vectors[0]  # y/2 is x/1
-    found = find_leakage(test, vectors, all_pairs(test.speaker_index), trained_speakers=[])
+    found = find_leakage(test, vectors, trained_speakers=[])
     assert not found.checked
     assert (found.suspect_pairs[0].a, found.suspect_pairs[0].b) == (0, 3)
     assert found.suspect_pairs[0].cosine == pytest.approx(1.0)
@@ -86,6 +85,44 @@ def test_segments_of_one_file_are_no_shared_recording(tmp_path: Path) -> None:
         [{"path": "long.wav", "speaker": s, "start_s": t, "duration_s": 2, "id": f"{s}{t}"} for s, t in starts],
         root=tmp_path,
     )
-    trials = all_pairs(test.speaker_index)
-    found = find_leakage(test, embeddings_of(test), trials, trained_speakers=[], training_corpus=training)
+    found = find_leakage(test, embeddings_of(test), trained_speakers=[], training_corpus=training)
     assert [shared.row for shared in found.shared_recordings] == [2]
+
+
+@pytest.mark.parametrize("values", [1, 100, 10**6], ids="{} cosines at once".format)
+def test_all_pairs_of_two_speakers_are_compared(values: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leakage, "BLOCK_VALUES", values)
+    manifest = Manifest.from_rows([{"path": f"{at}.wav", "speaker": f"s{at % 6}"} for at in range(60)])
+    rng = np.random.default_rng(1)
+    vectors = (rng.standard_normal((6, 8))[manifest.speaker_index] + rng.standard_normal((60, 8))).astype(np.float32)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    a, b = np.triu_indices(60, 1)
+    cosines, same = (unit[a] * unit[b]).sum(axis=1), manifest.speaker_index[a] == manifest.speaker_index[b]
+    bound = np.quantile(cosines[same], 0.99)
+    above = np.flatnonzero(~same & (cosines > bound + 1e-3))
+    found = find_leakage(manifest, vectors, trained_speakers=[])
+    assert len(above) <= found.num_suspect_pairs <= np.count_nonzero(~same & (cosines > bound - 1e-3))
+    assert found.num_suspect_pairs > 0
+    nearest = sorted(above, key=lambda at: -cosines[at])[:20]
+    assert [(one.a, one.b) for one in found.suspect_pairs][: len(nearest)] == [(a[at], b[at]) for at in nearest]
+    assert found.num_compared == 60
+
+
+def test_of_very_many_recordings_some_of_each_speaker_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leakage, "MOST_COMPARED", 30)
+    manifest = Manifest.from_rows([{"path": f"{at}.wav", "speaker": f"s{at % 6}"} for at in range(60)])
+    found = find_leakage(manifest, np.random.default_rng(1).standard_normal((60, 8)), trained_speakers=[])
+    assert found.num_compared == 30
+
+
+def test_speakers_of_one_recording_each_have_no_measure_of_alike() -> None:
+    manifest = Manifest.from_rows([{"path": f"{at}.wav", "speaker": f"s{at}"} for at in range(4)])
+    found = find_leakage(manifest, np.ones((4, 3)), trained_speakers=[])
+    assert (found.suspect_pairs, found.num_suspect_pairs, found.num_compared) == ((), 0, 4)
+
+
+def test_test_speakers_in_the_cohort_are_named(corpora: tuple[Manifest, Manifest]) -> None:
+    assert cohort_line(["a"], corpora[1]) == (
+        "1 of the 4 test speakers are in the cohort of the score normalisation (a): their target scores come out too "
+        "low; give a cohort of other speakers"
+    )

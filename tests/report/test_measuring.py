@@ -121,3 +121,14 @@ def test_bad_input() -> None:
         measure(np.where(np.arange(len(llrs)) == 3, np.nan, llrs), trials.target, *sides, are_llrs=True, threshold=0.0)
     with pytest.raises(ManifestError, match="no target trials"):
         measure(llrs, np.zeros(len(llrs), dtype=bool), *sides, are_llrs=True, threshold=0.0)
+
+
+def test_a_rate_without_an_error_has_no_interval_and_says_of_how_many_trials() -> None:
+    _, trials, speakers = simulated(8)
+    sides = speakers[trials.enroll], speakers[trials.test]
+    found = measure(np.where(trials.target, 5.0, -5.0), trials.target, *sides, are_llrs=True, threshold=0.0)
+    far, eer_ = found.figures["far"], found.figures["eer"]
+    assert (far.value, far.interval, eer_.interval) == (0.0, None, None)
+    assert far.note == f"none of {trials.num_nontarget:,} trials; no interval: every draw of speakers gives this value"
+    assert eer_.note == "no interval: every draw of speakers gives this value"
+    assert f"false acceptances       0.00% ({far.note})" in found.lines()

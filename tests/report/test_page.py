@@ -13,10 +13,11 @@ import pytest
 import soundfile
 from simulated import evaluation
 
-from xvectors.report import drawings
+from xvectors.report import colours, drawings, sections
 from xvectors.report.measured import Leakage, Measured, SharedRecording, SuspectPair
-from xvectors.report.mistakes import confusable_pairs, worst_false_accepts, worst_false_rejects
-from xvectors.report.page import lightened, write_page
+from xvectors.report.mistakes import confusable_pairs, error_speakers, worst_false_accepts, worst_false_rejects
+from xvectors.report.page import write_page
+from xvectors.report.slices import Slice, SliceFigure, slices_of
 from xvectors.scoring import ROC, operating_points
 
 VOID = {"meta", "br", "img", "input"}
@@ -207,10 +208,10 @@ def test_the_worst_errors_are_errors_in_order() -> None:
     assert np.bincount(speaker[trials.enroll[rejects]]).max() <= 2
 
 
-def test_dark_colours_are_lightened_for_dark_paper_only_as_far_as_needed() -> None:
-    assert lightened("#96d200") == "#96d200"
-    assert lightened("#0000c3") != "#0000c3"
-    assert lightened("#000000", "#000000") == "#5c5c5c"  # contrast (0.107 + 0.05) / 0.05 = 3.1
+def test_markers_have_colours_of_their_own_on_dark_paper(text: str) -> None:
+    light, dark = re.findall(r"\.dot\.s0 \{ fill: (#[0-9a-f]{6}); \}", text)
+    assert (light, dark) == (colours.SPEAKERS[0], colours.DARK_SPEAKERS[0])
+    assert text.count(".dot.s19 {") == 2
 
 
 def test_many_recordings_are_mapped_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,6 +230,53 @@ def separated() -> Measured:
     return replace(measured, llrs=llrs, roc=roc, threshold=0.0, operating_points=tuple(operating_points(roc)))
 
 
+def test_rates_without_an_error_say_of_how_many_trials(tmp_path: Path) -> None:
+    measured = separated()
+    text = write_page(measured, tmp_path / "index.html", audio=False).read_text(encoding="utf-8")
+    num_target, num_nontarget = measured.trials.num_target, measured.trials.num_nontarget
+    assert f"none of the {num_target:,} target trials are rejected and none of the {num_nontarget:,} non-target" in text
+    assert f"none<small>of {num_nontarget:,}</small>" in text
+    assert sections._errors(0, 1234, 0) == "none<small>of 1,234</small>"
+    assert sections._errors(3, 1200, 2) == "0.25\xa0%<small>3 of 1,200; 2 speakers</small>"
+    assert sections._share_of_all(0, 84) == "none of the 84"
+
+
+def test_each_operating_point_says_how_many_errors_and_trials_it_rests_on() -> None:
+    measured = evaluation()
+    misses = int(np.count_nonzero(measured.decisive[measured.trials.target] < measured.threshold))
+    wrong = measured.trials.target & (measured.decisive < measured.threshold)
+    speakers = len(set(measured.manifest.speaker_index[measured.trials.enroll[wrong]].tolist()))
+    cell = f"<small>{misses:,} of {measured.trials.num_target:,}; {speakers} speakers</small>"
+    assert cell in sections.operating(measured)
+    assert error_speakers(measured)[0] == speakers
+
+
+def test_slices_without_an_eer_keep_their_rates_intervals_and_sizes() -> None:
+    far = SliceFigure(value=0.02, low=0.01, high=0.05, difference=0.01, difference_low=0.002, departs=True)
+    one = Slice(
+        dimension="age", name="under 13 years", kind="both", num_speakers=7, num_target=12, num_nontarget=3456,
+        num_misses=1, num_false_accepts=69, figures={"far": far}, note="12 target trials, fewer than 30",
+    )  # fmt: skip
+    found = slices_of(evaluation(), num_draws=100)
+    text = sections.slice_table(replace(found, slices=(one,)), calibrated=True)
+    rest = text.split("Too few for an equal error rate")[1]
+    assert "12 / 3,456" in rest
+    assert "<td class=n>7</td>" in rest
+    assert "◆ 2.00\xa0%</span><small>1.00\xa0to\xa05.00\xa0%</small>" in rest
+    assert "12 target trials, fewer than 30" in rest
+
+
+def test_what_was_left_out_is_said_where_it_is_known() -> None:
+    assert "Nothing was left out." in sections.data_facts(evaluation())
+    some = sections.data_facts(evaluation(left_out=("a.wav: too short (lasts 0.1 s)",)))
+    assert "Left out: 1 recording<" in some
+    assert "a.wav: too short (lasts 0.1 s)" in some
+    assert "Nothing was left out" not in some
+    unknown = sections.data_facts(evaluation(left_out_known=False))
+    assert "Nothing was left out" not in unknown
+    assert "Which recordings training left out is not known." in unknown
+
+
 def test_a_det_plot_without_errors_says_so() -> None:
     drawn = drawings.det_plot(separated())
     assert "No threshold makes errors of both kinds" in drawn
@@ -243,5 +291,5 @@ def test_the_det_frame_holds_every_operating_point() -> None:
     assert 0.8 < strict.roc.rates_at(strict.threshold)[0] < 0.95
     drawn = drawings.det_plot(strict)
     assert "95 %" in drawn
-    (y,) = re.findall(r'<text class="label" x="[\d.]+" y="([\d.]+)" text-anchor="start">D<', drawn)
+    (y,) = re.findall(r'<text class="label" x="[\d.]+" y="([\d.]+)" text-anchor="middle">D<', drawn)
     assert float(y) > 20

@@ -40,6 +40,9 @@ def by_hand(measured: Measured, targets: list[float], others: list[float]) -> di
     [
         ("gender", "female speakers", lambda m, i, j, t: m.gender[i] == m.gender[j] == 1),
         ("gender", "a female and a male speaker", lambda m, i, j, t: t or m.gender[i] != m.gender[j]),
+        ("gender", "male speakers", lambda m, i, j, t: m.gender[i] == m.gender[j] == 0),
+        ("age", "30 to 44 years", lambda m, i, j, t: 30 <= m.age[i] < 45 and 30 <= m.age[j] < 45),
+        ("age difference", "under 3 years", lambda m, i, j, t: t or abs(m.age[i] - m.age[j]) < 3),
         ("age", "under 13 years", lambda m, i, j, t: m.age[i] < 13 and m.age[j] < 13),
         ("age difference", "20 years or more", lambda m, i, j, t: t or abs(m.age[i] - m.age[j]) >= 20),
         ("session", "one speaker, two sessions", lambda m, i, j, t: not t or m.session_index[i] != m.session_index[j]),
@@ -160,3 +163,10 @@ def test_four_speakers_give_rates_without_intervals() -> None:
 def test_without_genders_ages_and_sessions_durations_remain() -> None:
     found = slices_of(evaluation(known=False), num_draws=100)
     assert {one.dimension for one in found.slices} == {"shorter recording"}
+
+
+def test_each_group_of_gender_and_age_has_its_own_speakers(measured: Measured, found: Slices) -> None:
+    counts = {(one.dimension, one.name): one.num_speakers for one in found.slices}
+    assert counts["gender", "female speakers"] == counts["gender", "male speakers"] == 6
+    assert counts["age", "under 13 years"] == counts["age", "30 to 44 years"] == 6
+    assert counts["gender", "a female and a male speaker"] == 12

@@ -13,6 +13,7 @@ from xvectors.scoring import (
     LeastCost,
     ScoredTrials,
     all_pairs,
+    count_error_speakers,
     operating_points,
     threshold_intervals,
 )
@@ -64,7 +65,7 @@ def test_a_far_that_the_trials_cannot_support_is_not_given() -> None:
 
 def test_rates_that_rest_on_few_errors_say_so() -> None:
     point = operating_points(ROC.from_scores([1, 3], [0, 2]), [EqualErrors()])[0]
-    assert point.note == "rests on 1 misses and 1 false accepts, fewer than 30"
+    assert point.note == "rests on 1 miss and 1 false accept, fewer than 30"
 
 
 def test_threshold_intervals_are_wider_with_fewer_speakers() -> None:
@@ -86,3 +87,22 @@ def test_names_and_impossible_criteria() -> None:
         FARAtMost(1)
     with pytest.raises(ConfigError, match=r"^c_miss is 0: give a cost above 0$"):
         LeastCost(0.01, c_miss=0)
+
+
+def test_a_far_that_few_speakers_make_is_withdrawn() -> None:
+    # 40 false accepts of one pair of speakers among 4,000 non-target trials of 41
+    speakers = np.repeat(np.arange(41), 100)
+    enroll, test = np.zeros(4000, dtype=int), speakers[100:]
+    scores = np.where(test == 1, np.linspace(1, 2, 4000), -1.0)
+    scores[(test == 1).nonzero()[0][40:]] = -1.0
+    scores, target = np.append(scores, [3.0, 4.0, 0.0]), np.append(np.zeros(4000, bool), [True] * 3)
+    sides = np.append(enroll, [5, 6, 7]), np.append(test, [5, 6, 7])
+    points = operating_points(ROC.from_scores(scores[target], scores[~target]), [FARAtMost(0.01), LeastCost(0.01)])
+    assert points[0].num_false_accepts == 40
+    far, cost = count_error_speakers(points, scores, target, *sides)
+    assert (far.threshold, far.far, far.num_false_accepts) == (None, None, None)
+    assert far.note == "FAR 1 % rests on 40 false accepts of 2 speakers, fewer than 5"
+    assert (cost.num_miss_speakers, cost.num_false_accept_speakers) == (1, 0)
+    spread = np.append(np.arange(4000) % 40, [5, 6, 7])
+    kept, _ = count_error_speakers(points, scores, target, spread, np.append(spread[:-3] + 50, [5, 6, 7]))
+    assert (kept.threshold, kept.num_false_accept_speakers) == (points[0].threshold, 80)

@@ -22,7 +22,7 @@ from xvectors.corpus.columns import GENDER_NAMES
 from xvectors.corpus.findings import CLIPPED_SHARE, Finding, FindingCache, Key, examine
 from xvectors.corpus.findings import Reason as Reason
 from xvectors.corpus.manifest import Manifest
-from xvectors.corpus.table import write_table
+from xvectors.corpus.table import Table, write_table
 from xvectors.errors import ManifestError
 from xvectors.progress import progress
 
@@ -39,6 +39,10 @@ class Remark:
     speaker: str
     reason: Reason
     detail: str
+
+    def line(self) -> str:
+        """The utterance and the reason, for a list."""
+        return f"{self.path}: {self.reason.value}" + (f" ({self.detail})" if self.detail else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +114,17 @@ class ScanReport:
             for remark in remarks
         ]
         write_table(path, ["path", "speaker", "outcome", "reason", "detail"], rows, errors="backslashreplace")
+
+
+def read_left_out(path: str | os.PathLike[str]) -> list[Remark]:
+    """The utterances that a table of `ScanReport.write_csv` says are left out. Raises ManifestError."""
+    table = Table(path)
+    try:
+        places = [table.header.index(name) for name in ("path", "speaker", "outcome", "reason", "detail")]
+        rows = [[row[at] for at in places] for block in table.blocks() for row in block]
+        return [Remark(name, who, Reason(why), more) for name, who, outcome, why, more in rows if outcome == "left out"]
+    except ValueError as error:
+        raise ManifestError(f"{path} is damaged or no list of what a scan left out: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,14 +49,16 @@ def save_embeddings(path: Path, manifest: Manifest, embedded: Embedded) -> None:
         )
 
 
-def load_embeddings(path: Path, *columns: str) -> dict[str, NDArray[Any]]:
-    """The embeddings [n, dim] and the named columns [n] of an npz that `save_embeddings` wrote.
+def load_embeddings(path: Path, *columns: str, optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    """The embeddings [n, dim] and the named columns [n] of an npz that `save_embeddings` wrote, and those of the
+    `optional` ones that it has.
 
     Raises CheckpointError for a file that is missing, damaged or another thing, or lacks a column.
     """
     try:
         # opened here, because np.load leaves open what it cannot read
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            columns = (*columns, *(key for key in optional if key in arrays))
             found = {key: arrays[key] for key in ("embeddings", *columns)}
             if found["embeddings"].ndim != 2:
                 raise ValueError(f"embeddings have the shape {list(found['embeddings'].shape)}, not [n, dim]")

@@ -1,9 +1,15 @@
 """The look of the report's plots. In: sizes, labels, where speakers stand. Out: colours, frames, legends.
-The colours were found by farthest-point search in Oklab under normal, protanopic and deuteranopic vision."""
+
+The speakers' colours were searched for offline, for white and for dark paper alone: of all colours in steps of 15 of
+255 whose contrast to the paper is at least 3 (WCAG 2.1, 1.4.11; on white at most 13, which leaves out near-blacks),
+twenty whose least distance in CIELAB is greatest, distances under protanopia and deuteranopia (Machado et al., 2009)
+weighing 2.2 times those of normal vision. Farthest-point choices from many beginnings, then the nearest pair broken up
+as long as that helped. The least distances are 33, 16 and 15 on white (normal, protanopic, deuteranopic vision) and 37,
+17 and 17 on dark paper; contrasts 3.0 and more.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
@@ -17,9 +23,9 @@ from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.ft2font import FT2Font
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
-from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
+from xvectors.report.labels import Box, free_place, moved
 from xvectors.report.markup import shortened
 
 FONT, SMALL, TITLE = 10, 9, 12  # points
@@ -28,6 +34,7 @@ INK = "#222222"
 MUTED = "#6b6b6b"
 GRID = "#e4e4e4"
 PAPER = "#ffffff"
+DARK_PAPER = "#15171a"
 
 TRAIN = "#6b6b6b"
 VALIDATION = "#0078b4"
@@ -36,40 +43,59 @@ NONTARGET = "#d25a00"
 
 SPEAKERS = (
     *(
-        "#0078b4",
-        "#d25a00",
-        "#ff96ff",
-        "#96d200",
-        "#1e4b00",
-        "#0000c3",
-        "#963c69",
-        "#b469ff",
-        "#ff7887",
-        "#3cc3c3",
+        "#4ba51e",
+        "#0f00ff",
+        "#690f2d",
+        "#4b87f0",
+        "#2da596",
+        "#001ea5",
+        "#003c5a",
+        "#b42db4",
+        "#ff4b87",
+        "#69695a",
     ),
     *(
-        "#003c78",
-        "#c3960f",
-        "#8796d2",
-        "#5a2d4b",
-        "#4b00ff",
-        "#3c875a",
-        "#ff0f78",
-        "#f0b487",
-        "#d21eb4",
-        "#695a2d",
+        "#ff4b00",
+        "#c3875a",
+        "#00692d",
+        "#692d00",
+        "#7896c3",
+        "#002d78",
+        "#960fe1",
+        "#964b87",
+        "#b41e2d",
+        "#ff00f0",
     ),
 )
-"""In order of dissimilarity: the first few differ most."""
+"""On white paper, in order of dissimilarity: the first few differ most."""
 
-PLACES = (
-    *((0.0, 0.0), (0.0, 1.0), (0.0, -1.0), (0.0, 1.5), (0.0, -1.5), (0.5, 1.0), (-0.5, 1.0), (0.5, -1.0)),
-    *((-0.5, -1.0), (0.65, 0.0), (-0.65, 0.0), (0.8, 0.5), (-0.8, 0.5), (0.8, -0.5), (-0.8, -0.5)),
+DARK_SPEAKERS = (
+    *(
+        "#96f000",
+        "#782dff",
+        "#1e96c3",
+        "#d20f00",
+        "#c3ffb4",
+        "#ff96b4",
+        "#5a694b",
+        "#c39600",
+        "#785a87",
+        "#e196ff",
+    ),
+    *(
+        "#f01e69",
+        "#ff00ff",
+        "#e1784b",
+        "#ffff69",
+        "#5af0ff",
+        "#4bf078",
+        "#00a587",
+        "#f02db4",
+        "#f0f0e1",
+        "#0087f0",
+    ),
 )
-"""Where a name may stand, in its own widths and heights from the middle of its speaker's points."""
-
-MOST_HIDDEN = 6
-"""Points that a name may cover, at most; where it would cover more it is left out."""
+"""The same on DARK_PAPER."""
 
 GENDERS = {1: ("female", "o"), 0: ("male", "s"), -1: ("gender unknown", "^")}
 """Gender code -> name and matplotlib marker."""
@@ -147,10 +173,10 @@ def write_names(
     Returns:
         How many found a place.
     """
-    frame = axes.get_window_extent()
+    frame: Box = axes.get_window_extent().extents
     points = axes.transData.transform(points)
     points_a_pixel = 72 / figure.dpi
-    taken = np.empty((0, 4))
+    taken: list[Box] = []
     for index in np.argsort(-np.bincount(speaker), kind="stable"):
         text = axes.annotate(
             short(names[index]),
@@ -164,39 +190,14 @@ def write_names(
             parse_math=False,
             path_effects=[withStroke(linewidth=2, foreground=PAPER, alpha=0.8)],
         )
-        box = text.get_window_extent()
-        shift = _free_place(box, frame, taken, points)
+        box: Box = text.get_window_extent().extents
+        shift = free_place(box, frame, taken, points)
         if shift is None:
             text.remove()
             continue
         text.set_position((shift[0] * points_a_pixel, shift[1] * points_a_pixel))
-        taken = np.vstack([taken, box.translated(*shift).extents])
+        taken.append(moved(box, shift))
     return len(taken)
-
-
-def _free_place(
-    box: Bbox, frame: Bbox, taken: NDArray[np.float64], points: NDArray[np.float64]
-) -> tuple[float, float] | None:
-    """How far to move a box, in pixels, to stand inside the frame, clear of boxes taken and on few points.
-
-    A step of the box's height away weighs as much as half a point hidden. None where no place does.
-    """
-    best, least = None, math.inf
-    for across, along in PLACES:
-        shift = (across * box.width, along * box.height)
-        x0, y0, x1, y1 = box.translated(*shift).extents
-        if x0 < frame.x0 or x1 > frame.x1 or y0 < frame.y0 or y1 > frame.y1:
-            continue
-        if ((taken[:, 0] < x1) & (taken[:, 2] > x0) & (taken[:, 1] < y1) & (taken[:, 3] > y0)).any():
-            continue
-        x, y = points.T
-        hidden = np.count_nonzero((x > x0 - 2) & (x < x1 + 2) & (y > y0 - 2) & (y < y1 + 2))
-        if hidden > MOST_HIDDEN:
-            continue
-        cost = hidden + 0.5 * math.hypot(*shift) / box.height
-        if cost < least:
-            best, least = shift, cost
-    return best
 
 
 def dot(colour: str, marker: str) -> Line2D:

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from xvectors.report import colours
+from xvectors.report.labels import Box, free_place, moved
 from xvectors.report.markup import count, score, shortened
 from xvectors.report.measured import Measured
 from xvectors.report.plots import principal_plane, tsne
 from xvectors.report.slices import Slices
-from xvectors.report.svg import LETTER, LINE, Panel, free_places, legend, marker, nice_ticks
+from xvectors.report.svg import LETTER, LINE, Panel, legend, marker, nice_ticks
 from xvectors.scoring import applied_probability_of_error, length_normalise, reliability, sample_recordings
 from xvectors.scoring.roc import bayes_threshold
 
@@ -74,8 +75,15 @@ def det_plot(measured: Measured) -> str:
             one[0].append(name)
         else:
             placed.append(([name], x, y))
-    for names, x, y in placed:
-        panel.text(float(panel.x(x)) + 9, max(float(panel.y(y)) - 8, panel.top + LINE), ", ".join(names), "label")
+    dots = np.array([(float(panel.x(x)), float(panel.y(y))) for _, x, y in placed])
+    busy = np.vstack([dots, _along(panel.x(curve.probit_far[inside]), panel.y(curve.probit_frr[inside]))])
+    taken: list[Box] = []
+    for (names, _, _), (x, y) in zip(placed, dots.tolist(), strict=True):
+        text = ", ".join(names)
+        box = _box(x, y, text)
+        shift = free_place(box, panel.frame, taken, busy, most_hidden=np.inf, room=5.0)
+        taken.append(moved(box, shift or (0.0, 0.0)))
+        panel.text(*_baseline(taken[-1]), text, "label", anchor="middle")
     keys = [("target line", "this system"), ("faint line", "equal error rates")]
     keys += [("point o", "operating points, numbered as below"), ("decision D", "D: the threshold in use")]
     caption = "Detection error trade-off, normal-deviate axes. Lower left is better."
@@ -156,7 +164,7 @@ def ape_plot(measured: Measured) -> str:
         title="Applied probability of error",
         x_range=(float(found.log_odds[0]), float(found.log_odds[-1])),
         y_range=(0.0, top),
-        x_label="prior log-odds of a target trial",
+        x_label="prior log-odds of a target trial (natural log)",
         y_label="error probability",
         x_ticks=nice_ticks(-6, 6),
         y_ticks=ticks,
@@ -268,16 +276,34 @@ def _map(
         return panel.svg(), 0
     order = np.argsort(-np.bincount(speaker), kind="stable")
     texts = [shortened(names[at]) for at in order]
-    boxes = [
-        (float(panel.x(centres[at][0])), float(panel.y(centres[at][1])) - 9, LETTER * len(text) + 4)
-        for at, text in zip(order, texts, strict=True)
-    ]
-    inside = [at for at, (x, y, w) in enumerate(boxes) if w / 2 + 6 < x < width - w / 2 - 6 and 12 < y < height - 12]
-    written = free_places([boxes[at] for at in inside], [])
-    for at in written:
-        x, y, _ = boxes[inside[at]]
-        panel.text(x, y + 4, texts[inside[at]], "name", anchor="middle")
-    return panel.svg(), len(written)
+    dots = np.stack([panel.x(points[:, 0]), panel.y(points[:, 1])], axis=1)
+    taken: list[Box] = []
+    for at, text in zip(order, texts, strict=True):
+        box = _box(float(panel.x(centres[at][0])), float(panel.y(centres[at][1])), text)
+        if (shift := free_place(box, panel.frame, taken, dots, room=radius)) is not None:
+            taken.append(moved(box, shift))
+            panel.text(*_baseline(taken[-1]), text, "name", anchor="middle")
+    return panel.svg(), len(taken)
+
+
+def _box(x: float, y: float, text: str) -> Box:
+    """What a text takes whose middle is here."""
+    half = LETTER * len(text) / 2 + 2
+    return x - half, y - LINE / 2, x + half, y + LINE / 2
+
+
+def _baseline(box: Box) -> tuple[float, float]:
+    """Where a text in this box is anchored, by its middle."""
+    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2 + 4
+
+
+def _along(x: NDArray[np.float64], y: NDArray[np.float64], step: float = 3.0) -> NDArray[np.float64]:
+    """Points [n, 2] on a line through these, so many pixels apart."""
+    if not len(x):
+        return np.empty((0, 2))
+    length = np.append(0.0, np.cumsum(np.hypot(np.diff(x), np.diff(y))))
+    at = np.arange(0.0, length[-1] + step, step)
+    return np.stack([np.interp(at, length, x), np.interp(at, length, y)], axis=1)
 
 
 def interval_strip(value: float, low: float | None, high: float | None, whole: float, top: float, departs: bool) -> str:

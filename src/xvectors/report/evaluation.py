@@ -9,6 +9,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ import numpy as np
 from xvectors.calibrate import FEW_SPEAKERS, few_speakers_warning, known_durations, verifier_of
 from xvectors.config import recipe_to_mapping
 from xvectors.corpus import TEST, TRAIN, Manifest, open_corpus, scan
+from xvectors.corpus.scanning import read_left_out
 from xvectors.encoder import Embedded, SpeakerEncoder, load_embeddings, save_embeddings
 from xvectors.errors import CheckpointError, ManifestError
 from xvectors.report.drawings import scale_name
-from xvectors.report.leakage import find_leakage, leakage_lines
+from xvectors.report.leakage import cohort_line, find_leakage, leakage_lines
 from xvectors.report.measured import Measured
 from xvectors.report.measuring import P_TARGET, measure
 from xvectors.report.outputs import NOT_CALIBRATED, Evaluation, summary, write_metrics, write_scores
@@ -72,6 +74,8 @@ def evaluate(
         snr=True,
         show_progress=show_progress,
     )
+    if not audio:
+        measured = replace(measured, command=f"{measured.command} --no-audio")
     slices = slices_of(measured)
     evaluation = summary(measured, slices)
     write_page(measured, measured.report / "index.html", audio=audio, slices=slices)
@@ -114,7 +118,10 @@ def measure_system(
     encoder = SpeakerEncoder.load(folder, device=device)
     verifier = verifier_of(paths)
     with clock.step("scan"):
-        corpus = _test_corpus(paths) if data is None else _scanned(data, metadata, encoder, show_progress)
+        if data is None:
+            corpus, rejected = _test_corpus(paths)
+        else:
+            corpus, rejected = _scanned(data, metadata, encoder, show_progress)
     with clock.step("embedding"):
         embedded = encoder.encode_manifest(corpus, show_progress=show_progress)
     _check_left_out(embedded, len(corpus), str(data or paths.corpus), encoder.recipe.data.max_rejected)
@@ -140,17 +147,19 @@ def measure_system(
         leakage = find_leakage(
             manifest,
             embedded.embeddings,
-            chosen.trials,
             trained_speakers=encoder.speakers,
             calibration_speakers=verifier.speakers,
             training_corpus=training,
         )
     warnings += leakage_lines(leakage, manifest)
-    verifier.backend.warn_of_overlap(manifest.speakers)
+    if rejected is None:
+        warnings.append(f"which recordings training left out is not known: {paths.left_out} is not there")
     for warning in warnings:
         # that one is printed with the figures, and what a user of the lab's recipe expects
         if warning != NOT_CALIBRATED:
             logger.warning("%s", warning)
+    if in_cohort := verifier.backend.warn_of_overlap(manifest.speakers):  # which logs it
+        warnings.append(cohort_line(in_cohort, manifest))
     with clock.step("measuring"):
         speakers = manifest.speaker_index
         target = chosen.trials.target
@@ -176,7 +185,9 @@ def measure_system(
         system_path=paths.path,
         data=str(data or paths.corpus),
         report=report,
-        command=_command(folder, data=data, metadata=metadata, trials=trials, out=out),
+        command=_command(
+            folder, data=data, metadata=metadata, trials=trials, out=out, device=None if device == "auto" else device
+        ),
         started=started.isoformat(timespec="seconds"),
         timings_s=clock.seconds,
         versions=current_versions(),
@@ -190,7 +201,8 @@ def measure_system(
         embeddings=embedded.embeddings,
         duration_s=duration_s,
         snr_db=snr_db,
-        left_out=tuple(reason for _, reason in embedded.failures),
+        left_out=(*(rejected or ()), *(reason for _, reason in embedded.failures)),
+        left_out_known=rejected is not None,
         trials=chosen.trials,
         trials_source=chosen.source,
         trial_findings=chosen.findings,
@@ -263,8 +275,11 @@ def _training_facts(paths: SystemFolder, corpus: Manifest | None, num_speakers: 
     return facts
 
 
-def _scanned(data: str | Path, metadata: str | Path | None, encoder: SpeakerEncoder, show_progress: bool) -> Manifest:
-    """Another corpus, without what its scan rejects: duplicates would make the error rates too good."""
+def _scanned(
+    data: str | Path, metadata: str | Path | None, encoder: SpeakerEncoder, show_progress: bool
+) -> tuple[Manifest, list[str]]:
+    """Another corpus without what its scan rejects (duplicates would make the error rates too good), and that, a line
+    each."""
     shortest = encoder.fbank.samples_for(encoder.model.context_frames)
     scanned = scan(
         open_corpus(data, metadata=metadata),
@@ -274,7 +289,7 @@ def _scanned(data: str | Path, metadata: str | Path | None, encoder: SpeakerEnco
     )
     for line in scanned.report.lines() if scanned.report.rejected else []:
         logger.warning("%s", line)
-    return scanned.manifest
+    return scanned.manifest, [remark.line() for remark in scanned.report.rejected]
 
 
 def plot(folder: str | Path, *, device: str = "auto", show_progress: bool = True) -> list[Path]:
@@ -316,7 +331,9 @@ def read_history(path: Path) -> list[dict[str, float]]:
             raise CheckpointError(f"{path} is damaged: {error}") from error
 
 
-def _test_corpus(paths: SystemFolder) -> Manifest:
+def _test_corpus(paths: SystemFolder) -> tuple[Manifest, list[str] | None]:
+    """The test rows of the system's corpus, and what training left out of these speakers, a line each; None where
+    that is not known. Of a speaker without any usable recording the split is not known: those are told apart."""
     if not paths.corpus.is_file():
         raise ManifestError(f"{paths.path} came without its corpus; name one to evaluate on with --data")
     manifest = Manifest.read_csv(paths.corpus)
@@ -326,4 +343,14 @@ def _test_corpus(paths: SystemFolder) -> Manifest:
             f"{paths.corpus} keeps no speakers for testing; evaluate on another corpus with --data, "
             "or train with data.train_test_prop below 1"
         )
-    return manifest.take(rows)
+    tested = manifest.take(rows)
+    if not paths.left_out.is_file():
+        return tested, None
+    placed, of_test = set(manifest.speakers), set(tested.speakers)
+    lines = []
+    for remark in read_left_out(paths.left_out):
+        if remark.speaker in of_test:
+            lines.append(remark.line())
+        elif remark.speaker not in placed:
+            lines.append(f"{remark.line()}; no recording of {remark.speaker} could be used, for training or test")
+    return tested, lines

@@ -6,45 +6,49 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from xvectors.corpus import TEST, Manifest
 from xvectors.report.measured import Leakage, SharedRecording, SuspectPair
-from xvectors.scoring import Trials, cosine_scores
+from xvectors.scoring import length_normalise, sample_recordings
 
 SUSPECT_QUANTILE = 0.99
 """Of one speaker's cosines: recordings of two speakers that are nearer than this are worth listening to."""
 MOST_SUSPECTS = 20
+MOST_COMPARED = 40_000  # recordings, all with all: some 10 s on two cores
+BLOCK_VALUES = 4_000_000  # cosines at once: 16 MB
+LEVELS = 20_000  # that the cosines of one speaker's recordings are counted at
 
 
 def find_leakage(
     manifest: Manifest,
     embeddings: ArrayLike,
-    trials: Trials,
     *,
     trained_speakers: Iterable[str],
     calibration_speakers: Iterable[str] = (),
     training_corpus: Manifest | None = None,
 ) -> Leakage:
-    """Compare the rows of `manifest`, with embeddings [n, D] and trials between them, with the training.
+    """Compare the rows of `manifest`, with embeddings [n, D], with the training and with each other.
 
     `training_corpus` is corpus.csv of the system; its test rows are not looked at. Files of it that are no longer
-    there can only be compared by their paths. ShapeError where embeddings and trials do not fit.
+    there can only be compared by their paths. All pairs of recordings are compared, whatever the trials are; of more
+    than 40,000 recordings so many, as many of each speaker. ShapeError for embeddings without a direction.
     """
     tested = set(manifest.speakers)
     shared = [] if training_corpus is None else _shared_recordings(manifest, training_corpus)
-    suspects = _suspect_pairs(embeddings, trials)
+    suspects, num_suspects, num_compared = _suspect_pairs(embeddings, manifest.speaker_index)
     return Leakage(
         checked=training_corpus is not None,
         shared_speakers=tuple(sorted(tested & set(trained_speakers))),
         calibration_speakers=tuple(sorted(tested & set(calibration_speakers))),
         shared_recordings=tuple(shared),
-        suspect_pairs=tuple(suspects[:MOST_SUSPECTS]),
-        num_suspect_pairs=len(suspects),
+        suspect_pairs=tuple(suspects),
+        num_suspect_pairs=num_suspects,
+        num_compared=num_compared,
     )
 
 
@@ -75,6 +79,14 @@ def leakage_lines(leakage: Leakage, manifest: Manifest) -> list[str]:
             f"{nearest.cosine:.3f}): listen whether they are mislabelled"
         )
     return lines
+
+
+def cohort_line(in_cohort: Sequence[str], manifest: Manifest) -> str:
+    """The warning that test speakers are in the cohort of the score normalisation."""
+    return (
+        f"{len(in_cohort)} of the {len(manifest.speakers)} test speakers are in the cohort of the score normalisation "
+        f"({_few(in_cohort)}): their target scores come out too low; give a cohort of other speakers"
+    )
 
 
 def _shared_recordings(manifest: Manifest, training: Manifest) -> list[SharedRecording]:
@@ -116,14 +128,44 @@ def _size(path: str) -> int | None:
     return os.path.getsize(path) if Path(path).is_file() else None
 
 
-def _suspect_pairs(embeddings: ArrayLike, trials: Trials) -> list[SuspectPair]:
-    cosines = cosine_scores(embeddings, trials)
-    bound = np.quantile(cosines[trials.target], SUSPECT_QUANTILE)
-    at = np.flatnonzero(~trials.target & (cosines > bound))
-    at = at[np.argsort(-cosines[at], kind="stable")]
-    a = np.minimum(trials.enroll[at], trials.test[at]).tolist()
-    b = np.maximum(trials.enroll[at], trials.test[at]).tolist()
-    return [SuspectPair(a=i, b=j, cosine=float(c)) for i, j, c in zip(a, b, cosines[at].tolist(), strict=True)]
+def _suspect_pairs(embeddings: ArrayLike, speakers: NDArray[np.int32]) -> tuple[list[SuspectPair], int, int]:
+    """The most suspicious pairs, how many there are, and how many recordings were compared. In two passes over all
+    pairs, block by block: one for the bound, one for the pairs beyond it."""
+    rows = np.arange(len(speakers))
+    if len(rows) > MOST_COMPARED:
+        each = max(2, MOST_COMPARED // len(np.unique(speakers)))
+        rows = sample_recordings(speakers, each=each, at_most=MOST_COMPARED)
+    unit, speaker = length_normalise(embeddings)[rows], speakers[rows]
+    counts = np.zeros(LEVELS + 1, dtype=np.int64)
+    for _, cosines, same, later in _blocks(unit, speaker):
+        levels = np.ceil((cosines[same & later] + 1) / 2 * LEVELS)
+        counts += np.bincount(levels.clip(0, LEVELS).astype(np.int64), minlength=LEVELS + 1)
+    if not counts.any():
+        return [], 0, len(rows)
+    below = np.cumsum(counts)
+    bound = 2 * int(np.searchsorted(below, SUSPECT_QUANTILE * below[-1])) / LEVELS - 1
+    found: list[SuspectPair] = []
+    number = 0
+    for start, cosines, same, later in _blocks(unit, speaker):
+        a, b = np.nonzero((cosines > bound) & ~same & later)
+        number += len(a)
+        nearest = np.argsort(-cosines[a, b], kind="stable")[:MOST_SUSPECTS]
+        pairs = zip(a[nearest] + start, b[nearest] + start, cosines[a[nearest], b[nearest]], strict=True)
+        found += [SuspectPair(a=int(rows[i]), b=int(rows[j]), cosine=min(float(c), 1.0)) for i, j, c in pairs]
+        found = sorted(found, key=lambda pair: -pair.cosine)[:MOST_SUSPECTS]
+    return found, number, len(rows)
+
+
+def _blocks(
+    unit: NDArray[np.float32], speaker: NDArray[np.int32]
+) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]]:
+    """(first row, cosines [rows, n - first row] with it and all later rows, whether of one speaker, whether later)."""
+    size = max(1, BLOCK_VALUES // len(unit))
+    columns = np.arange(len(unit))
+    for start in range(0, len(unit), size):
+        block = slice(start, start + size)
+        same = speaker[start:] == speaker[block, None]
+        yield start, unit[block] @ unit[start:].T, same, columns[start:] > columns[block, None]
 
 
 def _few(names: Iterable[str]) -> str:

@@ -32,6 +32,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.{_decimals(share)}f}\N{NO-BREAK SPACE}%"
 
 
+def share_of(errors: int, trials: int) -> str:
+    """A rate of errors as percent; of no error it says of how many trials."""
+    return percent(errors / trials) if errors else f"none of {trials:,}"
+
+
 def _decimals(share: float) -> int:
     return 1 if share >= 0.1 else 2 if share >= 0.001 or share == 0 else 3
 

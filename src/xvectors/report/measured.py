@@ -19,7 +19,8 @@ from xvectors.scoring import ROC, Interval, OperatingPoint, Trials
 class Figure:
     """One error measure. `unit` is "share" (0 to 1, to be shown as percent), "cost" or "bits".
 
-    `interval` is over speakers, None where there were fewer than 5, which `note` then says.
+    `interval` is over speakers, None where there were fewer than 5, or too few errors for the draws of speakers to
+    differ, which `note` then says.
     """
 
     name: str
@@ -58,9 +59,11 @@ class Leakage:
     """Names of test speakers that calibration or back-end learnt from."""
     shared_recordings: tuple[SharedRecording, ...] = ()
     suspect_pairs: tuple[SuspectPair, ...] = ()
-    """The most alike pairs of two speakers, nearest first, where they are nearer than recordings of one speaker are."""
+    """The most alike pairs of two speakers, nearest first, that are nearer than 99 % of one speaker's pairs."""
     num_suspect_pairs: int = 0
     """All of them; `suspect_pairs` holds the first few."""
+    num_compared: int = 0
+    """Recordings that were compared, each with all others; of very many not all."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,7 +87,8 @@ class Measured:
     embeddings : float32 [n, D], as the network gives them
     duration_s : float64 [n] seconds that were embedded, NaN unknown
     snr_db : float64 [n] estimated signal-to-noise ratio, NaN where it was not estimated
-    left_out : recordings that could not be used, and why, a line each
+    left_out : recordings that could not be used, and why, a line each; those that training's scan left out among them
+    left_out_known : whether it is known which recordings the scan left out
 
     trials : m pairs of rows of the manifest, and their truth
     trials_source : "all pairs", "5,000,000 of ... pairs, seed 0", or the file
@@ -120,6 +124,7 @@ class Measured:
     duration_s: NDArray[np.float64]
     snr_db: NDArray[np.float64]
     left_out: tuple[str, ...] = ()
+    left_out_known: bool = True
 
     trials: Trials
     trials_source: str
@@ -140,6 +145,11 @@ class Measured:
     def decisive(self) -> NDArray[Any]:
         """[m] what decisions are made on: LLRs where there are any, else scores."""
         return self.scores if self.llrs is None else self.llrs
+
+    def errors_at(self, threshold: float) -> tuple[int, int]:
+        """How many target trials are rejected, and non-target trials accepted."""
+        frr, far = self.roc.rates_at(threshold)
+        return round(frr * self.roc.num_target), round(far * self.roc.num_nontarget)
 
     @property
     def is_calibrated(self) -> bool:

@@ -13,7 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from xvectors.report.measured import Figure
 from xvectors.report.resampling import Resampled, choose_resampled
-from xvectors.scoring import ROC, OperatingPoint, ScoredTrials, operating_points, speaker_intervals
+from xvectors.scoring import (
+    ROC,
+    Interval,
+    OperatingPoint,
+    ScoredTrials,
+    count_error_speakers,
+    operating_points,
+    speaker_intervals,
+)
 from xvectors.scoring.bootstrap import MIN_SPEAKERS
 
 logger = logging.getLogger(__name__)
@@ -43,6 +51,8 @@ class Measurement:
             form = ".2%" if figure.unit == "share" else ".3f"
             ends = figure.interval
             interval = "" if ends is None else f" [{ends.low:{form}} to {ends.high:{form}}]"
+            if figure.note and figure.note not in self.notes:
+                interval = f" ({figure.note})"
             unit = " bits" if figure.unit == "bits" else ""
             lines.append(f"{figure.name:<23} {figure.value:{form}}{interval}{unit}")
         return [*lines, *self.notes]
@@ -93,7 +103,7 @@ def measure(
     drawn_scores, drawn_target = values[resampled.at], target[resampled.at]
     roc = ROC.from_trials(values, target, overwrite_scores=overwrite_scores)
     metrics = _metrics(are_llrs, threshold, p_target)
-    points = operating_points(roc)
+    points = count_error_speakers(operating_points(roc), drawn_scores, drawn_target, *sides)
     of_points = {
         f"point {at}": point.criterion.threshold for at, point in enumerate(points) if point.threshold is not None
     }
@@ -113,8 +123,9 @@ def measure(
         num_draws=num_draws,
         seed=seed,
     )
+    trials_of = {"frr": roc.num_target, "far": roc.num_nontarget}
     figures = {
-        key: Figure(name=name, value=plain[key], unit=unit, interval=replace(intervals[key], value=plain[key]))
+        key: _figure(name, plain[key], unit, intervals[key], trials_of.get(key))
         for key, (name, unit, _) in metrics.items()
     }
     with_intervals = [
@@ -127,6 +138,14 @@ def measure(
     return Measurement(
         roc=roc, figures=figures, operating_points=tuple(with_intervals), num_draws=num_draws, notes=notes
     )
+
+
+def _figure(name: str, value: float, unit: str, interval: Interval, num_trials: float | None) -> Figure:
+    """Draws that all give the value, such as a rate of no error in any, say nothing of how sure it is."""
+    if interval.low < interval.high:
+        return Figure(name=name, value=value, unit=unit, interval=replace(interval, value=value))
+    none = f"none of {round(num_trials):,} trials; " if num_trials is not None and value == 0 else ""
+    return Figure(name=name, value=value, unit=unit, note=f"{none}no interval: every draw of speakers gives this value")
 
 
 def _metrics(

@@ -61,6 +61,14 @@ def worst_false_rejects(measured: Measured, most: int = 10) -> NDArray[np.int64]
     return _first_of_each(measured, rows[np.argsort(measured.decisive[rows], kind="stable")], most, 2)
 
 
+def error_speakers(measured: Measured) -> tuple[int, int]:
+    """How many speakers the false rejects, and the false accepts, at the threshold in use are of."""
+    wrong = measured.trials.target != (measured.decisive >= measured.threshold)
+    sides = (wrong & measured.trials.target, wrong & ~measured.trials.target)
+    misses, accepts = (len(np.union1d(*_speakers(measured, np.flatnonzero(rows)))) for rows in sides)
+    return misses, accepts
+
+
 def _first_of_each(measured: Measured, rows: NDArray[np.int64], most: int, each: int) -> NDArray[np.int64]:
     a, b = _speakers(measured, rows)
     taken: dict[tuple[int, int], int] = {}

@@ -17,6 +17,7 @@ from xvectors.files import write_text
 from xvectors.report.measured import Figure, Leakage, Measured
 from xvectors.report.slices import Slice, Slices
 from xvectors.scoring import Interval, OperatingPoint, Trials
+from xvectors.scoring.bootstrap import COVERAGE
 
 NOT_CALIBRATED = (
     "the system is not calibrated, so that its scores are cosines and no LLRs; `xvectors calibrate` mends that"
@@ -28,8 +29,9 @@ class Evaluation:
     """The figures of an evaluation, as metrics.json holds them. Rates are shares, not percent.
 
     `figures` has every measure with its unit and, where there are 5 speakers or more, its interval over speakers;
-    `operating_points` what each threshold rests on. Thresholds are on the scale `scale`: "llr", or "cosine" for a
-    system without calibration. `slices` are the groups of trials of the page, the farthest from the whole first.
+    `intervals` says how far these can be relied on; `operating_points` what each threshold rests on. Thresholds are on
+    the scale `scale`: "llr", or "cosine" for a system without calibration. `slices` are the groups of trials of the
+    page, the farthest from the whole first.
     """
 
     data: str
@@ -46,6 +48,7 @@ class Evaluation:
     min_dcf_p_target: float
     threshold: float
     threshold_source: str
+    intervals: str
     figures: dict[str, dict[str, Any]]
     operating_points: list[dict[str, Any]]
     slices: list[dict[str, Any]]
@@ -77,8 +80,8 @@ class Evaluation:
             lines += [
                 f"actDCF({p_target}) {values['actual_dcf']:.3f}{self._ends('actual_dcf', '.3f')}",
                 f"Cllr         {values['cllr']:.3f}{self._ends('cllr', '.3f')}  ({loss})",
-                f"decisions    {values['far']:.2%} false acceptances, {values['frr']:.2%} false rejections "
-                f"(LLR {self.threshold:g}, back-end {self.backend})",
+                f"decisions    false acceptances {_of(values['far'], self.num_nontarget_trials)}, false rejections "
+                f"{_of(values['frr'], self.num_target_trials)} (LLR {self.threshold:g}, back-end {self.backend})",
             ]
         else:
             lines.append(NOT_CALIBRATED)
@@ -87,6 +90,11 @@ class Evaluation:
     def _ends(self, figure: str, form: str) -> str:
         ends = self.interval(figure)
         return "" if ends is None else f" [{ends[0]:{form}} to {ends[1]:{form}}]"
+
+
+def _of(rate: float, num_trials: int) -> str:
+    errors = round(rate * num_trials)
+    return f"{rate:.2%} ({errors:,} of {num_trials:,})" if errors else f"none of {num_trials:,}"
 
 
 def summary(measured: Measured, slices: Slices) -> Evaluation:
@@ -107,6 +115,7 @@ def summary(measured: Measured, slices: Slices) -> Evaluation:
         min_dcf_p_target=measured.p_target,
         threshold=measured.threshold,
         threshold_source=measured.threshold_source,
+        intervals=f"over speakers, which are resampled. {COVERAGE}",
         figures={key: figure_table(figure) for key, figure in measured.figures.items()},
         operating_points=[point_table(point) for point in measured.operating_points],
         slices=[slice_table(one, slices.confidence) for one in slices.slices],
@@ -147,6 +156,8 @@ def point_table(point: OperatingPoint) -> dict[str, Any]:
         "far": point.far,
         "num_misses": point.num_misses,
         "num_false_accepts": point.num_false_accepts,
+        "num_miss_speakers": point.num_miss_speakers,
+        "num_false_accept_speakers": point.num_false_accept_speakers,
         "num_target_trials": point.num_target,
         "num_nontarget_trials": point.num_nontarget,
         "note": point.note,
@@ -213,6 +224,7 @@ def _leakage_table(leakage: Leakage, measured: Measured) -> dict[str, Any]:
             {"recording": names[found.row], "trained_as": found.train_path, "by": found.by}
             for found in leakage.shared_recordings
         ],
+        "num_compared": leakage.num_compared,
         "num_suspect_pairs": leakage.num_suspect_pairs,
         "suspect_pairs": [
             {"a": names[pair.a], "b": names[pair.b], "cosine": pair.cosine} for pair in leakage.suspect_pairs

@@ -14,9 +14,6 @@ from xvectors.report.measured import Measured
 from xvectors.report.recordings import Recordings
 from xvectors.report.slices import Slices, slices_of
 
-DARK_PAPER = "#15171a"
-MIN_CONTRAST = 3.0  # of a marker and the paper (WCAG 2.1, 1.4.11)
-
 
 def write_page(measured: Measured, path: Path, *, audio: bool, slices: Slices | None = None) -> Path:
     """Write the page, atomically.
@@ -114,32 +111,12 @@ def _trials(measured: Measured, recordings: Recordings, *, audio: bool) -> str:
 
 
 def _speaker_colours() -> str:
-    """A class a colour of the maps; on dark paper the dark ones are mixed with white until they stand out."""
-    light = [f".dot.s{at} {{ fill: {colour}; }}" for at, colour in enumerate(colours.SPEAKERS)]
-    dark = [
-        f".dot.s{at} {{ fill: {lightened(colour)}; }}"
-        for at, colour in enumerate(colours.SPEAKERS)
-        if lightened(colour) != colour
-    ]
-    return "\n".join(light) + "\n@media screen and (prefers-color-scheme: dark) {\n" + "\n".join(dark) + "\n}"
-
-
-def lightened(colour: str, paper: str = DARK_PAPER) -> str:
-    """The colour with as little white as gives it a contrast of 3 to the paper."""
-    channels = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
-    mixed = colour
-    for white in range(0, 100, 2):
-        mixed = "#" + "".join(f"{round(c + (255 - c) * white / 100):02x}" for c in channels)
-        if (_luminance(mixed) + 0.05) / (_luminance(paper) + 0.05) >= MIN_CONTRAST:
-            break
-    return mixed
-
-
-def _luminance(colour: str) -> float:
-    """Relative luminance, WCAG 2.1."""
-    shares = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    """A class a colour of the maps, for light and for dark paper."""
+    light, dark = (
+        "\n".join(f".dot.s{at} {{ fill: {colour}; }}" for at, colour in enumerate(palette))
+        for palette in (colours.SPEAKERS, colours.DARK_SPEAKERS)
+    )
+    return f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}"
 
 
 def _resource(name: str) -> Template:

@@ -40,6 +40,8 @@ def score_list(
     With `enrollment`, a file of lines `model recording recording ...`, the trials' first names are models: the mean
     of a model's recordings counts as one, of their length in all.
 
+    Speakers of the trials who are in the cohort of the system's score normalisation are warned about.
+
     Raises
     ------
     CheckpointError
@@ -47,7 +49,8 @@ def score_list(
     ManifestError
         A list that cannot be read, or trials of unknown recordings or models.
     """
-    arrays = load_embeddings(Path(embeddings), "id", "duration_s")
+    arrays = load_embeddings(Path(embeddings), "id", "duration_s", optional=["speaker"])
+    speakers = arrays.get("speaker")
     names = arrays["id"].tolist()
     verifier = cosine_verifier() if system is None else _verifier(Path(system))
     recordings = RecordingRows(names)
@@ -59,17 +62,20 @@ def score_list(
     rows = arrays["embeddings"]
     seconds = enroll_seconds = arrays["duration_s"]
     enroll_names = names
+    enroll_rows = pairs.enroll
     try:
         if enrolled is None:
             scores = verifier.score(rows, pairs)
         else:
-            of_models, numbers = enrolled.resolve(recordings)
-            models = verifier.backend.enroll(rows[of_models], numbers, average=True)
+            enroll_rows, numbers = enrolled.resolve(recordings)
+            models = verifier.backend.enroll(rows[enroll_rows], numbers, average=True)
             scores = verifier.backend.score_pairs(models, rows, pairs.enroll, pairs.test)
-            enroll_seconds = np.bincount(numbers, seconds[of_models])
+            enroll_seconds = np.bincount(numbers, seconds[enroll_rows])
             enroll_names = list(enrolled.models)
     except ShapeError as error:
         raise CheckpointError(f"{embeddings} does not fit the back-end of {system or 'cosine'}: {error}") from error
+    if speakers is not None:
+        verifier.backend.warn_of_overlap(set(speakers[np.concatenate([enroll_rows, pairs.test])].tolist()))
     llrs = None
     if verifier.is_calibrated:
         unknown = int(np.count_nonzero(np.isnan(seconds)))

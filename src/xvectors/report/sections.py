@@ -20,12 +20,14 @@ from xvectors.report.markup import (
     percent,
     score,
     seconds,
+    share_of,
     table,
 )
 from xvectors.report.measured import Measured
-from xvectors.report.mistakes import confusable_pairs, worst_false_accepts, worst_false_rejects
+from xvectors.report.mistakes import confusable_pairs, error_speakers, worst_false_accepts, worst_false_rejects
 from xvectors.report.recordings import Recordings
 from xvectors.report.slices import Slice, SliceFigure, Slices
+from xvectors.scoring.bootstrap import COVERAGE
 
 MAX_NAMES = 20
 MAX_RECORDINGS = 50
@@ -38,25 +40,40 @@ def lead(measured: Measured) -> str:
     sure = ""
     if eer.interval is not None:
         sure = f" ({_level(eer.interval.confidence)} interval {between(eer.interval.low, eer.interval.high, 'share')})"
-    frr, far = measured.roc.rates_at(measured.threshold)
+    elif eer.value == 0:
+        sure = " (one threshold parts these trials without an error; with other speakers it may not)"
+    misses, accepts = measured.errors_at(measured.threshold)
+    trials = measured.trials
     return (
         f"Equal error rate <b>{percent(eer.value)}</b>{sure}, on {count(len(measured.manifest.speakers), 'speaker')}, "
         f"{count(len(measured.manifest), 'recording')} and {count(len(measured.trials), 'trial')} of "
-        f"{escaped(measured.data)}. At the threshold in use, {percent(frr)} of the target trials are rejected and "
-        f"{percent(far)} of the non-target trials accepted."
+        f"{escaped(measured.data)}. At the threshold in use, {_share_of_all(misses, trials.num_target)} target trials "
+        f"are rejected and {_share_of_all(accepts, trials.num_nontarget)} non-target trials accepted."
     )
 
 
+def _share_of_all(errors: int, trials: int) -> str:
+    return f"{percent(errors / trials)} of the" if errors else f"none of the {trials:,}"
+
+
 def headline(measured: Measured) -> str:
+    errors = dict(zip(("frr", "far"), measured.errors_at(measured.threshold), strict=True))
+    trials = {"frr": measured.trials.num_target, "far": measured.trials.num_nontarget}
     rows = [
-        (escaped(one.name), amount(one.value, one.unit), interval(one.interval, one.unit), escaped(one.note))
-        for one in measured.figures.values()
+        (
+            escaped(one.name),
+            share_of(errors[key], trials[key]) if key in errors else amount(one.value, one.unit),
+            interval(one.interval, one.unit),
+            escaped(one.note),
+        )
+        for key, one in measured.figures.items()
     ]
     found = next((one.interval for one in measured.figures.values() if one.interval is not None), None)
     level = f"{_level(found.confidence)} interval" if found is not None else "interval"
     how = (
         "<p class=muted>Intervals say where a figure would lie with other speakers of the same kind: speakers are "
-        "resampled, because trials of one speaker agree with each other.</p>"
+        f"resampled, because trials of one speaker agree with each other. With few speakers they are too narrow. "
+        f"{COVERAGE}</p>"
         if found is not None
         else "<p class=muted>There are no intervals: they need at least 5 speakers.</p>"
     )
@@ -67,15 +84,15 @@ def headline(measured: Measured) -> str:
 
 def operating(measured: Measured) -> str:
     """The threshold in use and the named ones, numbered as in the DET plot."""
-    frr, far = measured.roc.rates_at(measured.threshold)
+    trials = measured.trials.num_target, measured.trials.num_nontarget
+    in_use = zip(measured.errors_at(measured.threshold), trials, error_speakers(measured), strict=True)
     rows = [
         (
             "D",
             f"in use: {escaped(measured.threshold_source)}",
             score(measured.threshold, measured.is_calibrated),
             "–",
-            percent(frr),
-            percent(far),
+            *(_errors(*side) for side in in_use),
         )
     ]
     for at, point in enumerate(measured.operating_points, start=1):
@@ -88,13 +105,25 @@ def operating(measured: Measured) -> str:
                 "–"
                 if found is None
                 else " to ".join(score(end, measured.is_calibrated) for end in (found.low, found.high)),
-                "–" if point.frr is None else percent(point.frr),
-                "–" if point.far is None else percent(point.far),
+                _errors(point.num_misses, point.num_target, point.num_miss_speakers),
+                _errors(point.num_false_accepts, point.num_nontarget, point.num_false_accept_speakers),
             )
         )
+    ends = (point.threshold_interval for point in measured.operating_points)
+    level = next((f"{_level(found.confidence)} interval" for found in ends if found is not None), "interval")
     scale = "LLR, natural log" if measured.is_calibrated else "score"
-    head = ("", "operating point", f"threshold ({scale})", "interval", "false rejections", "false acceptances")
+    head = ("", "operating point", f"threshold ({scale})", f"its {level}", "false rejections", "false acceptances")
     return table(head, rows, numbers=(2, 3, 4, 5))
+
+
+def _errors(errors: int | None, trials: int, speakers: int | None) -> str:
+    """A rate, and the errors and trials that it rests on."""
+    if errors is None:
+        return "–"
+    if not errors:
+        return f"none<small>of {trials:,}</small>"
+    of_speakers = "" if speakers is None else f"; {count(speakers, 'speaker')}"
+    return f"{percent(errors / trials)}<small>{errors:,} of {trials:,}{of_speakers}</small>"
 
 
 def slice_table(slices: Slices, *, calibrated: bool) -> str:
@@ -105,23 +134,37 @@ def slice_table(slices: Slices, *, calibrated: bool) -> str:
     measures = ["frr", "far", *(["actual_dcf"] if calibrated else [])]
     names = {"frr": "false rejections", "far": "false acceptances", "actual_dcf": "actual DCF"}
     head = ["slice", "speakers", "trials<br><small>target / non-target</small>", "EER"]
-    head += [f"0 to {percent(top)}", "EER less the whole's, points", *(names[key] for key in measures)]
+    head += [f"0 to {percent(top)}", "EER less the whole's, percentage points", *(names[key] for key in measures)]
     rows = [_slice_row(one, slices.whole, measures, top) for one in (slices.whole, *shown)]
     parts = [table(head, rows, kind="slices", numbers=(1, 2, 3, 5, 6, 7, 8))]
     if not shown:
         parts.append("<p>No slice has speakers and trials enough for an equal error rate.</p>")
     if rest:
-        lines = [_without_eer(one, measures) for one in rest]
-        parts.append(f"<h3>Too few for an equal error rate</h3>{bullets(lines, shown=12)}")
+        head = ["slice", "speakers", head[2], *(names[key] for key in measures), "why it has no EER"]
+        lines = [(*_slice_begin(one), *(_rate(one, key) for key in measures), escaped(one.note)) for one in rest]
+        parts.append("<h3>Too few for an equal error rate</h3>")
+        parts.append(table(head, lines, kind="slices", numbers=range(1, 3 + len(measures))))
     return "".join(parts)
 
 
 def _slice_row(one: Slice, whole: Slice, measures: list[str], top: float) -> tuple[str, ...]:
     eer = one.figures["eer"]
+    strip = interval_strip(eer.value, eer.low, eer.high, whole.figures["eer"].value, top, eer.departs)
+    return (
+        *_slice_begin(one),
+        _cell(eer, "share"),
+        strip,
+        "" if one is whole else _difference(eer),
+        *(_rate(one, key) for key in measures),
+    )
+
+
+def _slice_begin(one: Slice) -> tuple[str, str, str]:
+    """Name, speakers and trials; the whole has no dimension."""
     name = (
-        f"<b>{escaped(one.name)}</b>"
-        if one is whole
-        else (f"{escaped(one.name)}<br><small>{escaped(one.dimension)}</small>")
+        f"{escaped(one.name)}<br><small>{escaped(one.dimension)}</small>"
+        if one.dimension
+        else f"<b>{escaped(one.name)}</b>"
     )
     numbers = f"{one.num_target:,} / {one.num_nontarget:,}"
     if one.kind != "both":
@@ -130,16 +173,7 @@ def _slice_row(one: Slice, whole: Slice, measures: list[str], top: float) -> tup
             if one.kind == "targets"
             else f"<span class=muted>all</span> / {one.num_nontarget:,}"
         )
-    strip = interval_strip(eer.value, eer.low, eer.high, whole.figures["eer"].value, top, eer.departs)
-    return (
-        name,
-        f"{one.num_speakers:,}",
-        numbers,
-        _cell(eer, "share"),
-        strip,
-        "" if one is whole else _difference(eer),
-        *(_rate(one, key) for key in measures),
-    )
+    return name, f"{one.num_speakers:,}", numbers
 
 
 def _rate(one: Slice, key: str) -> str:
@@ -174,12 +208,6 @@ def _points(share: float) -> str:
 
 def _marked(text: str, departs: bool) -> str:
     return f'<span class="departs">◆ {text}</span>' if departs else text
-
-
-def _without_eer(one: Slice, measures: list[str]) -> str:
-    names = {"frr": "false rejections", "far": "false acceptances", "actual_dcf": "actual DCF"}
-    found = [f"{names[key]} {percent(one.figures[key].value)}" for key in measures if key in one.figures]
-    return f"{one.dimension}: {one.name}: {one.note}" + (f" ({', '.join(found)})" if found else "")
 
 
 def pair_table(measured: Measured, recordings: Recordings) -> str:
@@ -250,9 +278,12 @@ def data_facts(measured: Measured) -> str:
     if measured.trial_findings:
         out.append(f"<h3>About the trial list</h3>{bullets(measured.trial_findings)}")
     left = measured.left_out
-    out.append(
-        f"<h3>Left out: {count(len(left), 'recording')}</h3>{bullets(left)}" if left else "<p>Nothing was left out.</p>"
-    )
+    if left:
+        out.append(f"<h3>Left out: {count(len(left), 'recording')}</h3>{bullets(left)}")
+    elif measured.left_out_known:
+        out.append("<p>Nothing was left out.</p>")
+    if not measured.left_out_known:
+        out.append("<p>Which recordings training left out is not known.</p>")
     return "".join(out)
 
 
@@ -293,6 +324,9 @@ def leakage(measured: Measured, recordings: Recordings) -> str:
             for one in found.shared_recordings[:MAX_RECORDINGS]
         ]
         parts.append(table(("test recording", "is the training recording", "the same by"), rows))
+    compared = ""
+    if found.num_compared < len(measured.manifest):
+        compared = f" {found.num_compared:,} of the {len(measured.manifest):,} recordings were compared."
     if found.suspect_pairs:
         rows = [
             (f"{one.cosine:.3f}", recordings.describe(one.a), recordings.describe(one.b)) for one in found.suspect_pairs
@@ -300,11 +334,15 @@ def leakage(measured: Measured, recordings: Recordings) -> str:
         shown = "" if len(rows) == found.num_suspect_pairs else f", the nearest {len(rows)}"
         parts.append(
             f"<h3>{count(found.num_suspect_pairs, 'pair')} of two speakers' recordings that sound alike{shown}</h3>"
-            "<p>They are nearer to each other than recordings of one speaker are. Listen: a label may be wrong.</p>"
+            "<p>They are nearer to each other than 99 % of the pairs of one speaker's recordings are. Some pairs of "
+            f"different people are, too. Listen: a label may be wrong.{compared}</p>"
             + table(("cosine", "recording", "and"), rows, kind="trials")
         )
-    elif not found.num_suspect_pairs:
-        parts.append("<p>No two speakers have recordings so alike that a label looks wrong.</p>")
+    else:
+        parts.append(
+            "<p>No recordings of two speakers are nearer to each other than 99 % of the pairs of one speaker's "
+            f"recordings are.{compared}</p>"
+        )
     return "".join(parts)
 
 

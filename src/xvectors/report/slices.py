@@ -15,7 +15,7 @@ from scipy.sparse import coo_array
 from xvectors.report.groups import Dimension, Kind, trial_dimensions
 from xvectors.report.measured import Measured
 from xvectors.scoring import ROC, ScoredTrials, bayes_threshold
-from xvectors.scoring.bootstrap import MIN_SPEAKERS, checked_labels
+from xvectors.scoring.bootstrap import MIN_SPEAKERS, checked_labels, interval_ends
 from xvectors.scoring.operating import MIN_ERRORS
 from xvectors.scoring.roc import cost_weights
 
@@ -174,7 +174,10 @@ class _Resample:
         targets, nontargets = np.flatnonzero(self.target), np.flatnonzero(~self.target)
         roc = ROC.from_scores(self.scores[targets], self.scores[nontargets])
         drawn = self._drawn(roc, targets, nontargets)
-        figures = {name: _figure(value, drawn.get(name), confidence) for name, value in self._values(roc).items()}
+        figures = {
+            name: _figure(value, drawn.get(name), confidence, self.num_speakers)
+            for name, value in self._values(roc).items()
+        }
         return self._slice("", "all trials", "both", targets, nontargets, figures, ""), drawn
 
     def slice(self, dimension: Dimension, code: int, whole: Slice, of_whole: Draws, confidence: float) -> Slice | None:
@@ -197,7 +200,7 @@ class _Resample:
             for key, value in self._values(roc).items():
                 if key in supported and key not in unsure:
                     compared = whole.figures[key].value, of_whole.get(key), self._errors(key, roc, value, whole)
-                    figures[key] = _figure(value, drawn.get(key), confidence, compared)
+                    figures[key] = _figure(value, drawn.get(key), confidence, self._num_speakers(chosen), compared)
         return self._slice(dimension.name, name, kind, targets, nontargets, figures, note, chosen)
 
     def _slice(
@@ -211,12 +214,11 @@ class _Resample:
         note: str,
         chosen: NDArray[np.bool_] | None = None,
     ) -> Slice:
-        rows = slice(None) if chosen is None else np.flatnonzero(chosen)
         return Slice(
             dimension=dimension,
             name=name,
             kind=kind,
-            num_speakers=len(np.union1d(self.enroll[rows], self.test[rows])),
+            num_speakers=self.num_speakers if chosen is None else self._num_speakers(chosen),
             num_target=len(targets),
             num_nontarget=len(nontargets),
             num_misses=int(np.count_nonzero(self.scores[targets] < self.threshold)),
@@ -224,6 +226,9 @@ class _Resample:
             figures=figures,
             note=note,
         )
+
+    def _num_speakers(self, chosen: NDArray[np.bool_]) -> int:
+        return len(np.union1d(self.enroll[chosen], self.test[chosen]))
 
     def _lacks(self, kind: str, rows: Rows) -> str:
         """What these trials of a kind lack to give a rate; nothing where they suffice."""
@@ -317,16 +322,17 @@ def _figure(
     value: float,
     drawn: NDArray[np.float64] | None,
     confidence: float,
+    num_speakers: int,
     compared: tuple[float, NDArray[np.float64] | None, float] | None = None,
 ) -> SliceFigure:
     """`compared`: the whole's value, its draws, and how many errors support the comparison."""
     difference = 0.0 if compared is None else value - compared[0]
     if drawn is None:
         return SliceFigure(value=value, difference=difference)
-    low, high = _ends(drawn, confidence)
+    low, high = _ends(drawn, confidence, num_speakers)
     if compared is None or compared[1] is None:
         return SliceFigure(value=value, low=low, high=high)
-    difference_low, difference_high = _ends(drawn - compared[1], confidence)
+    difference_low, difference_high = _ends(drawn - compared[1], confidence, num_speakers)
     return SliceFigure(
         value=value,
         low=low,
@@ -338,10 +344,8 @@ def _figure(
     )
 
 
-def _ends(drawn: NDArray[np.float64], confidence: float) -> tuple[float, float]:
-    tail = (1 - confidence) / 2
-    # as scoring.bootstrap takes them
-    low, high = np.nanquantile(drawn, tail, method="lower"), np.nanquantile(drawn, 1 - tail, method="higher")
+def _ends(drawn: NDArray[np.float64], confidence: float, num_speakers: int) -> tuple[float, float]:
+    low, high = interval_ends(drawn[~np.isnan(drawn)], confidence, num_speakers)
     return float(low), float(high)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.report.labels import Box
 from xvectors.report.markup import escaped
 
 LETTER = 6.2  # mean width of a letter at the plots' 12 px
@@ -49,6 +50,11 @@ class Panel:
         inner = self.height - self.top - self.bottom
         return self.height - self.bottom - (np.asarray(values, float) - low) / (high - low) * inner
 
+    @property
+    def frame(self) -> Box:
+        """In pixels."""
+        return self.left, self.top, self.width - self.right, self.height - self.bottom
+
     def line(self, x: ArrayLike, y: ArrayLike, kind: str) -> None:
         if not np.size(x):
             return  # the DET curve of a system without errors lies outside every frame
@@ -74,7 +80,7 @@ class Panel:
         self.marks.append(f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escaped(text)}</text>')
 
     def svg(self) -> str:
-        left, right, top, bottom = self.left, self.width - self.right, self.top, self.height - self.bottom
+        left, top, right, bottom = self.frame
         frame = [f'<rect class="frame" x="{left}" y="{top}" width="{right - left}" height="{bottom - top}"/>']
         for value, text in self.x_ticks:
             at = float(self.x(value))
@@ -138,20 +144,6 @@ def nice_ticks(low: float, high: float, about: int = 6) -> list[Tick]:
     first = np.ceil(low / step - 1e-9)
     places = (first + np.arange(int(np.floor(high / step - first + 1e-9)) + 1)) * step
     return [(float(place), f"{place + 0.0:.10g}".replace("-", "\N{MINUS SIGN}")) for place in places]
-
-
-def free_places(
-    boxes: Sequence[tuple[float, float, float]], taken: list[tuple[float, float, float, float]]
-) -> list[int]:
-    """Which labels, (x, y, width) of their middles in order of importance, stand clear of those before them."""
-    written = []
-    for at, (x, y, width) in enumerate(boxes):
-        box = (x - width / 2, y - LINE / 2, x + width / 2, y + LINE / 2)
-        if any(box[0] < b[2] and box[2] > b[0] and box[1] < b[3] and box[3] > b[1] for b in taken):
-            continue
-        taken.append(box)
-        written.append(at)
-    return written
 
 
 def _thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> list[tuple[float, float]]:

@@ -27,6 +27,7 @@ from xvectors.scoring.operating import (
     FARAtMost,
     LeastCost,
     OperatingPoint,
+    count_error_speakers,
     operating_points,
     threshold_intervals,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "cllr",
     "compare_systems",
     "cosine_scores",
+    "count_error_speakers",
     "count_pairs",
     "det_curve",
     "eer",

@@ -6,13 +6,14 @@ of s then weighs m_s, a non-target trial between s and r weighs m_s m_r: each co
 and meets each copy of r once. What would be new in the draw, trials between copies of one speaker, was never scored
 and is left out. This is the vertex bootstrap of Snijders and Borgatti (Connections 22(2), 1999) without its imputed
 ties, and the pigeonhole bootstrap of Owen (Annals of Applied Statistics 1(3), 2007) with both sides drawn from one
-population; he shows that product weights err towards wide intervals. Intervals are percentiles of the draws (Efron
-and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13), which fall short with few speakers: of simulated
-sets of 30, the stated 90 % cover the true rate in about 83 %.
+population; he shows that product weights err towards wide intervals. Intervals are expanded percentiles of the draws
+(Hesterberg, The American Statistician 69(4), 2015, section 4.3): plain ones are too narrow by what a normal interval
+lacks to Student's t with as many speakers. With few speakers they still fall short, see `COVERAGE`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -31,6 +32,11 @@ BATCH_VALUES = 8_000_000  # counts at every edge, of all draws at once: 64 MB
 GATHER_VALUES = 200_000  # weights gathered at once, of all draws: they stay in the cache too
 TRIALS_AT_ONCE = 4096
 EXACT = 1 << 24  # up to here single precision counts without error
+COVERAGE = (
+    "Of simulated sets of 10 and 30 speakers, intervals that state 95 % hold the population's rate in about 87 and "
+    "90 % of cases."
+)
+"""How far what intervals state is true; the tests repeat part of it."""
 
 Metric = Callable[[ROC], float]
 
@@ -50,8 +56,8 @@ class Interval:
 class Comparison:
     """Two systems on the same trials: `b` less `a`, its interval, and how surprising it is if they are equally good.
 
-    `p_value` is two-sided and inverts the percentile interval (Efron and Tibshirani, 1993, section 15.4): it is below
-    1 - confidence where the interval leaves out 0.
+    `p_value` is two-sided and inverts the interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
+    section 15.4): it is below 1 - confidence where the interval leaves out 0.
     """
 
     a: float
@@ -200,11 +206,11 @@ def speaker_intervals(
     system = _SortedTrials(scores, trials)
     batches = _batches(trials.draws(num_draws, seed), len(system.thresholds))
     drawn = [_measured(metrics, roc) for batch in batches for roc in system.rocs(batch)]
-    ends = _ends(np.array(drawn), confidence)
+    ends = interval_ends(np.array(drawn), confidence, trials.num_speakers)
     (values,) = (_measured(metrics, roc) for roc in system.rocs([np.ones(trials.num_speakers, dtype=np.int64)]))
     return {
         name: Interval(value=value, low=low, high=high, confidence=confidence, num_speakers=trials.num_speakers)
-        for name, value, low, high in zip(metrics, values, *ends, strict=True)
+        for name, value, low, high in zip(metrics, values, *(end.tolist() for end in ends), strict=True)
     }
 
 
@@ -233,18 +239,19 @@ def compare_systems(
     ones = [np.ones(trials.num_speakers, dtype=np.int64)]
     a, b = (_measured(metrics, roc) for system in systems for roc in system.rocs(ones))
     differences = drawn[:, 1] - drawn[:, 0]
-    ends = _ends(differences, confidence)
+    ends = interval_ends(differences, confidence, trials.num_speakers)
     below = 1 + np.count_nonzero(differences <= 0, axis=0)
     above = 1 + np.count_nonzero(differences >= 0, axis=0)
-    p_values = np.minimum(1.0, 2 * np.minimum(below, above) / (num_draws + 1))
+    tails = np.minimum(0.5, np.minimum(below, above) / (num_draws + 1))
+    p_values = 2 * _tail_of_students(tails, trials.num_speakers)
     return {
         name: Comparison(
             a=a[at],
             b=b[at],
             difference=Interval(
                 value=b[at] - a[at],
-                low=ends[0][at],
-                high=ends[1][at],
+                low=float(ends[0][at]),
+                high=float(ends[1][at]),
                 confidence=confidence,
                 num_speakers=trials.num_speakers,
             ),
@@ -330,12 +337,26 @@ def _measured(metrics: Mapping[str, Metric], roc: ROC) -> list[float]:
     return [float(metric(roc)) for metric in metrics.values()]
 
 
-def _ends(drawn: NDArray[np.float64], confidence: float) -> tuple[list[float], list[float]]:
-    tail = (1 - confidence) / 2
+def interval_ends(
+    drawn: NDArray[np.float64], confidence: float, num_speakers: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The ends of the expanded percentile interval of draws [draws, ...] of so many speakers."""
+    from scipy.special import ndtr, stdtrit
+
+    freedom = num_speakers - 1
+    tail = float(ndtr(stdtrit(freedom, (1 - confidence) / 2) * math.sqrt(num_speakers / freedom)))
     # A neighbouring draw's own value, not a mixture: thresholds may be infinite.
     low = np.quantile(drawn, tail, axis=0, method="lower")
     high = np.quantile(drawn, 1 - tail, axis=0, method="higher")
-    return low.tolist(), high.tolist()
+    return low, high
+
+
+def _tail_of_students(tail: NDArray[np.float64], num_speakers: int) -> NDArray[np.float64]:
+    """The tail that an interval states whose end is this percentile of the draws: what `interval_ends` does, undone."""
+    from scipy.special import ndtri, stdtr
+
+    freedom = num_speakers - 1
+    return np.asarray(stdtr(freedom, ndtri(tail) / math.sqrt(num_speakers / freedom)), dtype=np.float64)
 
 
 def _check(num_draws: int, confidence: float) -> None:

@@ -8,10 +8,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from xvectors.errors import ConfigError
-from xvectors.scoring.bootstrap import Interval, ScoredTrials, speaker_intervals
+from xvectors.scoring.bootstrap import MIN_SPEAKERS, Interval, ScoredTrials, speaker_intervals
 from xvectors.scoring.roc import ROC, cost_weights
 
 MIN_ERRORS = 30
@@ -89,6 +90,9 @@ class OperatingPoint:
     far: float | None = None
     num_misses: int | None = None
     num_false_accepts: int | None = None
+    num_miss_speakers: int | None = None
+    num_false_accept_speakers: int | None = None
+    """How many speakers the misses, the false accepts are of; None where `count_error_speakers` did not count them."""
     note: str = ""
 
     @property
@@ -99,9 +103,47 @@ class OperatingPoint:
 def operating_points(roc: ROC, criteria: Sequence[Criterion] = DEFAULT_CRITERIA) -> list[OperatingPoint]:
     """The threshold of each criterion, and what supports it, without intervals.
 
-    The rule of 30 is about independent trials. Those of few speakers support less, as `threshold_intervals` shows.
+    The rule of 30 is about independent trials. Those of few speakers support less, as `count_error_speakers` and
+    `threshold_intervals` show.
     """
     return [_point(criterion, roc) for criterion in criteria]
+
+
+def count_error_speakers(
+    points: Sequence[OperatingPoint],
+    scores: ArrayLike,
+    target: ArrayLike,
+    enroll_speaker: ArrayLike,
+    test_speaker: ArrayLike,
+) -> list[OperatingPoint]:
+    """The points of `operating_points` with the number of speakers that their errors are of; trials [m] as there.
+
+    A FAR whose false accepts are of fewer than 5 speakers is withdrawn, however many they are: those of one pair of
+    speakers agree with each other.
+    """
+    values, labels = np.asarray(scores), np.asarray(target, dtype=bool)
+    sides = np.asarray(enroll_speaker), np.asarray(test_speaker)
+
+    def speakers(rows: NDArray[np.bool_]) -> int:
+        return len(np.union1d(sides[0][rows], sides[1][rows]))
+
+    found = []
+    for point in points:
+        if point.threshold is None:
+            found.append(point)
+            continue
+        accepted = values >= np.asarray(point.threshold).astype(values.dtype)
+        missed, let_in = speakers(labels & ~accepted), speakers(~labels & accepted)
+        if isinstance(point.criterion, FARAtMost) and let_in < MIN_SPEAKERS:
+            note = (
+                f"{point.name} rests on {point.num_false_accepts:,} false accepts of {let_in} speakers, "
+                f"fewer than {MIN_SPEAKERS}"
+            )
+            point = replace(_unsupported(point), note=note)
+        else:
+            point = replace(point, num_miss_speakers=missed, num_false_accept_speakers=let_in)
+        found.append(point)
+    return found
 
 
 def threshold_intervals(
@@ -123,6 +165,10 @@ def threshold_intervals(
     return [replace(point, threshold_interval=found.get(str(at))) for at, point in enumerate(points)]
 
 
+def _unsupported(point: OperatingPoint) -> OperatingPoint:
+    return OperatingPoint(criterion=point.criterion, num_target=point.num_target, num_nontarget=point.num_nontarget)
+
+
 def _point(criterion: Criterion, roc: ROC) -> OperatingPoint:
     point = OperatingPoint(
         criterion=criterion, num_target=round(roc.num_target), num_nontarget=round(roc.num_nontarget)
@@ -138,9 +184,8 @@ def _point(criterion: Criterion, roc: ROC) -> OperatingPoint:
     threshold = criterion.threshold(roc)
     frr, far = roc.rates_at(threshold)
     misses, accepts = round(frr * roc.num_target), round(far * roc.num_nontarget)
-    scarce = [
-        f"{number} {kind}" for number, kind in ((misses, "misses"), (accepts, "false accepts")) if number < MIN_ERRORS
-    ]
+    made = ((misses, "miss", "misses"), (accepts, "false accept", "false accepts"))
+    scarce = [f"{number} {one if number == 1 else more}" for number, one, more in made if number < MIN_ERRORS]
     note = f"rests on {' and '.join(scarce)}, fewer than {MIN_ERRORS}" if scarce else ""
     return replace(
         point, threshold=threshold, frr=frr, far=far, num_misses=misses, num_false_accepts=accepts, note=note
