@@ -99,7 +99,7 @@ def find_two_voices(embeddings: ArrayLike, speakers: ArrayLike, *, seed: int = 0
 
 
 def _unit(embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
-    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    return np.asarray(embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12))
 
 
 def _mean_pair(cosines: NDArray[np.float64]) -> float:
