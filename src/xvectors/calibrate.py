@@ -14,11 +14,12 @@ from xvectors.corpus import TRAIN, VAL, Manifest, open_corpus, scan
 from xvectors.encoder import SpeakerEncoder
 from xvectors.errors import CheckpointError, ManifestError
 from xvectors.hub import is_on_hub
-from xvectors.scoring import sample_recordings
+from xvectors.scoring import bayes_threshold, sample_recordings
 from xvectors.scoring.backends import make_backend
 from xvectors.system import SystemFolder, find_system
 from xvectors.verification import CROP_DURATIONS_S, Basis, Verifier, learn_verifier, save_verifier
 from xvectors.verification import verifier_of as verifier_of
+from xvectors.verification.verifier import P_TARGET
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ def calibrate(
     data: str | Path | None = None,
     metadata: str | Path | None = None,
     backend: str | None = None,
+    p_target: float = P_TARGET,
     device: str = "auto",
     seed: int = 0,
     show_progress: bool = True,
@@ -42,7 +44,8 @@ def calibrate(
 
     Without `data` the speakers are those that training held out; where these are fewer than 3, the validation
     recordings of trained speakers, which is warned about and recorded, because scores of known voices are better than
-    any others'. With `data` all speakers of that corpus.
+    any others'. With `data` all speakers of that corpus. `p_target` is the prior of a target trial at which the
+    calibration is fitted and the system decides.
 
     Raises
     ------
@@ -51,7 +54,7 @@ def calibrate(
     ManifestError, ShapeError
         Too few speakers or recordings, or scores that tell no speakers apart.
     ConfigError
-        A `backend` that does not exist.
+        A `backend` that does not exist, a prior outside (0, 1).
     """
     paths = find_system(Path(folder))
     if paths.path != Path(folder):
@@ -59,6 +62,7 @@ def calibrate(
         raise CheckpointError(f"the {folder} system belongs to the {owner}; copy its folder and calibrate the copy")
     if backend is not None:
         make_backend(backend)  # an unknown name is an error now, not after minutes
+    bayes_threshold(p_target)
     encoder = SpeakerEncoder.load(folder, device=device)
     shortest_s = encoder.fbank.samples_for(encoder.model.context_frames) / encoder.sample_rate_hz
     if data is None:
@@ -90,7 +94,7 @@ def calibrate(
     basis = embed_with_crops(encoder, manifest, shortest_s, seed=seed, show_progress=show_progress)
     # speakers that the network knows cannot judge a back-end that they were fitted on
     training = training_embeddings(paths, encoder, seed=seed, show_progress=show_progress) if held_out else None
-    learnt = learn_verifier(basis, training, backend_name=backend, seed=seed)
+    learnt = learn_verifier(basis, training, backend_name=backend, p_target=p_target, seed=seed)
     crops = [length for length in CROP_DURATIONS_S if (basis.duration_s[~basis.whole] == length).any()]
     facts = {**learnt.basis, "source": source, "held_out": held_out, "crop_durations_s": crops}
     verifier = replace(learnt, basis=facts)

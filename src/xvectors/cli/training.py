@@ -127,13 +127,27 @@ def calibrate(
             help="The back-end to use, such as asnorm; by default the one that does best on held-out speakers."
         ),
     ] = None,
+    p_target: Annotated[
+        float,
+        typer.Option(
+            metavar="P", help="How probable a target trial is where decisions are made: of fit and threshold."
+        ),
+    ] = 0.5,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Choose a system's back-end and calibrate its scores to log-likelihood ratios; `train` ends with it."""
     from xvectors.calibrate import calibrate as run
 
-    verifier = run(system, data=data, metadata=metadata, backend=backend, device=device, show_progress=not quiet)
+    verifier = run(
+        system,
+        data=data,
+        metadata=metadata,
+        backend=backend,
+        p_target=p_target,
+        device=device,
+        show_progress=not quiet,
+    )
     basis, chosen = verifier.basis, verifier.backend_table
     print(f"back-end     {verifier.name}: {chosen['reason']}")
     print(

@@ -4,6 +4,7 @@ system. Out: scores.csv."""
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.errors import CheckpointError, ManifestError, ShapeError
+from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
 from xvectors.report.outputs import write_scores
 from xvectors.scoring import RecordingRows, read_enrollment, read_trials
 from xvectors.verification import Verifier, cosine_verifier
+
+AVERAGE, BOOK = "average", "book"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,21 +37,29 @@ def score_list(
     *,
     system: str | Path | None = None,
     enrollment: str | Path | None = None,
+    enroll_by: str = AVERAGE,
 ) -> ScoredList:
     """Score the trials by the back-end of `system`, by cosine without one, and write enroll, test, target, score.
 
     With a calibrated system there is a column llr too, for which the embeddings' durations are needed.
 
-    With `enrollment`, a file of lines `model recording recording ...`, the trials' first names are models: the mean
-    of a model's recordings counts as one, of their length in all.
+    With `enrollment`, a file of lines `model recording recording ...`, the trials' first names are models: by
+    "average" the mean of a model's recordings counts as one, of their length in all; by the "book" PLDA scores the
+    posterior given all of them. Other back-ends score the same either way, but for the mean's length.
 
     Raises
     ------
+    ConfigError
+        `enroll_by` is neither.
     CheckpointError
         No embeddings file; embeddings of another dimension than the system's back-end takes.
     ManifestError
         A list that cannot be read, or trials of unknown recordings or models.
     """
+    if enroll_by not in (AVERAGE, BOOK):
+        raise ConfigError(f"models cannot be enrolled by {enroll_by!r}: give {AVERAGE} or {BOOK}")
+    if enroll_by == BOOK and enrollment is None:
+        raise ConfigError(f"enrolling by the {BOOK} needs an enrollment file of models: name it, or leave it out")
     arrays = read_embeddings_file(Path(embeddings))
     names = arrays["id"].tolist()
     verifier = cosine_verifier() if system is None else _verifier(Path(system))
@@ -61,18 +72,24 @@ def score_list(
     rows = arrays["embeddings"]
     seconds = enroll_seconds = arrays["duration_s"]
     enroll_names = names
+    findings = resolved.findings.lines()
     try:
         if enrolled is None:
             scores = verifier.score(rows, pairs)
         else:
             of_models, numbers = enrolled.resolve(recordings)
-            models = verifier.backend.enroll(rows[of_models], numbers, average=True)
+            findings += enrolled.lines(len(of_models))
+            models = verifier.backend.enroll(rows[of_models], numbers, average=enroll_by == AVERAGE)
             scores = verifier.backend.score_pairs(models, rows, pairs.enroll, pairs.test)
             enroll_seconds = np.bincount(numbers, seconds[of_models])
             enroll_names = list(enrolled.models)
     except ShapeError as error:
         raise CheckpointError(f"{embeddings} does not fit the back-end of {system or 'cosine'}: {error}") from error
     llrs = None
+    if verifier.is_calibrated and enroll_by == BOOK:
+        findings.append(
+            f"models are scored by the {BOOK}, and the calibration learnt from single recordings: LLRs may be off"
+        )
     if verifier.is_calibrated:
         unknown = int(np.count_nonzero(np.isnan(seconds)))
         if unknown:
@@ -86,15 +103,17 @@ def score_list(
         num_trials=len(pairs),
         backend=verifier.name,
         has_llrs=llrs is not None,
-        findings=tuple(resolved.findings.lines()),
+        findings=tuple(findings),
     )
 
 
-def read_embeddings_file(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays embeddings, id and duration_s of an npz that `save_embeddings` wrote; CheckpointError for another."""
+def read_embeddings_file(
+    path: Path, keys: Sequence[str] = ("embeddings", "id", "duration_s")
+) -> dict[str, NDArray[Any]]:
+    """These arrays of an npz that `save_embeddings` wrote; CheckpointError for another."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in ("embeddings", "id", "duration_s")}
+            return {key: arrays[key] for key in keys}
     # TypeError: a single array (npy), which is no archive
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path} is damaged or no embeddings file: {error}") from error
