@@ -145,13 +145,15 @@ class ScoreFile:
                     f"{self.source}: {len(wrong)} trials are called both target and non-target, such as "
                     f"{self._named(wrong[0])}; correct the labels"
                 )
-        _, _, first = repeated_pairs(self.enroll, self.test, symmetric=False)
-        wrong = again[self.scores[again] != self.scores[first[again]]]
+        lines = np.union1d(again, first[again])
+        _, _, same = repeated_pairs(self.enroll[lines], self.test[lines], symmetric=False)
+        before = lines[same]
+        wrong = np.flatnonzero(self.scores[lines] != self.scores[before])
         if len(wrong):
-            one, other = self.scores[first[wrong[0]]], self.scores[wrong[0]]
+            first, again = before[wrong[0]], lines[wrong[0]]
             raise ManifestError(
-                f"{self.source}: {len(wrong)} pairs have two scores, such as {self._named(wrong[0])} with {one:g} and "
-                f"{other:g}; keep the scores of one system"
+                f"{self.source}: {len(wrong)} pairs have two scores, such as {self._named(again)} with "
+                f"{self.scores[first]:g} and {self.scores[again]:g}; keep the scores of one system"
             )
         return selves, repeats
 

@@ -376,15 +376,17 @@ def repeated_pairs(
     left, right = (np.minimum(enroll, test), np.maximum(enroll, test)) if symmetric else (enroll, test)
     key = left.astype(np.int64) * (int(right.max(initial=0)) + 1) + right
     selves = enroll == test if symmetric else np.zeros(len(key), dtype=bool)
+    first, repeats = np.arange(len(key)), np.zeros(len(key), dtype=bool)
     ordered = np.sort(key)
-    if not (ordered[1:] == ordered[:-1]).any():  # as of most lists: no order is needed, which takes far longer
-        return selves, np.zeros(len(key), dtype=bool), np.arange(len(key))
-    order = np.argsort(key, kind="stable")
-    again = np.append(False, key[order][1:] == key[order][:-1])[: len(key)]
-    first = np.empty(len(key), dtype=np.int64)
-    first[order] = order[np.maximum.accumulate(np.where(again, 0, np.arange(len(key))))]
-    repeats = np.zeros(len(key), dtype=bool)
-    repeats[order[again]] = True
+    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not len(twice):
+        return selves, repeats, first
+    # Only what comes again is put in order, which takes far longer than sorting.
+    some = np.flatnonzero(twice[np.minimum(np.searchsorted(twice, key), len(twice) - 1)] == key)
+    some = some[np.argsort(key[some], kind="stable")]
+    again = np.append(False, key[some][1:] == key[some][:-1])
+    first[some] = some[np.maximum.accumulate(np.where(again, 0, np.arange(len(some))))]
+    repeats[some[again]] = True
     return selves, repeats & ~selves, first
 
 
