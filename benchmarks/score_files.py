@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xvectors.report.score_bulk import read_bulk
 from xvectors.report.score_lines import form_of, read_lines
@@ -51,9 +52,20 @@ def write_scores(path: Path, lines: int) -> None:
             near = rng.random(some) < TARGETS
             test[near] = enroll[near] // RECORDINGS * RECORDINGS + rng.integers(0, RECORDINGS, np.count_nonzero(near))
             target = enroll // RECORDINGS == test // RECORDINGS
-            llrs = VARIANCE**0.5 * rng.standard_normal(some) + np.where(target, VARIANCE, -VARIANCE) / 2
+            llrs = VARIANCE**0.5 * normal_of_pairs(enroll, test) + np.where(target, VARIANCE, -VARIANCE) / 2
             cells = [names.take(pa.array(enroll)), names.take(pa.array(test)), pa.array(llrs.astype(np.float32))]
             writer.write_table(pa.table([*cells, labels.take(pa.array(target.astype(np.int8)))], columns))
+
+
+def normal_of_pairs(enroll: NDArray[np.int64], test: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Normal noise that is the same where a pair comes again, as a score is (hashed as MurmurHash3 ends)."""
+    from scipy.special import ndtri
+
+    key = (enroll * SPEAKERS * RECORDINGS + test).astype(np.uint64)
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        key = (key ^ (key >> np.uint64(33))) * np.uint64(factor)
+    key ^= key >> np.uint64(33)
+    return ndtri(((key >> np.uint64(11)) + 0.5) * 2.0**-53)
 
 
 def measured(path: Path) -> dict[str, Any]:

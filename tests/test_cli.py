@@ -118,6 +118,7 @@ def test_calibrate_score_and_compare(system: tuple[Path, str], toy_corpus: Path,
     assert printed.startswith("back-end     cosine: no recordings of training speakers to fit another on\n")
     assert f"learnt from  10 speakers (speakers of {toy_corpus / 'metadata.csv'}), 80 recordings" in printed
 
+    assert "p_target = 0.5" in (out / "calibration.toml").read_text().split("[decision]")[1]
     run("embed", out, toy_corpus / "metadata.csv", "-o", tmp_path / "emb.npz", "--device", "cpu", "-q")
     numbers = itertools.product(range(6), range(6), range(3))
     pairs = [(f"s{s:02d}/u{u}", f"s{t:02d}/u{u + 1}", int(s == t)) for s, t, u in numbers]
@@ -142,6 +143,40 @@ def test_calibrate_score_and_compare(system: tuple[Path, str], toy_corpus: Path,
     assert (tmp_path / "comparison.json").is_file()
 
 
+def test_a_score_file_with_operating_points_at_any_cost(tmp_path: Path) -> None:
+    """Targets 2 and 0 (twice), non-targets 1 and -1: accepting from 2 on misses half and costs 0.5 at P = 0.5."""
+    (tmp_path / "s.txt").write_text("a1 a2 2 1\na1 a3 0 1\na1 b1 1 0\na2 b1 -1 0\na2 a2 9 1\n")
+    costs = ("--p-target", 0.5, "--c-miss", 1, "--c-fa", 10)
+    result = run("evaluate", "--scores", tmp_path / "s.txt", *costs)
+    assert result.stderr == "1 of 5 trials of a recording with itself, left out: a2 a2\n"
+    lines = result.stdout.splitlines()
+    assert lines[1:3] == ["EER (plain)             50.00%", "EER (convex hull)       25.00%"]
+    assert "minDCF(0.5, 1, 10)      0.500" in lines
+    assert any(line.startswith("calibration loss        ") and line.endswith(" bits") for line in lines)
+    point = next(line for line in lines if line.startswith("at minDCF(0.5, 1, 10)"))
+    assert "threshold 1.500: 0.00% false acceptances, 50.00% false rejections" in point
+    assert any(line.startswith("at FAR 1 %              FAR 1 % needs 3,000 non-target trials") for line in lines)
+    found = json.loads(run("evaluate", "--scores", tmp_path / "s.txt", *costs, "--json").stdout)
+    assert [one["name"] for one in found["operating_points"]] == [
+        *("EER", "FAR 1 %", "FAR 0.1 %", "minDCF(0.5, 1, 10)"),
+    ]
+    assert found["operating_points"][3]["threshold"] == 1.5
+    assert found["notes"][0] == "1 of 5 trials of a recording with itself, left out: a2 a2"
+
+
+def test_scores_are_written_beside_the_embeddings_but_replace_nothing(tmp_path: Path) -> None:
+    vectors = np.array([[1, 0], [3, 3], [0, -2]], dtype=np.float32)
+    np.savez(tmp_path / "a.npz", embeddings=vectors, id=np.array(["a1", "a2", "b1"]), duration_s=np.ones(3))
+    (tmp_path / "t.txt").write_text("1 a1 a2\n0 a1 b1\n")
+    out = tmp_path / "a.scores.csv"
+    assert (
+        run("score", tmp_path / "a.npz", "--trials", tmp_path / "t.txt").stdout == f"2 trials scored by cosine: {out}\n"
+    )
+    assert out.read_text().splitlines() == ["enroll,test,target,score", "a1,a2,1,0.707106769", "a1,b1,0,0"]
+    again = run("score", tmp_path / "a.npz", "--trials", tmp_path / "t.txt", status=2)
+    assert again.stderr == f"error: {out} is there already; name a file with -o, which is replaced, or remove it\n"
+
+
 def test_evaluate_on_a_trial_list(system: tuple[Path, str], tmp_path: Path) -> None:
     out, _ = system
     with (out / "corpus.csv").open() as file:
@@ -150,8 +185,20 @@ def test_evaluate_on_a_trial_list(system: tuple[Path, str], tmp_path: Path) -> N
     lines = [f"{a} {b} {'target' if speaker[a] == speaker[b] else 'nontarget'}" for a in ids[:10] for b in ids if a < b]
     (tmp_path / "trials").write_text("\n".join(lines) + "\n")
     printed = run(
-        "evaluate", out, "--trials", tmp_path / "trials", "-o", tmp_path / "r", "--device", "cpu", "-q"
+        *("evaluate", out, "--trials", tmp_path / "trials", "-o", tmp_path / "r", "--device", "cpu", "-q"),
+        *("--p-target", "0.05", "--c-fa", "2"),
     ).stdout
+    metrics = json.loads((tmp_path / "r" / "metrics.json").read_text())
+    assert (metrics["min_dcf_p_target"], metrics["min_dcf_c_miss"], metrics["min_dcf_c_fa"]) == (0.05, 1.0, 2.0)
+    assert f"minDCF(0.05, 1, 2) {metrics['min_dcf']:.3f}" in printed
+    assert metrics["operating_points"][3]["name"] == "minDCF(0.05, 1, 2)"
+    assert f"EER (hull)   {metrics['figures']['rocch_eer']['value']:.2%}" in printed
+    rank = metrics["figures"]["rank_1"]
+    assert rank["note"] == "of 3 speakers, the first recording of each enrolled; 21 others looked for"
+    assert f"identified   rank 1 {rank['value']:.2%}  ({rank['note']})" in printed
+    page = (tmp_path / "r" / "index.html").read_text()
+    assert "minDCF(0.05, 1, 2)" in page
+    assert "--p-target 0.05 --c-fa 2" in page
     assert f"trials: {tmp_path / 'trials'}" in printed
     assert len((tmp_path / "r" / "scores.csv").read_text().splitlines()) == 1 + len(lines)
 
@@ -197,6 +244,12 @@ def test_mistakes_are_one_line_and_status_2(system: tuple[Path, str], toy_corpus
         (("calibrate", toy_corpus), "not a system directory"),
         (("evaluate",), "name a system directory to evaluate, or a file with --scores"),
         (("evaluate", "--scores", tmp_path / "none.txt"), "none.txt: cannot be read"),
+        (
+            ("evaluate", "--scores", tmp_path / "s", "-o", tmp_path / "r"),
+            "--out with --scores: a file of scores has no",
+        ),
+        (("evaluate", out, "--p-target", "1.5"), "p_target is 1.5: give the share of target trials"),
+        (("calibrate", out, "--p-target", "0"), "p_target is 0.0: give the share of target trials"),
         (("compare", out), "name two or more systems to compare"),
         (("score", tmp_path / "none.npz", "--trials", tmp_path / "t", "-o", tmp_path / "s.csv"), "no embeddings file"),
     ]
@@ -285,6 +338,7 @@ def test_help_and_version_need_no_torch() -> None:
         "calibrate",
         "evaluate",
         "embed",
+        "trials",
         "score",
         "fuse",
         "compare",

@@ -16,13 +16,14 @@ from xvectors.corpus import TEST, TRAIN, VAL, Manifest, open_corpus, scan
 from xvectors.encoder import SpeakerEncoder, load_embeddings
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
 from xvectors.hub import is_on_hub
-from xvectors.scoring import sample_recordings
+from xvectors.scoring import bayes_threshold, sample_recordings
 from xvectors.scoring.backends import BACKENDS, PLDA, Backend, make_backend
 from xvectors.scoring.backends.adaptation import ADAPT_BY, check_adaptation
 from xvectors.scoring.backends.estimator import finite_rows
 from xvectors.system import SystemFolder, find_system
 from xvectors.verification import CROP_DURATIONS_S, Basis, Verifier, learn_verifier, save_verifier
 from xvectors.verification import verifier_of as verifier_of
+from xvectors.verification.verifier import P_TARGET
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ def calibrate(
     cohort: str | Path | None = None,
     adapt_to: str | Path | None = None,
     adapt_by: str = ADAPT_BY,
+    p_target: float = P_TARGET,
     device: str = "auto",
     seed: int = 0,
     show_progress: bool = True,
@@ -49,7 +51,8 @@ def calibrate(
 
     Without `data` the speakers are those that training held out; where these are fewer than 3, the validation
     recordings of trained speakers, which is warned about and recorded, because scores of known voices are better than
-    any others'. With `data` all speakers of that corpus.
+    any others'. With `data` all speakers of that corpus. `p_target` is the prior of a target trial at which the
+    calibration is fitted and the system decides.
 
     Parameters
     ----------
@@ -67,7 +70,8 @@ def calibrate(
     ManifestError, ShapeError
         Too few speakers or recordings, or scores that tell no speakers apart; a cohort without names.
     ConfigError
-        A `backend` or a method that does not exist; a back-end that has no use for the cohort or for adaptation.
+        A `backend` or a method that does not exist; a back-end that has no use for the cohort or for adaptation; a
+        prior outside (0, 1).
     """
     paths = find_system(Path(folder))
     if paths.path != Path(folder):
@@ -77,6 +81,7 @@ def calibrate(
     check_adaptation(adapt_by)
     if backend is not None:
         _check_used(backend, make_backend(backend), cohort, adapt_to)
+    bayes_threshold(p_target)
     encoder = SpeakerEncoder.load(folder, device=device)
     shortest_s = encoder.fbank.samples_for(encoder.model.context_frames) / encoder.sample_rate_hz
     given = _Given.read(cohort, adapt_to, adapt_by, encoder.embedding_dim)
@@ -110,7 +115,9 @@ def calibrate(
     basis = embed_with_crops(encoder, manifest, shortest_s, seed=seed, show_progress=show_progress)
     # speakers that the network knows cannot judge a back-end that they were fitted on
     training = training_embeddings(paths, encoder, seed=seed, show_progress=show_progress) if held_out else None
-    learnt = learn_verifier(basis, training, backend_name=backend, complete=given.complete, seed=seed)
+    learnt = learn_verifier(
+        basis, training, backend_name=backend, complete=given.complete, p_target=p_target, seed=seed
+    )
     _check_used(learnt.name, learnt.backend, cohort, adapt_to)
     if cohort is not None:
         learnt.backend.warn_of_overlap(manifest.speakers, "calibration")

@@ -10,7 +10,7 @@ import numpy as np
 
 from xvectors.corpus import Manifest
 from xvectors.report.measured import Figure, Leakage, Measured
-from xvectors.scoring import ROC, Interval, all_pairs, length_normalise, operating_points
+from xvectors.scoring import ROC, Interval, LeastCost, all_pairs, length_normalise, operating_points
 
 
 def evaluation(
@@ -59,6 +59,13 @@ def evaluation(
     if calibrated:
         figures["cllr"] = Figure(name="Cllr", value=roc.cllr(), unit="bits")
         figures["min_cllr"] = Figure(name="minCllr", value=roc.min_cllr(), unit="bits")
+        lost = roc.calibration_loss()
+        figures["calibration_loss"] = Figure(
+            name="calibration loss",
+            value=lost,
+            unit="bits",
+            interval=Interval(value=lost, low=0.0123, high=0.4567, confidence=0.95, num_speakers=speakers),
+        )
     values: dict[str, Any] = {
         "system": "exp/xv",
         "system_path": Path("exp/xv"),
@@ -85,7 +92,7 @@ def evaluation(
         "threshold_source": "the prior",
         "operating_points": tuple(operating_points(roc)),
         "figures": figures,
-        "p_target": 0.1,
+        "cost": LeastCost(0.1),
         "leakage": Leakage(checked=True),
     }
     return Measured(**(values | changed))

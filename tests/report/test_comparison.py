@@ -12,7 +12,8 @@ from xvectors.errors import ConfigError, ManifestError
 from xvectors.report.comparison import compare
 from xvectors.report.det import det_figure
 from xvectors.report.outputs import write_scores
-from xvectors.scoring import ROC, all_pairs, eer
+from xvectors.report.speakers import GUESSED
+from xvectors.scoring import ROC, LeastCost, all_pairs, eer
 
 SPEAKERS = np.repeat(np.arange(12), 5)
 NAMES = [f"s{speaker}/{row}" for row, speaker in enumerate(SPEAKERS)]
@@ -30,15 +31,15 @@ def evaluated(folder: Path, separation: float, seed: int, *, llrs: bool = False)
 def test_the_better_system_is_found(tmp_path: Path) -> None:
     (good, eer_good), (bad, eer_bad) = evaluated(tmp_path / "good", 4.0, 0), evaluated(tmp_path / "bad", 1.0, 1)
     compared = compare([bad, good])
-    assert compared.figures[str(good)]["EER"] == eer_good
-    row = compared.comparisons[str(good)]["EER"]
+    assert compared.figures[str(good)]["eer"] == eer_good
+    row = compared.comparisons[str(good)]["eer"]
     assert row.difference.value == pytest.approx(eer_good - eer_bad)
     assert row.difference.high < 0
     assert row.p_value < 0.014  # no draw of 1000 above 0: as small as it gets with 12 speakers
     assert (compared.num_target, compared.num_nontarget, compared.num_speakers) == (120, 1650, 12)
-    assert set(compared.figures[str(bad)]) == {"EER", "minDCF(0.01)", "minCllr"}
+    assert set(compared.figures[str(bad)]) == {"eer", "rocch_eer", "min_dcf", "min_cllr", "auc"}
     written = json.loads((bad / "report" / "comparison.json").read_text())
-    assert written["differences"][str(good)]["EER"]["p_value"] == row.p_value
+    assert written["differences"][str(good)]["eer"]["p_value"] == row.p_value
     assert (bad / "report" / "det.png").read_bytes().startswith(b"\x89PNG")
     assert f"({row.difference.value:+.2%}, 95 % interval " in "\n".join(compared.lines())
 
@@ -46,11 +47,32 @@ def test_the_better_system_is_found(tmp_path: Path) -> None:
 def test_equal_systems_are_not_told_apart(tmp_path: Path) -> None:
     a, b = (evaluated(tmp_path / name, 2.0, seed, llrs=True)[0] for name, seed in (("a", 2), ("b", 3)))
     compared = compare([a, b], tmp_path / "out")
-    row = compared.comparisons[str(b)]["EER"]
+    row = compared.comparisons[str(b)]["eer"]
     assert row.difference.low < 0 < row.difference.high
     assert row.p_value > 0.05
-    assert set(compared.figures[str(a)]) == {"EER", "minDCF(0.01)", "minCllr", "actDCF(0.01)", "Cllr"}
+    assert set(compared.figures[str(a)]) == {
+        *("eer", "rocch_eer", "min_dcf", "min_cllr", "auc", "actual_dcf", "cllr", "calibration_loss"),
+    }
+    loss = compared.comparisons[str(b)]["calibration_loss"]
+    assert loss.difference.low <= loss.difference.value <= loss.difference.high
+    assert loss.b == compared.figures[str(b)]["cllr"] - compared.figures[str(b)]["min_cllr"]
+    other = compare([a, b], tmp_path / "out", cost=LeastCost(0.2, 3, 1))
+    assert other.metrics["min_dcf"].name == "minDCF(0.2, 3, 1)"
+    assert other.figures[str(a)]["min_dcf"] == other.rocs[str(a)].min_dcf(0.2, 3, 1).min_dcf
+    assert other.figures[str(a)]["eer"] == compared.figures[str(a)]["eer"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["comparison.json", "det.png"]
+
+
+def test_the_speakers_are_those_of_the_evaluation(tmp_path: Path) -> None:
+    a, b = (evaluated(tmp_path / name, 2.0, seed)[0] for name, seed in (("a", 2), ("b", 3)))
+    guessed = compare([a, b], tmp_path / "out")
+    assert (guessed.speakers_source, guessed.notes) == ("target trials", (GUESSED,))
+    npz = a / "report" / "embeddings.npz"
+    np.savez(npz, id=np.array(NAMES), speaker=np.array([f"s{speaker}" for speaker in SPEAKERS]))
+    known = compare([a, b], tmp_path / "out")
+    assert (known.speakers_source, known.notes, known.num_speakers) == (str(npz), (), 12)
+    assert known.comparisons[str(b)] == guessed.comparisons[str(b)]  # here both know the same
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text())["speakers"] == str(npz)
 
 
 def test_what_cannot_be_compared(tmp_path: Path) -> None:

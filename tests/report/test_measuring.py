@@ -7,8 +7,8 @@ import pytest
 
 from xvectors.errors import ManifestError, ShapeError
 from xvectors.report import resampling
-from xvectors.report.measuring import MOST_LEVELS, P_TARGET, Measurement, _levelled, measure
-from xvectors.scoring import Trials, actual_dcf, all_pairs, cllr, eer, min_cllr, min_dcf
+from xvectors.report.measuring import MOST_LEVELS, Measurement, _levelled, measure
+from xvectors.scoring import LeastCost, Trials, actual_dcf, all_pairs, cllr, eer, min_cllr, min_dcf, rocch_eer
 
 
 def simulated(num_speakers: int, seed: int = 0) -> tuple[np.ndarray, Trials, np.ndarray]:
@@ -31,8 +31,12 @@ def test_values_are_those_of_the_measures() -> None:
     sides = llrs[trials.target], llrs[~trials.target]
     values = {key: figure.value for key, figure in found.figures.items()}
     assert values["eer"] == eer(*sides).eer
-    assert values["min_dcf"] == min_dcf(*sides, p_target=P_TARGET).min_dcf
-    assert values["actual_dcf"] == actual_dcf(*sides, p_target=P_TARGET)
+    assert values["min_dcf"] == min_dcf(*sides, p_target=0.01).min_dcf
+    assert values["actual_dcf"] == actual_dcf(*sides, p_target=0.01)
+    assert values["rocch_eer"] == rocch_eer(*sides).eer
+    assert found.figures["eer"].name == "EER (plain)"
+    assert found.figures["rocch_eer"].name == "EER (convex hull)"
+    assert values["calibration_loss"] == values["cllr"] - values["min_cllr"]
     assert values["cllr"] == pytest.approx(cllr(*sides), abs=1e-12)
     assert values["min_cllr"] == pytest.approx(min_cllr(*sides), abs=1e-12)
     assert values["frr"] == np.mean(sides[0] < 0)
@@ -54,6 +58,17 @@ def test_intervals_hold_the_value_and_say_how_many_speakers() -> None:
     # 2,376 non-target trials do not support one false accept in a thousand
     assert found.operating_points[2].threshold is None
     assert found.operating_points[2].threshold_interval is None
+
+
+def test_another_cost_is_measured_everywhere() -> None:
+    found, llrs, trials = measured(12, cost=LeastCost(0.05, 10, 2))
+    sides = llrs[trials.target], llrs[~trials.target]
+    assert found.figures["min_dcf"].name == "minDCF(0.05, 10, 2)"
+    assert found.figures["min_dcf"].value == min_dcf(*sides, 0.05, 10, 2).min_dcf
+    assert found.figures["actual_dcf"].name == "actDCF(0.05, 10, 2)"
+    assert found.figures["actual_dcf"].value == actual_dcf(*sides, 0.05, 10, 2)
+    point = found.operating_points[-1]
+    assert (point.name, point.threshold) == ("minDCF(0.05, 10, 2)", min_dcf(*sides, 0.05, 10, 2).threshold)
 
 
 def test_four_speakers_give_figures_without_intervals() -> None:

@@ -69,7 +69,8 @@ def test_the_figures_are_there_with_intervals_and_units(text: str) -> None:
     assert f"Equal error rate <b>{eer}</b> (95\xa0% interval 3.1\xa0to\xa023.5\xa0%)" in text
     assert f"{measured.figures['cllr'].value:.3f}\xa0bits" in text
     loss = measured.figures["cllr"].value - measured.figures["min_cllr"].value
-    assert f"<b>{loss:.3f} bits</b> are the calibration loss" in text
+    sure = "(95\N{NO-BREAK SPACE}% interval 0.012\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}0.457\N{NO-BREAK SPACE}bits)"
+    assert f"<b>{loss:.3f} bits</b> {sure} are the calibration loss" in text
     assert "12 speakers, 72 recordings and 2,556 trials" in text
     assert "FAR 0.1 % needs 30,000 non-target trials" in text
     for expected in ("broken.wav: no samples", "One speaker was trained on.", "training seed", "77", "embedding 12 s"):

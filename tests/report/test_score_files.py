@@ -80,6 +80,14 @@ def test_labels_from_a_list_in_another_order_and_the_other_side_first(tmp_path: 
     assert measurement.figures["eer"].value == 0.0
 
 
+def test_two_spellings_in_a_list_are_one_trial(tmp_path: Path) -> None:
+    scores = written(tmp_path, "".join(f"{a}.wav {b}.wav {score}\n" for a, b, score, _ in TRIALS))
+    trials = written(tmp_path, "1 a1 a2\n1 a1.wav a2\n0 a1 b1\n1 a1 a1.wav\n", "trials.txt")
+    listed, values = read_scores(scores).labelled(read_trials(trials))
+    assert values.tolist() == [2.5, -1.0]
+    assert (listed.findings.num_self, listed.findings.num_duplicates) == (1, 1)
+
+
 @pytest.mark.parametrize(("text", "message"), [
     ("", "is empty"),
     ("a b 1.0 1\n\na c nan 0\n", r"line 3: the score is nan; leave the trial out"),
@@ -119,3 +127,40 @@ def test_labels_of_the_file_and_of_the_list_must_agree(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="cannot be read"):
         read_scores(tmp_path / "none.txt")
+
+
+def test_self_trials_and_repeated_pairs_of_the_file_are_counted_and_left_out(tmp_path: Path) -> None:
+    lines = "".join(f"{a} {b} {score} {target}\n" for a, b, score, target in TRIALS)
+    once, _ = measure_score_file(written(tmp_path, lines))
+    # again in the same order; in the other one, which may score otherwise; with itself
+    measurement, trials = measure_score_file(
+        written(tmp_path, lines + "a1 a2 2.5 1\nb1 a1 -1.25 0\na1 a1 99 1\n", "more")
+    )
+    assert trials.findings.lines() == [
+        "1 of 8 trials of a recording with itself, left out: a1 a1",
+        "2 of 8 trials that repeat an earlier one, left out: a1 a2, b1 a1",
+    ]
+    assert measurement.figures == once.figures
+
+
+@pytest.mark.parametrize(("more", "message"), [
+    ("a1 a2 2.25 1\n", "1 pairs have two scores, such as a1 a2 with 2.5 and 2.25; keep the scores of one system"),
+    ("a2 a1 2.5 0\n", "1 trials are called both target and non-target, such as a2 a1; correct the labels"),
+])  # fmt: skip
+def test_contradictions_within_a_file(tmp_path: Path, more: str, message: str) -> None:
+    path = written(tmp_path, "".join(f"{a} {b} {score} {target}\n" for a, b, score, target in TRIALS) + more)
+    with pytest.raises(ManifestError) as caught:
+        measure_score_file(path)
+    assert str(caught.value) == f"{path}: {message}"
+    if "two scores" in message:
+        with pytest.raises(ManifestError, match="1 pairs have two scores"):
+            measure_score_file(path, written(tmp_path, "1 a1 a2\n0 a1 b1\n", "trials.txt"))
+
+
+def test_of_very_many_lines_repeated_pairs_are_not_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score_files, "MOST_EXAMINED", 5)
+    lines = "".join(f"{a} {b} {score} {target}\n" for a, b, score, target in TRIALS)
+    measurement, trials = measure_score_file(written(tmp_path, lines + "a1 a2 3 1\na1 a1 9 1\n"))
+    assert trials.findings.lines() == ["1 of 7 trials of a recording with itself, kept: a1 a1"]
+    assert len(trials) == 7
+    assert measurement.notes[-1] == "pairs that come again were not looked for: the file has more than 5 lines"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xvectors.errors import CheckpointError, ManifestError
+from xvectors.errors import CheckpointError, ConfigError, ManifestError
 from xvectors.report.score_files import read_scores
 from xvectors.report.scoring_lists import score_list
 from xvectors.scoring import AffineCalibration
@@ -42,6 +42,9 @@ def test_models_of_several_recordings(embeddings: Path, tmp_path: Path) -> None:
     np.savez(embeddings, embeddings=vectors, id=names, duration_s=np.ones(4))
     found = score_list(embeddings, tmp_path / "t.txt", tmp_path / "s.csv", enrollment=tmp_path / "models.txt")
     assert found.findings == ("1 of 4 trials of a recording with itself, left out: ann a/1",)
+    (tmp_path / "models.txt").write_text("modelid\tsegmentid\nann\ta/1\nann\ta/1.wav\nann\ta/2\nbob\tb/1\nbob\tb/1\n")
+    found = score_list(embeddings, tmp_path / "t.txt", tmp_path / "s.csv", enrollment=tmp_path / "models.txt")
+    assert found.findings[1] == f"2 recordings that a model of {tmp_path / 'models.txt'} names again, counted once"
     scores = read_scores(tmp_path / "s.csv")
     # cosine takes the mean of the recordings as they are, (4, 3) / 2
     np.testing.assert_allclose(scores.scores, [0.6, -1, -0.6], atol=1e-6)
@@ -49,6 +52,35 @@ def test_models_of_several_recordings(embeddings: Path, tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("1 eve a/3\n")
     with pytest.raises(ManifestError, match="name recordings or models that are not known, 1 in all: eve"):
         score_list(embeddings, tmp_path / "t.txt", tmp_path / "s.csv", enrollment=tmp_path / "models.txt")
+
+
+def test_plda_by_the_book_and_by_averaging(embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    training = np.repeat(3 * rng.standard_normal((40, 2)), 5, axis=0) + rng.standard_normal((200, 2))
+    backend = make_backend("plda").fit(training.astype(np.float32), np.repeat(np.arange(40), 5))
+    verifier = Verifier(backend=backend, name="plda")
+    monkeypatch.setattr("xvectors.report.scoring_lists._verifier", lambda folder: verifier)
+    (tmp_path / "models.txt").write_text("ann a/1 a/2\n")
+    (tmp_path / "t.txt").write_text("0 ann b/1\n")
+    vectors = np.load(embeddings)["embeddings"]
+    found = {}
+    for way in ("average", "book"):
+        score_list(
+            embeddings,
+            tmp_path / "t.txt",
+            tmp_path / "s.csv",
+            system="s",
+            enrollment=tmp_path / "models.txt",
+            enroll_by=way,
+        )
+        found[way] = read_scores(tmp_path / "s.csv").scores[0]
+        models = backend.enroll(vectors[:2], [0, 0], average=way == "average")
+        assert found[way] == pytest.approx(backend.score_pairs(models, vectors[2:], [0], [0])[0], rel=1e-6)
+    assert abs(found["book"] - found["average"]) > 0.01
+    with pytest.raises(ConfigError, match=r"^models cannot be enrolled by 'mean': give average or book$"):
+        score_list(embeddings, tmp_path / "t.txt", tmp_path / "s.csv", enroll_by="mean")
+    with pytest.raises(ConfigError, match="enrolling by the book needs an enrollment file"):
+        score_list(embeddings, tmp_path / "t.txt", tmp_path / "s.csv", enroll_by="book")
 
 
 def test_bad_input(embeddings: Path, tmp_path: Path) -> None:

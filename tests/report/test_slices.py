@@ -103,7 +103,7 @@ def test_intervals_are_those_of_the_speaker_bootstrap(measured: Measured, found:
             "eer": lambda roc: roc.eer().eer,
             "frr": lambda roc: roc.rates_at(measured.threshold)[0],
             "far": lambda roc: roc.rates_at(measured.threshold)[1],
-            "actual_dcf": lambda roc: roc.actual_dcf(measured.p_target),
+            "actual_dcf": lambda roc: roc.actual_dcf(*measured.cost.settings),
         },
         num_draws=100,
     )

@@ -204,3 +204,14 @@ def test_unusable_scores_and_settings_are_refused() -> None:
         speaker_intervals(scores, trials, METRICS, confidence=95)
     with pytest.raises(ConfigError, match=r"^num_draws is 10: percentiles need at least 100 draws$"):
         compare_systems(scores, scores, trials, METRICS, num_draws=10)
+
+
+def test_centred_draws_keep_their_width() -> None:
+    scores, trials = simulated(10, 4, seed=2)
+    metrics = {"loss": ROC.calibration_loss, "eer": METRICS["eer"]}
+    plain = speaker_intervals(scores, trials, metrics, num_draws=200)
+    centred = speaker_intervals(scores, trials, metrics, num_draws=200, centred=["loss"])
+    assert centred["eer"] == plain["eer"]
+    assert centred["loss"].value == plain["loss"].value
+    assert centred["loss"].high - centred["loss"].low == pytest.approx(plain["loss"].high - plain["loss"].low)
+    assert centred["loss"].low < centred["loss"].value < centred["loss"].high

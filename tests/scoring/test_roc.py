@@ -261,3 +261,17 @@ def test_unusable_scores_are_refused(measure) -> None:
         with pytest.raises(error) as caught:
             measure(target, nontarget)
         assert str(caught.value) == message
+
+
+def test_labels_of_trials_may_be_zeros_and_ones() -> None:
+    scores, labels = [3.0, 1.0, 2.0, 0.0], [1, 0, 1, 0]
+    by_hand = ROC.from_scores([3.0, 2.0], [1.0, 0.0])
+    for target in (labels, np.array(labels), np.array(labels, dtype=float), np.array(labels, dtype=bool)):
+        roc = ROC.from_trials(scores, target)
+        assert roc.thresholds.tolist() == by_hand.thresholds.tolist()
+        assert roc.misses.tolist() == by_hand.misses.tolist()
+        assert roc.false_accepts.tolist() == by_hand.false_accepts.tolist()
+    with pytest.raises(ShapeError, match=r"^label 2 is 2: give 1 for target and 0 for non-target trials$"):
+        ROC.from_trials(scores, [1, 0, 2, 0])
+    with pytest.raises(ShapeError, match=r"^labels are of type <U6: give 1 for target and 0 for non-target trials$"):
+        ROC.from_trials(scores[:1], ["target"])

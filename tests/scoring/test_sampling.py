@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,43 @@ def test_every_recording_is_as_likely_to_be_drawn() -> None:
         for side in (trials.enroll, trials.test):
             counts += np.bincount(side[~trials.target], minlength=len(SPEAKERS))
     assert counts.std() < 0.15 * counts.mean()
+
+
+@pytest.mark.parametrize("relation", ["any", "same", "different"])
+def test_drawn_pairs_are_of_all_that_fit(relation: str) -> None:
+    """Over many draws of 3 of one speaker's pairs every fitting one comes, about as often as any other."""
+    sessions = np.array([2, 0, 1, 0, -1, 1, 0, 9])
+    speakers = np.array([0] * 7 + [1])
+    fitting = {
+        (i, j)
+        for i in range(7)
+        for j in range(i + 1, 7)
+        if relation == "any"
+        or (min(sessions[i], sessions[j]) >= 0 and (sessions[i] == sessions[j]) == (relation == "same"))
+    }
+    counts = dict.fromkeys(fitting, 0)
+    for seed in range(600):
+        trials = sample_trials(speakers, per_speaker=3, session=sessions, target_session=relation, seed=seed)
+        drawn = list(zip(trials.enroll[trials.target].tolist(), trials.test[trials.target].tolist(), strict=True))
+        assert len(set(drawn)) == 3
+        for pair in drawn:
+            counts[pair] += 1
+    expected = 600 * 3 / len(fitting)
+    assert all(abs(count - expected) < 5 * expected**0.5 for count in counts.values())
+    everything = sample_trials(speakers, per_speaker=None, session=sessions, target_session=relation)
+    found = zip(everything.enroll[everything.target].tolist(), everything.test[everything.target].tolist(), strict=True)
+    assert set(found) == fitting
+
+
+def test_a_speaker_of_many_recordings_takes_little_memory() -> None:
+    """450 million pairs of 30,000 recordings, listed, would take 7 GB."""
+    speakers = np.repeat([0, 1], [30_000, 5])
+    tracemalloc.start()
+    trials = sample_trials(speakers, per_speaker=1000, session=speakers * 0, target_session="same")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert trials.num_target == 1000 + 10
+    assert peak < 20e6
 
 
 def test_unknown_sessions_take_part_in_no_switched_target_trial() -> None:

@@ -265,3 +265,65 @@ def test_written_trials_read_back(tmp_path: Path) -> None:
     for side in ("enroll", "test", "target"):
         np.testing.assert_array_equal(getattr(back, side), getattr(trials, side))
     assert isinstance(back, Trials)
+
+
+def test_two_spellings_of_one_recording_hide_nothing(tmp_path: Path) -> None:
+    path = written(tmp_path, "1 a b\n1 b.wav a\n1 a a.wav\n0 a c\n0 a.wav c\n1 a b\n")
+    rows = RecordingRows(["a.wav", "b.wav", "c.wav"])
+    resolved = read_trials(path).resolve(rows)
+    assert (resolved.trials.enroll.tolist(), resolved.trials.test.tolist()) == ([0, 0], [1, 2])
+    assert resolved.findings.lines() == [
+        "1 of 6 trials of a recording with itself, left out: a a.wav",
+        "3 of 6 trials that repeat an earlier one, left out: a b, b.wav a, a.wav c",
+    ]
+    kept = read_trials(path, as_published=True).resolve(rows)
+    assert len(kept.trials) == 6
+    assert (kept.findings.num_self, kept.findings.num_duplicates) == (1, 3)
+    path = written(tmp_path, "1 a b\n0 a.wav b\n")
+    with pytest.raises(ManifestError) as caught:
+        read_trials(path).resolve(rows)
+    assert str(caught.value) == (
+        f"{path}: 1 trials are called both target and non-target under two spellings of a recording's name: a.wav b; "
+        "correct the labels"
+    )
+
+
+def test_two_spellings_in_trials_of_models(tmp_path: Path) -> None:
+    enrollment = read_enrollment(written(tmp_path, "m1 a a.wav b\n", "enroll"))
+    rows = RecordingRows(["a.wav", "b.wav", "c.wav"])
+    of_models, numbers = enrollment.resolve(rows)
+    assert (of_models.tolist(), numbers.tolist()) == ([0, 1], [0, 0])
+    assert enrollment.lines(2) == [
+        f"1 recordings that a model of {tmp_path / 'enroll'} names again, counted once",
+    ]
+    resolved = read_trials(written(tmp_path, "m1 c target\nm1 c.wav target\nm1 a target\n")).resolve(rows, enrollment)
+    assert (resolved.trials.enroll.tolist(), resolved.trials.test.tolist()) == ([0], [2])
+    assert (resolved.findings.num_self, resolved.findings.num_duplicates) == (1, 1)
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("enroll.tsv", "modelid\tsegmentid\tside\n1001_sre16\tx.sph\ta\n1001_sre16\ty.sph\ta\n1002_sre16\tz.sph\ta\n"),
+    ("enroll", "modelid\tsegmentid\tside\n1001_sre16\tx.sph\ta\n1001_sre16\ty.sph\ta\n1002_sre16\tz.sph\ta\n"),
+    ("enroll.csv", "recording,model\nx.sph,1001_sre16\ny.sph,1001_sre16\nz.sph,1002_sre16\n"),
+])  # fmt: skip
+def test_enrollment_tables_of_the_nist_sre(tmp_path: Path, name: str, text: str) -> None:
+    enrollment = read_enrollment(written(tmp_path, text, name))
+    assert enrollment.models == ("1001_sre16", "1002_sre16")
+    assert enrollment.utterances == (("x.sph", "y.sph"), ("z.sph",))
+
+
+@pytest.mark.parametrize(("name", "text", "message"), [
+    ("e", "modelid\tsegmentid\nm1\t\n", "line 2: an empty cell; every line needs model and recording"),
+    ("e.csv", "a,b\nm1,x\n", "the header must name the columns model and recording (columns found: a, b)"),
+    ("e.csv", "model,recording\n", "is empty; an enrollment file has lines: model utterance ..."),
+    (
+        "e",
+        "modelid\tsegmentid\tside\nm1\tx\ta\nm2\tx\tb\n",
+        "line 3: side b of x, of which lines above take side a; make a recording of each side, and name these",
+    ),
+])  # fmt: skip
+def test_enrollment_tables_that_make_no_sense(tmp_path: Path, name: str, text: str, message: str) -> None:
+    path = written(tmp_path, text, name)
+    with pytest.raises(ManifestError) as caught:
+        read_enrollment(path)
+    assert str(caught.value) == f"{path}: {message}"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xvectors.errors import ManifestError, ShapeError
-from xvectors.scoring import all_pairs, count_pairs
+from xvectors.scoring import Trials, all_pairs, count_pairs
 
 
 def test_all_pairs_by_hand() -> None:
@@ -49,6 +49,16 @@ def test_split_keeps_the_order() -> None:
     np.testing.assert_array_equal(nontarget, np.float32([0.2, 0.3]))
     with pytest.raises(ShapeError, match=r"^scores have the shape \[2\], but there are 3 trials$"):
         all_pairs([0, 0, 1]).split(np.float32([0.1, 0.2]))
+
+
+def test_labels_are_booleans_or_zeros_and_ones() -> None:
+    sides = {"enroll": np.int32([0, 0, 1]), "test": np.int32([1, 2, 2])}
+    trials = Trials(target=np.array([1, 0, 0]), **sides)
+    target, nontarget = trials.split(np.float32([0.1, 0.2, 0.3]))
+    assert (target.tolist(), nontarget.tolist()) == ([np.float32(0.1)], [np.float32(0.2), np.float32(0.3)])
+    assert (trials.num_target, trials.num_nontarget) == (1, 2)
+    with pytest.raises(ShapeError, match=r"^label 1 is 2: give 1 for target and 0 for non-target trials$"):
+        Trials(target=np.array([1, 2, 0]), **sides)
 
 
 @pytest.mark.parametrize(

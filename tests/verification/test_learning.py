@@ -40,6 +40,29 @@ def test_short_recordings_give_llrs_nearer_to_zero(simulate: Simulate) -> None:
     assert max(losses) < 0.1
 
 
+def test_a_prior_is_that_of_the_fit_and_of_decisions(simulate: Simulate) -> None:
+    basis = simulate(30, 6, seed=1)
+    even, rare = learn_verifier(basis), learn_verifier(basis, p_target=0.01)
+    assert (even.p_target, rare.p_target) == (0.5, 0.01)
+    assert rare.threshold == pytest.approx(np.log(99))
+    assert rare.calibration is not None
+    assert rare.calibration.p_target == 0.01
+    # each is at least as good as the other at its own prior, where it was fitted to be
+    for prior, better, other in ((0.5, even, rare), (0.01, rare, even)):
+        costs = []
+        for verifier in (better, other):
+            some = _some_recordings(basis, 0)
+            trials = _trials(some)
+            scores = verifier.score(some.embeddings, trials)
+            llrs = verifier.llrs(scores, some.duration_s[trials.enroll], some.duration_s[trials.test])
+            odds = llrs + np.log(prior / (1 - prior))
+            miss, accept = np.logaddexp(0, -odds[trials.target]), np.logaddexp(0, odds[~trials.target])
+            costs.append(prior * miss.mean() + (1 - prior) * accept.mean())
+        assert costs[0] < costs[1]
+    with pytest.raises(ConfigError, match=r"^p_target is 1.0: give the share of target trials"):
+        learn_verifier(basis, p_target=1.0)
+
+
 def test_the_same_score_says_less_of_short_recordings(simulate: Simulate) -> None:
     verifier = learn_verifier(simulate(30, 6, seed=1))
     short, long = (verifier.llrs([0.9], [seconds], [seconds])[0] for seconds in (0.5, 5.0))

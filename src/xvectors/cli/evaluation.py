@@ -1,16 +1,19 @@
-"""Commands that measure: evaluate, score, fuse, compare, plot."""
+"""Commands that measure: evaluate, trials, score, fuse, compare, plot."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from xvectors.cli.shared import Device, Json, Metadata, Quiet, System, app, print_lines
+from xvectors.cli.shared import CFa, CMiss, Device, Json, Metadata, PTarget, Quiet, Speakers, System, app, print_lines
 from xvectors.errors import ConfigError
+
+if TYPE_CHECKING:
+    from xvectors.scoring import LeastCost
 
 
 @app.command()
@@ -32,6 +35,7 @@ def evaluate(
             help="Measure these scores instead, whoever made them: `enroll test score [label]` a line, or CSV.",
         ),
     ] = None,
+    speakers: Speakers = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Where to write; by default in DIR/report."),
@@ -39,16 +43,30 @@ def evaluate(
     audio: Annotated[
         bool, typer.Option("--audio/--no-audio", help="Put short excerpts of the worst trials into the page.")
     ] = True,
+    p_target: PTarget = 0.01,
+    c_miss: CMiss = 1.0,
+    c_fa: CFa = 1.0,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure a system on speakers it never saw, or a file of scores: error rates with intervals, calibration."""
+    from xvectors.scoring import LeastCost
+
+    cost = LeastCost(p_target, c_miss, c_fa)
     if system is None and scores is not None:
-        _evaluate_scores(scores, trials, as_json)
+        of_systems = (("--data", data), ("--metadata", metadata), ("--out", out))
+        given = [name for name, value in of_systems if value is not None]
+        if given:
+            raise ConfigError(
+                f"{', '.join(given)} with --scores: a file of scores has no corpus and no report; leave it out"
+            )
+        _evaluate_scores(scores, trials, speakers, cost, as_json)
         return
     if system is None or scores is not None:
         raise ConfigError("name a system directory to evaluate, or a file with --scores, one of the two")
+    if speakers is not None:
+        raise ConfigError("--speakers is for files of scores: the system's corpus tells who speaks; leave it out")
     from xvectors.report import evaluate as run
 
     result = run(
@@ -56,6 +74,7 @@ def evaluate(
         data=data,
         metadata=metadata,
         trials=trials,
+        cost=cost,
         out=out,
         audio=audio,
         device=device,
@@ -70,11 +89,73 @@ def evaluate(
     print(f"written to {result.report}: index.html (the report), metrics.json, scores.csv, embeddings.npz, scores.png")
 
 
+@app.command("trials")
+def make_trials(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA|EMB.npz", help="A corpus, as `train` takes it, or embeddings of `xvectors embed`."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The list to write.")],
+    metadata: Metadata = None,
+    per_speaker: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Draw N target and N non-target trials of each speaker; by default all pairs."),
+    ] = None,
+    same_gender: Annotated[
+        bool | None,
+        typer.Option(
+            "--same-gender/--cross-gender", help="Non-target trials of one gender, or of two.", show_default="any"
+        ),
+    ] = None,
+    same_session: Annotated[
+        bool | None,
+        typer.Option(
+            "--same-session/--cross-session", help="Target trials of one session, or of two.", show_default="any"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw: same seed, same trials.")] = 0,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="csv|voxceleb|kaldi",
+            help="By default csv where FILE ends so, else kaldi: `a b target` a line.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Make a trial list of a corpus: all pairs of recordings, or some of each speaker."""
+    from xvectors.report.trial_making import make_trials as run
+
+    relation: dict[bool | None, Literal["any", "same", "different"]] = {None: "any", True: "same", False: "different"}
+    made = run(
+        data,
+        out,
+        metadata=metadata,
+        per_speaker=per_speaker,
+        nontarget_gender=relation[same_gender],
+        target_session=relation[same_session],
+        seed=seed,
+        form=form or ("csv" if out.suffix.lower() == ".csv" else "kaldi"),
+    )
+    print(f"{made.num_target:,} target and {made.num_nontarget:,} non-target trials: {out}")
+
+
 @app.command()
 def score(
     embeddings: Annotated[Path, typer.Argument(metavar="EMB.npz", help="Embeddings, as `xvectors embed` writes them.")],
     trials: Annotated[Path, typer.Option(help="A trial list (VoxCeleb's, Kaldi's, or CSV).")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.csv", help="The file to write.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE.csv",
+            help="The file to write; by default EMB.scores.csv, beside the embeddings.",
+        ),
+    ] = None,
     system: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Score by this system's back-end and calibration; by default by cosine."),
@@ -83,11 +164,22 @@ def score(
         Path | None,
         typer.Option(help="Lines `model recording ...`: the trials' first names are models of several recordings."),
     ] = None,
+    enroll_by: Annotated[
+        str,
+        typer.Option(
+            metavar="average|book",
+            help="Of a model's recordings the mean counts as one, or PLDA scores by the book, given them all.",
+        ),
+    ] = "average",
 ) -> None:
     """Score a list of trials between embeddings, and write enroll, test, target, score (and llr)."""
     from xvectors.report.scoring_lists import score_list
 
-    scored = score_list(embeddings, trials, out, system=system, enrollment=enrollment)
+    if out is None:
+        out = embeddings.with_suffix(".scores.csv")
+        if out.exists():
+            raise ConfigError(f"{out} is there already; name a file with -o, which is replaced, or remove it")
+    scored = score_list(embeddings, trials, out, system=system, enrollment=enrollment, enroll_by=enroll_by)
     print_lines(scored.findings, stream=sys.stderr)
     print(f"{scored.num_trials:,} trials scored by {scored.backend}{', with LLRs' if scored.has_llrs else ''}: {out}")
 
@@ -123,11 +215,16 @@ def compare(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Where to write; by default beside the first's scores.")
     ] = None,
+    speakers: Speakers = None,
+    p_target: PTarget = 0.01,
+    c_miss: CMiss = 1.0,
+    c_fa: CFa = 1.0,
 ) -> None:
     """Compare systems on the same trials: differences to the first, with intervals and p-values, and DET curves."""
     from xvectors.report.comparison import compare as run
+    from xvectors.scoring import LeastCost
 
-    result = run(systems, out)
+    result = run(systems, out, speakers=speakers, cost=LeastCost(p_target, c_miss, c_fa))
     print_lines(result.lines())
     print(f"written to {result.folder}: comparison.json, det.png")
 
@@ -140,17 +237,19 @@ def plot(system: System, device: Device = "auto", quiet: Quiet = False) -> None:
     print_lines(str(path) for path in run(system, device=device, show_progress=not quiet))
 
 
-def _evaluate_scores(scores: Path, trials: Path | None, as_json: bool) -> None:
+def _evaluate_scores(scores: Path, trials: Path | None, speakers: Path | None, cost: LeastCost, as_json: bool) -> None:
     """Measure a file of scores and print its figures."""
-    from xvectors.report.outputs import figure_table
+    from xvectors.report.outputs import figure_table, point_table
     from xvectors.report.score_files import measure_score_file
 
-    measurement, measured = measure_score_file(scores, trials)
+    measurement, measured = measure_score_file(scores, trials, speakers=speakers, cost=cost)
     tables = {key: figure_table(figure) for key, figure in measurement.figures.items()}
     num_target = int(measured.target.sum())
     if as_json:
         counts = {"num_target_trials": num_target, "num_nontarget_trials": len(measured) - num_target}
-        print(json.dumps({**counts, "figures": tables, "notes": measurement.notes}, indent=2))
+        points = [point_table(point) for point in measurement.operating_points]
+        notes = [*measured.findings.lines(), *measurement.notes]
+        print(json.dumps({**counts, "figures": tables, "operating_points": points, "notes": notes}, indent=2))
         return
     print_lines(measured.findings.lines(), stream=sys.stderr)
     print(f"{num_target:,} target and {len(measured) - num_target:,} non-target trials")

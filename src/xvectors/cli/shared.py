@@ -28,6 +28,17 @@ Metadata = Annotated[
     Path | None,
     typer.Option(help="The table that goes with a folder, such as vox2_meta.csv or metadata_dev.csv."),
 ]
+PTarget = Annotated[float, typer.Option(metavar="P", help="How probable a target trial is, for minDCF and actual DCF.")]
+Speakers = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Who speaks in each recording, for the intervals of score files: `recording speaker` lines (utt2spk), a "
+        "table with id and speaker, or embeddings of `xvectors embed`.",
+    ),
+]
+CMiss = Annotated[float, typer.Option(metavar="C", help="What a false rejection costs, for the same.")]
+CFa = Annotated[float, typer.Option(metavar="C", help="What a false acceptance costs, for the same.")]
 GalleryPath = Annotated[
     Path | None,
     typer.Option(

@@ -142,6 +142,12 @@ def calibrate(
         ),
     ] = None,
     adapt_by: Annotated[str, typer.Option(metavar="METHOD", help="coral_plus, coral or kaldi.")] = "coral_plus",
+    p_target: Annotated[
+        float,
+        typer.Option(
+            metavar="P", help="How probable a target trial is where decisions are made: of fit and threshold."
+        ),
+    ] = 0.5,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -156,6 +162,7 @@ def calibrate(
         cohort=cohort,
         adapt_to=adapt_to,
         adapt_by=adapt_by,
+        p_target=p_target,
         device=device,
         show_progress=not quiet,
     )

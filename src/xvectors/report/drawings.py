@@ -173,7 +173,9 @@ def ape_plot(measured: Measured) -> str:
     for side in (found.log_odds <= 0, found.log_odds >= 0):
         below = side & (found.default <= top)
         panel.line(found.log_odds[below], found.default[below], "faint")
-    at = -bayes_threshold(measured.p_target)
+    at = -bayes_threshold(*measured.cost.settings)
+    _, c_miss, c_fa = measured.cost.settings
+    costs = "" if c_miss == c_fa == 1 else f", c_miss {c_miss:g}, c_fa {c_fa:g}"
     panel.line([at, at], [0.0, top], "threshold")
     panel.line(found.log_odds, found.minimum, "minimum")
     panel.line(found.log_odds, found.actual, "target")
@@ -181,7 +183,7 @@ def ape_plot(measured: Measured) -> str:
         ("target line", "with these LLRs (area: Cllr)"),
         ("minimum line", "with the best threshold (area: minCllr)"),
         ("faint line", "without a system"),
-        ("threshold line", f"p_target {measured.p_target:g}"),
+        ("threshold line", f"p_target {measured.cost.p_target:g}{costs}"),
     ]
     return figure(
         "Applied probability of error: the gap between the two curves is what calibration loses.",

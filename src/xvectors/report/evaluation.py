@@ -22,17 +22,19 @@ from xvectors.corpus import TEST, TRAIN, Manifest, open_corpus, scan
 from xvectors.corpus.scanning import read_left_out
 from xvectors.encoder import Embedded, SpeakerEncoder, load_embeddings, save_embeddings
 from xvectors.errors import CheckpointError, ManifestError
+from xvectors.report.closed_set import rank_figures
 from xvectors.report.drawings import scale_name
 from xvectors.report.leakage import cohort_line, find_leakage, leakage_lines
 from xvectors.report.measured import Measured
-from xvectors.report.measuring import P_TARGET, measure
+from xvectors.report.measuring import measure
 from xvectors.report.outputs import NOT_CALIBRATED, Evaluation, summary, write_metrics, write_scores
 from xvectors.report.page import write_page
 from xvectors.report.plots import score_histogram, speaker_map, training_curves, tsne
 from xvectors.report.slices import slices_of
 from xvectors.report.snr import snr_of_rows
 from xvectors.report.trial_choice import choose_trials
-from xvectors.scoring import eer
+from xvectors.scoring import LeastCost, eer
+from xvectors.scoring.operating import DEFAULT_COST
 from xvectors.system import SystemFolder, current_versions, find_system, kept_epoch, read_description
 
 logger = logging.getLogger(__name__)
@@ -44,6 +46,7 @@ def evaluate(
     data: str | Path | None = None,
     metadata: str | Path | None = None,
     trials: str | Path | None = None,
+    cost: LeastCost = DEFAULT_COST,
     out: str | Path | None = None,
     audio: bool = True,
     device: str = "auto",
@@ -54,6 +57,7 @@ def evaluate(
     Without `data` these are the speakers that training kept apart; with it, every speaker of that corpus (a speaker
     whose name was trained on is warned about). `trials` is a list to measure on instead of all pairs. `out` is the
     folder to write to, by default the system's report/, or a folder below it named after `data` and `trials`.
+    `cost` is the prior and the costs of minDCF and actual DCF, by default 0.01, 1 and 1.
     `audio` puts excerpts of the recordings that index.html names into it.
 
     Scores are those of the system's back-end, decisions are made on its LLRs; without a calibration scores are cosines,
@@ -69,6 +73,7 @@ def evaluate(
         data=data,
         metadata=metadata,
         trials=trials,
+        cost=cost,
         out=out,
         device=device,
         snr=True,
@@ -101,6 +106,7 @@ def measure_system(
     data: str | Path | None = None,
     metadata: str | Path | None = None,
     trials: str | Path | None = None,
+    cost: LeastCost = DEFAULT_COST,
     out: str | Path | None = None,
     device: str = "auto",
     snr: bool = False,
@@ -176,7 +182,10 @@ def measure_system(
             speakers[chosen.trials.test],
             are_llrs=llrs is not None,
             threshold=threshold,
+            cost=cost,
         )
+    with clock.step("identification"):
+        ranks = rank_figures(verifier.backend, embedded.embeddings, speakers)
     with clock.step("snr"):
         snr_db = snr_of_rows(manifest) if snr else np.full(len(manifest), np.nan)
     table = verifier.table() if verifier.is_calibrated else {}
@@ -186,7 +195,13 @@ def measure_system(
         data=str(data or paths.corpus),
         report=report,
         command=_command(
-            folder, data=data, metadata=metadata, trials=trials, out=out, device=None if device == "auto" else device
+            folder,
+            cost,
+            data=data,
+            metadata=metadata,
+            trials=trials,
+            out=out,
+            device=None if device == "auto" else device,
         ),
         started=started.isoformat(timespec="seconds"),
         timings_s=clock.seconds,
@@ -212,8 +227,8 @@ def measure_system(
         threshold=threshold,
         threshold_source=source,
         operating_points=measurement.operating_points,
-        figures=measurement.figures,
-        p_target=P_TARGET,
+        figures={**measurement.figures, **ranks},
+        cost=cost,
         leakage=leakage,
         warnings=(*warnings, *measurement.notes),
     )
@@ -257,8 +272,10 @@ def _report_folder(
     return report / "-".join(measured_on)
 
 
-def _command(folder: str | Path, **options: str | Path | None) -> str:
+def _command(folder: str | Path, cost: LeastCost, **options: str | Path | None) -> str:
     """The command line of this evaluation."""
+    for name, chosen, default in zip(("p-target", "c-miss", "c-fa"), cost.settings, DEFAULT_COST.settings, strict=True):
+        options[name] = None if chosen == default else f"{chosen:g}"
     words = ["xvectors", "evaluate", str(folder)]
     for name, value in options.items():
         words += [] if value is None else [f"--{name}", str(value)]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.corpus import Manifest
-from xvectors.scoring import ROC, Interval, OperatingPoint, Trials
+from xvectors.scoring import ROC, Interval, LeastCost, OperatingPoint, Trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +99,11 @@ class Measured:
     threshold : the one that decisions are made at, on the scale of `roc`: accept >= threshold
     threshold_source : in words, where it comes from
     operating_points : on the scale of `roc`, thresholds with intervals over speakers
-    figures : by key: eer, rocch_eer, min_dcf, actual_dcf, cllr, min_cllr, auc, far, frr (the last two at `threshold`).
-        actual_dcf and cllr are there only for LLRs
-    p_target : the prior of min_dcf and actual_dcf, costs being 1
+    figures : by key: eer (the plain one), rocch_eer (on the convex hull), min_dcf, actual_dcf, cllr, min_cllr,
+        calibration_loss, auc, far, frr (the last two at `threshold`); tpr_at_fpr_0.01, tpr_at_fpr_0.001 where the
+        trials support them; rank_1, rank_5 (see `rank_figures`). actual_dcf, cllr and calibration_loss are there
+        only for LLRs
+    cost : prior and costs of min_dcf and actual_dcf
     """
 
     system: str
@@ -136,7 +138,7 @@ class Measured:
     threshold_source: str
     operating_points: tuple[OperatingPoint, ...]
     figures: Mapping[str, Figure]
-    p_target: float
+    cost: LeastCost
     leakage: Leakage
     warnings: tuple[str, ...] = ()
     """What a reader must know before the figures, a sentence each."""

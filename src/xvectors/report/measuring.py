@@ -6,7 +6,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,7 @@ from xvectors.report.resampling import Resampled, choose_resampled
 from xvectors.scoring import (
     ROC,
     Interval,
+    LeastCost,
     OperatingPoint,
     ScoredTrials,
     count_error_speakers,
@@ -23,15 +25,24 @@ from xvectors.scoring import (
     speaker_intervals,
 )
 from xvectors.scoring.bootstrap import MIN_SPEAKERS
+from xvectors.scoring.operating import DEFAULT_COST, RATE_CRITERIA, FARAtMost
 
 logger = logging.getLogger(__name__)
 
-P_TARGET = 0.01
+LOSS = "calibration_loss"
 MOST_DRAWS, FEWEST_DRAWS = 1000, 200
 WORK = 100_000_000
 """Trials times draws of the intervals, where that is no fewer than FEWEST_DRAWS."""
 MOST_LEVELS = 20_000
 """Distinct scores that the draws tell apart; finer steps move a rate by less than 0.005 %."""
+
+
+class Metric(NamedTuple):
+    """An error measure: its name, the unit of a `Figure`, and how it is read from a ROC."""
+
+    name: str
+    unit: str
+    read: Callable[[ROC], float]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,7 +56,7 @@ class Measurement:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """The figures to print, and the notes."""
+        """The figures and operating points to print, and the notes."""
         lines = []
         for figure in self.figures.values():
             form = ".2%" if figure.unit == "share" else ".3f"
@@ -55,7 +66,7 @@ class Measurement:
                 interval = f" ({figure.note})"
             unit = " bits" if figure.unit == "bits" else ""
             lines.append(f"{figure.name:<23} {figure.value:{form}}{interval}{unit}")
-        return [*lines, *self.notes]
+        return [*lines, *map(_point_line, self.operating_points), *self.notes]
 
 
 def measure(
@@ -66,7 +77,7 @@ def measure(
     *,
     are_llrs: bool,
     threshold: float | None,
-    p_target: float = P_TARGET,
+    cost: LeastCost = DEFAULT_COST,
     seed: int = 0,
     resampled: Resampled | None = None,
     overwrite_scores: bool = False,
@@ -81,8 +92,8 @@ def measure(
         Whether scores are natural-log LLRs; actual DCF and Cllr are then measured.
     threshold
         Where decisions are made, for `far` and `frr`; None leaves these out.
-    p_target
-        Prior of the detection costs.
+    cost
+        Prior and costs of the detection cost, and of the operating point of least cost.
     resampled
         What `choose_resampled` chose, where speakers are given of these trials alone, [k].
     overwrite_scores
@@ -102,12 +113,20 @@ def measure(
         sides = sides[0][resampled.at], sides[1][resampled.at]
     drawn_scores, drawn_target = values[resampled.at], target[resampled.at]
     roc = ROC.from_trials(values, target, overwrite_scores=overwrite_scores)
-    metrics = _metrics(are_llrs, threshold, p_target)
-    points = count_error_speakers(operating_points(roc), drawn_scores, drawn_target, *sides)
+    metrics = metrics_of(are_llrs=are_llrs, cost=cost)
+    if threshold is not None:
+        metrics["frr"] = Metric("false rejections", "share", lambda roc: roc.rates_at(threshold)[0])
+        metrics["far"] = Metric("false acceptances", "share", lambda roc: roc.rates_at(threshold)[1])
+    points = count_error_speakers(operating_points(roc, (*RATE_CRITERIA, cost)), drawn_scores, drawn_target, *sides)
+    for point in points:
+        if isinstance(point.criterion, FARAtMost) and point.threshold is not None:
+            far = point.criterion.far
+            read = partial(ROC.tpr_at_fpr, fpr=far)
+            metrics[f"tpr_at_fpr_{far:g}"] = Metric(f"TPR at FPR {100 * far:g} %", "share", read)
     of_points = {
         f"point {at}": point.criterion.threshold for at, point in enumerate(points) if point.threshold is not None
     }
-    plain = {key: float(read(roc)) for key, (_, _, read) in metrics.items()}
+    plain = {key: float(metric.read(roc)) for key, metric in metrics.items()}
     num_speakers = len(np.unique(np.concatenate(sides)))
     if num_speakers < MIN_SPEAKERS:
         note = f"no interval: {num_speakers} speakers, fewer than {MIN_SPEAKERS}"
@@ -119,11 +138,14 @@ def measure(
     intervals = speaker_intervals(
         _levelled(drawn_scores),
         ScoredTrials.of(drawn_target, *sides, weight=resampled.weight),
-        {key: read for key, (_, _, read) in metrics.items()} | of_points,
+        {key: metric.read for key, metric in metrics.items()} | of_points,
+        centred=(LOSS,),
         num_draws=num_draws,
         seed=seed,
     )
     trials_of = {"frr": roc.num_target, "far": roc.num_nontarget}
+    if LOSS in intervals:  # moved as it is, it may reach below 0, where no loss is
+        intervals[LOSS] = replace(intervals[LOSS], low=max(0.0, intervals[LOSS].low))
     figures = {
         key: _figure(name, plain[key], unit, intervals[key], trials_of.get(key))
         for key, (name, unit, _) in metrics.items()
@@ -148,24 +170,34 @@ def _figure(name: str, value: float, unit: str, interval: Interval, num_trials: 
     return Figure(name=name, value=value, unit=unit, note=f"{none}no interval: every draw of speakers gives this value")
 
 
-def _metrics(
-    are_llrs: bool, threshold: float | None, p_target: float
-) -> dict[str, tuple[str, str, Callable[[ROC], float]]]:
-    """Key -> (name, unit, how it is read from a ROC)."""
-    found: dict[str, tuple[str, str, Callable[[ROC], float]]] = {
-        "eer": ("EER", "share", lambda roc: roc.eer().eer),
-        "rocch_eer": ("EER on the convex hull", "share", lambda roc: roc.rocch_eer().eer),
-        "min_dcf": (f"minDCF({p_target:g})", "cost", lambda roc: roc.min_dcf(p_target).min_dcf),
-        "min_cllr": ("minCllr", "bits", lambda roc: roc.min_cllr()),
-        "auc": ("AUC", "share", lambda roc: roc.auc()),
+def metrics_of(*, are_llrs: bool, cost: LeastCost = DEFAULT_COST) -> dict[str, Metric]:
+    """The error measures of scores, by key; those of LLRs too, where they are some."""
+    found = {
+        "eer": Metric("EER (plain)", "share", lambda roc: roc.eer().eer),
+        "rocch_eer": Metric("EER (convex hull)", "share", lambda roc: roc.rocch_eer().eer),
+        "min_dcf": Metric(f"minDCF({cost.label})", "cost", lambda roc: roc.min_dcf(*cost.settings).min_dcf),
+        "min_cllr": Metric("minCllr", "bits", ROC.min_cllr),
+        "auc": Metric("AUC", "share", ROC.auc),
     }
     if are_llrs:
-        found["actual_dcf"] = (f"actDCF({p_target:g})", "cost", lambda roc: roc.actual_dcf(p_target))
-        found["cllr"] = ("Cllr", "bits", lambda roc: roc.cllr())
-    if threshold is not None:
-        found["frr"] = ("false rejections", "share", lambda roc: roc.rates_at(threshold)[0])
-        found["far"] = ("false acceptances", "share", lambda roc: roc.rates_at(threshold)[1])
+        found["actual_dcf"] = Metric(f"actDCF({cost.label})", "cost", lambda roc: roc.actual_dcf(*cost.settings))
+        found["cllr"] = Metric("Cllr", "bits", ROC.cllr)
+        found[LOSS] = Metric("calibration loss", "bits", ROC.calibration_loss)
     return found
+
+
+def _point_line(point: OperatingPoint) -> str:
+    """What a threshold accepts and rejects, and what that rests on."""
+    name = f"at {point.name}"
+    if point.threshold is None:
+        return f"{name:<23} {point.note}"
+    ends = point.threshold_interval
+    interval = "" if ends is None else f" [{ends.low:.3f} to {ends.high:.3f}]"
+    note = f"  ({point.note})" if point.note else ""
+    return (
+        f"{name:<23} threshold {point.threshold:.3f}{interval}: {point.far:.2%} false acceptances, "
+        f"{point.frr:.2%} false rejections{note}"
+    )
 
 
 def _levelled(scores: NDArray[Any]) -> NDArray[Any]:

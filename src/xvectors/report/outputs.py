@@ -16,7 +16,7 @@ from xvectors.corpus.table import write_table
 from xvectors.files import write_text
 from xvectors.report.measured import Figure, Leakage, Measured
 from xvectors.report.slices import Slice, Slices
-from xvectors.scoring import Interval, OperatingPoint, Trials
+from xvectors.scoring import Interval, LeastCost, OperatingPoint, Trials
 from xvectors.scoring.bootstrap import COVERAGE
 
 NOT_CALIBRATED = (
@@ -46,6 +46,8 @@ class Evaluation:
     eer_threshold: float
     min_dcf: float
     min_dcf_p_target: float
+    min_dcf_c_miss: float
+    min_dcf_c_fa: float
     threshold: float
     threshold_source: str
     intervals: str
@@ -67,25 +69,39 @@ class Evaluation:
         """The figures to print."""
         trials = f"{self.num_target_trials:,} target and {self.num_nontarget_trials:,} non-target trials"
         scale = "LLR" if self.scale == "llr" else self.scale
-        p_target, eer, min_dcf = f"{self.min_dcf_p_target:g}", self._ends("eer", ".2%"), self._ends("min_dcf", ".3f")
+        values = {key: table["value"] for key, table in self.figures.items()}
+        cost = LeastCost(self.min_dcf_p_target, self.min_dcf_c_miss, self.min_dcf_c_fa).label
         lines = [
             f"{self.num_speakers} speakers, {self.num_utterances} utterances, {trials}",
             *([] if self.trials == "all pairs" else [f"trials: {self.trials}"]),
-            f"EER          {self.eer:.2%}{eer}  (threshold {self.eer_threshold:.3f}, {scale})",
-            f"minDCF({p_target}) {self.min_dcf:.3f}{min_dcf}",
+            f"EER          {self.eer:.2%}{self._ends('eer', '.2%')}  "
+            f"(the plain one; threshold {self.eer_threshold:.3f}, {scale})",
+            f"EER (hull)   {values['rocch_eer']:.2%}{self._ends('rocch_eer', '.2%')}  (on the ROC's convex hull)",
+            f"minDCF({cost}) {self.min_dcf:.3f}{self._ends('min_dcf', '.3f')}",
         ]
         if self.scale == "llr":
-            values = {key: table["value"] for key, table in self.figures.items()}
-            loss = f"at best {values['min_cllr']:.3f}, calibration loss {values['cllr'] - values['min_cllr']:.3f} bits"
+            loss = f"{values['calibration_loss']:.3f}{self._ends('calibration_loss', '.3f')}"
             lines += [
-                f"actDCF({p_target}) {values['actual_dcf']:.3f}{self._ends('actual_dcf', '.3f')}",
-                f"Cllr         {values['cllr']:.3f}{self._ends('cllr', '.3f')}  ({loss})",
+                f"actDCF({cost}) {values['actual_dcf']:.3f}{self._ends('actual_dcf', '.3f')}",
+                f"Cllr         {values['cllr']:.3f}{self._ends('cllr', '.3f')}  "
+                f"(bits; at best {values['min_cllr']:.3f}, calibration loss {loss})",
                 f"decisions    false acceptances {_of(values['far'], self.num_nontarget_trials)}, false rejections "
                 f"{_of(values['frr'], self.num_target_trials)} (LLR {self.threshold:g}, back-end {self.backend})",
             ]
         else:
             lines.append(NOT_CALIBRATED)
-        return [*lines, *([f"{len(self.left_out)} recordings left out"] if self.left_out else [])]
+        rates = [
+            f"TPR          {table['value']:.2%}{self._ends(key, '.2%')}  (at {table['name'].removeprefix('TPR at ')})"
+            for key, table in self.figures.items()
+            if key.startswith("tpr_at_fpr_")
+        ]
+        ranks = [table for key, table in self.figures.items() if key.startswith("rank_")]
+        if ranks:
+            shown = ", ".join(
+                f"{table['name'].removeprefix('identification, ')} {table['value']:.2%}" for table in ranks
+            )
+            rates.append(f"identified   {shown}  ({ranks[0]['note']})")
+        return [*lines, *rates, *([f"{len(self.left_out)} recordings left out"] if self.left_out else [])]
 
     def _ends(self, figure: str, form: str) -> str:
         ends = self.interval(figure)
@@ -112,7 +128,9 @@ def summary(measured: Measured, slices: Slices) -> Evaluation:
         eer=eer.eer,
         eer_threshold=eer.threshold,
         min_dcf=measured.figures["min_dcf"].value,
-        min_dcf_p_target=measured.p_target,
+        min_dcf_p_target=measured.cost.p_target,
+        min_dcf_c_miss=measured.cost.c_miss,
+        min_dcf_c_fa=measured.cost.c_fa,
         threshold=measured.threshold,
         threshold_source=measured.threshold_source,
         intervals=f"over speakers, which are resampled. {COVERAGE}",

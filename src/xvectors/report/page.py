@@ -9,7 +9,7 @@ from string import Template
 
 from xvectors.files import write_text
 from xvectors.report import colours, drawings, sections
-from xvectors.report.markup import escaped
+from xvectors.report.markup import between, escaped
 from xvectors.report.measured import Measured
 from xvectors.report.recordings import Recordings
 from xvectors.report.slices import Slices, slices_of
@@ -86,11 +86,16 @@ def _calibration(measured: Measured) -> str:
             "The threshold in use may not suit other recordings.</p>"
         )
     loss = ""
-    if {"cllr", "min_cllr"} <= set(measured.figures):
-        cllr, least = measured.figures["cllr"].value, measured.figures["min_cllr"].value
+    if {"cllr", "min_cllr", "calibration_loss"} <= set(measured.figures):
+        cllr, least, lost = (measured.figures[key] for key in ("cllr", "min_cllr", "calibration_loss"))
+        ends = lost.interval
+        sure = ""
+        if ends is not None:
+            level = f"{100 * ends.confidence:g}\N{NO-BREAK SPACE}%"
+            sure = f" ({level} interval {between(ends.low, ends.high, lost.unit)})"
         loss = (
-            f"<p>Cllr {cllr:.3f} bits, of which {least:.3f} bits are what no calibration could mend (minCllr) and "
-            f"<b>{cllr - least:.3f} bits</b> are the calibration loss.</p>"
+            f"<p>Cllr {cllr.value:.3f} bits, of which {least.value:.3f} bits are what no calibration could mend "
+            f"(minCllr) and <b>{lost.value:.3f} bits</b>{sure} are the calibration loss.</p>"
         )
     plots = drawings.reliability_plot(measured) + drawings.ape_plot(measured)
     return f'{loss}<div class="plots">{plots}</div>'

@@ -16,10 +16,16 @@ from xvectors.report.measuring import Measurement, measure
 from xvectors.report.resampling import choose_resampled
 from xvectors.report.score_bulk import Irregular, read_bulk
 from xvectors.report.score_lines import form_of, read_lines
-from xvectors.scoring import RecordingRows, TrialFindings, TrialList, read_trials
+from xvectors.report.speakers import GUESSED, speakers_of
+from xvectors.scoring import LeastCost, RecordingRows, TrialFindings, TrialList, read_trials
+from xvectors.scoring.operating import DEFAULT_COST
+from xvectors.scoring.trial_lists import repeated_pairs, without
 
 logger = logging.getLogger(__name__)
 
+MOST_EXAMINED = 10_000_000
+"""Lines. Of more, self-trials are counted and kept, and pairs that come again are not looked for: it would cost as much
+time and memory as all else together."""
 BULK_BYTES = 4_000_000
 """Smaller files are read line by line in less time than pyarrow takes to be imported."""
 
@@ -51,10 +57,14 @@ class ScoreFile:
     def labelled(self, trials: TrialList | None = None) -> tuple[TrialList, NDArray[np.float64]]:
         """Trials and the score of each [m]: the file's own, or those of a list, in its order, either side first.
 
+        The file's own are without self-trials and without pairs that come again, in either order, which the findings
+        count; of more than 10 million lines the former are counted and kept, and the latter are not looked for.
+
         Raises
         ------
         ManifestError
-            Labels nowhere; trials that have no score, of names that are not in the file, or labelled otherwise there.
+            Labels nowhere; one pair with two scores, or labelled both ways; trials that have no score, of names that
+            are not in the file, or labelled otherwise there.
         """
         if trials is None:
             if self.target is None:
@@ -67,10 +77,14 @@ class ScoreFile:
                 test=self.test,
                 target=self.target,
                 source=self.source,
-                findings=TrialFindings(num_read=len(self)),
+                findings=TrialFindings(num_read=len(self), dropped=len(self) <= MOST_EXAMINED),
             )
-            return own, self.scores
-        rows = RecordingRows(self.names).rows(trials.names)
+            selves, repeats = self._examined()
+            found = without(own, selves, repeats)
+            return found, self.scores if len(found) == len(self) else self.scores[~(selves | repeats)]
+        self._examined()
+        recordings = RecordingRows(self.names)
+        rows = recordings.rows(trials.names)
         used = np.unique(np.concatenate([trials.enroll, trials.test]))
         missing = [trials.names[at] for at in used if rows[at] < 0]
         if missing:
@@ -78,7 +92,17 @@ class ScoreFile:
                 f"{trials.source}: {len(missing)} names are not in {self.source}, such as {', '.join(missing[:3])}; "
                 "name the list that was scored"
             )
-        at = self._places(rows[trials.enroll], rows[trials.test])
+        resolved = trials.resolve(recordings)
+        pairs = resolved.trials
+        trials = TrialList(
+            names=self.names,
+            enroll=pairs.enroll,
+            test=pairs.test,
+            target=pairs.target,
+            source=trials.source,
+            findings=resolved.findings,
+        )
+        at = self._places(trials.enroll, trials.test)
         lost = np.flatnonzero(at < 0)
         if len(lost):
             first = f"{trials.names[trials.enroll[lost[0]]]} {trials.names[trials.test[lost[0]]]}"
@@ -96,6 +120,46 @@ class ScoreFile:
                 )
         return trials, self.scores[at]
 
+    def examined_note(self) -> str:
+        """What was not looked for; empty where all was."""
+        if len(self) <= MOST_EXAMINED:
+            return ""
+        return f"pairs that come again were not looked for: the file has more than {MOST_EXAMINED:,} lines"
+
+    def _examined(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which lines [m] are of a recording with itself, and which others repeat an earlier pair.
+
+        ManifestError where these contradict each other: another label, or in the same order another score. The other
+        order may have another score, as of models and recordings it has.
+        """
+        if len(self) > MOST_EXAMINED:
+            return self.enroll == self.test, np.zeros(len(self), dtype=bool)
+        selves, repeats, first = repeated_pairs(self.enroll, self.test)
+        again = np.flatnonzero(first != np.arange(len(self)))
+        if not len(again):
+            return selves, repeats
+        if self.target is not None:
+            wrong = again[self.target[again] != self.target[first[again]]]
+            if len(wrong):
+                raise ManifestError(
+                    f"{self.source}: {len(wrong)} trials are called both target and non-target, such as "
+                    f"{self._named(wrong[0])}; correct the labels"
+                )
+        lines = np.union1d(again, first[again])
+        _, _, same = repeated_pairs(self.enroll[lines], self.test[lines], symmetric=False)
+        before = lines[same]
+        wrong = np.flatnonzero(self.scores[lines] != self.scores[before])
+        if len(wrong):
+            first, again = before[wrong[0]], lines[wrong[0]]
+            raise ManifestError(
+                f"{self.source}: {len(wrong)} pairs have two scores, such as {self._named(again)} with "
+                f"{self.scores[first]:g} and {self.scores[again]:g}; keep the scores of one system"
+            )
+        return selves, repeats
+
+    def _named(self, line: int) -> str:
+        return f"{self.names[self.enroll[line]]} {self.names[self.test[line]]}"
+
     def _places(self, enroll: NDArray[np.int32], test: NDArray[np.int32]) -> NDArray[np.int64]:
         """[k] which line has the score of each pair of names: in this order, else in the other; -1 for none."""
         n = len(self.names)
@@ -111,34 +175,41 @@ class ScoreFile:
 
 
 def measure_score_file(
-    path: str | os.PathLike[str], trials: str | os.PathLike[str] | None = None, *, p_target: float = 0.01
+    path: str | os.PathLike[str],
+    trials: str | os.PathLike[str] | None = None,
+    *,
+    speakers: str | Path | None = None,
+    cost: LeastCost = DEFAULT_COST,
 ) -> tuple[Measurement, TrialList]:
     """Measure a score file, its labels its own or those of the list `trials`.
 
-    Cllr and actual DCF take the scores for natural-log LLRs. Intervals resample speakers: names that target trials
-    join count as one speaker (see `TrialList.speakers`).
+    Cllr and actual DCF take the scores for natural-log LLRs. Intervals resample speakers: those that the file
+    `speakers` tells (see `speakers_of`), else names that target trials join count as one, which a note says.
 
     Raises ManifestError for a file or list that cannot be read or does not fit, or trials of one kind only.
     """
     scored = read_scores(path)
     listed, scores = scored.labelled(None if trials is None else read_trials(trials))
+    note = scored.examined_note()
     for kind, number in (("target", listed.target.sum()), ("non-target", (~listed.target).sum())):
         if not number:
             raise ManifestError(f"{listed.source}: no {kind} trials; error rates need trials of both kinds")
-    speakers = listed.speakers()
+    of_names = speakers_of(listed, speakers)
     chosen = choose_resampled(scores, listed.target)
     measurement = measure(
         scores,
         listed.target,
-        speakers[listed.enroll[chosen.at]],
-        speakers[listed.test[chosen.at]],
+        of_names[listed.enroll[chosen.at]],
+        of_names[listed.test[chosen.at]],
         are_llrs=True,
         threshold=None,
-        p_target=p_target,
+        cost=cost,
         resampled=chosen,
         overwrite_scores=True,
     )
-    return measurement, replace(listed, source=scored.source)
+    notes = [GUESSED] if speakers is None and measurement.num_draws else []
+    notes += [note] if note else []
+    return replace(measurement, notes=(*measurement.notes, *notes)), replace(listed, source=scored.source)
 
 
 def scores_on(trials: TrialList, file: ScoreFile) -> NDArray[np.float64]:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from xvectors.corpus.columns import Codes
 from xvectors.corpus.table import DELIMITERS, Table
 from xvectors.errors import ManifestError
+from xvectors.scoring.headers import ALIASES
 from xvectors.scoring.text import text_lines
-from xvectors.scoring.trial_lists import ALIASES, LABELS
+from xvectors.scoring.trial_lists import LABELS
 
 LINES_AT_A_TIME = 16_384
 SCORES = ("llr", "score", "scores", "cosine")

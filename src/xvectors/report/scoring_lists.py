@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from xvectors.encoder import load_embeddings
-from xvectors.errors import CheckpointError, ManifestError, ShapeError
+from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
 from xvectors.report.outputs import write_scores
 from xvectors.scoring import RecordingRows, read_enrollment, read_trials
 from xvectors.verification import Verifier, cosine_verifier
+
+AVERAGE, BOOK = "average", "book"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,23 +34,31 @@ def score_list(
     *,
     system: str | Path | None = None,
     enrollment: str | Path | None = None,
+    enroll_by: str = AVERAGE,
 ) -> ScoredList:
     """Score the trials by the back-end of `system`, by cosine without one, and write enroll, test, target, score.
 
     With a calibrated system there is a column llr too, for which the embeddings' durations are needed.
 
-    With `enrollment`, a file of lines `model recording recording ...`, the trials' first names are models: the mean
-    of a model's recordings counts as one, of their length in all.
+    With `enrollment`, a file of lines `model recording recording ...`, the trials' first names are models: by
+    "average" the mean of a model's recordings counts as one, of their length in all; by the "book" PLDA scores the
+    posterior given all of them. Other back-ends score the same either way, but for the mean's length.
 
     Speakers of the trials who are in the cohort of the system's score normalisation are warned about.
 
     Raises
     ------
+    ConfigError
+        `enroll_by` is neither.
     CheckpointError
         No embeddings file; embeddings of another dimension than the system's back-end takes.
     ManifestError
         A list that cannot be read, or trials of unknown recordings or models.
     """
+    if enroll_by not in (AVERAGE, BOOK):
+        raise ConfigError(f"models cannot be enrolled by {enroll_by!r}: give {AVERAGE} or {BOOK}")
+    if enroll_by == BOOK and enrollment is None:
+        raise ConfigError(f"enrolling by the {BOOK} needs an enrollment file of models: name it, or leave it out")
     arrays = load_embeddings(Path(embeddings), "id", "duration_s", optional=["speaker"])
     speakers = arrays.get("speaker")
     names = arrays["id"].tolist()
@@ -63,12 +73,14 @@ def score_list(
     seconds = enroll_seconds = arrays["duration_s"]
     enroll_names = names
     enroll_rows = pairs.enroll
+    findings = resolved.findings.lines()
     try:
         if enrolled is None:
             scores = verifier.score(rows, pairs)
         else:
             enroll_rows, numbers = enrolled.resolve(recordings)
-            models = verifier.backend.enroll(rows[enroll_rows], numbers, average=True)
+            findings += enrolled.lines(len(enroll_rows))
+            models = verifier.backend.enroll(rows[enroll_rows], numbers, average=enroll_by == AVERAGE)
             scores = verifier.backend.score_pairs(models, rows, pairs.enroll, pairs.test)
             enroll_seconds = np.bincount(numbers, seconds[enroll_rows])
             enroll_names = list(enrolled.models)
@@ -77,6 +89,10 @@ def score_list(
     if speakers is not None:
         verifier.backend.warn_of_overlap(set(speakers[np.concatenate([enroll_rows, pairs.test])].tolist()))
     llrs = None
+    if verifier.is_calibrated and enroll_by == BOOK:
+        findings.append(
+            f"models are scored by the {BOOK}, and the calibration learnt from single recordings: LLRs may be off"
+        )
     if verifier.is_calibrated:
         unknown = int(np.count_nonzero(np.isnan(seconds)))
         if unknown:
@@ -90,7 +106,7 @@ def score_list(
         num_trials=len(pairs),
         backend=verifier.name,
         has_llrs=llrs is not None,
-        findings=tuple(resolved.findings.lines()),
+        findings=tuple(findings),
     )
 
 

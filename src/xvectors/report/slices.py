@@ -18,6 +18,7 @@ from xvectors.scoring import ROC, ScoredTrials, bayes_threshold
 from xvectors.scoring.bootstrap import MIN_SPEAKERS, checked_labels, interval_ends
 from xvectors.scoring.operating import MIN_ERRORS
 from xvectors.scoring.roc import cost_weights
+from xvectors.scoring.trials import checked_labels
 
 MIN_TRIALS = 30  # of a kind; fewer give no rate
 MAX_NAN = 0.05  # of the draws may leave a slice without trials of a kind
@@ -93,7 +94,7 @@ def slices_of(measured: Measured, *, num_draws: int | None = None, confidence: f
         enroll_speaker=speaker[trials.enroll],
         test_speaker=speaker[trials.test],
         threshold=measured.threshold,
-        p_target=measured.p_target if measured.is_calibrated else None,
+        cost=measured.cost if measured.is_calibrated else None,
         num_draws=num_draws,
         confidence=confidence,
         seed=seed,
@@ -108,16 +109,16 @@ def measure_slices(
     enroll_speaker: ArrayLike,
     test_speaker: ArrayLike,
     threshold: float,
-    p_target: float | None = None,
+    cost: LeastCost | None = None,
     num_draws: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Slices:
-    """EER, FRR and FAR at the threshold, and at a prior of LLRs the actual DCF (costs 1), of each group.
+    """EER, FRR and FAR at the threshold, and of LLRs the actual DCF at a prior and costs, of each group.
 
     Args:
         scores, target, enroll_speaker, test_speaker: [m] of the trials; accept scores >= threshold.
-        p_target: None for scores that are no LLRs.
+        cost: None for scores that are no LLRs.
 
     Values are exact. The draws' EERs are interpolated between 400 thresholds of each slice, which moves an interval's
     end by less than a hundredth of its width; their FRR, FAR and DCF are exact. Groups of fewer than 5 speakers or 30
@@ -126,7 +127,7 @@ def measure_slices(
     Raises as `ScoredTrials.of` and `ROC.from_scores` do, but for fewer than 5 speakers, which leave out the intervals.
     """
     resample = _Resample(
-        np.asarray(scores), checked_labels(target), enroll_speaker, test_speaker, threshold, p_target, num_draws, seed
+        np.asarray(scores), checked_labels(target), enroll_speaker, test_speaker, threshold, cost, num_draws, seed
     )
     whole, of_whole = resample.whole(confidence)
     found = [
@@ -153,7 +154,7 @@ class _Resample:
         enroll_speaker: ArrayLike,
         test_speaker: ArrayLike,
         threshold: float,
-        p_target: float | None,
+        cost: LeastCost | None,
         num_draws: int,
         seed: int,
     ) -> None:
@@ -164,7 +165,7 @@ class _Resample:
         self.num_speakers = len(names)
         # Rounded as the scores are, so that a trial is decided as a comparison with the scores decides it.
         self.threshold = float(np.asarray(threshold).astype(scores.dtype))
-        self.p_target = p_target
+        self.cost = cost
         self.counts: NDArray[np.float64] | None = None  # [speakers, draws]
         if self.num_speakers >= MIN_SPEAKERS:
             draws = ScoredTrials.of(target, self.enroll, self.test).draws(num_draws, seed)
@@ -242,8 +243,8 @@ class _Resample:
     def _values(self, roc: ROC) -> dict[str, float]:
         frr, far = roc.rates_at(self.threshold)
         values = {"eer": roc.eer().eer, "frr": frr, "far": far}
-        if self.p_target is not None:
-            values["actual_dcf"] = roc.actual_dcf(self.p_target)
+        if self.cost is not None:
+            values["actual_dcf"] = roc.actual_dcf(*self.cost.settings)
         return values
 
     def _errors(self, key: str, roc: ROC, value: float, whole: Slice) -> float:
@@ -259,8 +260,8 @@ class _Resample:
         if self.counts is None:
             return {}
         edges = [roc.det(EDGES).thresholds.astype(np.float64), np.array([self.threshold])]
-        if self.p_target is not None:
-            edges.append(np.array([bayes_threshold(self.p_target)]).astype(self.scores.dtype).astype(np.float64))
+        if self.cost is not None:
+            edges.append(np.array([bayes_threshold(*self.cost.settings)]).astype(self.scores.dtype).astype(np.float64))
         thresholds: NDArray[np.float64] = np.unique(np.concatenate(edges))
         of_targets = self._below(thresholds, targets, self.counts, square=False)
         of_nontargets = self._below(thresholds, nontargets, self.counts, square=True)
@@ -269,8 +270,8 @@ class _Resample:
             far = 1.0 - of_nontargets[:-1] / of_nontargets[-1]
         at = int(np.searchsorted(thresholds, self.threshold))
         drawn = {"eer": _crossings(frr, far), "frr": frr[at], "far": far[at]}
-        if self.p_target is not None:
-            miss, false_alarm = cost_weights(self.p_target, 1.0, 1.0)
+        if self.cost is not None:
+            miss, false_alarm = cost_weights(*self.cost.settings)
             bayes = int(np.searchsorted(thresholds, edges[-1][0]))
             drawn["actual_dcf"] = miss * frr[bayes] + false_alarm * far[bayes]
         return drawn

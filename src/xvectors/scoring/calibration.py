@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
-from xvectors.scoring.bootstrap import checked_labels
 from xvectors.scoring.cosine import real_rows
 from xvectors.scoring.logistic import logistic_regression
 from xvectors.scoring.roc import bayes_threshold, checked_scores
+from xvectors.scoring.trials import checked_labels
 
 logger = logging.getLogger(__name__)
 

@@ -120,8 +120,7 @@ def calibration_loss(target_llrs: ArrayLike, nontarget_llrs: ArrayLike) -> float
 
     Shapes and errors are those of `error_rates`.
     """
-    roc = ROC.from_scores(target_llrs, nontarget_llrs)
-    return roc.cllr() - roc.min_cllr()
+    return ROC.from_scores(target_llrs, nontarget_llrs).calibration_loss()
 
 
 def auc(target_scores: ArrayLike, nontarget_scores: ArrayLike) -> float:

@@ -60,16 +60,28 @@ class LeastCost:
         cost_weights(self.p_target, self.c_miss, self.c_fa)
 
     @property
-    def name(self) -> str:
+    def settings(self) -> tuple[float, float, float]:
+        """p_target, c_miss, c_fa."""
+        return self.p_target, self.c_miss, self.c_fa
+
+    @property
+    def label(self) -> str:
+        """What stands in brackets: the prior, and the costs where they are not 1."""
         costs = "" if self.c_miss == self.c_fa == 1 else f", {self.c_miss:g}, {self.c_fa:g}"
-        return f"minDCF({self.p_target:g}{costs})"
+        return f"{self.p_target:g}{costs}"
+
+    @property
+    def name(self) -> str:
+        return f"minDCF({self.label})"
 
     def threshold(self, roc: ROC) -> float:
-        return roc.min_dcf(self.p_target, self.c_miss, self.c_fa).threshold
+        return roc.min_dcf(*self.settings).threshold
 
 
 Criterion = EqualErrors | FARAtMost | LeastCost
-DEFAULT_CRITERIA: tuple[Criterion, ...] = (EqualErrors(), FARAtMost(0.01), FARAtMost(0.001), LeastCost(0.01))
+DEFAULT_COST = LeastCost()
+RATE_CRITERIA: tuple[Criterion, ...] = (EqualErrors(), FARAtMost(0.01), FARAtMost(0.001))
+DEFAULT_CRITERIA: tuple[Criterion, ...] = (*RATE_CRITERIA, DEFAULT_COST)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 from xvectors.scoring.sorting import blocks, part_distinct, sort_in_place
+from xvectors.scoring.trials import checked_labels
 
 Scores = NDArray[np.floating[Any]]
 Counts = NDArray[Any]  # int32, int64, or float64 sums of weights
@@ -94,8 +95,9 @@ class ROC:
         return cls._counted(merged, targets)
 
     @classmethod
-    def from_trials(cls, scores: ArrayLike, target: NDArray[np.bool_], *, overwrite_scores: bool = False) -> ROC:
-        """Sort and count scores [m] of trials with truth bool [m]: what `from_scores` gives of the two sides.
+    def from_trials(cls, scores: ArrayLike, target: ArrayLike, *, overwrite_scores: bool = False) -> ROC:
+        """Sort and count scores [m] of trials with truth [m], booleans or 0 and 1: what `from_scores` gives of
+        the two sides.
 
         With `overwrite_scores` the array of scores becomes that of the thresholds and is not to be used again. Of 100
         million trials the counts then take 0.8 GB beside it.
@@ -103,12 +105,12 @@ class ROC:
         Raises
         ------
         ManifestError, ShapeError
-            As `from_scores` does; not one score a trial.
+            As `from_scores` does; not one score a trial, labels that are neither 0 nor 1.
         """
-        values = checked_scores(scores, "trial")
-        if values.shape != target.shape:
-            raise ShapeError(f"there are {len(values)} scores, but {len(target)} trials: give one score a trial")
-        targets = checked_scores(values[target], "target")
+        values, labels = checked_scores(scores, "trial"), checked_labels(target)
+        if values.shape != labels.shape:
+            raise ShapeError(f"there are {len(values)} scores, but {len(labels)} trials: give one score a trial")
+        targets = checked_scores(values[labels], "target")
         if len(targets) == len(values):
             checked_scores(values[:0], "non-target")
         if overwrite_scores and values.flags.owndata:
@@ -239,6 +241,14 @@ class ROC:
 
     def cllr(self) -> float:
         """The cost of scores that are natural-log likelihood ratios, in bits; see `metrics.cllr`."""
+        return self._cllr
+
+    def calibration_loss(self) -> float:
+        """Cllr less minCllr, in bits: what better calibration of the same scores would save."""
+        return self.cllr() - self.min_cllr()
+
+    @cached_property
+    def _cllr(self) -> float:
         of_targets = of_nontargets = 0.0
         for part, misses, accepts in self._steps():
             llr = self.thresholds[part].astype(np.float64)

@@ -1,5 +1,5 @@
 """So many recordings, or trials, of each speaker. In: each recording's speaker, gender and session.
-Out: rows, or `Trials`, the same for the same seed. All pairs are in trials.py."""
+Out: rows, or `Trials`, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.errors import ConfigError, ManifestError, ShapeError
-from xvectors.scoring.trials import Trials, speaker_numbers
+from xvectors.scoring.trials import Trials, all_pairs, speaker_numbers
 
 Relation = Literal["any", "same", "different"]
 UNKNOWN = -1
@@ -41,14 +41,15 @@ def sample_recordings(
 def sample_trials(
     speaker_index: ArrayLike,
     *,
-    per_speaker: int,
+    per_speaker: int | None,
     gender: ArrayLike | None = None,
     session: ArrayLike | None = None,
     nontarget_gender: Relation = "any",
     target_session: Relation = "any",
     seed: int = 0,
 ) -> Trials:
-    """Up to `per_speaker` target and as many non-target trials for each speaker, drawn without replacement.
+    """Up to `per_speaker` target and as many non-target trials for each speaker, drawn without replacement; with None
+    all pairs that fit.
 
     Args:
         speaker_index: [n] the speaker of each recording, as numbers or names.
@@ -68,13 +69,15 @@ def sample_trials(
         ShapeError: columns of unequal length.
     """
     speakers = speaker_numbers(speaker_index)
-    if per_speaker < 1:
+    if per_speaker is not None and per_speaker < 1:
         raise ConfigError(f"per_speaker is {per_speaker}: give at least 1")
     for name, relation in (("nontarget_gender", nontarget_gender), ("target_session", target_session)):
         if relation not in {"any", "same", "different"}:
             raise ConfigError(f"{name} is {relation!r}: give any, same or different")
     genders = _column("gender", gender, len(speakers), nontarget_gender)
     sessions = _column("session", session, len(speakers), target_session)
+    if per_speaker is None:
+        return _all_that_fit(speakers, genders, nontarget_gender, sessions, target_session)
     rng = np.random.default_rng(seed)
     by_speaker = np.argsort(speakers, kind="stable").astype(np.int32)
     edges = np.searchsorted(speakers[by_speaker], np.arange(speakers.max(initial=-1) + 2))
@@ -82,15 +85,7 @@ def sample_trials(
     targets = [_targets(rows, sessions, target_session, per_speaker, rng) for rows in groups]
     nontargets = _nontargets(groups, genders, nontarget_gender, per_speaker, rng)
     target_pairs = np.concatenate(targets) if targets else np.empty((0, 2), dtype=np.int32)
-    for kind, found, wish in (
-        ("target", target_pairs, f"target_session={target_session!r}"),
-        ("non-target", nontargets, f"nontarget_gender={nontarget_gender!r}"),
-    ):
-        if not len(found):
-            raise ManifestError(
-                f"no {kind} trials: the {len(speakers)} recordings of {len(groups)} speakers have no pair for "
-                f"{wish}; add recordings, or ask for any"
-            )
+    _check_found(speakers, len(target_pairs), target_session, len(nontargets), nontarget_gender)
     pairs = np.concatenate([target_pairs, nontargets])
     return Trials(
         enroll=np.ascontiguousarray(pairs[:, 0]),
@@ -99,19 +94,59 @@ def sample_trials(
     )
 
 
+def _all_that_fit(
+    speakers: NDArray[np.int32],
+    genders: NDArray[np.int64],
+    nontarget_gender: Relation,
+    sessions: NDArray[np.int64],
+    target_session: Relation,
+) -> Trials:
+    trials = all_pairs(speakers)
+    kept = np.ones(len(trials), dtype=bool)
+    for column, relation, of_kind in (
+        (sessions, target_session, trials.target),
+        (genders, nontarget_gender, ~trials.target),
+    ):
+        if relation != "any":
+            a, b = column[trials.enroll], column[trials.test]
+            kept &= ~of_kind | ((a >= 0) & (b >= 0) & ((a == b) == (relation == "same")))
+    chosen = Trials(enroll=trials.enroll[kept], test=trials.test[kept], target=trials.target[kept])
+    _check_found(speakers, chosen.num_target, target_session, chosen.num_nontarget, nontarget_gender)
+    return chosen
+
+
+def _check_found(
+    speakers: NDArray[np.int32], targets: int, target_session: Relation, nontargets: int, nontarget_gender: Relation
+) -> None:
+    for kind, number, wish in (
+        ("target", targets, f"target_session={target_session!r}"),
+        ("non-target", nontargets, f"nontarget_gender={nontarget_gender!r}"),
+    ):
+        if not number:
+            raise ManifestError(
+                f"no {kind} trials: the {len(speakers)} recordings of {int(speakers.max(initial=-1)) + 1} speakers "
+                f"have no pair for {wish}; add recordings, or ask for any"
+            )
+
+
 def _targets(
     rows: NDArray[np.int32], sessions: NDArray[np.int64], relation: Relation, number: int, rng: np.random.Generator
 ) -> NDArray[np.int32]:
-    """Pairs [k, 2] of one speaker's rows."""
-    first, second = np.triu_indices(len(rows), k=1)
+    """Pairs [k, 2] of one speaker's rows, the chosen ones made from their numbers: all are never listed."""
     if relation != "any":
-        a, b = sessions[rows[first]], sessions[rows[second]]
-        fits = (a >= 0) & (b >= 0) & ((a == b) == (relation == "same"))
-        first, second = first[fits], second[fits]
-    if len(first) > number:
-        chosen = np.sort(rng.choice(len(first), number, replace=False))
-        first, second = first[chosen], second[chosen]
-    return np.stack([rows[first], rows[second]], axis=1)
+        rows = rows[sessions[rows] >= 0]
+        rows = rows[np.argsort(sessions[rows], kind="stable")]
+    after = np.arange(1, len(rows) + 1)
+    first, last = after, np.full(len(rows), len(rows))
+    if relation != "any":
+        session_end = np.searchsorted(sessions[rows], sessions[rows], side="right")
+        first, last = (after, session_end) if relation == "same" else (session_end, last)
+    edges = np.concatenate([[0], np.cumsum(last - first)])
+    total = int(edges[-1])
+    chosen = np.arange(total) if total <= number else np.sort(rng.choice(total, number, replace=False))
+    one = np.searchsorted(edges, chosen, side="right") - 1
+    other = first[one] + chosen - edges[one]
+    return np.sort(np.stack([rows[one], rows[other]], axis=1), axis=1)
 
 
 def _nontargets(

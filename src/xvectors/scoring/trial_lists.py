@@ -4,7 +4,6 @@ Out: trials by name, what is wrong with them, and then trials by row. A million 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,25 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.corpus.columns import Codes
-from xvectors.corpus.table import DELIMITERS, Table, write_table
-from xvectors.errors import ManifestError
+from xvectors.corpus.table import Table, write_table
+from xvectors.errors import ConfigError, ManifestError
+from xvectors.files import atomic_write
 from xvectors.scoring.enrollment import Enrollment
+from xvectors.scoring.headers import ALIASES, header_columns
 from xvectors.scoring.naming import NAMED, RecordingRows, listed
 from xvectors.scoring.sorting import blocks
 from xvectors.scoring.text import text_lines
 from xvectors.scoring.trials import Trials
 
 LINES_AT_A_TIME = 16_384
+FORMS = ("csv", "voxceleb", "kaldi")
 LABELS = {
     **dict.fromkeys(("1", "target", "tgt", "true"), True),
     **dict.fromkeys(("0", "nontarget", "non-target", "nontgt", "imposter", "impostor", "imp", "false"), False),
 }
-ALIASES = {
-    "enroll": ("enroll", "enrol", "enrollment", "enrolment", "model", "modelid", "model_id", "utt1", "file1", "path1"),
-    "test": ("test", "segment", "segmentid", "segment_id", "utt2", "file2", "path2"),
-    "target": ("target", "label", "is_target", "targettype", "target_type", "key"),
-}
-_MEANING = {alias: meaning for meaning, aliases in ALIASES.items() for alias in aliases}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,13 +94,15 @@ class TrialList:
         """The trials as rows of the embedding matrix.
 
         With an `enrollment`, enroll numbers its models instead, in their order, and trials of a model with a
-        recording that it was enrolled from are left out like other self-trials.
+        recording that it was enrolled from are left out like other self-trials. Self-trials and repeated trials that
+        two spellings of one recording hid (`a` and `a.wav`) are counted and left out like the others.
 
         Raises
         ------
         ManifestError
             Names that are not known, the first few of them; with `drop_unknown` their trials are counted and left
-            out, and it is an error only if none are left.
+            out, and it is an error only if none are left. Trials of one pair of recordings, under two spellings, called
+            both target and non-target.
         """
         rows = recordings.rows(self.names)
         enroll_rows = rows
@@ -124,6 +122,11 @@ class TrialList:
                     f"{len(missing)} in all: {listed(missing)}; embed them, or correct the names"
                 )
             findings = replace(findings, num_unknown=int(left_out), unknown_examples=tuple(missing[: NAMED + 1]))
+        found = rows[rows >= 0]
+        if len(np.unique(found)) < len(found):
+            findings, faulty = self._faults_by_row(findings, enroll, test, known, symmetric=enrollment is None)
+            if findings.dropped:
+                known &= ~faulty
         if enrollment is not None:
             own_rows, models = enrollment.resolve(recordings)
             own = np.unique(models.astype(np.int64) * len(recordings) + own_rows)
@@ -169,6 +172,41 @@ class TrialList:
             )
         return speakers
 
+    def _faults_by_row(
+        self,
+        findings: TrialFindings,
+        enroll: NDArray[np.int32],
+        test: NDArray[np.int32],
+        known: NDArray[np.bool_],
+        *,
+        symmetric: bool,
+    ) -> tuple[TrialFindings, NDArray[np.bool_]]:
+        """The findings with what names did not show, and which trials [m] these are."""
+        at = np.flatnonzero(known)
+        (selves, repeats, first), (by_name, repeats_by_name, _) = (
+            repeated_pairs(side_a[at], side_b[at], symmetric=symmetric)
+            for side_a, side_b in ((enroll, test), (self.enroll, self.test))
+        )
+        against = at[self.target[at] != self.target[at[first]]]
+        if len(against):
+            raise ManifestError(
+                f"{self.source}: {len(against)} trials are called both target and non-target under two spellings of a "
+                f"recording's name: {listed(self._examples(against))}; correct the labels"
+            )
+        selves, repeats = selves & ~by_name, repeats & ~repeats_by_name
+        faulty = np.zeros(len(self), dtype=bool)
+        faulty[at] = selves | repeats
+        self_examples = [*findings.self_examples, *self._examples(at[selves])][: NAMED + 1]
+        duplicate_examples = [*findings.duplicate_examples, *self._examples(at[repeats])][: NAMED + 1]
+        more = replace(
+            findings,
+            num_self=findings.num_self + int(np.count_nonzero(selves)),
+            num_duplicates=findings.num_duplicates + int(np.count_nonzero(repeats)),
+            self_examples=tuple(self_examples),
+            duplicate_examples=tuple(duplicate_examples),
+        )
+        return more, faulty
+
     def _examples(self, at: NDArray[np.int64]) -> tuple[str, ...]:
         return tuple(f"{self.names[self.enroll[i]]} {self.names[self.test[i]]}" for i in at[: NAMED + 1])
 
@@ -189,7 +227,7 @@ def read_trials(path: str | os.PathLike[str], *, as_published: bool = False) -> 
         that reads both ways, trials called both target and non-target. The message names the line.
     """
     path = Path(path)
-    header = _header(path)
+    header = header_columns(path, ALIASES)
     codes = Codes()
     blocks = list(_text_blocks(path, codes) if header is None else _table_blocks(path, header, codes))
     if not blocks:
@@ -207,42 +245,37 @@ def read_trials(path: str | os.PathLike[str], *, as_published: bool = False) -> 
     return _examined(found, path, header is not None)
 
 
-def write_trials(path: str | os.PathLike[str], trials: Trials, recordings: Sequence[str]) -> None:
-    """Write a CSV table with the columns enroll, test and target that `read_trials` reads. Atomic.
+def write_trials(path: str | os.PathLike[str], trials: Trials, recordings: Sequence[str], *, form: str = "csv") -> None:
+    """Write a list that `read_trials` reads, atomically: a CSV table with the columns enroll, test and target, or text
+    in the order of `form`, "voxceleb" (`1 a b`) or "kaldi" (`a b target`).
 
-    Raises StorageError where it cannot be written.
+    Raises
+    ------
+    ConfigError
+        An unknown form.
+    ManifestError
+        Names with spaces, of which text cannot be made.
+    StorageError
+        It cannot be written.
     """
+    if form not in FORMS:
+        raise ConfigError(f"trial lists have no form {form!r}; give {', '.join(FORMS[:-1])} or {FORMS[-1]}")
     rows = zip(trials.enroll.tolist(), trials.test.tolist(), trials.target.tolist(), strict=True)
-    write_table(path, ["enroll", "test", "target"], ((recordings[e], recordings[t], int(y)) for e, t, y in rows))
+    if form == "csv":
+        write_table(path, ["enroll", "test", "target"], ((recordings[e], recordings[t], int(y)) for e, t, y in rows))
+        return
+    spaced = [name for name in recordings if name.split() != [name]]
+    if spaced:
+        raise ManifestError(f"{len(spaced)} recordings have spaces in their names: {listed(spaced)}; write a CSV table")
+    with atomic_write(Path(path)) as temporary, open(temporary, "w", encoding="utf-8", newline="") as text:
+        if form == "voxceleb":
+            text.writelines(f"{y:d} {recordings[e]} {recordings[t]}\n" for e, t, y in rows)
+        else:
+            words = ("nontarget", "target")
+            text.writelines(f"{recordings[e]} {recordings[t]} {words[y]}\n" for e, t, y in rows)
 
 
 Block = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]
-
-
-def _header(path: Path) -> dict[str, int] | None:
-    """Which column of a table is which; None for text without a header."""
-    first = next((line for line in text_lines(path) if line.strip()), "")
-    delimiter = max(DELIMITERS, key=first.count)
-    names = [re.sub(r"[\s\-]+", "_", cell.strip().strip('"').lower()) for cell in first.split(delimiter)]
-    columns: dict[str, int] = {}
-    twice = ""
-    for number, name in enumerate(names):
-        meaning = _MEANING.get(name)
-        if meaning is None:
-            continue
-        if meaning in columns:
-            twice = f"columns {names[columns[meaning]]} and {name} both mean {meaning}; rename or remove one"
-        else:
-            columns[meaning] = number
-    if len(columns) == len(ALIASES):
-        if twice:
-            raise ManifestError(f"{path}: {twice}")
-        return columns
-    if path.suffix.lower() in {".csv", ".tsv"} and first:
-        raise ManifestError(
-            f"{path}: the header must name the columns enroll, test and target (columns found: {', '.join(names)})"
-        )
-    return None
 
 
 def _table_blocks(path: Path, columns: dict[str, int], codes: Codes) -> Iterator[Block]:
@@ -334,21 +367,40 @@ def _text_line(path: Path, at: int) -> int:
     return next(islice(filled, at, None))
 
 
+def repeated_pairs(
+    enroll: NDArray[np.integer], test: NDArray[np.integer], *, symmetric: bool = True
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]:
+    """Of trials [m] between things numbered from 0: which are of one thing with itself, which others repeat an earlier
+    one, and the first like each. Where both sides number the same (`symmetric`) either order counts, else no trial is
+    of one thing with itself."""
+    left, right = (np.minimum(enroll, test), np.maximum(enroll, test)) if symmetric else (enroll, test)
+    key = left.astype(np.int64) * (int(right.max(initial=0)) + 1) + right
+    selves = enroll == test if symmetric else np.zeros(len(key), dtype=bool)
+    first, repeats = np.arange(len(key)), np.zeros(len(key), dtype=bool)
+    ordered = np.sort(key)
+    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not len(twice):
+        return selves, repeats, first
+    # Only what comes again is put in order, which takes far longer than sorting.
+    some = np.flatnonzero(twice[np.minimum(np.searchsorted(twice, key), len(twice) - 1)] == key)
+    some = some[np.argsort(key[some], kind="stable")]
+    again = np.append(False, key[some][1:] == key[some][:-1])
+    first[some] = some[np.maximum.accumulate(np.where(again, 0, np.arange(len(some))))]
+    repeats[some[again]] = True
+    return selves, repeats & ~selves, first
+
+
 def _examined(found: TrialList, path: Path, is_table: bool) -> TrialList:
     """The list without self-trials and duplicates, both counted. ManifestError where trials contradict each other."""
-    lesser = np.minimum(found.enroll, found.test).astype(np.int64)
-    key = lesser * len(found.names) + np.maximum(found.enroll, found.test)
-    order = np.argsort(key, kind="stable")
-    repeats = np.append(False, key[order][1:] == key[order][:-1])
-    if repeats.any():
-        first_of = order[np.maximum.accumulate(np.where(repeats, 0, np.arange(len(order))))]
-        against = np.flatnonzero(found.target[order] != found.target[first_of])
-        if len(against):
-            _raise_contradiction(found, path, is_table, order[against], first_of[against])
-    duplicate = np.zeros(len(found), dtype=bool)
-    duplicate[order[repeats]] = True
-    selves = found.enroll == found.test
-    duplicate &= ~selves
+    selves, duplicate, first = repeated_pairs(found.enroll, found.test)
+    against = np.flatnonzero(found.target != found.target[first])
+    if len(against):
+        _raise_contradiction(found, path, is_table, against, first[against])
+    return without(found, selves, duplicate)
+
+
+def without(found: TrialList, selves: NDArray[np.bool_], duplicate: NDArray[np.bool_]) -> TrialList:
+    """The list with these trials counted and, unless it is kept as published, left out."""
     findings = replace(
         found.findings,
         num_self=int(np.count_nonzero(selves)),

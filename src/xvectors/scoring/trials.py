@@ -14,11 +14,17 @@ from xvectors.errors import ManifestError, ShapeError
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trials:
-    """Pairs of rows of an embedding matrix, and their truth. Nine bytes a trial."""
+    """Pairs of rows of an embedding matrix, and their truth, booleans or 0 and 1. Nine bytes a trial.
+
+    ShapeError for other labels.
+    """
 
     enroll: NDArray[np.int32]  # [m]
     test: NDArray[np.int32]  # [m]
     target: NDArray[np.bool_]  # [m]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "target", checked_labels(self.target))
 
     def __len__(self) -> int:
         return len(self.target)
@@ -86,6 +92,21 @@ def count_pairs(speaker_index: ArrayLike) -> tuple[int, int]:
             f"no non-target trials: all {n} recordings are of one speaker; add recordings of a second speaker"
         )
     return num_target, num_nontarget
+
+
+def checked_labels(target: ArrayLike) -> NDArray[np.bool_]:
+    """[m] labels as booleans. ShapeError where they are not one-dimensional booleans, zeros and ones."""
+    labels: NDArray[Any] = np.asarray(target)
+    if labels.ndim != 1:
+        raise ShapeError(f"labels have the shape {list(labels.shape)}: give one label a trial, [trials]")
+    if labels.dtype == np.bool_:
+        return labels
+    if labels.dtype.kind not in "iuf":
+        raise ShapeError(f"labels are of type {labels.dtype}: give 1 for target and 0 for non-target trials")
+    wrong = np.flatnonzero((labels != 0) & (labels != 1))
+    if len(wrong):
+        raise ShapeError(f"label {wrong[0]} is {labels[wrong[0]]}: give 1 for target and 0 for non-target trials")
+    return labels.astype(bool)
 
 
 def speaker_numbers(speaker_index: ArrayLike) -> NDArray[np.int32]:

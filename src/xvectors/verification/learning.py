@@ -20,7 +20,7 @@ from xvectors.scoring.backends import BACKENDS, Backend, make_backend, select_ba
 from xvectors.scoring.bootstrap import MIN_SPEAKERS
 from xvectors.scoring.cosine import real_rows
 from xvectors.scoring.trials import speaker_numbers
-from xvectors.verification.verifier import QUALITY_NAMES, Verifier, duration_quality
+from xvectors.verification.verifier import P_TARGET, QUALITY_NAMES, Verifier, duration_quality
 
 CROP_DURATIONS_S = (0.5, 1.0, 2.0)
 COSINE, NORMALISED = "cosine", "asnorm"
@@ -76,6 +76,7 @@ def learn_verifier(
     candidates: Mapping[str, Callable[[], Backend]] | None = None,
     backend_name: str | None = None,
     complete: Callable[[Backend], object] = lambda backend: None,
+    p_target: float = P_TARGET,
     seed: int = 0,
 ) -> Verifier:
     """Choose and fit a back-end, and calibrate it.
@@ -97,6 +98,8 @@ def learn_verifier(
         The back-end to use, one of `BACKENDS`; nothing is chosen then.
     complete
         Called with every back-end once it is fitted: gives it another cohort, or adapts it.
+    p_target
+        The prior of a target trial at which the calibration is fitted and decisions are made.
     seed
         Of the recordings that stand for more than there is room for, and of the draws behind the choice.
 
@@ -106,7 +109,7 @@ def learn_verifier(
         Fewer than two speakers, or no speaker with two recordings; a back-end named that is fitted on training
         speakers, and no embeddings of any.
     ConfigError
-        A back-end that does not exist.
+        A back-end that does not exist; a prior outside (0, 1).
     ShapeError
         Embeddings that cannot be scored, or targets that score lower than non-targets.
     """
@@ -127,7 +130,7 @@ def learn_verifier(
     trials = _trials(some)
     scores = backend.score(some.embeddings, trials)
     quality = duration_quality(some.duration_s[trials.enroll], some.duration_s[trials.test])
-    calibration = AffineCalibration().fit(scores, trials.target, quality, QUALITY_NAMES)
+    calibration = AffineCalibration(p_target).fit(scores, trials.target, quality, QUALITY_NAMES)
     return Verifier(
         backend=backend,
         name=name,
@@ -145,6 +148,7 @@ def learn_verifier(
             "seed": seed,
         },
         figures=_figures(some, trials, scores, quality, calibration),
+        p_target=p_target,
     )
 
 

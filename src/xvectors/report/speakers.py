@@ -1,0 +1,86 @@
+"""Who speaks in the recordings that trials name. In: a file that says so, or only target trials. Out: speakers by name,
+as numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xvectors.corpus.columns import ALIASES, identify
+from xvectors.corpus.table import DELIMITERS, Table
+from xvectors.errors import ManifestError
+from xvectors.report.scoring_lists import read_embeddings_file
+from xvectors.scoring import RecordingRows, TrialList
+from xvectors.scoring.naming import listed
+from xvectors.scoring.text import text_lines
+from xvectors.scoring.trials import speaker_numbers
+
+GUESSED = (
+    "intervals take names that target trials join for one speaker, and any other name for a speaker of its own; "
+    "--speakers FILE tells who speaks"
+)
+
+
+def speakers_of(trials: TrialList, path: str | Path | None) -> NDArray[np.int32]:
+    """[names] numbers of the speakers: as `path` says, or of target trials where that is None (`TrialList.speakers`).
+
+    `path` is an npz that `xvectors embed` or `evaluate` wrote, a table with the columns id (or path) and speaker, or
+    text of lines `recording speaker` (Kaldi's utt2spk). Names fit with or without a sound file's suffix; a model is a
+    name like any other.
+
+    Raises
+    ------
+    ManifestError
+        A file that cannot be read; names of trials that it lacks; labels that contradict it, or with None each other.
+    CheckpointError
+        A damaged npz.
+    """
+    if path is None:
+        return trials.speakers()
+    names, speakers = _read(Path(path))
+    if not names:
+        raise ManifestError(f"{path}: is empty; it tells who speaks in lines: recording speaker")
+    rows = RecordingRows(names).rows(trials.names)
+    used = np.unique(np.concatenate([trials.enroll, trials.test]))
+    missing = [trials.names[at] for at in used if rows[at] < 0]
+    if missing:
+        raise ManifestError(
+            f"{path}: {len(missing)} names of {trials.source} have no speaker: {listed(missing)}; add them"
+        )
+    found = speaker_numbers(np.array(speakers, dtype=np.str_))[rows]
+    wrong = np.flatnonzero((found[trials.enroll] == found[trials.test]) != trials.target)
+    if len(wrong):
+        first = f"{trials.names[trials.enroll[wrong[0]]]} {trials.names[trials.test[wrong[0]]]}"
+        raise ManifestError(
+            f"{trials.source}: {len(wrong)} trials contradict the speakers of {path}, such as {first}; "
+            "correct one of them"
+        )
+    return found
+
+
+def _read(path: Path) -> tuple[list[str], list[str]]:
+    if path.suffix == ".npz":
+        arrays = read_embeddings_file(path, ("id", "speaker"))
+        return arrays["id"].tolist(), arrays["speaker"].tolist()
+    first = next((line for line in text_lines(path) if line.strip()), "")
+    header = {cell.strip().strip('"').lower() for cell in first.split(max(DELIMITERS, key=first.count))}
+    if len(header) > 1 and header & set(ALIASES["speaker"]):
+        table = Table(path)
+        columns = identify(table.header, str(path), required=("speaker",)).known
+        key = next((columns[name] for name in ("id", "path") if name in columns), None)
+        if key is None:
+            raise ManifestError(f"{path}: the header must name a column id or path beside speaker")
+        rows = [(row[key].strip(), row[columns["speaker"]].strip()) for block in table.blocks() for row in block]
+        return [name for name, _ in rows], [speaker for _, speaker in rows]
+    names, speakers = [], []
+    for number, line in enumerate(text_lines(path), start=1):
+        cells = line.split()
+        if not cells:
+            continue
+        if len(cells) != 2:
+            raise ManifestError(f"{path}: line {number} has {len(cells)} fields; write: recording speaker")
+        names.append(cells[0])
+        speakers.append(cells[1])
+    return names, speakers

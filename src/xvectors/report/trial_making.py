@@ -1,0 +1,69 @@
+"""Trial lists made from a corpus, or from saved embeddings. In: who speaks in which recording. Out: a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from xvectors.corpus import open_corpus
+from xvectors.errors import ManifestError
+from xvectors.report.scoring_lists import read_embeddings_file
+from xvectors.scoring import Trials, count_pairs, sample_trials, write_trials
+from xvectors.scoring.sampling import Relation
+
+MOST_PAIRS = 50_000_000
+"""All pairs, of which a list of some gigabytes is made."""
+
+
+def make_trials(
+    source: str | Path,
+    out: str | Path,
+    *,
+    metadata: str | Path | None = None,
+    per_speaker: int | None = None,
+    nontarget_gender: Relation = "any",
+    target_session: Relation = "any",
+    seed: int = 0,
+    form: str = "csv",
+) -> Trials:
+    """Write trials of all pairs of recordings, or of `per_speaker` target and as many non-target ones a speaker.
+
+    `source` is a corpus, or an npz that `xvectors embed` wrote, which knows no sessions. The switches are those of
+    `sample_trials`, the forms those of `write_trials`.
+
+    Raises
+    ------
+    CheckpointError
+        A damaged npz.
+    ManifestError
+        A corpus that cannot be read, a column that a switch needs, no trials of a kind, more than 50 million pairs.
+    ConfigError
+        An unknown relation or form, `per_speaker` below 1.
+    """
+    names: Sequence[str]
+    if Path(source).suffix == ".npz":
+        if target_session != "any":
+            raise ManifestError(f"{source} does not say which recordings are of one session; name the corpus instead")
+        arrays = read_embeddings_file(Path(source), ("id", "speaker", "gender"))
+        names, speakers, genders, sessions = arrays["id"].tolist(), arrays["speaker"], arrays["gender"], None
+    else:
+        manifest = open_corpus(source, metadata=metadata)
+        names, speakers, genders = list(manifest.id), np.asarray(manifest.speaker_index), manifest.gender
+        sessions = manifest.session_index if manifest.sessions else None
+    if per_speaker is None and (pairs := sum(count_pairs(speakers))) > MOST_PAIRS:
+        raise ManifestError(
+            f"{source}: {len(names):,} recordings make {pairs:,} pairs, more than {MOST_PAIRS:,}; give --per-speaker N"
+        )
+    trials = sample_trials(
+        speakers,
+        per_speaker=per_speaker,
+        gender=genders,
+        session=sessions,
+        nontarget_gender=nontarget_gender,
+        target_session=target_session,
+        seed=seed,
+    )
+    write_trials(out, trials, names, form=form)
+    return trials
