@@ -74,7 +74,7 @@ def _slices(slices: Slices, *, calibrated: bool) -> str:
         "recording decides. Groups that pick trials of one kind are measured against all trials of the other.</p>"
         f"<p>◆ marks a difference from the whole whose {100 * slices.confidence:g} % interval leaves out 0 "
         f"({surely} of {len(slices.slices)} groups have one). "
-        "Of figures that do not differ, about one in twenty is marked by chance.</p>"
+        "Of figures that do not differ, about one in twenty is marked by chance, more with few speakers.</p>"
         f"{sections.slice_table(slices, calibrated=calibrated)}"
     )
 
