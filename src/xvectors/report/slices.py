@@ -14,8 +14,8 @@ from scipy.sparse import coo_array
 
 from xvectors.report.groups import Dimension, Kind, trial_dimensions
 from xvectors.report.measured import Measured
-from xvectors.scoring import ROC, ScoredTrials, bayes_threshold
-from xvectors.scoring.bootstrap import MIN_SPEAKERS, checked_labels, interval_ends
+from xvectors.scoring import ROC, LeastCost, ScoredTrials, bayes_threshold
+from xvectors.scoring.bootstrap import MIN_SPEAKERS, interval_ends
 from xvectors.scoring.operating import MIN_ERRORS
 from xvectors.scoring.roc import cost_weights
 from xvectors.scoring.trials import checked_labels

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from xvectors.corpus.columns import ALIASES, identify
 from xvectors.corpus.table import DELIMITERS, Table
+from xvectors.encoder import load_embeddings
 from xvectors.errors import ManifestError
-from xvectors.report.scoring_lists import read_embeddings_file
 from xvectors.scoring import RecordingRows, TrialList
 from xvectors.scoring.naming import listed
 from xvectors.scoring.text import text_lines
@@ -62,7 +62,7 @@ def speakers_of(trials: TrialList, path: str | Path | None) -> NDArray[np.int32]
 
 def _read(path: Path) -> tuple[list[str], list[str]]:
     if path.suffix == ".npz":
-        arrays = read_embeddings_file(path, ("id", "speaker"))
+        arrays = load_embeddings(path, "id", "speaker")
         return arrays["id"].tolist(), arrays["speaker"].tolist()
     first = next((line for line in text_lines(path) if line.strip()), "")
     header = {cell.strip().strip('"').lower() for cell in first.split(max(DELIMITERS, key=first.count))}

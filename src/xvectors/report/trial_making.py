@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from xvectors.corpus import open_corpus
+from xvectors.encoder import load_embeddings
 from xvectors.errors import ManifestError
-from xvectors.report.scoring_lists import read_embeddings_file
 from xvectors.scoring import Trials, count_pairs, sample_trials, write_trials
 from xvectors.scoring.sampling import Relation
 
@@ -46,7 +46,7 @@ def make_trials(
     if Path(source).suffix == ".npz":
         if target_session != "any":
             raise ManifestError(f"{source} does not say which recordings are of one session; name the corpus instead")
-        arrays = read_embeddings_file(Path(source), ("id", "speaker", "gender"))
+        arrays = load_embeddings(Path(source), "id", "speaker", "gender")
         names, speakers, genders, sessions = arrays["id"].tolist(), arrays["speaker"], arrays["gender"], None
     else:
         manifest = open_corpus(source, metadata=metadata)
