@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from commands import run
 from xvectors.calibrate import calibrate, embed_with_crops, known_durations, training_embeddings, verifier_of
 from xvectors.config import load_recipe, parse_toml
 from xvectors.corpus import TRAIN, VAL, Manifest
+from xvectors.corpus.synth import synthesise
 from xvectors.encoder import SpeakerEncoder, load_embeddings, save_embeddings
 from xvectors.errors import CheckpointError, ConfigError, ManifestError
 from xvectors.report import evaluate
@@ -283,3 +286,39 @@ def test_what_cannot_be_calibrated(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("xvectors.calibrate.find_system", lambda name: SystemFolder(tmp_path / "package"))
     with pytest.raises(CheckpointError, match="the starter system belongs to the package"):
         calibrate("starter", device="cpu")
+
+
+def test_a_name_of_two_voices_is_left_out_of_the_calibration(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Seven voices, of which the last goes by the first one's name; two of six names would be too many to leave out."""
+    corpus, system = tmp_path / "voices", tmp_path / "system"
+    synthesise(corpus, speakers=7, utterances=6, seed=6, workers=1, show_progress=False)
+    shutil.copytree(Path(str(resources.files("xvectors") / "starter")), system)
+    manifest = Manifest.read_csv(corpus / "metadata.csv")
+
+    def write(renamed: dict[str, str]) -> Path:
+        rows = []
+        for row, speaker in enumerate(manifest.speaker_index):
+            name = manifest.speakers[speaker]
+            rows.append(f"{manifest.full_path(row)},{renamed.get(name, name)}")
+        table = tmp_path / "table.csv"
+        table.write_text("path,speaker\n" + "\n".join(rows) + "\n")
+        return table
+
+    first, second, *_, before_last, last = manifest.speakers
+    calibrate(system, data=write({last: first}), device="cpu", show_progress=False)
+    (line,) = [r.getMessage() for r in caplog.records if "two people" in r.getMessage()]
+    assert line.startswith(
+        f"left out of the calibration: speaker {first!r}: 6 and 6 of its recordings sound like two people, such as "
+    )
+    assert line.endswith("; listen, and correct the labels")
+    basis = parse_toml((system / "calibration.toml").read_text(), "")["basis"]
+    assert basis["left_out_as_two_voices"] == [first]
+    assert (basis["num_speakers"], first in basis["speakers"]) == (5, False)
+
+    caplog.clear()
+    calibrate(system, data=write({last: first, before_last: second}), device="cpu", show_progress=False)
+    (line,) = [r.getMessage() for r in caplog.records if "two people" in r.getMessage()]
+    assert line.startswith("2 of the 5 speakers to calibrate on sound like two people each, perhaps for two devices ")
+    basis = parse_toml((system / "calibration.toml").read_text(), "")["basis"]
+    assert "left_out_as_two_voices" not in basis
+    assert basis["num_speakers"] == 5

@@ -16,7 +16,7 @@ from xvectors.corpus import TEST, TRAIN, VAL, Manifest, open_corpus, scan
 from xvectors.encoder import SpeakerEncoder, load_embeddings
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
 from xvectors.hub import is_on_hub
-from xvectors.scoring import bayes_threshold, sample_recordings
+from xvectors.scoring import bayes_threshold, find_two_voices, sample_recordings
 from xvectors.scoring.backends import BACKENDS, PLDA, Backend, make_backend
 from xvectors.scoring.backends.adaptation import ADAPT_BY, check_adaptation
 from xvectors.scoring.backends.estimator import finite_rows
@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 FEWEST_SPEAKERS = 3
 """Held-out speakers with two recordings or more; two would give the non-target trials of one pair of voices."""
+MOST_TWO_VOICES = 0.2
+"""Share of the speakers that may be left out because two people seem to go by their name."""
 FEW_SPEAKERS = 10
 """With fewer, the LLRs depend on who these happen to be, which is warned about."""
 
@@ -51,7 +53,8 @@ def calibrate(
 
     Without `data` the speakers are those that training held out; where these are fewer than 3, the validation
     recordings of trained speakers, which is warned about and recorded, because scores of known voices are better than
-    any others'. With `data` all speakers of that corpus. `p_target` is the prior of a target trial at which the
+    any others'. With `data` all speakers of that corpus. A speaker under whose name two people seem to speak is left
+    out, which is warned about and recorded. `p_target` is the prior of a target trial at which the
     calibration is fitted and the system decides.
 
     Parameters
@@ -113,6 +116,7 @@ def calibrate(
             "hold others out with data.held_out_prop, or name a corpus of other speakers with --data"
         )
     basis = embed_with_crops(encoder, manifest, shortest_s, seed=seed, show_progress=show_progress)
+    basis, two_voices = _of_one_voice_each(basis, manifest, seed)
     # speakers that the network knows cannot judge a back-end that they were fitted on
     training = training_embeddings(paths, encoder, seed=seed, show_progress=show_progress) if held_out else None
     learnt = learn_verifier(
@@ -124,6 +128,8 @@ def calibrate(
         learnt.backend.warn_of_overlap(_test_speakers(paths))
     crops = [length for length in CROP_DURATIONS_S if (basis.duration_s[~basis.whole] == length).any()]
     facts = {**learnt.basis, "source": source, "held_out": held_out, "crop_durations_s": crops, **given.facts}
+    if two_voices:
+        facts["left_out_as_two_voices"] = two_voices
     verifier = replace(learnt, basis=facts)
     num_speakers = int(facts["num_speakers"])
     if held_out and num_speakers < FEW_SPEAKERS:
@@ -211,6 +217,33 @@ def _test_speakers(paths: SystemFolder) -> list[str]:
         return []
     corpus = Manifest.read_csv(paths.corpus)
     return list(corpus.take(np.flatnonzero(corpus.split == TEST)).speakers)
+
+
+def _of_one_voice_each(basis: Basis, manifest: Manifest, seed: int) -> tuple[Basis, list[str]]:
+    """The basis without the speakers under whose name two people seem to speak, and who these are.
+
+    One of them among ten makes all LLRs too weak. Where they are many, it is rather the devices or rooms that differ
+    and belong to what is calibrated; then none is left out.
+    """
+    whole = np.flatnonzero(basis.whole)
+    found = find_two_voices(basis.embeddings[whole], basis.speakers[whole], seed=seed)
+    if not found:
+        return basis, []
+    names = [manifest.id[row] for row in basis.recording[whole].tolist()]
+    num_speakers = len(np.unique(basis.speakers))
+    if len(found) > MOST_TWO_VOICES * num_speakers or num_speakers - len(found) < FEWEST_SPEAKERS:
+        logger.warning(
+            "%d of the %d speakers to calibrate on sound like two people each, perhaps for two devices or rooms, and "
+            "are kept; the clearest: %s",
+            len(found),
+            num_speakers,
+            found[0].sentence(names),
+        )
+        return basis, []
+    for one in found:
+        logger.warning("left out of the calibration: %s; listen, and correct the labels", one.sentence(names))
+    speakers = sorted(one.speaker for one in found)
+    return basis.take(~np.isin(basis.speakers, speakers)), speakers
 
 
 def few_speakers_warning(num_speakers: int) -> str:

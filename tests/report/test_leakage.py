@@ -126,3 +126,19 @@ def test_test_speakers_in_the_cohort_are_named(corpora: tuple[Manifest, Manifest
         "1 of the 4 test speakers are in the cohort of the score normalisation (a): their target scores come out too "
         "low; give a cohort of other speakers"
     )
+
+
+def test_two_people_under_one_name_are_warned_about() -> None:
+    rows = [{"path": f"{s}{u}.wav", "speaker": s} for s in "abcdef" for u in range(8)]
+    whose = np.repeat(np.arange(6), 8)
+    whose[3:8] = 7  # five of the recordings of "a" are somebody else's
+    rng = np.random.default_rng(0)
+    embeddings = rng.standard_normal((8, 16))[whose] + 0.3 * rng.standard_normal((48, 16))
+    test = Manifest.from_rows(rows)
+    found = find_leakage(test, embeddings.astype(np.float32), trained_speakers=["x"])
+    (voices,) = found.two_voices
+    assert (voices.speaker, [group.tolist() for group in voices.rows]) == ("a", [[3, 4, 5, 6, 7], [0, 1, 2]])
+    assert leakage_lines(found, test)[-1] == (
+        f"speaker 'a': 5 and 3 of its recordings sound like two people, such as {test.id[3]} and {test.id[0]}: "
+        "if they are, what counts as false rejections is none; correct the labels"
+    )

@@ -18,7 +18,7 @@ from xvectors.report.measured import Leakage, Measured, SharedRecording, Suspect
 from xvectors.report.mistakes import confusable_pairs, error_speakers, worst_false_accepts, worst_false_rejects
 from xvectors.report.page import write_page
 from xvectors.report.slices import Slice, SliceFigure, slices_of
-from xvectors.scoring import ROC, operating_points
+from xvectors.scoring import ROC, TwoVoices, operating_points
 
 VOID = {"meta", "br", "img", "input"}
 
@@ -118,9 +118,14 @@ def test_names_and_paths_never_become_markup(tmp_path: Path) -> None:
             shared_recordings=(SharedRecording(row=0, train_path="<u>t</u>", by="path"),),
             suspect_pairs=(SuspectPair(a=0, b=7, cosine=0.9),),
             num_suspect_pairs=1,
+            two_voices=(
+                TwoVoices(hostile[0], (np.array([0, 2, 3]), np.array([1, 4, 5])), within=(1.0, 0.9), between=0.1),
+            ),
         ),
     )
     text = write_page(measured, tmp_path / "index.html", audio=False).read_text(encoding="utf-8")
+    assert "<h3>1 name under which two people seem to speak</h3>" in text
+    assert len(re.findall("<td[^>]*>3, such as ", text)) == 2
     tree = Tree.of(text)
     assert not {"script", "img", "u", "i"} & tree.tags
     assert "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;" in text

@@ -22,7 +22,12 @@ def test_two_people_under_one_name_are_found() -> None:
     names[whose == 11] = "s03"  # ten recordings of s11 go by the name s03 ...
     kept = np.flatnonzero((whose != 3) | (np.arange(len(whose)) % 10 < 6))  # ... who has six of its own
     (found,) = find_two_voices(rows[kept], names[kept])
-    assert str(found) == "speaker 's03': 10 and 6 of its recordings sound like two people"
+    assert found.speaker == "s03"
+    names = [f"r{n}" for n in range(len(kept))]
+    assert found.sentence(names) == (
+        "speaker 's03': 10 and 6 of its recordings sound like two people, such as "
+        f"r{found.rows[0][0]} and r{found.rows[1][0]}"
+    )
     assert set(whose[kept][found.rows[0]]) == {11}
     assert set(whose[kept][found.rows[1]]) == {3}
     assert len(found.rows[1]) == 6

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xvectors.corpus import TEST, Manifest
 from xvectors.report.measured import Leakage, SharedRecording, SuspectPair
-from xvectors.scoring import length_normalise, sample_recordings
+from xvectors.scoring import find_two_voices, length_normalise, sample_recordings
 
 SUSPECT_QUANTILE = 0.99
 """Of one speaker's cosines: recordings of two speakers that are nearer than this are worth listening to."""
@@ -49,6 +49,7 @@ def find_leakage(
         suspect_pairs=tuple(suspects),
         num_suspect_pairs=num_suspects,
         num_compared=num_compared,
+        two_voices=tuple(find_two_voices(embeddings, np.array(manifest.speakers)[manifest.speaker_index])),
     )
 
 
@@ -78,6 +79,11 @@ def leakage_lines(leakage: Leakage, manifest: Manifest) -> list[str]:
             f"speaker's, such as {manifest.id[nearest.a]} and {manifest.id[nearest.b]} (cosine "
             f"{nearest.cosine:.3f}): listen whether they are mislabelled"
         )
+    names = list(manifest.id) if leakage.two_voices else []
+    lines += [
+        f"{found.sentence(names)}: if they are, what counts as false rejections is none; correct the labels"
+        for found in leakage.two_voices
+    ]
     return lines
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.corpus import Manifest
-from xvectors.scoring import ROC, Interval, LeastCost, OperatingPoint, Trials
+from xvectors.scoring import ROC, Interval, LeastCost, OperatingPoint, Trials, TwoVoices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,8 @@ class Leakage:
     """All of them; `suspect_pairs` holds the first few."""
     num_compared: int = 0
     """Recordings that were compared, each with all others; of very many not all."""
+    two_voices: tuple[TwoVoices, ...] = ()
+    """Names of test speakers that two people seem to go by."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

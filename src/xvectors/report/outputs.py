@@ -247,6 +247,15 @@ def _leakage_table(leakage: Leakage, measured: Measured) -> dict[str, Any]:
         "suspect_pairs": [
             {"a": names[pair.a], "b": names[pair.b], "cosine": pair.cosine} for pair in leakage.suspect_pairs
         ],
+        "two_voices": [
+            {
+                "speaker": found.speaker,
+                "recordings": [[names[row] for row in group] for group in found.rows],
+                "within": list(found.within),
+                "between": found.between,
+            }
+            for found in leakage.two_voices
+        ],
     }
 
 

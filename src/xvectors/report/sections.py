@@ -343,6 +343,17 @@ def leakage(measured: Measured, recordings: Recordings) -> str:
             "<p>No recordings of two speakers are nearer to each other than 99 % of the pairs of one speaker's "
             f"recordings are.{compared}</p>"
         )
+    if found.two_voices:
+        groups = [
+            (escaped(one.speaker), *(f"{len(of)}, such as {recordings.describe(int(of[0]))}" for of in one.rows))
+            for one in found.two_voices
+        ]
+        parts.append(
+            f"<h3>{count(len(groups), 'name')} under which two people seem to speak</h3>"
+            "<p>The recordings fall into two groups, each as alike as one speaker's, and to each other about as unlike "
+            "as two speakers'. Two devices or rooms can look so, too. Listen: if they are two people, many of the "
+            "false rejections are none.</p>" + table(("speaker", "recordings", "and"), groups, kind="trials")
+        )
     return "".join(parts)
 
 

@@ -6,6 +6,7 @@ One such name among ten makes a calibration underconfident, and an error rate wo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,10 +41,13 @@ class TwoVoices:
     within: tuple[float, float]
     between: float
 
-    def __str__(self) -> str:
-        """For users: "speaker 'a': 12 and 8 of its recordings sound like two people"."""
-        more, fewer = map(len, self.rows)
-        return f"speaker {self.speaker!r}: {more} and {fewer} of its recordings sound like two people"
+    def sentence(self, names: Sequence[str]) -> str:
+        """For users, with the first recording of each group by its name, `names` [n] being those of the rows."""
+        more, fewer = self.rows
+        return (
+            f"speaker {self.speaker!r}: {len(more)} and {len(fewer)} of its recordings sound like two people, such as "
+            f"{names[more[0]]} and {names[fewer[0]]}"
+        )
 
 
 def find_two_voices(embeddings: ArrayLike, speakers: ArrayLike, *, seed: int = 0) -> list[TwoVoices]:
