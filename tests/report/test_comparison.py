@@ -68,7 +68,12 @@ def test_the_speakers_are_those_of_the_evaluation(tmp_path: Path) -> None:
     guessed = compare([a, b], tmp_path / "out")
     assert (guessed.speakers_source, guessed.notes) == ("target trials", (GUESSED,))
     npz = a / "report" / "embeddings.npz"
-    np.savez(npz, id=np.array(NAMES), speaker=np.array([f"s{speaker}" for speaker in SPEAKERS]))
+    np.savez(
+        npz,
+        embeddings=np.ones((len(NAMES), 2)),
+        id=np.array(NAMES),
+        speaker=np.array([f"s{speaker}" for speaker in SPEAKERS]),
+    )
     known = compare([a, b], tmp_path / "out")
     assert (known.speakers_source, known.notes, known.num_speakers) == (str(npz), (), 12)
     assert known.comparisons[str(b)] == guessed.comparisons[str(b)]  # here both know the same

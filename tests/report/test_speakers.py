@@ -33,7 +33,12 @@ SPEAKERS = {"a1": "ann", "a2": "ann", "b1": "bob", "c1": "cy", "c2": "cy", "d1":
 def test_told_in_every_form(tmp_path: Path, trials: TrialList, name: str, separator: str, header: str) -> None:
     path = tmp_path / name
     if name == "s.npz":
-        np.savez(path, id=np.array(list(SPEAKERS)), speaker=np.array(list(SPEAKERS.values())))
+        np.savez(
+            path,
+            embeddings=np.ones((len(SPEAKERS), 2)),
+            id=np.array(list(SPEAKERS)),
+            speaker=np.array(list(SPEAKERS.values())),
+        )
     else:
         path.write_text(header + "".join(f"{one}{separator}{speaker}\n" for one, speaker in SPEAKERS.items()))
     told = dict(zip(trials.names, speakers_of(trials, path).tolist(), strict=True))

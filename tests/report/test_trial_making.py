@@ -72,7 +72,13 @@ def test_switches(
 
 def test_of_embeddings_and_by_seed(tmp_path: Path) -> None:
     names, speakers = [f"r{row:02d}" for row in range(40)], np.array([f"s{row // 8}" for row in range(40)])
-    np.savez(tmp_path / "e.npz", id=np.array(names), speaker=speakers, gender=np.arange(40) // 8 % 2)
+    np.savez(
+        tmp_path / "e.npz",
+        embeddings=np.ones((len(names), 2)),
+        id=np.array(names),
+        speaker=speakers,
+        gender=np.arange(40) // 8 % 2,
+    )
     lists = []
     for seed in (0, 0, 1):
         made = make_trials(tmp_path / "e.npz", tmp_path / "t", per_speaker=3, seed=seed, form="kaldi")

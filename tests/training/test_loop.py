@@ -379,7 +379,7 @@ def test_recordings_that_break_during_the_run_are_counted(toy_corpus: Path, tmp_
     result = train(
         corpus,
         tmp_path / "s",
-        small("data.train_test_prop=1.0"),
+        small("data.train_test_prop=1.0", "training.decoded_mb=0"),
         device="cpu",
         on_epoch=break_one,
         show_progress=False,
@@ -397,7 +397,7 @@ def test_recordings_that_break_during_the_run_are_counted(toy_corpus: Path, tmp_
         train(
             corpus,
             tmp_path / "t",
-            small("data.train_test_prop=1.0"),
+            small("data.train_test_prop=1.0", "training.decoded_mb=0"),
             device="cpu",
             on_epoch=break_most,
             show_progress=False,
