@@ -77,7 +77,7 @@ def evaluation(
         "versions": {"xvectors": "0.1.0"},
         "trained_with": {},
         "recipe": {"training": {"seed": 77}},
-        "training": {"num_speakers": 100},
+        "training": {"num_speakers": 100, "hours": 1.8497513888888888},
         "backend": "cosine",
         "manifest": manifest,
         "embeddings": embeddings,

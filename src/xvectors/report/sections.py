@@ -358,7 +358,10 @@ def leakage(measured: Measured, recordings: Recordings) -> str:
 
 
 def making(measured: Measured) -> str:
-    training = [(name.replace("_", " "), escaped(value)) for name, value in measured.training.items()]
+    training = [
+        (name.replace("_", " "), f"{value:.3g}" if isinstance(value, float) else escaped(value))
+        for name, value in measured.training.items()
+    ]
     seed = measured.recipe.get("training", {}).get("seed", "unknown")
     steps = ", ".join(f"{escaped(step)} {seconds(float(took))}" for step, took in measured.timings_s.items())
     rows = [
