@@ -274,7 +274,7 @@ def test_every_pooling_trains_every_model_and_ignores_padding(name: str, pooling
 @pytest.mark.parametrize(
     ("name", "settings", "input_dim", "published"),
     [
-        # Snyder et al., ICASSP 2018, section 3.3: without segment7 and the output layer
+        # Snyder et al., ICASSP 2018: without segment7 and the output layer
         ("xvector", {}, 24, 4.2e6),
         # Yu and Li, Interspeech 2020: 30 coefficients a frame, counted up to the embedding
         ("etdnn", {}, 30, 6.1e6),

@@ -46,8 +46,8 @@ class XVector(Backbone):
     pooling
         A name in `POOLINGS`; the paper's is `statistics`.
 
-    Published size: 4.2 M with 24 filterbanks, counted up to the embedding, without `seg_fc2` and the classifier
-    (section 3.3 of the paper). The defaults are 4,980,164 parameters, named `tdnn1.linear.weight`, ..., `tdnn5`,
+    Published size: 4.2 M with 24 filterbanks, counted up to the embedding, without `seg_fc2` and the
+    classifier. The defaults are 4,980,164 parameters, named `tdnn1.linear.weight`, ..., `tdnn5`,
     `seg_fc1`, `seg_fc2` and `classifier`; with `batch_norm`, also `bn1`, ..., `pool_bn`, `seg_bn1` and `seg_bn2`; those
     of a pooling that learns begin with `pooling.`. Raises ConfigError for an impossible value.
     """
