@@ -18,6 +18,7 @@ def printed(notebook: nbformat.NotebookNode) -> str:
     return "".join(output["text"] for output in outputs if output.get("name") == "stdout")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the kernel's own machinery, not the notebook's code
 def test_the_notebook_runs_and_the_trainer_beats_the_hand_written_loop(tmp_path: Path) -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
