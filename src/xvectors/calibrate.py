@@ -54,8 +54,8 @@ def calibrate(
     Without `data` the speakers are those that training held out; where these are fewer than 3, the validation
     recordings of trained speakers, which is warned about and recorded, because scores of known voices are better than
     any others'. With `data` all speakers of that corpus. A speaker under whose name two people seem to speak is left
-    out, which is warned about and recorded. `p_target` is the prior of a target trial at which the
-    calibration is fitted and the system decides.
+    out, which is warned about and recorded. `p_target` is the prior of a target trial at which the calibration is
+    fitted and the system decides.
 
     Parameters
     ----------

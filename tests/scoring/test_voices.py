@@ -69,3 +69,7 @@ def test_embeddings_that_tell_nobody_apart_accuse_nobody() -> None:
 def test_what_is_no_embedding_is_refused() -> None:
     with pytest.raises(ShapeError, match="one row a recording"):
         find_two_voices(np.zeros(3), ["a", "b", "c"])
+    rows, whose = people(4, 6)
+    rows[5, 3] = np.nan
+    with pytest.raises(ShapeError, match="embedding row 5 holds a value that is not finite"):
+        find_two_voices(rows, whose)
