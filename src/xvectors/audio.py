@@ -42,8 +42,6 @@ RUN_IN_S = {"OPUS": 1.0, "MPEG_LAYER_I": 1.0, "MPEG_LAYER_II": 1.0, "MPEG_LAYER_
 # Input frames read beyond both ends of a resampled segment, times the ratio of the rates where that is above
 # one: more than soxr's HQ filter reaches, so that the segment's edges equal the whole file's.
 RESAMPLING_MARGIN_FRAMES = 2048
-LONGEST_KEPT_S = 60.0
-"""Of a longer recording a segment is decoded much sooner than the whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,7 @@ def read(
         info = sound.info
         rate_hz = info.sample_rate_hz if sample_rate_hz is None else sample_rate_hz
         total = _resampled_length(info.num_frames, info.sample_rate_hz, rate_hz)
-        first, count = _segment(sound.name, total, rate_hz, start_s, duration_s)
+        first, count = segment(sound.name, total, rate_hz, start_s, duration_s)
         if rate_hz == info.sample_rate_hz:
             return _mono(sound.read(first, count), channel, sound.name), rate_hz
         # A block that starts on a multiple of `step` starts on a sample of the resampled grid too.
@@ -120,56 +118,6 @@ def read(
         block = _mono(sound.read(begin * step, end - begin * step), channel, sound.name)
         skip = first - begin * step_out
         return resample(block, info.sample_rate_hz, rate_hz)[skip : skip + count], rate_hz
-
-
-class DecodedRecordings:
-    """`read` for those who come back to the same short recordings: 16-bit FLAC of one channel is decoded once, whole,
-    and kept in memory while there is room, two bytes a sample. What `read` gives is the same, bit for bit.
-
-    Formats that are quick to read, or that 16 bits do not hold exactly, are read anew every time.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        self._room = max_bytes
-        self._kept: dict[str, NDArray[np.int16] | None] = {}
-
-    @property
-    def num_kept(self) -> int:
-        return sum(samples is not None for samples in self._kept.values())
-
-    def read(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        sample_rate_hz: int,
-        start_s: float = 0.0,
-        duration_s: float | None = None,
-        channel: Channel = "mix",
-    ) -> tuple[Samples, int]:
-        """As the function `read`, of a path."""
-        name = os.fspath(path)
-        if name not in self._kept and self._room > 0:
-            self._kept[name] = self._decoded(name, sample_rate_hz)
-        samples = self._kept.get(name)
-        if samples is None or channel not in ("mix", 0):
-            return read(path, sample_rate_hz=sample_rate_hz, start_s=start_s, duration_s=duration_s, channel=channel)
-        first, count = _segment(name, len(samples), sample_rate_hz, start_s, duration_s)
-        return samples[first : first + count] * np.float32(2**-15), sample_rate_hz
-
-    def _decoded(self, name: str, sample_rate_hz: int) -> NDArray[np.int16] | None:
-        """The whole recording; None where it is not to be kept, or does not decode to its end."""
-        try:
-            info = probe(name)
-            exact = (info.format, info.subtype, info.num_channels) == ("FLAC", "PCM_16", 1)
-            if not exact or info.sample_rate_hz != sample_rate_hz or info.duration_s > LONGEST_KEPT_S:
-                return None
-            if 2 * info.num_frames > self._room:
-                return None
-            samples = (read(name)[0] * 2**15).astype(np.int16)
-        except AudioError:
-            return None  # the segment that is asked for may be whole, or says what is wrong
-        self._room -= samples.nbytes
-        return samples
 
 
 def blocks(
@@ -187,7 +135,7 @@ def blocks(
     """
     with _opened(source) as sound:
         rate_hz = sound.info.sample_rate_hz
-        first, count = _segment(sound.name, sound.info.num_frames, rate_hz, start_s, duration_s)
+        first, count = segment(sound.name, sound.info.num_frames, rate_hz, start_s, duration_s)
         size = max(1, round(block_s * rate_hz))
         for offset in range(0, count, size):
             frames = sound.read(first + offset, min(size, count - offset))
@@ -210,7 +158,7 @@ def stream(
     """
     with _opened(source) as sound:
         rate_hz = sound.info.sample_rate_hz
-        first, count = _segment(sound.name, sound.info.num_frames, rate_hz, start_s, duration_s)
+        first, count = segment(sound.name, sound.info.num_frames, rate_hz, start_s, duration_s)
         resampler, size = Resampler(rate_hz, sample_rate_hz), max(1, round(block_s * rate_hz))
         for offset in range(0, count, size):
             block = _mono(sound.read(first + offset, min(size, count - offset)), channel, sound.name)
@@ -416,8 +364,8 @@ def _binary(source: Source, stack: ExitStack) -> tuple[BinaryIO, str, int]:
         raise AudioFileError(f"{name!r}: cannot be opened ({error}); check its name and permissions") from error
 
 
-def _segment(name: str, total: int, rate_hz: int, start_s: float, duration_s: float | None) -> tuple[int, int]:
-    """First sample and count of a segment of `total` samples."""
+def segment(name: str, total: int, rate_hz: int, start_s: float, duration_s: float | None) -> tuple[int, int]:
+    """First sample and count of a segment of `total` samples; AudioError where none can lie there."""
     if not (0.0 <= start_s < math.inf) or not (duration_s is None or 0.0 < duration_s < math.inf):
         raise AudioError(
             f"{name}: no segment can start at {start_s} s and last {duration_s} s; "

@@ -26,6 +26,7 @@ from xvectors.augment import Augmenter
 from xvectors.augment import speed as play_faster
 from xvectors.config import AugmentConfig
 from xvectors.corpus import TEST, TRAIN, VAL, Manifest, open_corpus, scan, split_corpus
+from xvectors.decoded import DecodedRecordings
 from xvectors.errors import AudioError, ConfigError, ManifestError, MissingExtraError
 from xvectors.features import Fbank
 from xvectors.ordering import RowOrder, Shuffled, make_order
@@ -114,7 +115,7 @@ class ChunkDataset(Dataset[Example]):
         self.sample_rate_hz = sample_rate_hz
         self._channel: int | Literal["mix"] = "mix" if channel < 0 else channel
         self._augmenter = Augmenter(augment, sample_rate_hz, self._another_voice) if augment else None
-        self._recordings = audio.DecodedRecordings(decoded_bytes)
+        self._recordings = DecodedRecordings(decoded_bytes)
         order = np.argsort(manifest.speaker_index[rows], kind="stable") if augment else rows[:0]
         self._by_speaker = rows[order], manifest.speaker_index[rows[order]]
 
