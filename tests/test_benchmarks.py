@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from xvectors import SpeakerEncoder, load_recipe, train
+from xvectors import SpeakerEncoder, audio, load_recipe, train
 from xvectors.corpus import TEST, Manifest, open_corpus, split_corpus
 from xvectors.scoring import all_pairs_scores, eer
 
@@ -237,3 +237,26 @@ def test_back_ends_are_compared_with_cosine_on_other_speakers(module: ModuleType
     few, refused = module.fit_all(training[0][:12], training[1][:12])
     assert "cosine" in few
     assert refused["asnorm"].startswith("top_k is 0.2 for a cohort of 2 speakers: give ")
+
+
+@pytest.mark.parametrize("module", ["loading"], indirect=True)
+def test_kept_recordings_are_decoded_before_they_are_timed(
+    module: ModuleType, toy_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes = {
+        kind: load_recipe("xvector", ["training.workers=0", f"training.decoded_mb={most}"])
+        for kind, most in module.KINDS.items()
+    }
+    read: list[str] = []
+    of_audio = audio.read
+    monkeypatch.setattr(audio, "read", lambda path, **given: read.append(str(path)) or of_audio(path, **given))
+    counts = []
+    for kind, cost_ms in module.measure(toy_corpus, recipes, batches=1, rounds=2):
+        assert cost_ms > 0
+        counts.append((kind, len(read)))
+        read.clear()
+    (kept, _), (anew, first), again_kept, again = counts
+    assert (kept, anew) == ("kept", "read anew")
+    assert first > 0
+    assert again_kept == ("kept", 0)
+    assert again == ("read anew", first)
