@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xvectors.corpus import Manifest
+from xvectors.corpus import TRAIN, VAL, Manifest
 from xvectors.report import leakage
 from xvectors.report.leakage import cohort_line, find_leakage, leakage_lines
 
@@ -142,3 +142,13 @@ def test_two_people_under_one_name_are_warned_about() -> None:
         f"speaker 'a': 5 and 3 of its recordings sound like two people, such as {test.id[3]} and {test.id[0]}: "
         "if they are, what counts as false rejections is none; correct the labels"
     )
+
+
+def test_recordings_of_held_out_speakers_were_not_trained_on(corpora: tuple[Manifest, Manifest]) -> None:
+    training, _ = corpora
+    held_out = training.with_columns(split=np.full(len(training), VAL))
+    found = find_leakage(training, embeddings_of(training), trained_speakers=["z"], training_corpus=held_out)
+    assert found.shared_recordings == ()
+    trained = training.with_columns(split=np.full(len(training), TRAIN))
+    found = find_leakage(training, embeddings_of(training), trained_speakers=["z"], training_corpus=trained)
+    assert len(found.shared_recordings) == len(training)

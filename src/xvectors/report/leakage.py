@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xvectors.corpus import TEST, Manifest
+from xvectors.corpus import TEST, VAL, Manifest
 from xvectors.report.measured import Leakage, SharedRecording, SuspectPair
 from xvectors.scoring import find_two_voices, length_normalise, sample_recordings
 
@@ -34,8 +34,9 @@ def find_leakage(
 ) -> Leakage:
     """Compare the rows of `manifest`, with embeddings [n, D], with the training and with each other.
 
-    `training_corpus` is corpus.csv of the system; its test rows are not looked at. Files of it that are no longer
-    there can only be compared by their paths. All pairs of recordings are compared, whatever the trials are; of more
+    `training_corpus` is corpus.csv of the system; rows for validation and test are not looked at. Files of
+    it that are no longer there can only be compared by their paths.
+    All pairs of recordings are compared, whatever the trials are; of more
     than 40,000 recordings so many, as many of each speaker. ShapeError for embeddings without a direction.
     """
     tested = set(manifest.speakers)
@@ -97,7 +98,7 @@ def cohort_line(in_cohort: Sequence[str], manifest: Manifest) -> str:
 
 def _shared_recordings(manifest: Manifest, training: Manifest) -> list[SharedRecording]:
     """By place (file and start), and by the bytes of whole files."""
-    training = training.take(training.split != TEST)
+    training = training.take(~np.isin(training.split, (VAL, TEST)))
     trained_at = dict(_places(training))
     by_size: defaultdict[int, list[str]] = defaultdict(list)
     if not training.start_s.any():
