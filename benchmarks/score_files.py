@@ -70,7 +70,7 @@ def normal_of_pairs(enroll: NDArray[np.int64], test: NDArray[np.int64]) -> NDArr
 
 def measured(path: Path) -> dict[str, Any]:
     """Seconds, peak memory and output of `xvectors evaluate --scores` in a process of its own."""
-    command = [sys.executable, "-m", "xvectors.cli", "evaluate", "--scores", str(path)]
+    command = [sys.executable, "-m", "xvectors", "evaluate", "--scores", str(path)]
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - start

@@ -5,15 +5,24 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import os
+import re
+import shlex
 import subprocess
 import sys
+from collections import Counter
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+import typer
 
 from commands import run
+from xvectors.cli import app
+from xvectors.cli.shared import PANELS
 from xvectors.models import MODELS
 from xvectors.parts import read_parts
 
@@ -327,27 +336,99 @@ def test_models_lists_papers_sizes_and_costs() -> None:
 
 
 def test_help_and_version_need_no_torch() -> None:
+    import xvectors
+
     heavy = "('torch', 'numpy', 'matplotlib')"
     code = f"import sys; import xvectors, xvectors.cli; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
-    assert run("--version").stdout.strip() == "0.1.0"
-    for command in (
-        "synth",
-        "train",
-        "calibrate",
-        "evaluate",
-        "embed",
-        "trials",
-        "score",
-        "fuse",
-        "compare",
-        "plot",
-        "models",
-        "demo",
-        "export",
-    ):
-        assert command in run("--help").stdout
+    assert run("--version").stdout.strip() == xvectors.__version__ == metadata.version("xvectors")
+
+
+def every_command() -> dict[str, Any]:
+    """Each command by its words, `gallery export` among them."""
+    found = {}
+    for name, command in typer.main.get_command(app).commands.items():
+        nested = getattr(command, "commands", {})
+        found |= {f"{name} {inner}": each for inner, each in nested.items()} or {name: command}
+    return found
+
+
+@pytest.mark.parametrize("name", every_command())
+def test_the_help_of_a_command_prints_all_its_texts_and_examples_that_parse(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Square brackets are markup, which would swallow words; an example with an option that is gone would mislead."""
+    monkeypatch.setenv("COLUMNS", "80")
+    command = every_command()[name]
+    printed = run(*name.split(), "--help").stdout
+    assert all(len(line) <= 80 for line in printed.splitlines())
+    words = Counter(re.sub(r"[│\s]+", " ", printed).split())
+    texts = [command.help, *(parameter.help for parameter in command.params)]
+    for text in texts:
+        assert re.match(r"[A-Z]", text), f"a sentence begins with a capital: {text}"
+        assert text.endswith("."), text
+        assert Counter(text.replace("\\[", "[").split()) <= words, text
+    heading, *examples = command.epilog.split("\n")
+    assert heading.startswith("Example")
+    for example in examples:
+        program, *arguments = shlex.split(example)
+        assert [program, *arguments[: len(name.split())]] == ["xvectors", *name.split()]
+        command.make_context(name, arguments[len(name.split()) :])  # UsageError for an unknown option
+
+
+def test_the_help_lists_every_command_in_its_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    printed = run("--help").stdout
+    places = [printed.index(f"─ {panel} ─") for panel in PANELS]
+    assert places == sorted(places)
+    assert "─ Commands ─" not in printed, "a command without a group"
+    for name in every_command():
+        assert re.search(rf"^│ {name.split()[0]} ", printed, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("option", ["out", "device", "p_target", "quiet", "as_json", "system", "gallery", "metadata"])
+def test_one_thing_has_one_name_and_one_kind_of_value(option: str) -> None:
+    """What an option is called, and what its value is called, in all commands that have it."""
+    names = {
+        (tuple(parameter.opts), parameter.metavar if option not in ("out", "system") else None)
+        for command in every_command().values()
+        for parameter in command.params
+        if parameter.name == option and parameter.opts[0].startswith("-")
+    }
+    assert len(names) == 1, names
+
+
+@pytest.mark.parametrize("program", [["-m", "xvectors"], ["-c", "from xvectors.cli import main; main()"]])
+def test_however_it_is_started_the_program_is_called_xvectors(program: list[str]) -> None:
+    printed = subprocess.run([sys.executable, *program, "trian"], capture_output=True, text=True)
+    assert printed.returncode == 2
+    assert "Usage: xvectors [OPTIONS]" in printed.stderr
+    assert "Did you mean 'train'" in printed.stderr
+
+
+def test_the_shell_completes_commands_options_and_recipes(tmp_path: Path) -> None:
+    """The installed script asks the program, which answers without torch or numpy."""
+
+    def completions(words: str) -> list[str]:
+        heavy = "import sys; sys.modules.update(torch=None, numpy=None); from xvectors.cli import main; main()"
+        environment = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "_XVECTORS_COMPLETE": "complete_bash"}
+        printed = subprocess.run(
+            [sys.executable, "-c", heavy], env=os.environ | environment, capture_output=True, text=True, check=True
+        )
+        return printed.stdout.split()
+
+    assert completions("xvectors tr") == ["train", "trials"]
+    assert completions("xvectors train --over") == ["--overwrite"]
+    assert completions("xvectors train --recipe l") == ["lab"]
+    assert completions("xvectors train --device c") == ["cpu", "cuda"]
+
+    environment = {"HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    command = [sys.executable, "-m", "xvectors", "--install-completion", "bash"]
+    subprocess.run(command, env=os.environ | environment, capture_output=True, check=True)
+    assert ".bash_completions/xvectors.sh" in (tmp_path / ".bashrc").read_text()
+    script = (tmp_path / ".bash_completions" / "xvectors.sh").read_text()
+    assert "complete -o default -F _xvectors_completion xvectors" in script
 
 
 def test_the_public_names() -> None:

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    __version__: str
     from xvectors.config import Recipe as Recipe
     from xvectors.config import load_recipe as load_recipe
     from xvectors.corpus import Manifest as Manifest
@@ -38,10 +39,14 @@ __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("xvectors")
     if name not in _HOME:
         raise AttributeError(f"module 'xvectors' has no attribute {name!r}")
     return getattr(import_module(f"xvectors.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, "__version__"]

@@ -74,8 +74,8 @@ def test_enroll_identify_and_forget(command: Command, voices: Path, gallery: Pat
     stranger = command("identify", voices / "carol" / "u7.flac", "--top", 1).stdout.splitlines()
     assert stranger[0].startswith("nobody enrolled: even ")
     assert len(stranger) == 3
-    found = json.loads(command("identify", bob / "u5.flac", "--json", "--prior", 0.9).stdout)
-    assert (found["speaker"], found["num_enrolled"], found["p_enrolled"]) == ("bob", 2, 0.9)
+    found = json.loads(command("identify", bob / "u5.flac", "--json", "--p-target", 0.9).stdout)
+    assert (found["speaker"], found["num_enrolled"], found["p_target"]) == ("bob", 2, 0.9)
     assert found["matches"][0]["llr"] > found["matches"][0]["threshold"] == pytest.approx(np.log(0.55 / 0.45))
 
     lines = command("speakers").stdout.splitlines()

@@ -86,7 +86,7 @@ def test_identification_is_open_set(gallery: Gallery, voices: Voices) -> None:
     for speaker in range(40):
         (row,), _ = voices.record(speaker, 4.0)
         found.append(gallery.identify(row, 4.0))
-    assert {(each.num_enrolled, each.p_enrolled, each.decided, len(each.matches)) for each in found} == {
+    assert {(each.num_enrolled, each.p_target, each.decided, len(each.matches)) for each in found} == {
         (20, 0.5, True, 3)
     }
     assert found[0].matches[0].threshold == pytest.approx(np.log(39))
@@ -110,11 +110,11 @@ def test_the_prior_can_be_stated(gallery: Gallery, voices: Voices) -> None:
         gallery.enroll(f"s{speaker}", *voices.record(speaker, 4.0))
     (row,), _ = voices.record(0, 1.0)
     for prior in (0.02, 0.9):
-        best = gallery.identify(row, 1.0, p_enrolled=prior, top=1).matches[0]
+        best = gallery.identify(row, 1.0, p_target=prior, top=1).matches[0]
         assert best.threshold == pytest.approx(bayes_threshold(prior / 4))
         assert best.probability == pytest.approx(1 / (1 + np.exp(best.threshold - best.llr)))
     with pytest.raises(ConfigError, match=r"p_target|prior"):
-        gallery.identify(row, 1.0, p_enrolled=1.0)
+        gallery.identify(row, 1.0, p_target=1.0)
     with pytest.raises(ConfigError, match="top is 0"):
         gallery.identify(row, 1.0, top=0)
 

@@ -9,39 +9,60 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from xvectors.cli.shared import CFa, CMiss, Device, Json, Metadata, PTarget, Quiet, Speakers, System, app, print_lines
+from xvectors.cli.shared import (
+    MEASURE,
+    CFa,
+    CMiss,
+    Device,
+    Json,
+    Metadata,
+    PTarget,
+    Quiet,
+    Speakers,
+    System,
+    command,
+    one_of,
+    print_lines,
+)
 from xvectors.errors import ConfigError
 
 if TYPE_CHECKING:
     from xvectors.scoring import LeastCost
 
 
-@app.command()
+@command(
+    MEASURE,
+    "xvectors evaluate exp/mine",
+    "xvectors evaluate exp/mine --data other-speakers --trials trials.txt",
+    "xvectors evaluate --scores scores.csv",
+)
 def evaluate(
     system: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="A system directory; left out with --scores.")
+        Path | None, typer.Argument(metavar="DIR", help="System directory; not needed with --scores.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Another corpus to test on; by default the speakers kept apart.")
+        Path | None,
+        typer.Option(metavar="DATA", help="Corpus to test on; by default the speakers that training kept for testing."),
     ] = None,
     metadata: Metadata = None,
     trials: Annotated[
-        Path | None, typer.Option(help="A trial list (VoxCeleb's, Kaldi's, or CSV); by default all pairs.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Trial list (VoxCeleb's, Kaldi's, or CSV); by default all pairs."),
     ] = None,
     scores: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Measure these scores instead, whoever made them: `enroll test score [label]` a line, or CSV.",
+            help="Measure these scores instead of a system: lines `enroll test score` (a label may follow), or CSV.",
         ),
     ] = None,
     speakers: Speakers = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Where to write; by default in DIR/report."),
+        typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the report; by default DIR/report."),
     ] = None,
     audio: Annotated[
-        bool, typer.Option("--audio/--no-audio", help="Put short excerpts of the worst trials into the page.")
+        bool, typer.Option("--audio/--no-audio", help="Include short excerpts of the worst trials in the report.")
     ] = True,
     p_target: PTarget = 0.01,
     c_miss: CMiss = 1.0,
@@ -50,7 +71,10 @@ def evaluate(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a system on speakers it never saw, or a file of scores: error rates with intervals, calibration."""
+    """Measure a system on speakers that it has not heard, or a file of scores.
+
+    Prints error rates with confidence intervals and how good the calibration is; writes a report with figures.
+    """
     from xvectors.scoring import LeastCost
 
     cost = LeastCost(p_target, c_miss, c_fa)
@@ -89,44 +113,54 @@ def evaluate(
     print(f"written to {result.report}: index.html (the report), metrics.json, scores.csv, embeddings.npz, scores.png")
 
 
-@app.command("trials")
+@command(
+    MEASURE,
+    "xvectors trials recordings -o trials.csv",
+    "xvectors trials recordings -o trials.txt --per-speaker 50 --same-gender",
+    name="trials",
+)
 def make_trials(
     data: Annotated[
         Path,
         typer.Argument(
-            metavar="DATA|EMB.npz", help="A corpus, as `train` takes it, or embeddings of `xvectors embed`."
+            metavar="DATA|EMB.npz", help="Corpus, as for `xvectors train`, or embeddings written by `xvectors embed`."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The list to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Trial list to write.")],
     metadata: Metadata = None,
     per_speaker: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Draw N target and N non-target trials of each speaker; by default all pairs."),
+        typer.Option(metavar="N", help="Draw N target and N non-target trials for each speaker; by default all pairs."),
     ] = None,
     same_gender: Annotated[
         bool | None,
         typer.Option(
-            "--same-gender/--cross-gender", help="Non-target trials of one gender, or of two.", show_default="any"
+            "--same-gender/--cross-gender",
+            help="Draw non-target trials within a gender, or across genders.",
+            show_default="any",
         ),
     ] = None,
     same_session: Annotated[
         bool | None,
         typer.Option(
-            "--same-session/--cross-session", help="Target trials of one session, or of two.", show_default="any"
+            "--same-session/--cross-session",
+            help="Draw target trials within a session, or across sessions.",
+            show_default="any",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the draw: same seed, same trials.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed; the same seed draws the same trials.")] = 0,
     form: Annotated[
         str | None,
         typer.Option(
             "--format",
-            metavar="csv|voxceleb|kaldi",
-            help="By default csv where FILE ends so, else kaldi: `a b target` a line.",
+            metavar="FORMAT",
+            help="Format of the list: csv, voxceleb or kaldi; by default csv if FILE ends in .csv, else kaldi.",
+            autocompletion=one_of("csv", "voxceleb", "kaldi"),
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Make a trial list of a corpus: all pairs of recordings, or some of each speaker."""
+    """Make a trial list from a corpus: all pairs of recordings, or a number for each speaker."""
     from xvectors.report.trial_making import make_trials as run
 
     relation: dict[bool | None, Literal["any", "same", "different"]] = {None: "any", True: "same", False: "different"}
@@ -143,36 +177,49 @@ def make_trials(
     print(f"{made.num_target:,} target and {made.num_nontarget:,} non-target trials: {out}")
 
 
-@app.command()
+@command(
+    MEASURE,
+    "xvectors score embeddings.npz --trials trials.csv",
+    "xvectors score embeddings.npz --trials trials.csv --system exp/mine -o scores.csv",
+)
 def score(
-    embeddings: Annotated[Path, typer.Argument(metavar="EMB.npz", help="Embeddings, as `xvectors embed` writes them.")],
-    trials: Annotated[Path, typer.Option(help="A trial list (VoxCeleb's, Kaldi's, or CSV).")],
+    embeddings: Annotated[Path, typer.Argument(metavar="EMB.npz", help="Embeddings written by `xvectors embed`.")],
+    trials: Annotated[Path, typer.Option(metavar="FILE", help="Trial list (VoxCeleb's, Kaldi's, or CSV).")],
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
             "-o",
             metavar="FILE.csv",
-            help="The file to write; by default EMB.scores.csv, beside the embeddings.",
+            help="File to write; by default EMB.scores.csv beside the embeddings.",
         ),
     ] = None,
     system: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Score by this system's back-end and calibration; by default by cosine."),
+        typer.Option(
+            metavar="DIR", help="System whose back-end and calibration score the trials; by default the cosine does."
+        ),
     ] = None,
     enrollment: Annotated[
         Path | None,
-        typer.Option(help="Lines `model recording ...`: the trials' first names are models of several recordings."),
+        typer.Option(
+            metavar="FILE",
+            help="Models of several recordings, as lines `model recording ...`; the trials name models first.",
+        ),
     ] = None,
     enroll_by: Annotated[
         str,
         typer.Option(
             metavar="average|book",
-            help="Of a model's recordings the mean counts as one, or PLDA scores by the book, given them all.",
+            help="How a model of several recordings is scored: as their mean, or with PLDA's likelihood given all.",
+            autocompletion=one_of("average", "book"),
         ),
     ] = "average",
 ) -> None:
-    """Score a list of trials between embeddings, and write enroll, test, target, score (and llr)."""
+    """Score a trial list with saved embeddings.
+
+    Writes a CSV with the columns enroll, test, target, score and, with a calibrated system, llr.
+    """
     from xvectors.report.scoring_lists import score_list
 
     if out is None:
@@ -184,19 +231,23 @@ def score(
     print(f"{scored.num_trials:,} trials scored by {scored.backend}{', with LLRs' if scored.has_llrs else ''}: {out}")
 
 
-@app.command()
+@command(MEASURE, "xvectors fuse a.csv b.csv --fit-on a-dev.csv --fit-on b-dev.csv -o fused.csv")
 def fuse(
-    scores: Annotated[list[Path], typer.Argument(metavar="A.csv B.csv ...", help="Each system's scores, same trials.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.csv", help="The file to write.")],
+    scores: Annotated[
+        list[Path], typer.Argument(metavar="A.csv B.csv ...", help="Scores of each system, on the same trials.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.csv", help="File to write.")],
     fit_on: Annotated[
         list[Path],
-        typer.Option(metavar="DEV.csv", help="Labelled scores of other speakers to learn from; once for each system."),
+        typer.Option(
+            metavar="DEV.csv", help="Labeled scores of other speakers to learn from; give it once for each system."
+        ),
     ],
     trials: Annotated[
-        Path | None, typer.Option(help="The trials' list, where the files have no labels or hold more.")
+        Path | None, typer.Option(metavar="FILE", help="Trial list, if the files have no labels or hold more trials.")
     ] = None,
 ) -> None:
-    """Make one score of several systems': learn weights from other trials, and write LLRs."""
+    """Fuse the scores of several systems into one log-likelihood ratio for each trial."""
     from xvectors.report.fusing import fuse as run
 
     fused = run(scores, out, fit_on=fit_on, trials=trials)
@@ -207,20 +258,24 @@ def fuse(
     print(f"{fused.num_trials:,} LLRs: {out}")
 
 
-@app.command()
+@command(MEASURE, "xvectors compare exp/first exp/second", "xvectors compare a.csv b.csv -o comparison")
 def compare(
     systems: Annotated[
         list[Path], typer.Argument(metavar="DIR1 DIR2 ...", help="Evaluated systems, or files of scores.")
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Where to write; by default beside the first's scores.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FOLDER", help="Folder to write; by default that of the first scores."),
     ] = None,
     speakers: Speakers = None,
     p_target: PTarget = 0.01,
     c_miss: CMiss = 1.0,
     c_fa: CFa = 1.0,
 ) -> None:
-    """Compare systems on the same trials: differences to the first, with intervals and p-values, and DET curves."""
+    """Compare systems on the same trials.
+
+    Prints the differences from the first system with confidence intervals and p-values; draws DET curves.
+    """
     from xvectors.report.comparison import compare as run
     from xvectors.scoring import LeastCost
 
@@ -229,9 +284,9 @@ def compare(
     print(f"written to {result.folder}: comparison.json, det.png")
 
 
-@app.command()
+@command(MEASURE, "xvectors plot exp/mine")
 def plot(system: System, device: Device = "auto", quiet: Quiet = False) -> None:
-    """Draw the training curves and a t-SNE map of the test speakers."""
+    """Draw the training curves, a t-SNE map of the test speakers, and their scores."""
     from xvectors.report import plot as run
 
     print_lines(str(path) for path in run(system, device=device, show_progress=not quiet))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xvectors.cli.shared import System, app, print_lines
+from xvectors.cli.shared import EMBED, System, command, print_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,21 +15,24 @@ if TYPE_CHECKING:
     from xvectors.export import Difference
 
 
-@app.command()
+@command(EMBED, "xvectors export exp/mine model.onnx", "xvectors export starter small.onnx --int8 --check a.wav")
 def export(
     system: System,
-    out: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The file to write.")],
+    out: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="File to write.")],
     int8: Annotated[
-        bool, typer.Option("--int8", help="Weights of one byte: a quarter of the size, and not quite the same.")
+        bool,
+        typer.Option(
+            "--int8", help="Quantize the weights to 8 bits: a quarter of the size, at slightly different embeddings."
+        ),
     ] = False,
     check: Annotated[
         list[Path] | None,
-        typer.Option(metavar="AUDIO", help="Compare with the system on this recording too; may be repeated."),
+        typer.Option(metavar="AUDIO", help="Also compare the file with the system on this recording; may be repeated."),
     ] = None,
 ) -> None:
-    """Write a system (DIR, or `starter`) as one ONNX file: waveform in, embedding out, features inside the graph.
+    """Export a system as one ONNX file that turns waveforms into embeddings.
 
-    onnxruntime runs the file before it takes its name: float32 embeddings must equal torch's to 1e-4.
+    The features are part of the graph. The file is only written if its float32 embeddings equal torch's within 1e-4.
     """
     from xvectors.export import OPSET, check_onnx, export_onnx
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xvectors.cli.shared import Device, GalleryPath, Json, OfSystem, app, print_lines
+from xvectors.cli.shared import RECOGNIZE, Device, GalleryPath, Json, OfSystem, app, command, print_lines
 from xvectors.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,31 +23,36 @@ if TYPE_CHECKING:
     from xvectors.gallery import Enrollment, Found, Match, Speaker, SqliteStore
     from xvectors.listening import Heard
 
+GALLERY = "Commands"
+
 NOT_CALIBRATED = "the system is not calibrated (`xvectors calibrate DIR`)"
 
-files = typer.Typer(help="Carry a gallery elsewhere, and clean it.", no_args_is_help=True)
-app.add_typer(files, name="gallery")
+files = typer.Typer(help="Export, import or purge the enrolled speakers.", no_args_is_help=True)
+app.add_typer(files, name="gallery", rich_help_panel=RECOGNIZE)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Whom the speaker is enrolled as.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the speaker.")]
 
 
-@app.command()
+@command(RECOGNIZE, "xvectors enroll ann ann-1.wav ann-2.wav", "xvectors enroll ann ann.wav --expires 2030-01-01")
 def enroll(
     name: Name,
-    recordings: Annotated[list[Path], typer.Argument(metavar="RECORDING...", help="Recordings of this one speaker.")],
+    recordings: Annotated[list[Path], typer.Argument(metavar="RECORDING...", help="Recordings of this speaker alone.")],
     system: OfSystem = "starter",
     gallery: GalleryPath = None,
     keep_audio: Annotated[
-        bool, typer.Option("--keep-audio", help="Keep the recordings too, so that `re-enroll` can use another system.")
+        bool,
+        typer.Option(
+            "--keep-audio", help="Keep a copy of the recordings, so that `xvectors re-enroll` can change the system."
+        ),
     ] = False,
-    consent: Annotated[str | None, typer.Option(metavar="TEXT", help="A note on what the speaker agreed to.")] = None,
+    consent: Annotated[str | None, typer.Option(metavar="TEXT", help="Note on what the speaker agreed to.")] = None,
     expires: Annotated[
-        str | None, typer.Option(metavar="DATE", help="From this day on (UTC) these recordings match nobody.")
+        str | None, typer.Option(metavar="DATE", help="Day (UTC) from which these recordings are no longer used.")
     ] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Enroll a speaker, or add recordings to one who is."""
+    """Enroll a speaker, or add recordings of a speaker who is enrolled."""
     from datetime import UTC, datetime
 
     from xvectors.encoder import SpeakerEncoder
@@ -75,15 +80,15 @@ def enroll(
         print(f"{name} is enrolled, with {what}")
 
 
-@app.command()
+@command(RECOGNIZE, "xvectors identify call.wav", "xvectors identify call.wav --top 5 --p-target 0.9")
 def identify(
-    recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="Who speaks here?")],
-    top: Annotated[int, typer.Option(help="How many of the most likely speakers to list.")] = 3,
-    prior: Annotated[
+    recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="Recording of the speaker to identify.")],
+    top: Annotated[int, typer.Option(metavar="N", help="Number of most likely speakers to list.")] = 3,
+    p_target: Annotated[
         float | None,
         typer.Option(
             metavar="P",
-            help="How likely it is, before listening, that the speaker is enrolled at all; by default the system's.",
+            help="Prior probability that the speaker is enrolled at all; by default the system's, usually 0.5.",
         ),
     ] = None,
     system: OfSystem = "starter",
@@ -91,7 +96,7 @@ def identify(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Say which enrolled speaker a recording is of, or that it is of none."""
+    """Say which enrolled speaker a recording is of, or that the speaker is not enrolled."""
     from xvectors.decisions import about, lacking
     from xvectors.encoder import SpeakerEncoder
     from xvectors.gallery import open_gallery
@@ -100,9 +105,9 @@ def identify(
         encoder = SpeakerEncoder.load(system, device=device)
         heard = encoder.listen(recording)
         if reason := lacking(heard, encoder.verifier):
-            found = opened.undecided(reason, p_enrolled=prior)
+            found = opened.undecided(reason, p_target=p_target)
         else:
-            found = opened.identify(encoder.encode(heard.samples)[0], heard.speech_s, top=top, p_enrolled=prior)
+            found = opened.identify(encoder.encode(heard.samples)[0], heard.speech_s, top=top, p_target=p_target)
     if as_json:
         print(json.dumps({**asdict(found), "recording": {"name": heard.name, **heard.quality.to_dict()}}, indent=2))
     else:
@@ -110,9 +115,9 @@ def identify(
         print(about(heard.name, heard.quality))
 
 
-@app.command()
+@command(RECOGNIZE, "xvectors speakers")
 def speakers(gallery: GalleryPath = None, as_json: Json = False) -> None:
-    """List who is enrolled."""
+    """List the enrolled speakers."""
     from datetime import UTC, datetime
 
     from xvectors.gallery import default_gallery
@@ -130,11 +135,11 @@ def speakers(gallery: GalleryPath = None, as_json: Json = False) -> None:
         print("nobody is enrolled; `xvectors enroll NAME a.wav` enrolls")
 
 
-@app.command()
+@command(RECOGNIZE, "xvectors forget ann", "xvectors forget ann --last")
 def forget(
     name: Name,
     last: Annotated[
-        bool, typer.Option("--last", help="Remove only what was enrolled last, in one command, and keep the rest.")
+        bool, typer.Option("--last", help="Remove only the recordings of the last `xvectors enroll`.")
     ] = False,
     gallery: GalleryPath = None,
 ) -> None:
@@ -148,9 +153,9 @@ def forget(
     print(f"{name}: {done}" if last else f"{name} is forgotten: {done}")
 
 
-@app.command("re-enroll")
+@command(RECOGNIZE, "xvectors re-enroll --system exp/mine", name="re-enroll")
 def re_enroll(system: OfSystem = "starter", gallery: GalleryPath = None, device: Device = "auto") -> None:
-    """Give voiceprints of other systems embeddings of this one, from the recordings kept with --keep-audio."""
+    """Enroll everybody with another system, from the recordings that --keep-audio kept."""
     from xvectors.encoder import SpeakerEncoder
     from xvectors.gallery import open_gallery
 
@@ -173,12 +178,12 @@ def re_enroll(system: OfSystem = "starter", gallery: GalleryPath = None, device:
     print(f"embedded again with this system: {_count(count, 'voiceprint')} of {_count(num_speakers, 'speaker')}")
 
 
-@files.command("export")
+@command(GALLERY, "xvectors gallery export backup.sqlite", name="export", group=files)
 def export_file(
-    out: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write; itself a gallery.")],
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="File to write, itself a gallery.")],
     gallery: GalleryPath = None,
 ) -> None:
-    """Write everybody enrolled to a file that `gallery import` reads."""
+    """Write all enrolled speakers to a file that `xvectors gallery import` reads."""
     from xvectors.gallery import export_gallery
 
     with _store(gallery) as store:
@@ -186,12 +191,12 @@ def export_file(
     print(f"{_count(count, 'voiceprint')}: {out}")
 
 
-@files.command("import")
+@command(GALLERY, "xvectors gallery import backup.sqlite", name="import", group=files)
 def import_file(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="A gallery, such as `gallery export` writes.")],
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="Gallery, as `xvectors gallery export` writes it.")],
     gallery: GalleryPath = None,
 ) -> None:
-    """Add everybody in another gallery to this one; what is here already is not added twice."""
+    """Add the speakers of another gallery to this one; what is here already is not added again."""
     from xvectors.gallery import import_gallery
 
     with _store(gallery, create=True) as store:
@@ -199,9 +204,9 @@ def import_file(
     print(f"added: {_count(added, 'voiceprint')}; there already: {known}")
 
 
-@files.command()
+@command(GALLERY, "xvectors gallery purge", group=files)
 def purge(gallery: GalleryPath = None) -> None:
-    """Remove voiceprints that have expired, and every trace of what was removed before."""
+    """Remove expired voiceprints, and every trace of those removed before."""
     from datetime import UTC, datetime
 
     with _store(gallery) as store:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TextIO, TypeVar
 
 import typer
+from rich.markup import escape
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 app = typer.Typer(
     name="xvectors",
-    help="Speaker recognition from a folder of recordings.",
+    help="Speaker recognition from recordings: verify and identify speakers, train systems, measure them.",
+    epilog="Start here:\n  xvectors verify a.wav b.wav\n  xvectors COMMAND --help",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -21,31 +25,80 @@ ERROR_STATUS = 2
 SIGNAL_STATUS = 128
 """Plus the signal's number, as shells report it."""
 
-Device = Annotated[str, typer.Option(help="cuda, mps, cpu, or auto for the first of these that is there.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars; only results and warnings.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
+RECOGNIZE = "Recognize speakers"
+TRAIN = "Train a system"
+MEASURE = "Measure a system"
+EMBED = "Embed and export"
+TRY = "Try without recordings"
+PANELS = (RECOGNIZE, TRAIN, MEASURE, EMBED, TRY)
+"""The groups of commands, in the order of the help."""
+
+
+def command(panel: str, *examples: str, name: str | None = None, group: typer.Typer = app) -> Callable[[F], F]:
+    """Register a function as a command of `group`, listed in the help's `panel`.
+
+    Its docstring is the help, and `examples` end it. Typer keeps line breaks and reads square brackets as markup;
+    here a paragraph is refilled and brackets are printed.
+    """
+
+    def register(function: F) -> F:
+        paragraphs = (inspect.getdoc(function) or "").split("\n\n")
+        group.command(
+            name,
+            help="\n\n".join(escape(" ".join(paragraph.split())) for paragraph in paragraphs),
+            epilog="\n  ".join([f"Example{'s' * (len(examples) > 1)}:", *map(escape, examples)]),
+            rich_help_panel=panel,
+        )(function)
+        return function
+
+    return register
+
+
+def one_of(*names: str) -> Callable[[str], list[str]]:
+    """A shell's completion of an option that takes one of these."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    return complete
+
+
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Where to compute: cuda, mps, cpu, or auto for the first of these that is available.",
+        autocompletion=one_of("auto", "cpu", "cuda", "mps"),
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress bars, only results and warnings.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Metadata = Annotated[
     Path | None,
-    typer.Option(help="The table that goes with a folder, such as vox2_meta.csv or metadata_dev.csv."),
+    typer.Option(
+        metavar="FILE", help="Table that describes a folder's recordings, such as vox2_meta.csv or metadata_dev.csv."
+    ),
 ]
-PTarget = Annotated[float, typer.Option(metavar="P", help="How probable a target trial is, for minDCF and actual DCF.")]
+PTarget = Annotated[float, typer.Option(metavar="P", help="Prior probability of a target trial, in minDCF and actDCF.")]
 Speakers = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Who speaks in each recording, for the intervals of score files: `recording speaker` lines (utt2spk), a "
-        "table with id and speaker, or embeddings of `xvectors embed`.",
+        help="Speaker of each recording, for the confidence intervals of score files: lines `recording speaker` "
+        "(utt2spk), a table with the columns id and speaker, or embeddings written by `xvectors embed`.",
     ),
 ]
-CMiss = Annotated[float, typer.Option(metavar="C", help="What a false rejection costs, for the same.")]
-CFa = Annotated[float, typer.Option(metavar="C", help="What a false acceptance costs, for the same.")]
+CMiss = Annotated[float, typer.Option(metavar="C", help="Cost of a miss (false rejection), in minDCF and actDCF.")]
+CFa = Annotated[
+    float, typer.Option(metavar="C", help="Cost of a false alarm (false acceptance), in minDCF and actDCF.")
+]
 GalleryPath = Annotated[
     Path | None,
     typer.Option(
         "--gallery",
         metavar="FILE",
         envvar="XVECTORS_GALLERY",
-        help="The gallery's file; by default gallery.sqlite in your data directory.",
+        help="File that holds the enrolled speakers; by default gallery.sqlite in your data directory.",
     ),
 ]
 OfSystem = Annotated[
@@ -53,10 +106,12 @@ OfSystem = Annotated[
     typer.Option(
         "--system",
         metavar="DIR",
-        help="A system directory, or an exported .onnx file; by default the starter, which comes along.",
+        help="System to use: a directory, an exported .onnx file, hf://owner/name, or the bundled starter system.",
     ),
 ]
-System = Annotated[Path, typer.Argument(metavar="DIR", help="A system directory, as `xvectors train` writes it.")]
+System = Annotated[
+    Path, typer.Argument(metavar="DIR", help="System directory, as `xvectors train` writes it, or `starter`.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -65,9 +120,9 @@ def options(
 ) -> None:
     """Options of the program itself."""
     if version:
-        from importlib import metadata
+        from xvectors import __version__
 
-        print(metadata.version("xvectors"))
+        print(__version__)
         raise typer.Exit
 
 

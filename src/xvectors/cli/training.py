@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xvectors.cli.shared import SIGNAL_STATUS, Device, Metadata, Quiet, System, app, print_lines
+from xvectors.cli.shared import (
+    SIGNAL_STATUS,
+    TRAIN,
+    TRY,
+    Device,
+    Metadata,
+    Quiet,
+    System,
+    command,
+    one_of,
+    print_lines,
+)
+from xvectors.config import recipe_names
 from xvectors.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,17 +29,29 @@ if TYPE_CHECKING:
     from xvectors.training import TrainingResult
 
 
-@app.command()
+@command(TRY, "xvectors synth voices --num-speakers 20 --seed 1")
 def synth(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write the corpus to.")],
-    speakers: Annotated[int, typer.Option(help="How many synthetic voices.")] = 60,
-    utterances: Annotated[int, typer.Option(help="How many sentences each voice reads.")] = 20,
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
-    audio_format: Annotated[str, typer.Option("--format", metavar="flac|wav", help="Of the recordings.")] = "flac",
-    workers: Annotated[int | None, typer.Option(help="Processes; by default one a core.")] = None,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write the corpus to.")],
+    speakers: Annotated[int, typer.Option("--num-speakers", metavar="N", help="Number of synthetic voices.")] = 60,
+    utterances: Annotated[
+        int, typer.Option("--num-utterances", metavar="N", help="Number of sentences that each voice reads.")
+    ] = 20,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed; the same seed writes the same bytes.")] = 0,
+    audio_format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="flac|wav",
+            help="Audio format of the recordings.",
+            autocompletion=one_of("flac", "wav"),
+        ),
+    ] = "flac",
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Number of processes; by default one for each core.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Make a corpus of synthetic voices (espeak-ng), to try things on without recordings."""
+    """Make a corpus of synthetic voices with espeak-ng."""
     from xvectors.corpus.synth import synthesise
 
     metadata = synthesise(
@@ -42,42 +66,59 @@ def synth(
     print(f"{speakers} synthetic voices x {utterances} utterances: {metadata}")
 
 
-@app.command()
+@command(
+    TRAIN,
+    "xvectors train recordings -o exp/mine",
+    "xvectors train recordings -o exp/mine --recipe xvector --set training.epochs=20",
+    "xvectors train recordings -o exp/mine --from starter --minutes 10",
+    "xvectors train -o exp/mine --resume",
+)
 def train(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The system directory to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="System directory to write.")],
     data: Annotated[
         Path | None,
         typer.Argument(
             metavar="DATA",
-            help="A manifest CSV, a folder with one sub-folder a speaker, a VoxCeleb folder (with --metadata) or a "
-            "Kaldi data directory. May be left out with --resume.",
+            help="Corpus: a folder with one sub-folder for each speaker, a manifest CSV, a VoxCeleb folder (with "
+            "--metadata), or a Kaldi data directory. Not needed with --resume.",
         ),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="A recipe's name (resnet, xvector, lab) or a TOML file.", show_default="resnet")
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Recipe: a name (`xvectors recipes` lists them) or a TOML file; by default resnet, or finetune with "
+            "--from.",
+            autocompletion=one_of(*recipe_names()),
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: training.epochs=20."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a setting of the recipe, as in training.epochs=20; may be repeated.",
+        ),
     ] = None,
     start: Annotated[
         str | None,
         typer.Option(
             "--from",
             metavar="DIR|starter",
-            help="Fine-tune: keep features and backbone of this system, or of the one that comes with xvectors.",
+            help="Fine-tune this system, or the bundled starter: its features and backbone are kept.",
         ),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Length of the run by the clock; the schedule ends when the time does.")
+        float | None,
+        typer.Option(metavar="N", help="Train for N minutes instead of a number of epochs; the schedule fits."),
     ] = None,
     metadata: Metadata = None,
     device: Device = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last saved state.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a system that stands in DIR.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the system in DIR.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a system on recordings and write it to a directory."""
+    """Train a system on recordings, calibrate it, and write it to a directory."""
     from xvectors.config import DEFAULT_RECIPE, FINE_TUNING_RECIPE, load_recipe, override_recipe
     from xvectors.system import SystemFolder, read_description
     from xvectors.training import EpochResult
@@ -113,45 +154,59 @@ def train(
     _finish_training(result, f"xvectors train -o {shlex.quote(str(out))} --resume")
 
 
-@app.command()
+@command(TRAIN, "xvectors calibrate exp/mine", "xvectors calibrate exp/mine --data other-speakers --backend plda")
 def calibrate(
     system: System,
     data: Annotated[
         Path | None,
-        typer.Option(help="A corpus of other speakers to learn from; by default those that training held out."),
+        typer.Option(
+            metavar="DATA", help="Corpus of speakers that were not trained on; by default those that training held out."
+        ),
     ] = None,
     metadata: Metadata = None,
     backend: Annotated[
         str | None,
         typer.Option(
-            help="The back-end to use, such as asnorm; by default the one that does best on held-out speakers."
+            metavar="NAME",
+            help="Back-end to use, such as asnorm; by default the one that does best on held-out speakers.",
         ),
     ] = None,
     cohort: Annotated[
         Path | None,
         typer.Option(
             metavar="COHORT.npz",
-            help="Imposters to normalise scores by, as `xvectors embed` writes them; by default the training speakers.",
+            help="Cohort that normalizes scores, as `xvectors embed` writes it; by default the training speakers.",
         ),
     ] = None,
     adapt_to: Annotated[
         Path | None,
         typer.Option(
             metavar="NEW.npz",
-            help="Embeddings of another domain, whoever speaks, that PLDA is adapted to; --data should be of it too.",
+            help="Unlabeled embeddings of a new domain, to which PLDA is adapted; --data should be of that domain too.",
         ),
     ] = None,
-    adapt_by: Annotated[str, typer.Option(metavar="METHOD", help="coral_plus, coral or kaldi.")] = "coral_plus",
+    adapt_by: Annotated[
+        str,
+        typer.Option(
+            metavar="METHOD",
+            help="How PLDA is adapted: coral_plus, coral or kaldi.",
+            autocompletion=one_of("coral_plus", "coral", "kaldi"),
+        ),
+    ] = "coral_plus",
     p_target: Annotated[
         float,
         typer.Option(
-            metavar="P", help="How probable a target trial is where decisions are made: of fit and threshold."
+            metavar="P",
+            help="Prior probability of a target trial, at which the calibration is fitted and decisions are made.",
         ),
     ] = 0.5,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Choose a system's back-end and calibrate its scores to log-likelihood ratios; `train` ends with it."""
+    """Choose a system's back-end and calibrate its scores to log-likelihood ratios.
+
+    `xvectors train` ends with this; run it again with other data or another back-end.
+    """
     from xvectors.calibrate import calibrate as run
 
     verifier = run(
@@ -185,19 +240,19 @@ def calibrate(
     print(f"written to {system}: backend.npz, calibration.toml")
 
 
-@app.command()
+@command(TRAIN, "xvectors models", "xvectors models --mels 24 --seconds 5")
 def models(
-    mels: Annotated[int, typer.Option(help="Filterbanks a frame.")] = 80,
-    seconds: Annotated[float, typer.Option(help="Length of the recording whose embedding is counted.")] = 3.0,
+    mels: Annotated[int, typer.Option(metavar="N", help="Number of mel filterbanks.")] = 80,
+    seconds: Annotated[float, typer.Option(metavar="N", help="Duration of the recording whose cost is counted.")] = 3.0,
 ) -> None:
-    """List the networks that `--set model.name=...` takes, with their papers, sizes and costs."""
+    """List the networks that `--set model.name=...` accepts, with their papers, sizes and costs."""
     import torch
     from rich.console import Console
     from rich.table import Table
 
     from xvectors.models import PUBLISHED, build_model, count_flops, count_parameters
 
-    caption = "parameters up to the embedding; as published with so many filterbanks a frame, and ours with as many"
+    caption = "parameters up to the embedding; the number of filterbanks of the published network is in parentheses"
     table = Table(caption=caption, caption_justify="left")
     for column in ("name", "settings", "paper"):
         table.add_column(column)
@@ -222,13 +277,13 @@ def models(
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
-@app.command()
+@command(TRY, "xvectors demo try")
 def demo(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write everything to.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write everything to.")],
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """The whole job from nothing: synthetic voices, training, evaluation and plots, in a few minutes."""
+    """Run the whole job in a few minutes: make synthetic voices, train, evaluate and plot."""
     from rich.console import Console
     from rich.table import Table
 

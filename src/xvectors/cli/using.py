@@ -8,45 +8,78 @@ from typing import Annotated
 
 import typer
 
-from xvectors.cli.shared import Device, GalleryPath, Json, Metadata, OfSystem, Quiet, System, app, print_lines
+from xvectors.cli.shared import (
+    EMBED,
+    RECOGNIZE,
+    Device,
+    GalleryPath,
+    Json,
+    Metadata,
+    OfSystem,
+    Quiet,
+    System,
+    command,
+    one_of,
+    print_lines,
+)
 
 
-@app.command()
+@command(
+    EMBED,
+    "xvectors embed exp/mine recordings -o embeddings.npz",
+    "xvectors embed starter recordings -o embeddings.parquet --shard 1/4",
+)
 def embed(
     system: System,
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A manifest or a folder, as for `train`.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Corpus, as for `xvectors train`.")],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", metavar="OUT", help="The npz file to write, or NAME.parquet, a folder of parts."),
+        typer.Option("--out", "-o", metavar="OUT", help="File to write (.npz), or a folder of parts (NAME.parquet)."),
     ],
     metadata: Metadata = None,
     device: Device = "auto",
     threads: Annotated[
-        int | None, typer.Option(help="Cores that the network may use; by default torch's choice.")
+        int | None,
+        typer.Option(metavar="N", help="Number of cores that the network may use; by default torch's choice."),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="float32, or bfloat16: little over half the time on processors that have it.")
+        str,
+        typer.Option(
+            metavar="TYPE",
+            help="Arithmetic: float32, or bfloat16, which takes little over half the time on processors that have it.",
+            autocompletion=one_of("float32", "bfloat16"),
+        ),
     ] = "float32",
-    batch_size: Annotated[int, typer.Option(help="Recordings a batch; it does not change the result.")] = 32,
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", help="Number of recordings in a batch; the result does not depend on it.")
+    ] = 32,
     trim: Annotated[
-        str | None, typer.Option(metavar="DETECTOR", help="energy or silero: embed only what it takes for speech.")
+        str | None,
+        typer.Option(
+            metavar="DETECTOR",
+            help="Embed only what this VAD takes for speech: energy or silero.",
+            autocompletion=one_of("energy", "silero"),
+        ),
     ] = None,
     parts: Annotated[
         str | None,
         typer.Option(
-            metavar="FORMAT", help="parquet or npz: OUT is a folder of parts, and a killed run goes on in it."
+            metavar="FORMAT",
+            help="Write a folder of parts, as parquet or npz; an interrupted run continues in it.",
+            autocompletion=one_of("parquet", "npz"),
         ),
     ] = None,
     shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Write every N-th part from the I-th, beside other shards.")
+        str | None,
+        typer.Option(metavar="I/N", help="Write only shard I of N, to divide the work between processes or machines."),
     ] = None,
-    rows_a_part: Annotated[int, typer.Option(help="Recordings a part.")] = 1000,
+    rows_a_part: Annotated[int, typer.Option(metavar="N", help="Number of recordings in a part.")] = 1000,
     quiet: Quiet = False,
 ) -> None:
-    """Embed every recording of a corpus into one npz file or a folder of parts; what cannot be used is listed.
+    """Embed every recording of a corpus into one file or a folder of parts.
 
-    With parts (OUT ends in .parquet, or --parts) a run that was killed goes on where it stopped when it is started
-    again, memory does not grow with the corpus, and --shard divides the work.
+    Recordings that cannot be used are listed and left out. With parts (OUT ends in .parquet, or --parts) an interrupted
+    run continues where it stopped, memory does not grow with the corpus, and --shard divides the work.
     """
     from xvectors.corpus import open_corpus
     from xvectors.encoder import SpeakerEncoder, save_embeddings
@@ -91,25 +124,36 @@ def embed(
         print(f"{written.num_failed} recordings left out, listed in {out / '_failures.csv'}")
 
 
-@app.command()
+@command(
+    RECOGNIZE,
+    "xvectors verify a.wav b.wav",
+    "xvectors verify call.mp3 --as ann",
+    "xvectors verify a.wav b.wav --p-target 0.01 --json",
+)
 def verify(
-    first: Annotated[str, typer.Argument(metavar="FILE", help="A recording, of any rate, channels and format.")],
-    second: Annotated[str | None, typer.Argument(metavar="OTHER", help="The one to compare it with.")] = None,
+    first: Annotated[
+        str, typer.Argument(metavar="FILE", help="Recording, of any format, sample rate and number of channels.")
+    ],
+    second: Annotated[str | None, typer.Argument(metavar="OTHER", help="Recording to compare it with.")] = None,
     name: Annotated[
-        str | None, typer.Option("--as", metavar="NAME", help="Compare it with this enrolled speaker instead.")
+        str | None, typer.Option("--as", metavar="NAME", help="Compare it with this enrolled speaker instead of OTHER.")
     ] = None,
     system: OfSystem = "starter",
     gallery: GalleryPath = None,
     p_target: Annotated[
         float | None,
-        typer.Option(help="How probable one speaker is beforehand, 0 to 1. By default as the system says, mostly 0.5."),
+        typer.Option(
+            metavar="P",
+            help="Prior probability that the speaker is the same; by default the system's, usually 0.5.",
+        ),
     ] = None,
     as_json: Json = False,
     device: Device = "auto",
 ) -> None:
-    """Say whether two recordings are of one speaker, or one is of the speaker enrolled as NAME.
+    """Say whether two recordings are of the same speaker.
 
-    The first line is "same speaker", "different speakers" or "cannot tell".
+    With --as, say whether a recording is of an enrolled speaker. The first line printed is "same speaker", "different
+    speakers" or "cannot tell"; the lines below say why.
     """
     import json
 

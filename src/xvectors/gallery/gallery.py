@@ -168,11 +168,11 @@ class Gallery:
         return self._matches(block, {int(block.speaker[0]): name}, rows, seconds, prior)[0]
 
     def identify(
-        self, embedding: ArrayLike, duration_s: float, *, top: int = 3, p_enrolled: float | None = None
+        self, embedding: ArrayLike, duration_s: float, *, top: int = 3, p_target: float | None = None
     ) -> Found:
         """Which enrolled speaker is it, if any? Of a recording, its embedding [D] and seconds.
 
-        `p_enrolled`: the prior of its being any enrolled speaker, shared equally among all of them; the system's prior
+        `p_target`: the prior of its being any enrolled speaker, shared equally among all of them; the system's prior
         of a target trial if not given. Among more than 200 speakers, those with the highest scores are compared
         by their LLRs.
 
@@ -187,7 +187,7 @@ class Gallery:
         """
         if top < 1:
             raise ConfigError(f"top is {top}; ask for 1 or more")
-        prior = self.verifier.p_target if p_enrolled is None else p_enrolled
+        prior = self.verifier.p_target if p_target is None else p_target
         bayes_threshold(prior)
         rows, seconds = _checked(np.asarray(embedding)[None], [duration_s])
         now = self._now()
@@ -202,15 +202,15 @@ class Gallery:
             decided=self.verifier.is_calibrated,
             matches=tuple(matches[:top]),
             num_enrolled=near.num_enrolled,
-            p_enrolled=prior,
+            p_target=prior,
             left_out=near.left_out,
         )
 
-    def undecided(self, reason: str, *, p_enrolled: float | None = None) -> Found:
+    def undecided(self, reason: str, *, p_target: float | None = None) -> Found:
         """The answer on a recording that cannot be compared with anybody, for this reason."""
-        prior = self.verifier.p_target if p_enrolled is None else p_enrolled
+        prior = self.verifier.p_target if p_target is None else p_target
         return Found(
-            speaker=None, decided=False, matches=(), num_enrolled=0, p_enrolled=prior, left_out=(), reason=reason
+            speaker=None, decided=False, matches=(), num_enrolled=0, p_target=prior, left_out=(), reason=reason
         )
 
     def re_enroll(self, encode: Callable[[bytes], tuple[NDArray[np.float32], float]]) -> ReEnrollment:

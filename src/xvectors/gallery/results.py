@@ -31,7 +31,7 @@ class Found:
     decided : whether the system is calibrated; otherwise there is a ranking and no decision
     matches : the best, by LLR (by score where there is none), at most as many as were asked for
     num_enrolled : the speakers it was compared with
-    p_enrolled : the prior of the recording being of any of them
+    p_target : the prior of the recording being of any of them
     left_out : names of speakers who are enrolled with other systems only, and so were not compared
     reason : why the recording was compared with nobody, such as too little speech; empty otherwise
     """
@@ -40,7 +40,7 @@ class Found:
     decided: bool
     matches: tuple[Match, ...]
     num_enrolled: int
-    p_enrolled: float
+    p_target: float
     left_out: tuple[str, ...]
     reason: str = ""
 

@@ -1,5 +1,0 @@
-"""`python -m xvectors.cli` is the command `xvectors`."""
-
-from xvectors.cli import main
-
-main()
