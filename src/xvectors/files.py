@@ -1,9 +1,13 @@
-"""Writing files so that nothing is ever left half-written. In: a path. Out: the whole new file, or the old one."""
+"""Writing files so that nothing is ever left half-written, and finding them by names in any Unicode form.
+
+In: a path. Out: the whole new file, or the old one; the path as the disk spells it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -50,6 +54,32 @@ def digest(path: Path) -> str:
     """The sha256 of a file, in hex. Raises OSError where it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def composed(name: str) -> str:
+    """The name in the Unicode form in which names are compared (NFC).
+
+    The same word can be stored with accents composed or apart: macOS takes names apart, tables mostly compose them.
+    """
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def as_on_disk(path: str | os.PathLike[str]) -> str:
+    """The path as the disk spells it: where there is no such file, its parts are also tried composed and taken apart.
+
+    The path itself where no form of it is there.
+    """
+    path = os.fspath(path)
+    if path.isascii() or os.path.exists(path):
+        return path
+    found = Path(path).anchor
+    for part in Path(path).relative_to(found).parts:
+        forms = [part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD") if not part.isascii())]
+        there = next((os.path.join(found, form) for form in forms if os.path.exists(os.path.join(found, form))), None)
+        if there is None:
+            return path
+        found = there
+    return found
 
 
 def _sync_folder(folder: Path) -> None:

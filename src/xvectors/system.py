@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from xvectors.config import Recipe, parse_toml, recipe_from_mapping, recipe_to_mapping, to_toml
 from xvectors.errors import CheckpointError, ConfigError, ShapeError
 from xvectors.features import Fbank
-from xvectors.files import atomic_write, write_text
+from xvectors.files import atomic_write, composed, write_text
 from xvectors.folders import STARTER as STARTER
 from xvectors.folders import SystemFolder as SystemFolder
 from xvectors.folders import find_system as find_system
@@ -126,7 +126,7 @@ def read_speakers(path: Path) -> tuple[str, ...]:
     rows = list(csv.DictReader(io.StringIO(_read_text(path))))
     if any("speaker" not in row or row.get("index") != str(i) for i, row in enumerate(rows)):
         raise CheckpointError(f"{path} is damaged: it must list index,speaker with the indices 0, 1, 2, ...")
-    return tuple(row["speaker"] for row in rows)
+    return tuple(composed(row["speaker"]) for row in rows)
 
 
 def write_weights(

@@ -45,6 +45,36 @@ def test_one_folder_a_speaker(tmp_path: Path) -> None:
     assert manifest.full_path(0).exists()
 
 
+APART, COMPOSED = "Zoe\u0308", "Zo\u00eb"
+
+
+@pytest.mark.parametrize(("on_disk", "in_table"), [(APART, COMPOSED), (COMPOSED, APART)])
+def test_names_have_one_unicode_form(tmp_path: Path, on_disk: str, in_table: str) -> None:
+    touch(tmp_path / "data", f"{on_disk}/{on_disk}.wav", "ann/1.wav")
+    manifest = open_corpus(tmp_path / "data")
+    assert manifest.speakers == (COMPOSED, "ann")
+    assert list(manifest.id) == [f"{COMPOSED}/{COMPOSED}", "ann/1"]
+    assert manifest.full_path(0).exists()
+    tables = {
+        "paths.csv": f"path,speaker\n{in_table}/{in_table}.wav,{APART}\nann/1.wav,{COMPOSED}\n",
+        "ids.csv": f"id,speaker\n{in_table},{in_table}\n1,ann\n",
+        "speakers.csv": f"speaker,gender\n{in_table},f\nann,f\n",
+    }
+    for name, text in tables.items():
+        (tmp_path / name).write_text(text)
+    listed = open_corpus(tmp_path / "paths.csv", root=tmp_path / "data")
+    assert listed.speakers == (COMPOSED,)
+    assert listed.full_path(0).exists()
+    assert open_corpus(tmp_path / "data", metadata=tmp_path / "paths.csv").full_path(0).exists()
+    by_id = open_corpus(tmp_path / "data", metadata=tmp_path / "ids.csv")
+    assert by_id.speakers == (COMPOSED, "ann")
+    assert open_corpus(tmp_path / "data", metadata=tmp_path / "speakers.csv").gender.tolist() == [1, 1]
+    kaldi(
+        tmp_path / "data", **{"wav.scp": f"{in_table} {in_table}/{in_table}.wav\n", "utt2spk": f"{on_disk} {on_disk}\n"}
+    )
+    assert open_corpus(tmp_path / "data").full_path(0).exists()
+
+
 def test_links_are_followed_once(tmp_path: Path) -> None:
     touch(tmp_path / "elsewhere", "1.wav")
     data = touch(tmp_path / "data", "bob/1.wav")

@@ -31,7 +31,7 @@ from xvectors.losses import margin_at
 from xvectors.ordering import SAMPLERS
 from xvectors.scoring import all_pairs_scores, eer
 from xvectors.system import SystemFolder, load_weights, make_model, read_description
-from xvectors.training import EpochResult, train
+from xvectors.training import EpochResult, TrainingResult, train
 from xvectors.training.learner import Learner
 from xvectors.training.mapping import fit_embedding_map
 from xvectors.training.optimise import learning_rate
@@ -122,6 +122,25 @@ def test_it_learns_and_keeps_the_best_epoch(toy_corpus: Path, tmp_path: Path) ->
     assert result.lines()[-1] == (f"Best validation accuracy: {max(accuracies):.2%} (Epoch {result.best_epoch})")
     with safetensors.safe_open(tmp_path / "s" / "model.safetensors", "pt") as file:
         assert file.metadata() == {"epoch": str(result.best_epoch)}
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "kept", "last"),
+    [
+        ([0.2, 0.9, 0.0], 3, ["Best validation accuracy: 90.00% (Epoch 2)", "epoch 3 (validation accuracy 0.00%)"]),
+        ([0.2, 0.9, 0.9], 2, ["Best validation accuracy: 90.00% (Epoch 2)"]),
+        ([math.nan, math.nan, math.nan], 3, ["Val Loss: nan, Acc: nan%"]),
+    ],
+)
+def test_the_best_accuracy_is_the_best_whatever_is_kept(accuracies: list[float], kept: int, last: list[str]) -> None:
+    epochs = tuple(
+        EpochResult(i, 3, 1.0, 0.5, math.nan if math.isnan(accuracy) else float(i), accuracy, math.nan, 1e-3, 1.0)
+        for i, accuracy in enumerate(accuracies, start=1)
+    )
+    lines = TrainingResult(SystemFolder(Path("s")), epochs, kept, 2, {}).lines()
+    assert len(lines) == 3 + (len(last) if "Best" in last[0] else 0)
+    for line, end in zip(lines[-len(last) :], last, strict=True):
+        assert line.endswith(end)
 
 
 def test_the_line_of_an_epoch_is_the_exercise_one() -> None:
@@ -425,6 +444,31 @@ def test_resuming_needs_the_same_recipe_and_a_state(trained: Path, toy_corpus: P
     checkpoint.unlink()
     with pytest.raises(CheckpointError, match="no checkpoint to resume from"):
         train(None, copy, small(), resume=True)
+
+
+def test_resuming_with_another_corpus_is_refused(
+    trained: Path, toy_corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for speaker in range(3):
+        shutil.copytree(toy_corpus / f"s{speaker:02d}", tmp_path / "other" / f"s{speaker:02d}")
+    with pytest.raises(CheckpointError) as refused:
+        train(tmp_path / "other", trained, resume=True, show_progress=False)
+    for part in (str(trained), str(tmp_path / "other"), str(toy_corpus / "s00"), "leave DATA out", "--overwrite"):
+        assert part in str(refused.value)
+    manifest = Manifest.read_csv(toy_corpus / "metadata.csv")
+    names = [{"path": str(manifest.full_path(row)), "speaker": "ann"} for row in range(len(manifest))]
+    Manifest.from_rows(names).write_csv(tmp_path / "renamed.csv")
+    with pytest.raises(CheckpointError, match=r"names other speakers than .*such as for .*\.flac \('s0"):
+        train(tmp_path / "renamed.csv", trained, resume=True, show_progress=False)
+    with pytest.raises(ConfigError, match=r"metadata vox\.csv describes a corpus, and none is given"):
+        train(None, trained, metadata="vox.csv", resume=True, show_progress=False)
+    # the same corpus by another name, with a recording more
+    (tmp_path / "link").symlink_to(toy_corpus)
+    more = [{"path": f"link/{path}", "speaker": manifest.row(i).speaker} for i, path in enumerate(manifest.path)]
+    more.append({"path": "other/s00/u0.flac", "speaker": "s00"})
+    Manifest.from_rows(more, tmp_path).write_csv(tmp_path / "more.csv")
+    assert len(train(tmp_path / "more.csv", trained, resume=True, show_progress=False).epochs) == 3
+    assert f"more.csv holds 1 recordings that {trained} was not begun with" in caplog.text
 
 
 def test_one_speaker_is_refused(toy_corpus: Path, tmp_path: Path) -> None:

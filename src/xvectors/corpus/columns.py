@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.errors import ManifestError
+from xvectors.files import composed
 
 NO_SPLIT, TRAIN, VAL, TEST = -1, 0, 1, 2
 SPLIT_NAMES = ("train", "val", "test")
@@ -151,6 +152,9 @@ class Codes(dict[str, int]):
         return number
 
     def encode(self, cells: Sequence[str]) -> NDArray[np.int32]:
+        """The numbers of the cells; two Unicode forms of a name are one."""
+        if not "".join(cells).isascii():
+            cells = list(map(composed, cells))
         return np.fromiter(map(self.__getitem__, cells), dtype=np.int32, count=len(cells))
 
     def ranked(self, codes: NDArray[np.int32]) -> tuple[tuple[str, ...], NDArray[np.int32]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from xvectors.corpus.columns import identify
 from xvectors.corpus.manifest import Manifest, ManifestBuilder
 from xvectors.errors import ManifestError
+from xvectors.files import composed
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +42,13 @@ def read_kaldi(folder: Path, *, root: str | os.PathLike[str] | None = None) -> M
     rows = []
     without_speaker, without_recording = [], [name for name in speakers if name not in segments]
     for name, (recording, start_s, duration_s) in segments.items():
+        recording = composed(recording)
         if recording not in recordings:
             without_recording.append(name)
         elif name not in speakers:
             without_speaker.append(name)
         else:
-            speaker = speakers[name]
+            speaker = composed(speakers[name])
             session = recording if recording != name else ""
             known = (genders.get(speaker, ""), ages.get(speaker, ""))
             rows.append([recordings[recording], speaker, name, *known, session, start_s, duration_s])
@@ -82,6 +84,7 @@ def _pairs(path: Path) -> dict[str, str]:
         if not line.strip():
             continue
         key, *rest = line.split(maxsplit=1)
+        key = composed(key)
         if not rest:
             raise ManifestError(f"{path}: line {number}: {key!r} has no value; write a name, a space and the value")
         if key in pairs:

@@ -28,6 +28,7 @@ from xvectors.corpus.columns import VAL as VAL
 from xvectors.corpus.packed import PackedBuilder, PackedStrings
 from xvectors.corpus.table import Table, write_table
 from xvectors.errors import ManifestError
+from xvectors.files import as_on_disk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +117,9 @@ class Manifest:
         return f"Manifest({len(self)} utterances, {len(self.speakers)} speakers, root={str(self.root)!r})"
 
     def full_path(self, index: int) -> Path:
-        """Where the recording of row `index` is: absolute."""
-        return self.root / self.path[index]
+        """Where the recording of row `index` is: absolute, its name as the disk spells it."""
+        path = self.path[index]
+        return self.root / path if path.isascii() else Path(as_on_disk(self.root / path))
 
     def row(self, index: int) -> Utterance:
         session = int(self.session_index[index])
@@ -285,7 +287,7 @@ class ManifestBuilder:
             else:
                 extra[self._set_name] = PackedStrings.from_strings(words).take(self._codes("set"))
         if "id" in self._columns.known:
-            ids = self._ids.build()
+            ids = self._ids.build().composed()
             for earlier, later in ids.duplicates():
                 raise ManifestError(
                     f"{self._place(later)}: id {ids[later]!r} was given before ({self._place(earlier)}); "
@@ -371,7 +373,7 @@ def _without_empty(names: tuple[str, ...], index: NDArray[np.int32]) -> tuple[tu
 
 def _default_ids(paths: PackedStrings, start_s: NDArray[np.float64], source: str) -> PackedStrings:
     """The paths without suffix; rows that share one get `#0`, `#1`, ... by path and start."""
-    stems = paths.stems()
+    stems = paths.stems().composed()
     groups: dict[int, list[int]] = {}
     for earlier, later in stems.duplicates():
         groups.setdefault(earlier, [earlier]).append(later)

@@ -15,6 +15,7 @@ from xvectors.corpus.columns import Columns, identify
 from xvectors.corpus.manifest import Manifest, ManifestBuilder
 from xvectors.corpus.table import Table
 from xvectors.errors import ManifestError
+from xvectors.files import composed
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +40,9 @@ class UtteranceTable:
         return (row[column].strip() for row in self.rows)
 
     def locate(self, files: Mapping[str, str]) -> list[str | None]:
-        """Each row's file among `files` (paths by paths without suffix), None where there is none."""
-        return [next((files[s] for s in self._stems(row) if s in files), None) for row in self.rows]
+        """Each row's file among `files` (paths by composed paths without suffix), None where there is none."""
+        stems = ([composed(stem) for stem in self._stems(row)] for row in self.rows)
+        return [next((files[stem] for stem in of_row if stem in files), None) for of_row in stems]
 
     def expected(self, row: int) -> str:
         """Where the recording of a row should be, for messages."""
@@ -90,8 +92,8 @@ class SpeakerTable:
         varying = {known.get("age")} if "session" in known else set()
         place: dict[tuple[str, str], int] = {}
         for row, cells in enumerate(rows):
-            speaker = cells[known["speaker"]].strip()
-            session = cells[known["session"]].strip() if "session" in known else ""
+            speaker = composed(cells[known["speaker"]].strip())
+            session = composed(cells[known["session"]].strip()) if "session" in known else ""
             values = [cells[number].strip() for number in numbers]
             earlier = self._by_session.setdefault((speaker, session), values)
             if earlier != values:
@@ -111,7 +113,7 @@ class SpeakerTable:
     def speaker_level(self, parts: Sequence[Sequence[str]]) -> int | None:
         """How many folders above the speakers': the first level with a folder that the table names."""
         for level in range(max(map(len, parts)) - 1):
-            if any(len(names) > level + 1 and names[level] in self._by_speaker for names in parts):
+            if any(len(names) > level + 1 and composed(names[level]) in self._by_speaker for names in parts):
                 return level
         return None
 

@@ -11,6 +11,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.files import composed
+
 ROWS_AT_A_TIME = 65_536
 
 
@@ -90,6 +92,12 @@ class PackedStrings:
         offsets = np.zeros(len(self) + 1, dtype=np.int64)
         np.cumsum(lengths, out=offsets[1:])
         return PackedStrings(np.concatenate([np.empty(0, np.uint8), *parts]), offsets)
+
+    def composed(self) -> PackedStrings:
+        """Every string in the Unicode form in which names are compared (NFC); itself where all are ASCII."""
+        if not (self.data >= 0x80).any():
+            return self
+        return PackedStrings.from_strings(composed(name) for name in self)
 
     def duplicates(self) -> list[tuple[int, int]]:
         """Pairs (first row, later row) of equal strings, ordered by the later row."""

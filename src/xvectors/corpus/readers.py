@@ -18,6 +18,7 @@ from xvectors.corpus.metadata import SpeakerTable, UtteranceTable, read_metadata
 from xvectors.corpus.table import Table
 from xvectors.corpus.walk import AUDIO_SUFFIXES, is_recording, walk_recordings
 from xvectors.errors import ManifestError
+from xvectors.files import as_on_disk, composed
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def open_corpus(
     Raises ManifestError for what cannot be understood. What metadata and folder do not have in common is
     counted in a logged warning; such speakers stay with gender and age unknown.
     """
-    data = Path(data)
+    data = Path(as_on_disk(data))
     if data.is_file():
         if is_recording(data.name):
             raise ManifestError(f"{data}: is a recording; give a folder of recordings or a manifest CSV")
@@ -104,7 +105,7 @@ def _listed_utterances(data: Path, table: UtteranceTable, root: str | os.PathLik
         found, base = _best_place(table, places)
     else:
         base = places[0]
-        found = table.locate({os.path.splitext(path)[0]: path for path in walk_recordings(base)})
+        found = table.locate({composed(os.path.splitext(path)[0]): path for path in walk_recordings(base)})
     missing = [row for row, path in enumerate(found) if path is None]
     if len(missing) == len(found):
         raise ManifestError(
@@ -127,7 +128,7 @@ def _listed_utterances(data: Path, table: UtteranceTable, root: str | os.PathLik
 def _best_place(table: UtteranceTable, places: Sequence[Path]) -> tuple[list[str | None], Path]:
     """The paths of the table that exist, from the folder below which most do."""
     tried = [
-        ([path if os.path.isfile(os.path.join(place, path)) else None for path in table.paths()], place)
+        ([path if os.path.isfile(as_on_disk(os.path.join(place, path))) else None for path in table.paths()], place)
         for place in places
     ]
     return max(tried, key=lambda result: sum(path is not None for path in result[0]))
@@ -165,7 +166,7 @@ def _speaker_folders(
     # those of videos, in which several speakers may speak.
     within = 0 if table is None else level + 1
     rows = [
-        [path, names[level], "/".join(names[within : level + 2]) if len(names) > level + 2 else ""]
+        [path, composed(names[level]), composed("/".join(names[within : level + 2])) if len(names) > level + 2 else ""]
         for path, names in zip(paths, parts, strict=True)
         if len(names) >= level + 2
     ]

@@ -24,6 +24,7 @@ from xvectors.corpus.findings import Reason as Reason
 from xvectors.corpus.manifest import Manifest
 from xvectors.corpus.table import Table, write_table
 from xvectors.errors import ManifestError
+from xvectors.files import as_on_disk
 from xvectors.progress import progress
 
 SECONDS_BETWEEN_SAVES = 60.0
@@ -240,7 +241,7 @@ def _keys(manifest: Manifest) -> Iterator[tuple[list[Key], list[str]]]:
     rows = zip(manifest.path, manifest.start_s.tolist(), manifest.duration_s.tolist(), strict=True)
     keys, paths = [], []
     for path, start_s, stated_s in rows:
-        full = os.path.join(root, path)
+        full = os.path.join(root, path) if path.isascii() else as_on_disk(os.path.join(root, path))
         try:
             status = os.stat(full)
             size, mtime_ns = status.st_size, status.st_mtime_ns
@@ -289,7 +290,7 @@ def _find_copies(manifest: Manifest, findings: list[Finding], faults: list[tuple
 
 
 def _check_listed_once(manifest: Manifest) -> None:
-    for earlier, later in manifest.path.duplicates():
+    for earlier, later in manifest.path.composed().duplicates():
         one, other = manifest.speaker_index[earlier], manifest.speaker_index[later]
         if one != other and manifest.start_s[earlier] == manifest.start_s[later]:
             raise ManifestError(

@@ -1,5 +1,6 @@
 """What the names in trial and enrollment files stand for. In: names. Out: rows of the embedding matrix.
-A name fits exactly, or without the suffix of a sound file on either side: `a/1.wav`, `a/1.flac` and `a/1` are one."""
+A name fits exactly, or without the suffix of a sound file on either side: `a/1.wav`, `a/1.flac` and `a/1` are one,
+and so are the Unicode forms of a name."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from xvectors.corpus.walk import AUDIO_SUFFIXES
 from xvectors.errors import ManifestError
+from xvectors.files import composed
 
 NAMED = 3  # examples in a message
 
@@ -24,7 +26,7 @@ class RecordingRows:
     def __init__(self, recordings: Iterable[str]) -> None:
         self._exact: dict[str, int] = {}
         self._stems: dict[str, int] = {}
-        for row, name in enumerate(recordings):
+        for row, name in enumerate(map(composed, recordings)):
             if self._exact.setdefault(name, row) != row:
                 raise ManifestError(f"recordings {self._exact[name]} and {row} are both named {name}: rename one")
             stem = without_suffix(name)
@@ -40,6 +42,7 @@ class RecordingRows:
         return np.fromiter(rows, dtype=np.int32, count=len(names))
 
     def _row(self, name: str) -> int:
+        name = composed(name)
         row = self._exact.get(name)
         return self._stems.get(without_suffix(name), -1) if row is None else row
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +13,12 @@ from numpy.typing import NDArray
 
 from xvectors.config import Recipe
 from xvectors.corpus import NO_SPLIT, TRAIN, VAL, Manifest, ScanReport, open_corpus, scan, split_corpus
+from xvectors.corpus.scanning import read_left_out
 from xvectors.dataset import assign_labels
-from xvectors.errors import ManifestError
+from xvectors.errors import CheckpointError, ManifestError
+from xvectors.folders import SystemFolder
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,3 +95,60 @@ def label_corpus(manifest: Manifest, source: str) -> PreparedCorpus:
             f"{source}: {len(train_speakers)} speaker(s) to train on; telling speakers apart takes at least two"
         )
     return PreparedCorpus(manifest, labels, tuple(train_speakers))
+
+
+def check_same_corpus(given: Manifest, began_with: Manifest, folder: SystemFolder, data: str) -> None:
+    """See that a run is resumed with the corpus it began with, however its path is spelled.
+
+    Recordings that have been removed since may be missing, and ones that have been added are warned about: the run
+    goes on without them.
+
+    Raises
+    ------
+    CheckpointError
+        Where `given` lacks recordings of the run, or has them under other speakers.
+    """
+    resolve = _resolver()
+    speaker_of = {(resolve(path), start_s): speaker for path, start_s, speaker in _places(given)}
+    began = {(resolve(path), start_s): (path, speaker) for path, start_s, speaker in _places(began_with)}
+    lacking = [path for place, (path, _) in began.items() if place not in speaker_of and os.path.exists(path)]
+    if lacking:
+        raise CheckpointError(
+            f"{folder.path} was begun with other recordings than {data} holds: {len(lacking)} of its {len(began)} are "
+            f"not there, such as {lacking[0]}; leave DATA out to go on with those ({folder.corpus}), or train on "
+            f"{data} in another folder, or in this one with --overwrite"
+        )
+    renamed = [(path, name) for at, (path, name) in began.items() if speaker_of.get(at, name) != name]
+    if renamed:
+        path, name = renamed[0]
+        raise CheckpointError(
+            f"{data} names other speakers than {folder.path} was begun with, such as for {path} ({name!r} then); leave "
+            f"DATA out to go on with those of {folder.corpus}, or train anew with --overwrite"
+        )
+    left_out = len(read_left_out(folder.left_out)) if folder.left_out.is_file() else 0
+    num_new = len(speaker_of.keys() - began.keys()) - left_out
+    if num_new > 0:
+        logger.warning(
+            "%s holds %d recordings that %s was not begun with; it goes on without them (train anew with --overwrite)",
+            *(data, num_new, folder.path),
+        )
+
+
+def _places(manifest: Manifest) -> Iterator[tuple[str, float, str]]:
+    """Each row's file, absolute, where its segment begins, and its speaker."""
+    for row, path in enumerate(manifest.path):
+        full = os.path.join(manifest.root, path) if path.isascii() else str(manifest.full_path(row))
+        yield full, float(manifest.start_s[row]), manifest.speakers[manifest.speaker_index[row]]
+
+
+def _resolver() -> Callable[[str], str]:
+    """`os.path.realpath` that looks at each folder once."""
+    folders: dict[str, str] = {}
+
+    def resolve(path: str) -> str:
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        return os.path.join(folders[folder], name)
+
+    return resolve

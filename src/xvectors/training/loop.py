@@ -21,7 +21,7 @@ import torch
 
 from xvectors.calibrate import calibrate as calibrate_system
 from xvectors.config import DEFAULT_RECIPE, FINE_TUNING_RECIPE, Recipe, differences, load_recipe
-from xvectors.corpus import Manifest, ScanReport
+from xvectors.corpus import Manifest, ScanReport, open_corpus
 from xvectors.dataset import Batch
 from xvectors.devices import find_device
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError, StorageError, TrainingError
@@ -40,7 +40,7 @@ from xvectors.system import (
     write_weights,
 )
 from xvectors.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from xvectors.training.corpus import PreparedCorpus, label_corpus, prepare_corpus
+from xvectors.training.corpus import PreparedCorpus, check_same_corpus, label_corpus, prepare_corpus
 from xvectors.training.learner import Learner
 from xvectors.training.loaders import Loaders, batches_of
 from xvectors.training.mapping import fit_embedding_map
@@ -82,7 +82,7 @@ def train(
     ----------
     data
         A manifest, a folder with one sub-folder a speaker, a VoxCeleb or a Kaldi folder (see `open_corpus`).
-        With `resume` it is not read again: the run goes on with the corpus as it was divided.
+        With `resume` it may be left out: the run goes on with the corpus as it was divided, and any other is refused.
     recipe
         A Recipe, the name of one, or a TOML file; by default `resnet`, with `start` `finetune`, and on resuming the
         one the run began with.
@@ -112,7 +112,14 @@ def train(
     if resume:
         if start is not None:
             raise ConfigError("a run that is resumed goes on as it began; leave --from out")
-        return _finished(_resumed(folder, recipe, where).run(on_epoch, show_progress), calibrate, device, show_progress)
+        if data is None and metadata is not None:
+            raise ConfigError(
+                f"metadata {metadata} describes a corpus, and none is given; name it too, or leave both out"
+            )
+        run = _resumed(folder, recipe, where)
+        if data is not None:
+            check_same_corpus(open_corpus(data, metadata=metadata), run.corpus.manifest, folder, str(data))
+        return _finished(run.run(on_epoch, show_progress), calibrate, device, show_progress)
     recipe = recipe or load_recipe(DEFAULT_RECIPE if start is None else FINE_TUNING_RECIPE)
     if start is not None:
         recipe = recipe_of_start(recipe, start)

@@ -47,7 +47,8 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run came to; `interrupted` names the signal that ended it early, if one did."""
+    """What a run came to; `best_epoch` is the one whose weights are kept, the best by the recipe's `training.best`;
+    `interrupted` names the signal that ended the run early, if one did."""
 
     folder: SystemFolder
     epochs: tuple[EpochResult, ...]
@@ -57,9 +58,14 @@ class TrainingResult:
     interrupted: signal.Signals | None = None
 
     def lines(self) -> list[str]:
-        """Loss and accuracy by epoch, and the best, as the exercise prints them."""
+        """Loss and accuracy by epoch, and the best, as the exercise prints them; whose weights are kept, if not its."""
         lines = [str(epoch) for epoch in self.epochs]
-        if self.best_epoch and not math.isnan(self.epochs[self.best_epoch - 1].val_accuracy):
-            best = self.epochs[self.best_epoch - 1]
-            lines.append(f"Best validation accuracy: {best.val_accuracy:.2%} (Epoch {best.epoch})")
+        validated = [epoch for epoch in self.epochs if not math.isnan(epoch.val_accuracy)]
+        if not validated:
+            return lines
+        best = max(validated, key=lambda epoch: (epoch.val_accuracy, -epoch.val_loss))
+        lines.append(f"Best validation accuracy: {best.val_accuracy:.2%} (Epoch {best.epoch})")
+        if self.best_epoch and best.epoch != self.best_epoch:
+            kept = self.epochs[self.best_epoch - 1].val_accuracy
+            lines.append(f"The weights kept are those of epoch {self.best_epoch} (validation accuracy {kept:.2%})")
         return lines
