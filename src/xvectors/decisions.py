@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from xvectors.audio import Channel, Samples
 from xvectors.errors import AudioError
 from xvectors.listening import MOST_SPEECH_S, Heard, listen
 from xvectors.quality import Quality
-from xvectors.scoring import Trials, bayes_threshold
+from xvectors.scoring import Trials, bayes_threshold, open_set_posterior
 from xvectors.verification import Verifier
 
 SAME, DIFFERENT, CANNOT_TELL = "same speaker", "different speakers", "cannot tell"
@@ -162,14 +161,15 @@ def judge(
     answer = CANNOT_TELL
     if not reasons:
         score, llr = compare()
-        reasons = _remarks(sides, verifier)
+        reasons = [*of_verifier(verifier), *of_sides(sides)]
         if llr is not None:
-            probability = float(expit(llr - threshold))
-            answer = _answer(probability)
+            posterior = open_set_posterior([llr], prior)
+            probability = float(posterior.enrolled[0])
+            answer = {True: SAME, False: DIFFERENT, None: CANNOT_TELL}[is_certain(probability, posterior.nobody)]
             if answer == CANNOT_TELL:
                 reasons.insert(0, f"the probability is between {1 - CERTAIN:.0%} and {CERTAIN:.0%}")
-            elif abs(llr) < math.log(CERTAIN / (1 - CERTAIN)):
-                reasons.append(f"the recordings say little: the answer is mostly that of the prior, {prior:g}")
+            else:
+                reasons += of_prior(llr, prior)
     return Decision(
         answer=answer,
         score=score,
@@ -261,16 +261,35 @@ def _score(sides: list[Heard], encode: EncodeFunction, verifier: Verifier) -> fl
     return float(verifier.score(embeddings, pair)[0])
 
 
-def _remarks(sides: Sequence[Heard], verifier: Verifier) -> list[str]:
-    """What to know of a comparison that could be made."""
-    found = []
+def is_certain(probability: float, otherwise: float) -> bool | None:
+    """Whether something holds, given its probability and that of its opposite; None where neither is CERTAIN."""
+    if probability >= CERTAIN:
+        return True
+    return False if otherwise >= CERTAIN else None
+
+
+def of_verifier(verifier: Verifier) -> list[str]:
+    """What to know of every answer that rests on this verifier."""
     if not verifier.is_calibrated:
-        found.append(
+        return [
             "the system is not calibrated, so that nothing says what its score means; `xvectors calibrate DIR --data "
             "SPEAKERS` learns it"
-        )
-    elif not verifier.basis.get("held_out", True):
-        found.append("the calibration rests on speakers that the system was trained on: others' LLRs are too sure")
+        ]
+    if not verifier.basis.get("held_out", True):
+        return ["the calibration rests on speakers that the system was trained on: others' LLRs are too sure"]
+    return []
+
+
+def of_prior(log_ratio: float, prior: float) -> list[str]:
+    """What to know of a certain answer whose odds rose by this natural log over those of the prior."""
+    if abs(log_ratio) >= math.log(CERTAIN / (1 - CERTAIN)):
+        return []
+    return [f"the recordings say little: the answer is mostly that of the prior, {prior:g}"]
+
+
+def of_sides(sides: Sequence[Heard]) -> list[str]:
+    """What makes a comparison of these recordings weaker than its number."""
+    found = []
     if len(sides) == 2 and np.array_equal(sides[0].samples, sides[1].samples):
         found.append("the two are one and the same recording, which says nothing about speakers")
     for side in sides:
@@ -279,9 +298,3 @@ def _remarks(sides: Sequence[Heard], verifier: Verifier) -> list[str]:
         if side.quality.speech_s > MOST_SPEECH_S:
             found.append(f"{side.name}: only its first {MOST_SPEECH_S:.0f} s of speech were compared")
     return found
-
-
-def _answer(probability: float) -> str:
-    if probability >= CERTAIN:
-        return SAME
-    return DIFFERENT if probability <= 1 - CERTAIN else CANNOT_TELL

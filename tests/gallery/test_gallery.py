@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from xvectors.gallery import Found, Gallery, SqliteStore
 from xvectors.gallery.memory import SHORTLIST
 from xvectors.gallery.models import models_of
 from xvectors.gallery.records import Block
-from xvectors.scoring import Trials, bayes_threshold
+from xvectors.scoring import Trials
 from xvectors.scoring.backends import BACKENDS, LDA, PLDA, Backend, LengthNorm
 from xvectors.verification import Verifier, cosine_verifier
 
@@ -89,11 +90,59 @@ def test_identification_is_open_set(gallery: Gallery, voices: Voices) -> None:
     assert {(each.num_enrolled, each.p_target, each.decided, len(each.matches)) for each in found} == {
         (20, 0.5, True, 3)
     }
-    assert found[0].matches[0].threshold == pytest.approx(np.log(39))
+    assert found[0].matches[0].threshold == pytest.approx(np.log(20))
     right = sum(each.speaker == f"s{speaker}" for speaker, each in enumerate(found[:20]))
     wrong = sum(each.speaker not in (None, f"s{speaker}") for speaker, each in enumerate(found[:20]))
     strangers = sum(each.speaker is not None for each in found[20:])
     assert (right, wrong, strangers) == (20, 0, 0)
+
+
+def test_one_enrolled_speaker_is_identified_as_verified(gallery: Gallery, voices: Voices) -> None:
+    """One rule, whatever the evidence: a name where `verify_as` says the same, nobody where it says different."""
+    gallery.enroll("ann", *voices.record(0, 0.5))
+    answers = set()
+    for step, prior in itertools.product(np.linspace(0.0, 1.0, 41), (0.5, 0.05)):
+        row = ((1 - step) * voices.means[0] + step * voices.means[1]).astype(np.float32)
+        found, match = (
+            gallery.identify(row, 1.0, p_target=prior),
+            gallery.verify_as("ann", row, 1.0, p_target=prior),
+        )
+        assert found.matches == (match,)
+        decided = {True: ("ann", True), False: (None, True), None: (None, False)}[match.same_speaker]
+        assert (found.speaker, found.decided) == decided
+        assert found.most_likely == ("ann" if match.probability > 0.5 else None)
+        assert match.probability + found.p_nobody == pytest.approx(1.0, abs=1e-12)
+        answers.add(found.answer)
+    assert answers == {
+        "ann",
+        "nobody enrolled",
+        "cannot tell, most likely ann",
+        "cannot tell, most likely nobody enrolled",
+    }
+
+
+def test_two_who_are_alike_are_not_told_apart(gallery: Gallery, voices: Voices) -> None:
+    (row,), _ = voices.record(0, 4.0)
+    gallery.enroll("ann", row[None], [4.0])
+    gallery.enroll("her twin", row[None], [4.0])
+    found = gallery.identify(voices.record(0, 4.0)[0][0], 4.0)
+    assert (found.speaker, found.decided) == (None, False)
+    assert found.answer.startswith("cannot tell, most likely ")
+    assert found.reasons == ("somebody enrolled, but ann and her twin are too much alike here",)
+    assert [match.probability for match in found.matches] == [pytest.approx(0.5, abs=0.01)] * 2
+    assert found.to_dict()["answer"] == found.answer
+
+
+def test_a_certain_answer_of_the_prior_says_so(gallery: Gallery, voices: Voices) -> None:
+    gallery.enroll("ann", *voices.record(0, 0.5))
+    step = 0.5
+    row = ((1 - step) * voices.means[0] + step * voices.means[1]).astype(np.float32)
+    llr = gallery.verify_as("ann", row, 1.0).llr
+    assert llr is not None
+    prior = 1 / (1 + np.exp(llr + np.log(5)))  # nobody enrolled 5 times as probable afterwards
+    found = gallery.identify(row, 1.0, p_target=prior)
+    assert found.p_nobody == pytest.approx(5 / 6)
+    assert (found.decided, bool(found.reasons)) == (True, abs(llr) < np.log(4))
 
 
 def test_more_enrolled_need_more_evidence(gallery: Gallery, voices: Voices) -> None:
@@ -110,9 +159,13 @@ def test_the_prior_can_be_stated(gallery: Gallery, voices: Voices) -> None:
         gallery.enroll(f"s{speaker}", *voices.record(speaker, 4.0))
     (row,), _ = voices.record(0, 1.0)
     for prior in (0.02, 0.9):
-        best = gallery.identify(row, 1.0, p_target=prior, top=1).matches[0]
-        assert best.threshold == pytest.approx(bayes_threshold(prior / 4))
-        assert best.probability == pytest.approx(1 / (1 + np.exp(best.threshold - best.llr)))
+        found = gallery.identify(row, 1.0, p_target=prior, top=4)
+        likelihood = np.exp([match.llr for match in found.matches])
+        joint = np.append(prior / 4 * likelihood, 1 - prior)
+        probabilities = [*(match.probability for match in found.matches), found.p_nobody]
+        np.testing.assert_allclose(probabilities, joint / joint.sum(), rtol=1e-9, atol=1e-300)
+        # as probable as nobody: p / 4 exp(threshold) = 1 - p
+        assert found.matches[0].threshold == pytest.approx(np.log(4 * (1 - prior) / prior))
     with pytest.raises(ConfigError, match=r"p_target|prior"):
         gallery.identify(row, 1.0, p_target=1.0)
     with pytest.raises(ConfigError, match="top is 0"):
@@ -261,9 +314,15 @@ def test_a_large_gallery_answers_as_one_compared_as_a_whole(
         assert searching._memory._copy.search is not None
         monkeypatch.setattr("xvectors.gallery.memory.SHORTLIST", 10_000)
         whole = Gallery(store, system=SYSTEM, verifier=verifier)
-        assert [whole.identify(query, 2.0, top=5) for query in queries] == found
+        for query, some in zip(queries, found, strict=True):
+            every = whole.identify(query, 2.0, top=5)
+            assert [(m.speaker, m.llr) for m in every.matches] == [(m.speaker, m.llr) for m in some.matches]
+            assert (every.speaker, every.decided) == (some.speaker, some.decided)
+            # those that were not compared are taken for as likely as the least likely of those that were
+            pairs = zip(every.matches, some.matches, strict=True)
+            assert all(0.99 * one.probability <= other.probability <= one.probability for one, other in pairs)
         assert found[0].num_enrolled == count
-        assert found[0].matches[0].threshold == pytest.approx(np.log(2 * count - 1))
+        assert found[0].matches[0].threshold == pytest.approx(np.log(count))
 
 
 def test_a_large_gallery_follows_what_others_change(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xvectors.errors import ConfigError, ManifestError, ShapeError
-from xvectors.scoring import identify
+from xvectors.scoring import identify, open_set_posterior
 
 GALLERY = ["ann", "bob", "cyd"]
 PROBES = ["ann", "bob", "bob", "cyd", "dan", "eve"]
@@ -82,3 +82,35 @@ def test_rates_that_the_probes_do_not_allow_are_refused() -> None:
         closed.rank_rate(0)
     with pytest.raises(ConfigError, match=r"^the false alarm rate is 2: give a share"):
         closed.dir_at_far(2)
+
+
+def test_posteriors_by_hand() -> None:
+    """Two enrolled at p = 0.6: 0.3 exp(llr) each against 0.4 of nobody."""
+    found = open_set_posterior(np.log([4.0, 2.0]), 0.6)
+    np.testing.assert_allclose([*found.enrolled, found.nobody], np.array([1.2, 0.6, 0.4]) / 2.2, rtol=1e-12)
+    assert found.threshold == pytest.approx(np.log(0.4 / 0.3))
+    # five more without an LLR count as the least likely: 0.6 / 7 each
+    found = open_set_posterior(np.log([4.0, 2.0]), 0.6, 7)
+    joint = np.array([4, 2, 7 * 0.4 / 0.6])
+    np.testing.assert_allclose([*found.enrolled, found.nobody], joint / (joint.sum() + 5 * 2), rtol=1e-12)
+
+
+def test_without_evidence_the_posterior_is_the_prior() -> None:
+    found = open_set_posterior(np.zeros(10), 0.7)
+    np.testing.assert_allclose(found.enrolled, 0.07, rtol=1e-12)
+    assert found.nobody == pytest.approx(0.3)
+
+
+def test_one_enrolled_speaker_has_the_posterior_of_a_trial() -> None:
+    for llr in (-900.0, -1.0, 0.2, 40.0, 900.0):
+        found = open_set_posterior([llr], 0.01)
+        assert found.enrolled[0] == pytest.approx(1 / (1 + np.exp(np.log(99) - llr)) if llr > -700 else 0.0)
+        assert found.enrolled[0] + found.nobody == pytest.approx(1.0, abs=1e-15)
+
+
+def test_a_posterior_needs_llrs() -> None:
+    for llrs, count in (([], 3), ([np.nan], 1), ([0.0, 1.0], 1), ([[0.0]], 1)):
+        with pytest.raises(ShapeError, match="LLRs of shape"):
+            open_set_posterior(llrs, 0.5, count)
+    with pytest.raises(ConfigError, match="p_target"):
+        open_set_posterior([0.0], 1.0)

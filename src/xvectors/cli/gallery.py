@@ -96,20 +96,17 @@ def identify(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Say which enrolled speaker a recording is of, or that the speaker is not enrolled."""
-    from xvectors.decisions import about, lacking
+    """Say which enrolled speaker a recording is of, that it is of none, or that it cannot be told."""
+    from xvectors.decisions import about
     from xvectors.encoder import SpeakerEncoder
+    from xvectors.gallery import identify as run
     from xvectors.gallery import open_gallery
 
     with open_gallery(gallery, system=system) as opened:
         encoder = SpeakerEncoder.load(system, device=device)
-        heard = encoder.listen(recording)
-        if reason := lacking(heard, encoder.verifier):
-            found = opened.undecided(reason, p_target=p_target)
-        else:
-            found = opened.identify(encoder.encode(heard.samples)[0], heard.speech_s, top=top, p_target=p_target)
+        found, heard = run(opened, encoder, recording, top=top, p_target=p_target)
     if as_json:
-        print(json.dumps({**asdict(found), "recording": {"name": heard.name, **heard.quality.to_dict()}}, indent=2))
+        print(json.dumps({**found.to_dict(), "recording": {"name": heard.name, **heard.quality.to_dict()}}, indent=2))
     else:
         print_lines(_answer(found))
         print(about(heard.name, heard.quality))
@@ -253,22 +250,23 @@ def _warnings(done: Enrollment, recordings: Sequence[Path]) -> list[str]:
 
 
 def _answer(found: Found) -> list[str]:
+    from xvectors.gallery import NOBODY
+
     best = found.matches[0] if found.matches else None
     among = _count(found.num_enrolled, "enrolled speaker")
-    if found.reason:
-        return [f"cannot tell: {found.reason}"]
     if best is None:
-        lines = ["nobody enrolled"]
-    elif not found.decided:
-        lines = [f"cannot tell: {NOT_CALIBRATED}; of {among}, the most alike:"]
-    elif found.speaker is None:
-        lines = [
-            f"nobody enrolled: even {best.speaker}, the most likely of {among}, has an LLR of {best.llr:.1f}, "
-            f"below the threshold of {best.threshold:.1f}"
-        ]
+        return [f"{found.answer}: {'; '.join(found.reasons)}"]
+    if found.p_nobody is None or best.llr is None:
+        lines = [f"{found.answer}: {NOT_CALIBRATED}; of {among}, the most alike:"]
     else:
-        lines = [f"{best.speaker}: LLR {best.llr:.1f}, threshold {best.threshold:.1f} among {among}"]
+        of_best = f"LLR {best.llr:.1f}" if found.speaker else f"{best.speaker} has an LLR of {best.llr:.1f}"
+        lines = [
+            f"{found.answer}: {of_best}, threshold {best.threshold:.1f} among {among}",
+            *(f"note: {reason}" for reason in found.reasons),
+        ]
     lines += [f"{rank}  {_match(match)}" for rank, match in enumerate(found.matches, start=1)]
+    if found.p_nobody is not None:
+        lines.append(f"-  {NOBODY}  probability {found.p_nobody:.1%}")
     if found.left_out:
         some = ", ".join(found.left_out[:3]) + ", ..." * (len(found.left_out) > 3)
         lines.append(

@@ -7,13 +7,14 @@ keeps everything in one SQLite file. No torch, but to search more than 200 speak
 from xvectors.gallery.database import default_gallery
 from xvectors.gallery.gallery import Gallery
 from xvectors.gallery.names import expiry, speaker_name
-from xvectors.gallery.opening import export_gallery, import_gallery, open_gallery, verify_as
+from xvectors.gallery.opening import export_gallery, identify, import_gallery, open_gallery, verify_as
 from xvectors.gallery.records import Speaker, Store, Voiceprint
-from xvectors.gallery.results import Doubt, Enrolled, Enrollment, Found, Match, ReEnrollment
+from xvectors.gallery.results import NOBODY, Doubt, Enrolled, Enrollment, Found, Match, ReEnrollment
 from xvectors.gallery.search import ExactSearch, Search
 from xvectors.gallery.store import SqliteStore
 
 __all__ = [
+    "NOBODY",
     "Doubt",
     "Enrolled",
     "Enrollment",
@@ -30,6 +31,7 @@ __all__ = [
     "default_gallery",
     "expiry",
     "export_gallery",
+    "identify",
     "import_gallery",
     "open_gallery",
     "speaker_name",

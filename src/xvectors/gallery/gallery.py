@@ -1,20 +1,23 @@
 """Who is it? In: embeddings of recordings, and a store of enrolled speakers. Out: who is enrolled, and decisions.
 
 A decision needs a calibrated system. Against one name it is made at the system's prior of a target trial; against all N
-enrolled speakers each of them gets the Nth part of that prior, so that the evidence needed grows with N.
+enrolled speakers each of them gets the Nth part of that prior, so that the evidence needed grows with N. Either way it
+is made where one answer has a probability of `decisions.CERTAIN`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
+from scipy.special import logit
 
+from xvectors.decisions import CERTAIN, is_certain, of_prior, of_verifier
 from xvectors.errors import AudioError, ConfigError, GalleryError, ShapeError, UnknownSpeakerError
 from xvectors.gallery.memory import MakeSearch, Memory
 from xvectors.gallery.models import models_of
@@ -22,7 +25,7 @@ from xvectors.gallery.names import speaker_name
 from xvectors.gallery.records import Block, Store, Voiceprint
 from xvectors.gallery.results import Doubt, Enrolled, Enrollment, Found, Match, ReEnrollment
 from xvectors.gallery.search import ExactSearch
-from xvectors.scoring import bayes_threshold
+from xvectors.scoring import bayes_threshold, open_set_posterior
 from xvectors.scoring.products import Rows
 from xvectors.verification import Verifier
 
@@ -165,7 +168,7 @@ class Gallery:
         block = self._block(name)
         rows, seconds = _checked(np.asarray(embedding)[None], [duration_s])
         prior = self.verifier.p_target if p_target is None else p_target
-        return self._matches(block, {int(block.speaker[0]): name}, rows, seconds, prior)[0]
+        return self._matches(block, {int(block.speaker[0]): name}, rows, seconds, prior, num_enrolled=1)[0][0]
 
     def identify(
         self, embedding: ArrayLike, duration_s: float, *, top: int = 3, p_target: float | None = None
@@ -173,8 +176,8 @@ class Gallery:
         """Which enrolled speaker is it, if any? Of a recording, its embedding [D] and seconds.
 
         `p_target`: the prior of its being any enrolled speaker, shared equally among all of them; the system's prior
-        of a target trial if not given. Among more than 200 speakers, those with the highest scores are compared
-        by their LLRs.
+        of a target trial if not given. Probabilities are those of `open_set_posterior`: with one enrolled speaker, that
+        of `verify_as`. Among more than 200 speakers, those with the highest scores are compared by their LLRs.
 
         Raises
         ------
@@ -196,21 +199,51 @@ class Gallery:
             raise self._nobody_to_compare(near.left_out)
         names = self.store.names_of(near.ids.tolist())
         block = self.store.block_of(list(names), self.system, now)
-        matches = self._matches(block, names, rows, seconds, prior / near.num_enrolled)
-        return Found(
-            speaker=matches[0].speaker if matches and matches[0].same_speaker else None,
-            decided=self.verifier.is_calibrated,
+        if not len(block.speaker):  # forgotten, or expired, since the names were read
+            raise self._nobody_to_compare(near.left_out)
+        matches, p_nobody = self._matches(block, names, rows, seconds, prior, num_enrolled=near.num_enrolled)
+        best = matches[0]
+        found = Found(
+            speaker=best.speaker if best.same_speaker else None,
+            decided=False,
+            most_likely=None,
+            p_nobody=None,
             matches=tuple(matches[:top]),
             num_enrolled=near.num_enrolled,
             p_target=prior,
             left_out=near.left_out,
+            reasons=tuple(of_verifier(self.verifier)),
+        )
+        if p_nobody is None or best.probability is None:
+            return found
+        if best.same_speaker:
+            before, after = prior / near.num_enrolled, best.probability
+        else:
+            before, after = 1 - prior, p_nobody
+        decided = is_certain(after, 1 - after) is True
+        reasons = of_prior(float(logit(after) - logit(before)), prior) if decided else [_why(matches, p_nobody)]
+        return replace(
+            found,
+            decided=decided,
+            most_likely=best.speaker if best.probability > p_nobody else None,
+            p_nobody=p_nobody,
+            reasons=(*reasons, *found.reasons),
         )
 
     def undecided(self, reason: str, *, p_target: float | None = None) -> Found:
         """The answer on a recording that cannot be compared with anybody, for this reason."""
         prior = self.verifier.p_target if p_target is None else p_target
+        bayes_threshold(prior)
         return Found(
-            speaker=None, decided=False, matches=(), num_enrolled=0, p_target=prior, left_out=(), reason=reason
+            speaker=None,
+            decided=False,
+            most_likely=None,
+            p_nobody=None,
+            matches=(),
+            num_enrolled=0,
+            p_target=prior,
+            left_out=(),
+            reasons=(reason,),
         )
 
     def re_enroll(self, encode: Callable[[bytes], tuple[NDArray[np.float32], float]]) -> ReEnrollment:
@@ -234,11 +267,16 @@ class Gallery:
         return ReEnrollment(renewed=renewed, failed=tuple(failed), without_audio=self._left_out(now))
 
     def _matches(
-        self, block: Block, names: dict[int, str], rows: Rows, seconds: NDArray[np.float64], p_each: float
-    ) -> list[Match]:
-        """One recording [1, D] against every speaker of a block, the best first."""
-        if not len(block.speaker):
-            return []
+        self,
+        block: Block,
+        names: dict[int, str],
+        rows: Rows,
+        seconds: NDArray[np.float64],
+        p_target: float,
+        *,
+        num_enrolled: int,
+    ) -> tuple[list[Match], float | None]:
+        """One recording [1, D] against every speaker of a block, the best first, and the probability of nobody."""
         models = models_of(self.verifier.backend, block)
         scores = self.verifier.backend.score_matrix(models.enrolled, rows)[:, 0]
         speakers = [names[int(number)] for number in models.ids]
@@ -253,20 +291,22 @@ class Gallery:
                     same_speaker=None,
                 )
                 for at in np.argsort(-scores, kind="stable")
-            ]
+            ], None
         llrs = self.verifier.llrs(scores, models.duration_s, np.full(len(scores), seconds[0]))
-        threshold = bayes_threshold(p_each)
+        posterior = open_set_posterior(llrs, p_target, num_enrolled)
+        # with one speaker somebody else is nobody enrolled, exactly; with several the rounding of 1 - p decides nothing
+        otherwise = [posterior.nobody] if num_enrolled == 1 else 1 - posterior.enrolled
         return [
             Match(
                 speaker=speakers[at],
                 score=float(scores[at]),
                 llr=float(llrs[at]),
-                probability=float(expit(llrs[at] - threshold)),
-                threshold=threshold,
-                same_speaker=bool(llrs[at] >= threshold),
+                probability=float(posterior.enrolled[at]),
+                threshold=posterior.threshold,
+                same_speaker=is_certain(float(posterior.enrolled[at]), float(otherwise[at])),
             )
             for at in np.argsort(-llrs, kind="stable")
-        ]
+        ], posterior.nobody
 
     def _block(self, name: str) -> Block:
         """What is enrolled under a name with this system and has not expired; something, or GalleryError."""
@@ -295,8 +335,9 @@ class Gallery:
                 embeddings=others,
                 duration_s=np.concatenate([known.duration_s, np.delete(seconds, at)]),
             )
-            (match,) = self._matches(block, {0: name}, rows[at : at + 1], seconds[at : at + 1], self.verifier.p_target)
-            if match.llr is not None and match.threshold is not None and not match.same_speaker:
+            new_one, its_s = rows[at : at + 1], seconds[at : at + 1]
+            (match,), _ = self._matches(block, {0: name}, new_one, its_s, self.verifier.p_target, num_enrolled=1)
+            if match.llr is not None and match.threshold is not None and match.llr < match.threshold:
                 yield Doubt(recording=at, llr=match.llr, threshold=match.threshold)
 
     def _left_out(self, now: datetime) -> tuple[str, ...]:
@@ -319,6 +360,13 @@ class Gallery:
         return GalleryError(
             f"nobody is enrolled in {self.store.location}, or all have expired; `xvectors enroll NAME a.wav` enrolls"
         )
+
+
+def _why(matches: Sequence[Match], p_nobody: float) -> str:
+    """Why it cannot be told who it is, by all matches and the probability of nobody enrolled."""
+    if is_certain(1 - p_nobody, p_nobody) and len(matches) > 1:
+        return f"somebody enrolled, but {matches[0].speaker} and {matches[1].speaker} are too much alike here"
+    return f"no answer has a probability of {CERTAIN:.0%}"
 
 
 def _checked(embeddings: ArrayLike, duration_s: ArrayLike) -> tuple[Rows, NDArray[np.float64]]:

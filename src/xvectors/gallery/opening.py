@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
-from xvectors.decisions import Decision, judge
+from xvectors.decisions import Decision, judge, lacking, of_sides
 from xvectors.encoder import Recording, SpeakerEncoder
 from xvectors.errors import GalleryError, StorageError
 from xvectors.files import atomic_write
 from xvectors.folders import ONNX_SUFFIX, STARTER, find_system
 from xvectors.gallery.database import default_gallery
 from xvectors.gallery.gallery import Gallery
+from xvectors.gallery.results import Found
 from xvectors.gallery.store import SqliteStore
+from xvectors.listening import Heard
 from xvectors.verification import verifier_of, weights_digest
 
 
@@ -63,6 +66,27 @@ def verify_as(
         return match.score, match.llr
 
     return judge([heard], compare, gallery.verifier, p_target=p_target, speaker=name)
+
+
+def identify(
+    gallery: Gallery,
+    encoder: SpeakerEncoder,
+    recording: Recording,
+    *,
+    top: int = 3,
+    p_target: float | None = None,
+) -> tuple[Found, Heard]:
+    """Which enrolled speaker a recording is of, if any, and the recording as it was heard.
+
+    Heard and decided as `verify_as` does it: with one enrolled speaker, both give one probability and one answer.
+
+    Errors are those of `Gallery.identify`, and AudioError for a recording that cannot be read.
+    """
+    heard = encoder.listen(recording)
+    if reason := lacking(heard, gallery.verifier):
+        return gallery.undecided(reason, p_target=p_target), heard
+    found = gallery.identify(encoder.encode(heard.samples)[0], heard.speech_s, top=top, p_target=p_target)
+    return replace(found, reasons=(*found.reasons, *of_sides([heard]))), heard
 
 
 def export_gallery(store: SqliteStore, path: Path) -> int:

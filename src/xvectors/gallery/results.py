@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from xvectors.decisions import CANNOT_TELL
+
+NOBODY = "nobody enrolled"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
     """A recording against one enrolled speaker.
 
-    `llr` (natural log), its `threshold`, `probability` (that it is this speaker, from the LLR and the prior) and
-    `same_speaker` are None where the system is not calibrated; `score` then is all there is, a cosine.
+    `llr` (natural log), its `threshold` (the LLR at which this speaker is as probable as nobody enrolled),
+    `probability` (that it is this speaker) and `same_speaker` are None where the system is not calibrated; `score` then
+    is all there is, a cosine. `same_speaker` is None also where the probability is between 0.2 and 0.8.
     """
 
     speaker: str
@@ -27,22 +33,37 @@ class Found:
 
     Attributes
     ----------
-    speaker : who it is; None for nobody enrolled, and where the system cannot decide
-    decided : whether the system is calibrated; otherwise there is a ranking and no decision
+    speaker : who it is; None for nobody enrolled, and where it cannot be told
+    decided : whether one answer, a speaker or nobody enrolled, has a probability of 0.8 and more
+    most_likely : the most probable speaker; None where that is nobody enrolled, or there are no probabilities
+    p_nobody : the probability of nobody enrolled; None where there are no probabilities
     matches : the best, by LLR (by score where there is none), at most as many as were asked for
     num_enrolled : the speakers it was compared with
     p_target : the prior of the recording being of any of them
     left_out : names of speakers who are enrolled with other systems only, and so were not compared
-    reason : why the recording was compared with nobody, such as too little speech; empty otherwise
+    reasons : why it cannot be told who it is, or what makes the answer weaker than its number
     """
 
     speaker: str | None
     decided: bool
+    most_likely: str | None
+    p_nobody: float | None
     matches: tuple[Match, ...]
     num_enrolled: int
     p_target: float
     left_out: tuple[str, ...]
-    reason: str = ""
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def answer(self) -> str:
+        """The answer in words: a name, "nobody enrolled", or "cannot tell" and who is the most likely."""
+        if self.decided:
+            return self.speaker or NOBODY
+        return CANNOT_TELL if self.p_nobody is None else f"{CANNOT_TELL}, most likely {self.most_likely or NOBODY}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"answer": self.answer, **asdict(self)}
 
 
 @dataclass(frozen=True, kw_only=True)

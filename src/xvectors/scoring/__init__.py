@@ -7,7 +7,7 @@ from xvectors.scoring.cosine import all_pairs_scores, cosine_scores, length_norm
 from xvectors.scoring.curves import APE, Reliability, applied_probability_of_error, reliability
 from xvectors.scoring.enrollment import Enrollment, read_enrollment
 from xvectors.scoring.histogram import ScoreHistogram
-from xvectors.scoring.identification import Identification, OpenSetRate, identify
+from xvectors.scoring.identification import Identification, OpenSetRate, Posterior, identify, open_set_posterior
 from xvectors.scoring.metrics import (
     actual_dcf,
     auc,
@@ -53,6 +53,7 @@ __all__ = [
     "MinDCF",
     "OpenSetRate",
     "OperatingPoint",
+    "Posterior",
     "RecordingRows",
     "Reliability",
     "ResolvedTrials",
@@ -84,6 +85,7 @@ __all__ = [
     "log_magnitude",
     "min_cllr",
     "min_dcf",
+    "open_set_posterior",
     "operating_points",
     "pair_quality",
     "read_enrollment",

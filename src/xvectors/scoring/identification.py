@@ -1,15 +1,18 @@
-"""Who of the enrolled speakers is it? In: scores of probes against a gallery. Out: rank rates, open-set rates.
-Rank-k and open-set rates follow Phillips, Grother and Micheals (Handbook of Face Recognition, 2011)."""
+"""Who of the enrolled speakers is it? In: scores of probes against a gallery, or the LLRs of one probe. Out: rank rates
+and open-set rates (Phillips, Grother and Micheals, Handbook of Face Recognition, 2011), or posterior probabilities."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
 
 from xvectors.errors import ConfigError, ManifestError, ShapeError
+from xvectors.scoring.roc import bayes_threshold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,3 +128,54 @@ def identify(scores: ArrayLike, probe_speakers: ArrayLike, gallery_speakers: Arr
         own_score=own,
         unknown_best_score=matrix[~enrolled].max(axis=1),
     )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Posterior:
+    """Who a recording is of, as probabilities that sum to 1 with those of the speakers that were not compared.
+
+    Attributes
+    ----------
+    enrolled : [m] the probability of each enrolled speaker that was compared
+    nobody : the probability of nobody enrolled
+    threshold : the LLR at which a speaker is as probable as nobody enrolled
+    """
+
+    enrolled: NDArray[np.float64]
+    nobody: float
+    threshold: float
+
+
+def open_set_posterior(llrs: ArrayLike, p_enrolled: float, num_enrolled: int | None = None) -> Posterior:
+    """The posterior of each of N enrolled speakers, and of nobody enrolled, given one recording's natural-log LLRs [m].
+
+    Beforehand the recording is of somebody enrolled with probability p, each of the N equally likely, and of at most
+    one of them. By Bayes' rule
+
+        P(speaker i) = (p / N) exp(llr_i) / ((1 - p) + (p / N) sum_j exp(llr_j)),
+
+    and that of nobody has 1 - p in the numerator. With N = 1 this is the posterior of a single trial at the prior p.
+
+    Parameters
+    ----------
+    num_enrolled
+        N; m by default. Where it is larger, the speakers without an LLR are taken for as likely as the least likely of
+        those with one, so that no probability is stated too high while they are the less alike.
+
+    Raises
+    ------
+    ConfigError
+        A prior outside (0, 1).
+    ShapeError
+        No LLRs, LLRs that are NaN, or fewer enrolled speakers than LLRs.
+    """
+    values = np.asarray(llrs, dtype=np.float64)
+    count = len(values) if num_enrolled is None else num_enrolled
+    if values.ndim != 1 or not len(values) or np.isnan(values).any() or count < len(values):
+        raise ShapeError(f"LLRs of shape {list(values.shape)} for {count} enrolled speakers: give one each, and no NaN")
+    threshold = bayes_threshold(p_enrolled) + math.log(count)
+    against_nobody = values - threshold
+    weights = np.append(np.ones(len(values) + 1), count - len(values))
+    logs = np.concatenate([against_nobody, [0.0, against_nobody.min()]])
+    shares = np.exp(logs - logsumexp(logs, b=weights))
+    return Posterior(enrolled=shares[: len(values)], nobody=float(shares[len(values)]), threshold=threshold)
