@@ -23,6 +23,7 @@ import typer
 from commands import run
 from xvectors.cli import app
 from xvectors.cli.shared import PANELS
+from xvectors.config import load_recipe, recipe_names
 from xvectors.models import MODELS
 from xvectors.parts import read_parts
 
@@ -313,6 +314,21 @@ def test_a_folder_with_every_broken_kind_trains_on_what_is_good(toy_corpus: Path
     assert kept == {"u0.flac", "u1.flac", "u2.flac", "clipped.wav"}
 
 
+def test_recipes_are_listed_and_printed(tmp_path: Path) -> None:
+    listed = run("recipes").stdout.splitlines()
+    assert [line.split()[0] for line in listed] == recipe_names()
+    assert json.loads(run("recipes", "--json").stdout)["lab"] == load_recipe("lab").description
+    (tmp_path / "mine.toml").write_text('base = "lab"\n[training]\nepochs = 3\n')
+    printed = run("recipes", tmp_path / "mine.toml").stdout
+    assert "# Number of epochs. [whole number; default 10]\nepochs = 3\n" in printed
+    settings = {
+        each["key"]: each for each in json.loads(run("recipes", tmp_path / "mine.toml", "--json").stdout)["settings"]
+    }
+    assert settings["training.epochs"]["value"] == 3
+    assert settings["training.epochs"]["default"] == 10
+    assert "did you mean 'resnet'?" in run("recipes", "resnt", status=2).stderr
+
+
 def test_models_lists_papers_sizes_and_costs() -> None:
     """Each beside its published size; the FLOPs are those that tests/models counts layer by layer."""
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in run("models").stdout.splitlines()]
@@ -372,7 +388,7 @@ def test_the_help_of_a_command_prints_all_its_texts_and_examples_that_parse(
     heading, *examples = command.epilog.split("\n")
     assert heading.startswith("Example")
     for example in examples:
-        program, *arguments = shlex.split(example)
+        program, *arguments = shlex.split(example.partition(" > ")[0])
         assert [program, *arguments[: len(name.split())]] == ["xvectors", *name.split()]
         command.make_context(name, arguments[len(name.split()) :])  # UsageError for an unknown option
 

@@ -13,11 +13,15 @@ from xvectors.config import (
     load_recipe,
     parse_toml,
     recipe_from_mapping,
+    recipe_lines,
     recipe_names,
     recipe_to_mapping,
+    settings_of,
     to_toml,
 )
+from xvectors.config.tables import flatten
 from xvectors.errors import ConfigError
+from xvectors.models import MODELS, settings_of_model
 
 
 def test_the_lab_recipe_is_the_exercise() -> None:
@@ -141,6 +145,78 @@ def test_a_recipe_file(tmp_path) -> None:
     path.write_text("[training\n")
     with pytest.raises(ConfigError, match=r"mine\.toml: not valid TOML"):
         load_recipe(path)
+
+
+def test_a_base_lies_under_a_recipe_of_ones_own(tmp_path) -> None:
+    (tmp_path / "mine.toml").write_text('base = "resnet"\n[training]\nepochs = 2\n[model]\nchannels = 8\n')
+    recipe, base = load_recipe(tmp_path / "mine.toml"), load_recipe("resnet")
+    assert differences(base, recipe) == ["model.channels: None -> 8", "training.epochs: 60 -> 2"]
+    assert (recipe.name, recipe.description) == ("mine", "based on resnet")
+    assert "base" not in recipe_to_mapping(recipe)
+
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "next.toml").write_text('base = "../mine.toml"\ndescription = "x"\n[training]\nseed = 7\n')
+    further = load_recipe(tmp_path / "below" / "next.toml", ["training.epochs=3"])
+    assert differences(recipe, further) == ["training.epochs: 2 -> 3", "training.seed: 0 -> 7"]
+    assert further.description == "x"
+
+
+def test_another_network_and_the_plain_softmax_take_the_bases_settings_away(tmp_path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "starter"\n[model]\nname = "ecapa"\n[loss]\nname = "softmax"\n')
+    recipe = load_recipe(path)
+    assert (recipe.model.name, recipe.model.settings, recipe.loss) == ("ecapa", {}, LossConfig())
+    path.write_text('base = "starter"\n[model]\nname = "thin_resnet"\n[loss]\nmargin = 0.3\n')
+    assert load_recipe(path).model.settings == {"channels": 32}
+    assert load_recipe(path).loss == dataclasses.replace(load_recipe("starter").loss, margin=0.3)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a": 'base = "a.toml"'}, "a.toml: base = 'a.toml' leads in a circle: a.toml -> a.toml; let one of them do"),
+        (
+            {"a": 'base = "b.toml"', "b": 'base = "a.toml"'},
+            "b.toml: base = 'a.toml' leads in a circle: a.toml -> b.toml",
+        ),
+        (
+            {"a": 'base = "resnt"'},
+            "a.toml: base = 'resnt' is no recipe; did you mean 'resnet'?, and no file beside a.toml",
+        ),
+        ({"a": "base = 3"}, "a.toml: base must be the name of a recipe or a file, not 3"),
+        ({"a": 'base = "b.toml"', "b": "[training]\nepoch = 3"}, "b.toml: unknown key 'training.epoch'; did you mean"),
+        ({"a": 'base = "resnet"\n[training]\nepoch = 3'}, "a.toml: unknown key 'training.epoch'; did you mean"),
+        ({"a": 'base = "resnet"\ntraining = 3'}, "a.toml: training must be a table, not 3"),
+        ({"a": 'base = "resnet"\nmodel = 3'}, "a.toml: model must be a table with a name"),
+    ],
+)
+def test_a_wrong_base_names_file_and_remedy(files: dict[str, str], message: str, tmp_path) -> None:
+    for name, text in files.items():
+        (tmp_path / f"{name}.toml").write_text(text + "\n")
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_recipe(tmp_path / "a.toml")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_is_printed_with_every_key_explained_and_read_again(name: str, tmp_path) -> None:
+    recipe = load_recipe(name)
+    settings = settings_of(recipe, settings_of_model(MODELS[recipe.model.name]))
+    keys = [setting.key for setting in settings]
+    assert flatten(recipe_to_mapping(recipe)).keys() - set(keys) == {"name"}
+    for setting in settings:
+        assert re.fullmatch(r"[A-Z].*[.]", setting.explanation), setting
+        assert setting.kind, setting
+    text = "\n".join(recipe_lines(settings))
+    assert len(re.findall(r"^# [A-Z]", text, re.MULTILINE)) == len(keys)
+    path = tmp_path / f"{name}.toml"
+    path.write_text(text)
+    assert load_recipe(path) == recipe
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_setting_of_a_network_is_explained_by_its_docstring(name: str) -> None:
+    for setting in settings_of_model(MODELS[name]).values():
+        assert re.match(r"[A-Z][^`]* .*[.]$", setting.explanation), setting
 
 
 def test_differences_name_keys() -> None:

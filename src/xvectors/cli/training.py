@@ -1,4 +1,4 @@
-"""Commands that make systems: synth, train, calibrate, models, demo."""
+"""Commands that make systems: synth, train, calibrate, recipes, models, demo."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from xvectors.cli.shared import (
     TRAIN,
     TRY,
     Device,
+    Json,
     Metadata,
     Quiet,
     System,
@@ -238,6 +239,44 @@ def calibrate(
         cllr = f"Cllr {figures['cllr']:.3f} bits, at best {figures['min_cllr']:.3f}"
         print(f"{name.replace('_', ' '):<16} {trials:,} trials, EER {figures['eer']:.2%}, {cllr}")
     print(f"written to {system}: backend.npz, calibration.toml")
+
+
+@command(TRAIN, "xvectors recipes", "xvectors recipes resnet", "xvectors recipes resnet > mine.toml")
+def recipes(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Recipe to print, by its name or as a TOML file; without it, the bundled recipes are listed.",
+            autocompletion=one_of(*recipe_names()),
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the recipes, or print one with every key explained.
+
+    What is printed is a recipe file: change it and train with `--recipe FILE`. A file that says `base = "resnet"` needs
+    only the keys that it changes.
+    """
+    import json
+    from dataclasses import asdict
+
+    from xvectors.config import load_recipe, recipe_lines, settings_of
+
+    if name is None:
+        found = {each: load_recipe(each).description for each in recipe_names()}
+        width = max(map(len, found))
+        lines = [f"{each:<{width}}  {description}" for each, description in found.items()]
+        print_lines([json.dumps(found, indent=2)] if as_json else lines)
+        return
+    from xvectors.models import find_backbone, settings_of_model
+
+    recipe = load_recipe(name)
+    settings = settings_of(recipe, settings_of_model(find_backbone(recipe.model.name)))
+    if as_json:
+        print(json.dumps({"name": recipe.name, "settings": [asdict(each) for each in settings]}, indent=2))
+        return
+    print_lines(recipe_lines(settings))
 
 
 @command(TRAIN, "xvectors models", "xvectors models --mels 24 --seconds 5")

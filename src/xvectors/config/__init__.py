@@ -4,6 +4,7 @@ Every key that is not known raises and names the nearest known one; every value 
 """
 
 from xvectors.config.augmentation import CODECS, AugmentConfig
+from xvectors.config.explaining import Setting, kind_in_words, recipe_lines, settings_of
 from xvectors.config.recipes import (
     DEFAULT_RECIPE,
     FINE_TUNING_RECIPE,
@@ -27,14 +28,18 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "Recipe",
+    "Setting",
     "TrainingConfig",
     "differences",
+    "kind_in_words",
     "load_recipe",
     "nearest",
     "override_recipe",
     "parse_toml",
     "recipe_from_mapping",
+    "recipe_lines",
     "recipe_names",
     "recipe_to_mapping",
+    "settings_of",
     "to_toml",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-from xvectors.config.tables import nearest
+from xvectors.config.tables import nearest, setting
 from xvectors.errors import ConfigError
 
 CODECS = ("mu-law", "a-law", "gsm", "opus", "vorbis", "mp3")
@@ -22,53 +22,56 @@ class AugmentConfig:
     Raises ConfigError for a value that is no number, a probability outside [0, 1] and a range whose ends are exchanged.
     """
 
-    speed_prob: float = 0.0
-    """Of playing a chunk at another speed, which makes another speaker of it, with a class of its own."""
-    speeds: str = "0.9 1.1"
-    """The speeds to draw from, separated by spaces."""
-    reverb_prob: float = 0.0
-    reverb_folder: str = ""
-    """Impulse responses, in any folders below it; "" simulates rooms. With a folder, `reverb_prob` must be above 0."""
-    rt60_min_s: float = 0.1
-    rt60_max_s: float = 0.9
-    """Reverberation time of simulated rooms: seconds until the sound has fallen by 60 dB."""
-    noise_prob: float = 0.0
-    """One kind of noise, music or babble, each as likely as the others there are."""
-    noise_folder: str = ""
-    """Recordings in sub-folders noise, music and speech (MUSAN's layout), or in others, which count as noise;
-    "" makes noise, and babble of other training speakers. With a folder, `noise_prob` must be above 0."""
-    noise_snr_min_db: float = 0.0
-    noise_snr_max_db: float = 15.0
-    music_snr_min_db: float = 5.0
-    music_snr_max_db: float = 15.0
-    babble_snr_min_db: float = 13.0
-    babble_snr_max_db: float = 20.0
-    """Of the chunk to each voice of the babble alone, as in Kaldi: five voices at 15 dB make 8 dB."""
-    babble_voices_min: int = 3
-    babble_voices_max: int = 7
-    equaliser_prob: float = 0.0
-    equaliser_max_db: float = 8.0
-    """Height of the bumps in a random microphone's response; its band is narrowed too."""
-    gain_prob: float = 0.0
-    gain_min_db: float = -20.0
-    gain_max_db: float = 6.0
-    clip_prob: float = 0.0
-    clip_min_db: float = 1.0
-    clip_max_db: float = 12.0
-    """How far below the chunk's peak it is cut off."""
-    telephone_prob: float = 0.0
-    """To 8 kHz and back; every other time also through the telephone's 300 to 3400 Hz."""
-    codec_prob: float = 0.0
-    codecs: str = "mu-law a-law gsm vorbis mp3"
-    """The codecs to draw from, separated by spaces; opus is there too, at several times the others' cost."""
-    spec_augment_prob: float = 0.0
-    """Of masking the features of a chunk, which SpecAugment does."""
-    time_masks: int = 2
-    time_mask_max_share: float = 0.1
-    """Longest mask as a share of the chunk's frames."""
-    frequency_masks: int = 2
-    frequency_mask_max_share: float = 0.2
-    """Widest mask as a share of the mels."""
+    speed_prob: float = setting(
+        0.0,
+        "Probability of playing a chunk at another speed, which makes another speaker of it, with a class of its own.",
+    )
+    speeds: str = setting("0.9 1.1", "Speeds to draw from, separated by spaces.")
+    reverb_prob: float = setting(0.0, "Probability of reverberation.")
+    reverb_folder: str = setting(
+        "", "Folder of impulse responses, sub-folders included; empty simulates rooms. It needs reverb_prob above 0."
+    )
+    rt60_min_s: float = setting(0.1, "Shortest reverberation time (RT60) of simulated rooms in seconds.")
+    rt60_max_s: float = setting(0.9, "Longest reverberation time (RT60) of simulated rooms in seconds.")
+    noise_prob: float = setting(0.0, "Probability of noise, music or babble; each kind available is equally likely.")
+    noise_folder: str = setting(
+        "",
+        "Folder with sub-folders noise, music and speech, as in MUSAN; others count as noise. Empty generates noise, "
+        "and babble from other training speakers. It needs noise_prob above 0.",
+    )
+    noise_snr_min_db: float = setting(0.0, "Lowest SNR of noise in dB.")
+    noise_snr_max_db: float = setting(15.0, "Highest SNR of noise in dB.")
+    music_snr_min_db: float = setting(5.0, "Lowest SNR of music in dB.")
+    music_snr_max_db: float = setting(15.0, "Highest SNR of music in dB.")
+    babble_snr_min_db: float = setting(
+        13.0, "Lowest SNR in dB of each voice of the babble alone, as in Kaldi: five voices at 15 dB make 8 dB."
+    )
+    babble_snr_max_db: float = setting(20.0, "Highest SNR in dB of each voice of the babble alone.")
+    babble_voices_min: int = setting(3, "Least number of voices in the babble.")
+    babble_voices_max: int = setting(7, "Largest number of voices in the babble.")
+    equaliser_prob: float = setting(
+        0.0, "Probability of a random microphone: a frequency response and a narrower band."
+    )
+    equaliser_max_db: float = setting(8.0, "Largest bump in that frequency response in dB.")
+    gain_prob: float = setting(0.0, "Probability of another level.")
+    gain_min_db: float = setting(-20.0, "Lowest gain in dB.")
+    gain_max_db: float = setting(6.0, "Highest gain in dB.")
+    clip_prob: float = setting(0.0, "Probability of clipping.")
+    clip_min_db: float = setting(1.0, "Least distance in dB from the chunk's peak down to where it is clipped.")
+    clip_max_db: float = setting(12.0, "Largest distance in dB from the chunk's peak down to where it is clipped.")
+    telephone_prob: float = setting(
+        0.0, "Probability of a telephone line: down to 8 kHz and back, half the time limited to 300 to 3400 Hz."
+    )
+    codec_prob: float = setting(0.0, "Probability of a lossy codec.")
+    codecs: str = setting(
+        "mu-law a-law gsm vorbis mp3",
+        "Codecs to draw from, separated by spaces; opus is available too, at several times the cost of the others.",
+    )
+    spec_augment_prob: float = setting(0.0, "Probability of masking a chunk's features (SpecAugment).")
+    time_masks: int = setting(2, "Number of masks over frames.")
+    time_mask_max_share: float = setting(0.1, "Longest mask over frames, as a share of the chunk's frames.")
+    frequency_masks: int = setting(2, "Number of masks over filterbanks.")
+    frequency_mask_max_share: float = setting(0.2, "Widest mask over filterbanks, as a share of them.")
 
     @property
     def speed_factors(self) -> tuple[float, ...]:
@@ -80,9 +83,9 @@ class AugmentConfig:
         return _words(self.codecs)
 
     def __post_init__(self) -> None:
-        for setting in fields(self):
-            self._check_value(setting.name, str(setting.type))
-        for low in (setting.name for setting in fields(self) if "_min" in setting.name):
+        for each in fields(self):
+            self._check_value(each.name, str(each.type))
+        for low in (each.name for each in fields(self) if "_min" in each.name):
             high = low.replace("_min", "_max")
             if getattr(self, low) > getattr(self, high):
                 raise ConfigError(

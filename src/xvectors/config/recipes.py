@@ -30,8 +30,23 @@ def recipe_names() -> list[str]:
 def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """A recipe by name, or from a TOML file, with overrides such as `training.epochs=20` applied.
 
-    Raises ConfigError for an unknown recipe, key or value, naming the nearest known one.
+    A file with `base = "resnet"`, or the path of another file from its own folder, changes that recipe: its tables
+    override the base's key by key.
+
+    Raises ConfigError for an unknown recipe, key or value, naming the nearest known one, and for bases in a circle.
     """
+    table, source = _read_with_bases(name, ())
+    # network and loss first: their names take the recipe's settings of others away
+    names = ("model.name=", "loss.name=")
+    for override in sorted(overrides, key=lambda text: not text.replace(" ", "").startswith(names)):
+        _apply_override(table, override)
+    recipe = recipe_from_mapping(table, source)
+    _check_softmax(recipe, source)
+    return recipe
+
+
+def _read_with_bases(name: str | Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], str]:
+    """The table of a recipe, its base's below it, and what errors call it; `above` are the files that led here."""
     if str(name) in recipe_names():
         text = (resources.files("xvectors") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
         source = f"recipe {name}"
@@ -41,16 +56,42 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{name}: cannot be read as a TOML recipe: {error}") from error
     else:
-        raise ConfigError(f"unknown recipe {str(name)!r}{nearest(str(name), recipe_names())}; or give a TOML file")
+        asked = f"{above[-1]}: base: " if above else ""
+        raise ConfigError(
+            f"{asked}unknown recipe {str(name)!r}{nearest(str(name), recipe_names())}; or give a TOML file"
+        )
     table = parse_toml(text, source)
     table.setdefault("name", Path(name).stem)
-    # network and loss first: their names take the recipe's settings of others away
-    names = ("model.name=", "loss.name=")
-    for override in sorted(overrides, key=lambda text: not text.replace(" ", "").startswith(names)):
-        _apply_override(table, override)
-    recipe = recipe_from_mapping(table, source)
-    _check_softmax(recipe, source)
-    return recipe
+    if "base" not in table:
+        return table, source
+    base = table.pop("base")
+    if not isinstance(base, str):
+        raise ConfigError(f"{source}: base must be the name of a recipe or a file, not {base!r}")
+    path = Path(name).resolve()
+    files = (*above, path)
+    below = base if base in recipe_names() else path.parent / base
+    if isinstance(below, Path) and below.resolve() in files:
+        circle = " -> ".join(each.name for each in (*files[files.index(below.resolve()) :], below))
+        raise ConfigError(f"{source}: base = {base!r} leads in a circle: {circle}; let one of them do without a base")
+    if isinstance(below, Path) and not below.is_file():
+        raise ConfigError(
+            f"{source}: base = {base!r} is no recipe{nearest(base, recipe_names())}, and no file beside {path.name}"
+        )
+    under, base_source = _read_with_bases(below, files)
+    recipe_from_mapping(under, base_source)  # a mistake in the base is the base's
+    under["description"] = f"based on {base}"
+    return _merged(under, table), source
+
+
+def _merged(under: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`under` with the keys of `over`; another network or the plain softmax takes the settings of the base's away."""
+    _forget_settings(under, over.get("model"), over.get("loss"))
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(under.get(key), dict):
+            under[key] |= value
+        else:
+            under[key] = value
+    return under
 
 
 def override_recipe(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
@@ -160,6 +201,16 @@ def _check_softmax(recipe: Recipe, source: str) -> None:
                 )
 
 
+def _forget_settings(table: dict[str, Any], model: object, loss: object) -> None:
+    """Take the settings away that another network, or the plain softmax, has no use for."""
+    if isinstance(model, Mapping) and model.get("name", table.get("model", {}).get("name")) != table.get(
+        "model", {}
+    ).get("name"):
+        table["model"] = {}
+    if isinstance(loss, Mapping) and loss.get("name") == "softmax":
+        table["loss"] = {key: kept for key, kept in table.get("loss", {}).items() if key not in MARGIN_SETTINGS}
+
+
 def _apply_override(table: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     parts = key.strip().split(".")
@@ -169,10 +220,8 @@ def _apply_override(table: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text.strip()}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
-    if parts == ["model", "name"] and table.get("model", {}).get("name") != value:
-        table["model"] = {}
-    if parts == ["loss", "name"] and value == "softmax":
-        table["loss"] = {key: kept for key, kept in table.get("loss", {}).items() if key not in MARGIN_SETTINGS}
+    if parts in (["model", "name"], ["loss", "name"]):
+        _forget_settings(table, *({"name": value} if parts[0] == section else None for section in ("model", "loss")))
     for part in parts[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):

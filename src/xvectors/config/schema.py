@@ -1,4 +1,7 @@
-"""The settings of a recipe as frozen dataclasses, one a table. In: values. Out: a Recipe."""
+"""The settings of a recipe as frozen dataclasses, one a table. In: values. Out: a Recipe.
+
+Each setting carries its explanation, which `xvectors recipes NAME` prints.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from xvectors.config.augmentation import AugmentConfig
+from xvectors.config.tables import setting
 
 Scalar = bool | int | float | str
 
@@ -15,25 +19,34 @@ Scalar = bool | int | float | str
 class FeaturesConfig:
     """Log-mel filterbanks; the fields are the arguments of `xvectors.features.Fbank`."""
 
-    sample_rate_hz: int = 16_000
-    num_mels: int = 24
-    frame_length_ms: float = 25.0
-    frame_shift_ms: float = 10.0
-    preemphasis: float = 0.97
-    remove_dc: bool = True
-    window: Literal["povey", "hamming", "hanning", "rectangular"] = "povey"
-    snip_edges: bool = True
-    low_frequency_hz: float = 20.0
-    high_frequency_hz: float = 0.0
-    use_power: bool = True
-    mean_normalisation: bool = False
+    sample_rate_hz: int = setting(16_000, "Sample rate in Hz; recordings of other rates are resampled to it.")
+    num_mels: int = setting(24, "Number of mel filterbanks.")
+    frame_length_ms: float = setting(25.0, "Length of a frame in milliseconds.")
+    frame_shift_ms: float = setting(10.0, "Time from one frame to the next in milliseconds.")
+    preemphasis: float = setting(0.97, "Pre-emphasis coefficient; 0 for none.")
+    remove_dc: bool = setting(True, "Subtract the mean of each frame's samples.")
+    window: Literal["povey", "hamming", "hanning", "rectangular"] = setting(
+        "povey", "Window function; povey is Kaldi's, a Hann window to the power 0.85."
+    )
+    snip_edges: bool = setting(
+        True, "Only frames that lie inside the recording; false reflects the recording at both ends."
+    )
+    low_frequency_hz: float = setting(20.0, "Lower edge of the first filter in Hz.")
+    high_frequency_hz: float = setting(
+        0.0, "Upper edge of the last filter in Hz; 0 or less counts from the Nyquist frequency."
+    )
+    use_power: bool = setting(True, "Filter the power spectrum; false filters the magnitude spectrum.")
+    mean_normalisation: bool = setting(False, "Subtract each filterbank's mean over the recording (CMN).")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """A backbone by its name in `xvectors.models.MODELS`, and that class's own arguments."""
 
-    name: str = "xvector"
+    name: str = setting(
+        "xvector",
+        "Backbone: a name that `xvectors models` lists. The other keys of this table are the backbone's own settings.",
+    )
     settings: Mapping[str, Scalar] = field(default_factory=dict)
 
 
@@ -41,34 +54,37 @@ class ModelConfig:
 class DataConfig:
     """How a corpus is divided and cut into chunks."""
 
-    train_test_prop: float = 0.95
-    """Share of the speakers that train and validate; the others are kept for testing."""
-    train_val_prop: float = 0.9
-    """Share of those speakers' utterances that train; the others validate."""
-    held_out_prop: float = 0.0
-    """Share of the training speakers that are never trained on, whose EER is measured after every epoch."""
-    keep_sessions: bool = False
-    """Keep all utterances of one session on one side of train/validation."""
-    chunk_min_s: float = 2.0
-    chunk_max_s: float = 4.0
-    """Training chunks: one length a batch, drawn between these two, cut at random places."""
-    large_margin_chunk_s: float = 4.0
-    """Training chunks of the large-margin stage."""
-    validation_chunk_s: float = 5.0
-    """Validation chunks: from the middle of each utterance."""
-    min_duration_s: float = 0.0
-    """Recordings below this are left out; below the network's context they always are."""
-    max_rejected: float = 0.5
-    """Share of unusable recordings past which a run does not start or go on."""
-    scan_contents: bool = True
-    """Decode every recording before training, to find silence, NaN, clipping, truncation and duplicates."""
-    sampler: Literal["shuffle", "gender_balanced", "speaker_balanced", "p_x_k"] = "shuffle"
-    """How the recordings of an epoch are drawn: each once, or as many of both genders, or as many of every speaker, or
-    in batches of P speakers x K recordings."""
-    utterances_per_speaker: int = 2
-    """K of `p_x_k`; P is the batch size over K. All K are played at one speed."""
-    channel: int = -1
-    """The channel of recordings with several; -1 mixes them down."""
+    train_test_prop: float = setting(
+        0.95, "Share of the speakers that train and validate; the others are kept for testing."
+    )
+    train_val_prop: float = setting(0.9, "Share of those speakers' recordings that train; the others validate.")
+    held_out_prop: float = setting(
+        0.0, "Share of the training speakers that are held out; their EER is measured after every epoch."
+    )
+    keep_sessions: bool = setting(False, "Keep all recordings of a session on one side of training and validation.")
+    chunk_min_s: float = setting(2.0, "Shortest training chunk in seconds; all chunks of a batch have one length.")
+    chunk_max_s: float = setting(4.0, "Longest training chunk in seconds.")
+    large_margin_chunk_s: float = setting(4.0, "Length of the chunks of the large-margin stage in seconds.")
+    validation_chunk_s: float = setting(
+        5.0, "Length of validation chunks in seconds, cut from the middle of each recording."
+    )
+    min_duration_s: float = setting(
+        0.0,
+        "Leave out recordings shorter than this many seconds; those shorter than the network's context always are.",
+    )
+    max_rejected: float = setting(0.5, "Largest share of unusable recordings with which a run starts and goes on.")
+    scan_contents: bool = setting(
+        True, "Decode every recording before training, to find silence, NaN, clipping, truncation and duplicates."
+    )
+    sampler: Literal["shuffle", "gender_balanced", "speaker_balanced", "p_x_k"] = setting(
+        "shuffle",
+        "Which recordings an epoch draws: each once, equally many of both genders, equally many of every speaker, or "
+        "batches of P speakers with K recordings each.",
+    )
+    utterances_per_speaker: int = setting(
+        2, "K of the sampler p_x_k; P is the batch size over K. All K are played at one speed."
+    )
+    channel: int = setting(-1, "Channel of recordings with several, from 0; -1 mixes them.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,67 +94,80 @@ class LossConfig:
     All but `label_smoothing` is theirs alone.
     """
 
-    name: Literal["softmax", "am_softmax", "aam_softmax"] = "softmax"
-    label_smoothing: float = 0.0
-    margin: float = 0.2
-    large_margin: float = 0.4
-    """The margin of the large-margin stage."""
-    scale: float = 30.0
-    margin_start: float = 0.1
-    margin_end: float = 0.5
-    """Shares of the run between which the margin grows from 0 to its value."""
-    sub_centers: int = 1
-    inter_top_k: int = 0
-    inter_top_k_margin: float = 0.06
+    name: Literal["softmax", "am_softmax", "aam_softmax"] = setting(
+        "softmax",
+        "Plain softmax over the network's own classifier, or a margin loss on the embeddings: additive margin on the "
+        "cosine (CosFace) or on the angle (ArcFace).",
+    )
+    label_smoothing: float = setting(0.0, "Share of the target's probability spread evenly over all speakers.")
+    margin: float = setting(0.2, "Margin: a cosine with am_softmax, radians with aam_softmax.")
+    large_margin: float = setting(0.4, "Margin of the large-margin stage.")
+    scale: float = setting(30.0, "Factor on the cosines before the softmax.")
+    margin_start: float = setting(0.1, "Share of the run after which the margin begins to grow from 0.")
+    margin_end: float = setting(0.5, "Share of the run after which the margin has its full value.")
+    sub_centers: int = setting(1, "Number of class weights for each speaker; the nearest to the embedding counts.")
+    inter_top_k: int = setting(0, "Number of nearest wrong speakers that are made harder too; 0 for none.")
+    inter_top_k_margin: float = setting(0.06, "Margin for these wrong speakers in radians.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """The optimiser, its schedule and the length of a run."""
 
-    epochs: int = 10
-    minutes: float = 0.0
-    """Length of the run by the clock, validation and saving included; the schedule ends when the time does. 0: by
-    epochs."""
-    batch_size: int = 128
-    optimiser: Literal["adam", "adamw", "sgd"] = "adam"
-    """Adam with the decay in the gradient, AdamW with it beside, or SGD with Nesterov's momentum."""
-    head_only_share: float = 0.0
-    """Share of the run, its first, that trains the class layer alone: for a network that has been trained before."""
-    backbone_rate: float = 1.0
-    """Factor on the learning rate of all but the class layer."""
-    average_width: float = 0.0
-    """Average the weights over about this share of the run, its newest part, and keep the average; 0 does not."""
-    large_margin_share: float = 0.0
-    """Share of the run, its last, that trains with `loss.large_margin` on chunks of `data.large_margin_chunk_s`."""
-    momentum: float = 0.9
-    """Of `sgd`."""
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    schedule: Literal["constant", "one_cycle", "exponential"] = "constant"
-    warm_up: float = 0.1
-    """Share of the run over which the rate climbs to `learning_rate`; `one_cycle` then falls along a half cosine to 0,
-    `exponential` by a constant factor a step to `final_share`."""
-    final_share: float = 1e-3
-    """What `exponential` leaves of the learning rate at the end."""
-    max_gradient_norm: float = 0.0
-    """Clip the gradient's norm to this; 0 does not clip."""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Arithmetic of the network's matrix products; `auto` is bfloat16 where the device multiplies it natively, float16
-    on CUDA devices that have tensor cores for that alone, else float32."""
-    embedding_map: bool = False
-    """Whether the finished network is followed by an affine map of its embeddings, learnt from training recordings: it
-    centres them and evens out how those of one speaker scatter. Cosines get better by it."""
-    best: Literal["val_accuracy", "val_loss", "val_eer", "last"] = "val_accuracy"
-    """What decides which epoch's weights are kept; `val_eer` is that of the held-out speakers."""
-    workers: int = -1
-    """Processes that read recordings; -1 chooses by device and cores, 0 reads in the training process."""
-    decoded_mb: int = 1024
-    """Memory that training recordings may be kept decoded in, all loader processes together, MiB; of a corpus that does
-    not fit nothing is kept. Only 16-bit FLAC of the features' rate is, which saves decoding it in every epoch."""
-    checkpoint_interval_s: float = 60.0
-    """Most seconds of training between two saved states."""
-    seed: int = 0
+    epochs: int = setting(10, "Number of epochs.")
+    minutes: float = setting(
+        0.0,
+        "Length of the run in minutes, validation and saving included, instead of epochs; the schedule ends with it. "
+        "0 goes by epochs.",
+    )
+    batch_size: int = setting(128, "Number of chunks in a batch.")
+    optimiser: Literal["adam", "adamw", "sgd"] = setting(
+        "adam", "Adam with weight decay in the gradient, AdamW with decoupled decay, or SGD with Nesterov momentum."
+    )
+    head_only_share: float = setting(
+        0.0, "First share of the run that trains the class layer alone; for networks that are fine-tuned."
+    )
+    backbone_rate: float = setting(1.0, "Factor on the learning rate of everything but the class layer.")
+    average_width: float = setting(
+        0.0, "Keep an average of the weights over about this share of the run, the newest part; 0 keeps none."
+    )
+    large_margin_share: float = setting(
+        0.0, "Last share of the run that trains with loss.large_margin on chunks of data.large_margin_chunk_s."
+    )
+    momentum: float = setting(0.9, "Momentum of sgd.")
+    learning_rate: float = setting(1e-3, "Highest learning rate.")
+    weight_decay: float = setting(0.0, "Weight decay.")
+    schedule: Literal["constant", "one_cycle", "exponential"] = setting(
+        "constant",
+        "Learning rate over the run: constant; or after a warm-up falling to 0 along a half cosine (one_cycle) or by a "
+        "constant factor a step (exponential).",
+    )
+    warm_up: float = setting(0.1, "Share of the run over which the learning rate climbs to its highest value.")
+    final_share: float = setting(1e-3, "Share of the learning rate that the schedule exponential ends with.")
+    max_gradient_norm: float = setting(0.0, "Largest norm of the gradient, which is clipped to it; 0 does not clip.")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = setting(
+        "auto",
+        "Arithmetic of the network's matrix products; auto takes bfloat16 or float16 where the device computes it "
+        "natively, else float32.",
+    )
+    embedding_map: bool = setting(
+        False,
+        "End with an affine map of the embeddings, learned from training recordings, that centers them and evens out "
+        "how one speaker's vary; it makes cosines better.",
+    )
+    best: Literal["val_accuracy", "val_loss", "val_eer", "last"] = setting(
+        "val_accuracy", "Which epoch's weights are kept; val_eer is the EER of the held-out speakers."
+    )
+    workers: int = setting(
+        -1, "Number of processes that read recordings; -1 chooses by device and cores, 0 reads in the training process."
+    )
+    decoded_mb: int = setting(
+        1024,
+        "Memory in MiB, of all reading processes together, in which 16-bit FLAC of the features' rate is kept decoded; "
+        "nothing is kept of a corpus that does not fit.",
+    )
+    checkpoint_interval_s: float = setting(60.0, "Longest time between two checkpoints in seconds.")
+    seed: int = setting(0, "Random seed; the same seed gives the same weights.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +175,7 @@ class Recipe:
     """All that decides how a system comes out of a corpus."""
 
     name: str
-    description: str = ""
+    description: str = setting("", "What the recipe is for.")
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)

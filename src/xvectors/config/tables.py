@@ -16,6 +16,15 @@ from xvectors.errors import ConfigError
 
 T = TypeVar("T")
 
+EXPLANATION = "explanation"
+"""Key of a field's metadata."""
+
+
+def setting(default: T, explanation: str) -> T:
+    """A dataclass field with this default, and what `xvectors recipes` says of it."""
+    made: T = dataclasses.field(default=default, metadata={EXPLANATION: explanation})
+    return made
+
 
 def to_toml(table: Mapping[str, Any]) -> str:
     return tomli_w.dumps(table)

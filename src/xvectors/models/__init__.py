@@ -15,6 +15,7 @@ from xvectors.models.campplus import CAMPlusPlus
 from xvectors.models.ecapa import ECAPA
 from xvectors.models.embedding_map import EmbeddingMap
 from xvectors.models.etdnn import ETDNN
+from xvectors.models.explaining import settings_of_model
 from xvectors.models.ftdnn import FTDNN
 from xvectors.models.pooling import POOLINGS, StatisticsPooling, make_pooling
 from xvectors.models.published import PUBLISHED, Published
@@ -41,7 +42,9 @@ __all__ = [
     "build_model",
     "count_flops",
     "count_parameters",
+    "find_backbone",
     "make_pooling",
+    "settings_of_model",
 ]
 
 MODELS: dict[str, type[Backbone]] = {
@@ -58,14 +61,20 @@ MODELS: dict[str, type[Backbone]] = {
 WANTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 
 
+def find_backbone(name: str) -> type[Backbone]:
+    """The class of the network called `name`. Raises ConfigError for an unknown one, naming the nearest."""
+    if name not in MODELS:
+        raise ConfigError(f"unknown model {name!r}{nearest(name, MODELS)}")
+    return MODELS[name]
+
+
 def build_model(name: str, **settings: Any) -> Backbone:
     """Build the network called `name` with the keyword arguments of its class.
 
     Raises ConfigError for an unknown name or setting, naming the nearest known one.
     """
-    if name not in MODELS:
-        raise ConfigError(f"unknown model {name!r}{nearest(name, MODELS)}")
-    kinds = get_type_hints(MODELS[name].__init__)
+    backbone = find_backbone(name)
+    kinds = get_type_hints(backbone.__init__)
     kinds.pop("return", None)
     for key, value in settings.items():
         if key not in kinds:
@@ -74,7 +83,7 @@ def build_model(name: str, **settings: Any) -> Backbone:
         fits = type(value) is kind or (kind is float and type(value) is int)
         if kind in WANTED and not fits:
             raise ConfigError(f"model.{key} must be {WANTED[kind]}, not {value!r}")
-    return MODELS[name](**settings)
+    return backbone(**settings)
 
 
 def count_parameters(model: Backbone) -> int:

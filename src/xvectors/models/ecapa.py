@@ -37,11 +37,11 @@ class ECAPA(Backbone):
     pooled_dim
         Width of the aggregated frames.
     bottleneck_dim
-        Of the squeeze-excitation.
+        Width of the bottleneck of the squeeze-excitation.
     res2net_scale
-        Parts of a block's channels; it must divide them.
+        Number of parts that a block's channels are divided into; it must divide them.
     pooling
-        A name in `POOLINGS`.
+        Pooling over frames (mean, statistics, attentive, multi_head or channel_context).
 
     Each block takes the sum of all outputs before it (section 3.3). Published sizes, without the classifier, with 80
     filterbanks: 6.2 M for 512 channels, 14.7 M for 1024 (table 1). Raises ConfigError for an impossible value.

@@ -33,7 +33,7 @@ class ETDNN(Backbone):
     width, pooled_dim
         Widths of the nine frame layers and of the wide one.
     pooling
-        A name in `POOLINGS`.
+        Pooling over frames (mean, statistics, attentive, multi_head or channel_context).
 
     BatchNorm follows each activation. Published size: 6.1 M with 30 coefficients a frame, counted up to the
     embedding (Yu and Li, "Densely connected time delay neural network for speaker verification",

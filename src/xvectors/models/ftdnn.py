@@ -54,7 +54,7 @@ class FTDNN(Backbone):
     first_dim, width, bottleneck_dim, pooled_dim
         Widths of layer 1, of the factorised layers, of their bottlenecks, and of layer 10.
     pooling
-        A name in `POOLINGS`.
+        Pooling over frames (mean, statistics, attentive, multi_head or channel_context).
 
     BatchNorm follows each activation. A skip connection appends the bottlenecks of earlier layers to a layer's own
     before its second factor, the small-to-large form of Povey et al. The first factors stay near a multiple of a

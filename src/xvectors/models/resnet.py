@@ -29,13 +29,14 @@ class ResNet34(Backbone):
     input_dim
         Filterbanks a frame.
     channels
-        Of the first stage; each later one has twice those before, at half the frames and filterbanks.
+        Channels of the first stage; each later one has twice as many, at half the frames and filterbanks.
     depths
-        Residual blocks of the four stages.
+        Number of residual blocks in each of the four stages.
     pooling
-        A name in `POOLINGS`; it sees a channel and filterbank as one channel.
+        Pooling over frames (mean, statistics, attentive, multi_head or channel_context); it sees each channel of each
+        filterbank as one channel.
     frame_stride, band_stride
-        Of the first convolution: how many frames, and filterbanks, it goes on by.
+        Stride of the first convolution over frames, and over filterbanks.
     embedding_norm
         Whether a BatchNorm follows the pooling, and another the linear layer: they take away the mean that all
         embeddings share.

@@ -44,7 +44,7 @@ class XVector(Backbone):
     variance_floor
         Least variance in a pooling that takes deviations.
     pooling
-        A name in `POOLINGS`; the paper's is `statistics`.
+        Pooling over frames (mean, statistics, attentive, multi_head or channel_context); the paper's is `statistics`.
 
     Published size: 4.2 M with 24 filterbanks, counted up to the embedding, without `seg_fc2` and the
     classifier. The defaults are 4,980,164 parameters, named `tdnn1.linear.weight`, ..., `tdnn5`,
