@@ -56,6 +56,12 @@ def evaluation(
             interval=Interval(value=eer.eer, low=0.0312, high=0.2346, confidence=0.95, num_speakers=speakers),
         )
     }
+    threshold = math.log(9.0) if calibrated else eer.threshold
+    for key, name, rate in zip(
+        ("frr", "far"), ("false rejections", "false acceptances"), roc.rates_at(threshold), strict=True
+    ):
+        ends = Interval(value=rate, low=rate / 2, high=2 * rate, confidence=0.95, num_speakers=speakers)
+        figures[key] = Figure(name=name, value=rate, unit="share", interval=ends)
     if calibrated:
         figures["cllr"] = Figure(name="Cllr", value=roc.cllr(), unit="bits")
         figures["min_cllr"] = Figure(name="minCllr", value=roc.min_cllr(), unit="bits")
@@ -88,7 +94,7 @@ def evaluation(
         "scores": scores,
         "llrs": llrs,
         "roc": roc,
-        "threshold": math.log(9.0) if calibrated else eer.threshold,
+        "threshold": threshold,
         "threshold_source": "the prior",
         "operating_points": tuple(operating_points(roc)),
         "figures": figures,

@@ -7,8 +7,8 @@ import pytest
 
 from xvectors.errors import ManifestError, ShapeError
 from xvectors.report import resampling
-from xvectors.report.measuring import MOST_LEVELS, Measurement, _levelled, measure
-from xvectors.scoring import LeastCost, Trials, actual_dcf, all_pairs, cllr, eer, min_cllr, min_dcf, rocch_eer
+from xvectors.report.measuring import MOST_LEVELS, Measurement, _levelled, measure, most_unseen
+from xvectors.scoring import Interval, LeastCost, Trials, actual_dcf, all_pairs, cllr, eer, min_cllr, min_dcf, rocch_eer
 
 
 def simulated(num_speakers: int, seed: int = 0) -> tuple[np.ndarray, Trials, np.ndarray]:
@@ -138,12 +138,35 @@ def test_bad_input() -> None:
         measure(llrs, np.zeros(len(llrs), dtype=bool), *sides, are_llrs=True, threshold=0.0)
 
 
-def test_a_rate_without_an_error_has_no_interval_and_says_of_how_many_trials() -> None:
+def test_a_rate_without_an_error_reaches_up_to_what_as_many_speakers_can_hide() -> None:
     _, trials, speakers = simulated(8)
     sides = speakers[trials.enroll], speakers[trials.test]
     found = measure(np.where(trials.target, 5.0, -5.0), trials.target, *sides, are_llrs=True, threshold=0.0)
     far, eer_ = found.figures["far"], found.figures["eer"]
-    assert (far.value, far.interval, eer_.interval) == (0.0, None, None)
-    assert far.note == f"none of {trials.num_nontarget:,} trials; no interval: every draw of speakers gives this value"
+    assert far.interval is not None
+    assert (far.value, far.interval.low) == (0.0, 0.0)
+    assert far.interval.high == pytest.approx(1 - 0.05 ** (1 / 8))  # 31 %
+    assert far.note == "no error among 8 speakers: up to 31.23% by the rule of three"
     assert eer_.note == "no interval: every draw of speakers gives this value"
-    assert f"false acceptances       0.00% ({far.note})" in found.lines()
+    assert f"false acceptances       0.00% [0.00% to 31.23%] ({far.note})" in found.lines()
+
+
+def test_errors_of_few_speakers_widen_the_interval_and_those_of_five_do_not() -> None:
+    _, trials, speakers = simulated(20)
+    enroll, test = speakers[trials.enroll], speakers[trials.test]
+
+    def misses(num_speakers: int) -> Interval | None:
+        llrs = np.where(trials.target & (enroll >= num_speakers), 5.0, -5.0)
+        return measure(llrs, trials.target, enroll, test, are_llrs=True, threshold=0.0).figures["frr"].interval
+
+    one, five = misses(1), misses(5)
+    assert one is not None
+    assert five is not None
+    assert one.low == 0.0
+    assert one.high >= 1 - 0.05 ** (1 / 20)
+    assert five.low > 0.05
+
+
+def test_the_rule_of_three() -> None:
+    assert most_unseen(12) == pytest.approx(0.2209, abs=1e-4)
+    assert most_unseen(1000) == pytest.approx(3 / 1000, rel=0.01)

@@ -30,7 +30,8 @@ def rank_figures(
     found = identify(scores, speaker_index[some], speakers)
     of_all = "" if len(some) == len(others) else f" of {len(others):,}"
     note = (
-        f"of {len(speakers):,} speakers, the first recording of each enrolled; {len(some):,}{of_all} others looked for"
+        f"of {len(speakers):,} speakers, the first recording of each enrolled; {len(some):,}{of_all} "
+        f"{'other' if len(some) == 1 else 'others'} looked for"
     )
     return {
         f"rank_{k}": Figure(name=f"identification, rank {k}", value=found.rank_rate(k), unit="share", note=note)

@@ -14,6 +14,7 @@ import numpy as np
 from xvectors.errors import ManifestError
 from xvectors.files import write_text
 from xvectors.report.det import det_plot
+from xvectors.report.markup import count
 from xvectors.report.measuring import FEWEST_DRAWS, MOST_DRAWS, WORK, Metric, metrics_of
 from xvectors.report.outputs import interval_table
 from xvectors.report.score_files import read_scores, scores_on
@@ -42,8 +43,8 @@ class Compared:
 
     def lines(self) -> list[str]:
         """The figures to print: each system's, and its difference to the first."""
-        trials = f"{self.num_target:,} target and {self.num_nontarget:,} non-target trials"
-        lines = [f"{trials}, {self.num_speakers} speakers"]
+        trials = f"{self.num_target:,} target and {count(self.num_nontarget, 'non-target trial')}"
+        lines = [f"{trials}, {count(self.num_speakers, 'speaker')}"]
         for name in self.names:
             lines.append(name)
             for key, value in self.figures[name].items():

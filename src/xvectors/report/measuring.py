@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.report.markup import count
 from xvectors.report.measured import Figure
 from xvectors.report.resampling import Resampled, choose_resampled
 from xvectors.scoring import (
@@ -63,7 +64,7 @@ class Measurement:
             ends = figure.interval
             interval = "" if ends is None else f" [{ends.low:{form}} to {ends.high:{form}}]"
             if figure.note and figure.note not in self.notes:
-                interval = f" ({figure.note})"
+                interval += f" ({figure.note})"
             unit = " bits" if figure.unit == "bits" else ""
             lines.append(f"{figure.name:<23} {figure.value:{form}}{interval}{unit}")
         return [*lines, *map(_point_line, self.operating_points), *self.notes]
@@ -129,7 +130,7 @@ def measure(
     plain = {key: float(metric.read(roc)) for key, metric in metrics.items()}
     num_speakers = len(np.unique(np.concatenate(sides)))
     if num_speakers < MIN_SPEAKERS:
-        note = f"no interval: {num_speakers} speakers, fewer than {MIN_SPEAKERS}"
+        note = f"no interval: {count(num_speakers, 'speaker')}, fewer than {MIN_SPEAKERS}"
         figures = {
             key: Figure(name=name, value=plain[key], unit=unit, note=note) for key, (name, unit, _) in metrics.items()
         }
@@ -143,11 +144,15 @@ def measure(
         num_draws=num_draws,
         seed=seed,
     )
-    trials_of = {"frr": roc.num_target, "far": roc.num_nontarget}
+    few = {}
+    for key, rows in _error_trials(drawn_scores, drawn_target, threshold).items():
+        num_rate_speakers, num_error_speakers = (len(np.unique([side[at] for side in sides])) for at in rows)
+        if num_error_speakers < MIN_SPEAKERS:
+            intervals[key], few[key] = _widened(intervals[key], num_rate_speakers, num_error_speakers)
     if LOSS in intervals:  # moved as it is, it may reach below 0, where no loss is
         intervals[LOSS] = replace(intervals[LOSS], low=max(0.0, intervals[LOSS].low))
     figures = {
-        key: _figure(name, plain[key], unit, intervals[key], trials_of.get(key))
+        key: _figure(name, plain[key], unit, intervals[key], few.get(key, ""))
         for key, (name, unit, _) in metrics.items()
     }
     with_intervals = [
@@ -162,12 +167,37 @@ def measure(
     )
 
 
-def _figure(name: str, value: float, unit: str, interval: Interval, num_trials: float | None) -> Figure:
-    """Draws that all give the value, such as a rate of no error in any, say nothing of how sure it is."""
+def _figure(name: str, value: float, unit: str, interval: Interval, note: str) -> Figure:
+    """Draws that all give the value, such as an AUC of 1, say nothing of how sure it is."""
     if interval.low < interval.high:
-        return Figure(name=name, value=value, unit=unit, interval=replace(interval, value=value))
-    none = f"none of {round(num_trials):,} trials; " if num_trials is not None and value == 0 else ""
-    return Figure(name=name, value=value, unit=unit, note=f"{none}no interval: every draw of speakers gives this value")
+        return Figure(name=name, value=value, unit=unit, interval=replace(interval, value=value), note=note)
+    return Figure(name=name, value=value, unit=unit, note="no interval: every draw of speakers gives this value")
+
+
+def most_unseen(num_speakers: int, confidence: float = 0.95) -> float:
+    """The rate up to which no error among as many speakers is no surprise: at 95 % about 3 / `num_speakers`, the rule
+    of three (Hanley and Lippman-Hand, JAMA 249(13), 1983). Speakers count, not trials: one speaker's trials agree."""
+    return float(1 - (1 - confidence) ** (1 / num_speakers))
+
+
+def _error_trials(
+    scores: NDArray[Any], target: NDArray[np.bool_], threshold: float | None
+) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """By error rate: the trials that it is of, and the errors among them."""
+    if threshold is None:
+        return {}
+    accepted = scores >= np.asarray(threshold).astype(scores.dtype)
+    return {"frr": (target, target & ~accepted), "far": (~target, ~target & accepted)}
+
+
+def _widened(interval: Interval, num_speakers: int, num_error_speakers: int) -> tuple[Interval, str]:
+    """The interval of an error rate whose errors are of too few speakers to resample, and why: it reaches from 0 to at
+    least the rate that as many speakers can hide."""
+    high = max(interval.high, most_unseen(num_speakers, interval.confidence))
+    errors = f"the errors are of {num_error_speakers}" if num_error_speakers else "no error"
+    return replace(
+        interval, low=0.0, high=high
+    ), f"{errors} among {count(num_speakers, 'speaker')}: up to {high:.2%} by the rule of three"
 
 
 def metrics_of(*, are_llrs: bool, cost: LeastCost = DEFAULT_COST) -> dict[str, Metric]:

@@ -27,7 +27,7 @@ def confusable_pairs(measured: Measured, most: int = 15) -> list[ConfusablePair]
     """The speaker pairs whose non-target trials score highest on average, the most alike first."""
     trials, scores = measured.trials, measured.decisive
     rows = np.flatnonzero(~trials.target)
-    a, b = _speakers(measured, rows)
+    a, b = trial_speakers(measured, rows)
     num_speakers = len(measured.manifest.speakers)
     keys, pair = np.unique(np.minimum(a, b) * num_speakers + np.maximum(a, b), return_inverse=True)
     numbers = np.bincount(pair)
@@ -65,12 +65,12 @@ def error_speakers(measured: Measured) -> tuple[int, int]:
     """How many speakers the false rejects, and the false accepts, at the threshold in use are of."""
     wrong = measured.trials.target != (measured.decisive >= measured.threshold)
     sides = (wrong & measured.trials.target, wrong & ~measured.trials.target)
-    misses, accepts = (len(np.union1d(*_speakers(measured, np.flatnonzero(rows)))) for rows in sides)
+    misses, accepts = (len(np.union1d(*trial_speakers(measured, np.flatnonzero(rows)))) for rows in sides)
     return misses, accepts
 
 
 def _first_of_each(measured: Measured, rows: NDArray[np.int64], most: int, each: int) -> NDArray[np.int64]:
-    a, b = _speakers(measured, rows)
+    a, b = trial_speakers(measured, rows)
     taken: dict[tuple[int, int], int] = {}
     chosen: list[int] = []
     for row, one, other in zip(rows.tolist(), np.minimum(a, b).tolist(), np.maximum(a, b).tolist(), strict=True):
@@ -83,6 +83,7 @@ def _first_of_each(measured: Measured, rows: NDArray[np.int64], most: int, each:
     return np.array(chosen, dtype=np.int64)
 
 
-def _speakers(measured: Measured, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def trial_speakers(measured: Measured, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The speakers on either side of these trials."""
     speaker = measured.manifest.speaker_index.astype(np.int64)
     return speaker[measured.trials.enroll[rows]], speaker[measured.trials.test[rows]]

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from xvectors.corpus.table import write_table
 from xvectors.files import write_text
+from xvectors.report.markup import count
 from xvectors.report.measured import Figure, Leakage, Measured
 from xvectors.report.slices import Slice, Slices
+from xvectors.report.verdict import verdict_of
 from xvectors.scoring import Interval, LeastCost, OperatingPoint, Trials
 from xvectors.scoring.bootstrap import COVERAGE
 
@@ -57,6 +59,8 @@ class Evaluation:
     leakage: dict[str, Any]
     left_out: list[str]
     warnings: list[str]
+    verdict: list[str]
+    """The finding in sentences that need no knowledge of the field; what to do where there are too few speakers."""
     report: str
     """The folder that the figures and plots were written to."""
 
@@ -67,12 +71,13 @@ class Evaluation:
 
     def lines(self) -> list[str]:
         """The figures to print."""
-        trials = f"{self.num_target_trials:,} target and {self.num_nontarget_trials:,} non-target trials"
+        trials = f"{self.num_target_trials:,} target and {count(self.num_nontarget_trials, 'non-target trial')}"
         scale = "LLR" if self.scale == "llr" else self.scale
         values = {key: table["value"] for key, table in self.figures.items()}
         cost = LeastCost(self.min_dcf_p_target, self.min_dcf_c_miss, self.min_dcf_c_fa).label
         lines = [
-            f"{self.num_speakers} speakers, {self.num_utterances} utterances, {trials}",
+            *self.verdict,
+            f"{count(self.num_speakers, 'speaker')}, {count(self.num_utterances, 'utterance')}, {trials}",
             *([] if self.trials == "all pairs" else [f"trials: {self.trials}"]),
             f"EER          {self.eer:.2%}{self._ends('eer', '.2%')}  "
             f"(the plain one; threshold {self.eer_threshold:.3f}, {scale})",
@@ -101,7 +106,7 @@ class Evaluation:
                 f"{table['name'].removeprefix('identification, ')} {table['value']:.2%}" for table in ranks
             )
             rates.append(f"identified   {shown}  ({ranks[0]['note']})")
-        return [*lines, *rates, *([f"{len(self.left_out)} recordings left out"] if self.left_out else [])]
+        return [*lines, *rates, *([f"{count(len(self.left_out), 'recording')} left out"] if self.left_out else [])]
 
     def _ends(self, figure: str, form: str) -> str:
         ends = self.interval(figure)
@@ -140,6 +145,7 @@ def summary(measured: Measured, slices: Slices) -> Evaluation:
         leakage=_leakage_table(measured.leakage, measured),
         left_out=list(measured.left_out),
         warnings=list(measured.warnings),
+        verdict=verdict_of(measured).sentences(),
         report=str(measured.report),
     )
 

@@ -1,0 +1,249 @@
+"""The finding of an evaluation in words that need no knowledge of the field. In: an evaluation. Out: its two error
+rates with what other people may see, whose the errors are, and sentences."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xvectors.report.measured import Measured
+from xvectors.report.mistakes import trial_speakers
+from xvectors.scoring.bootstrap import MIN_SPEAKERS
+
+GUESSING = 0.4
+"""An EER from here on is called close to guessing, whose EER is 0.5."""
+FEWEST_ERRORS = 5
+"""Fewer errors do not say that they belong to somebody."""
+LEAST_SHARE_OF_PAIR, LEAST_SHARE_OF_SPEAKER = 0.1, 0.25
+TIMES_EVEN = 3.0
+"""A pair or a speaker is named from this many times its even share of the errors on."""
+BASES = (100, 1000, 10_000, 100_000, 1_000_000)
+FRACTIONS = (
+    (3 / 4, "three quarters"),
+    (2 / 3, "two thirds"),
+    (1 / 2, "half"),
+    (1 / 3, "a third"),
+    (1 / 4, "a quarter"),
+    (1 / 5, "a fifth"),
+    (1 / 10, "a tenth"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorRate:
+    """Errors of one kind at the threshold in use. `low` and `high` are what other people may see, None where there are
+    too few speakers to tell."""
+
+    num_errors: int
+    num_trials: int
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def value(self) -> float:
+        return self.num_errors / self.num_trials
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concentration:
+    """Errors of one kind that are a pair's or a speaker's: `num_errors` of `num_all`."""
+
+    speakers: tuple[str, ...]
+    num_errors: int
+    num_all: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """How parts of a sentence are set: what to see first, names of speakers, commands. By default as they are."""
+
+    strong: Callable[[str], str] = str
+    name: Callable[[str], str] = str
+    code: Callable[[str], str] = str
+
+
+PLAIN = Style()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """How often two people are taken for one, and one person for two."""
+
+    num_speakers: int
+    num_trials: int
+    false_accepts: ErrorRate
+    misses: ErrorRate
+    confused: Concentration | None = None
+    """The pair of speakers, or the speaker, that many of the false accepts are of."""
+    missed: Concentration | None = None
+    """The speaker whom many of the misses are of."""
+    is_calibrated: bool
+    is_guessing: bool
+    command: str
+    """The command that measures the system on more people."""
+
+    @property
+    def is_too_few(self) -> bool:
+        """Whether there are too few speakers to say anything of others."""
+        return self.num_speakers < MIN_SPEAKERS
+
+    def sentences(self, style: Style = PLAIN) -> list[str]:
+        """The verdict, what it rests on, and what to do where that is too little."""
+        if self.is_too_few:
+            return self._too_few(style)
+        found = [
+            f"When two recordings are of different people, it {_often(self.false_accepts, 'takes', 'took', style)}.",
+            f"When both are of one person, it {_often(self.misses, 'misses', 'missed', style)}.",
+        ]
+        if self.is_guessing:
+            found.append(style.strong("This is close to guessing."))
+        found += self._whose(style)
+        basis = f"Measured on {people(self.num_speakers)} and {_pairs(self.num_trials)} of recordings"
+        if any(rate.high is not None for rate in (self.false_accepts, self.misses)):
+            basis += "; the brackets hold with 95 % confidence for other people of the same kind"
+        found.append(f"{basis}.")
+        if not self.is_calibrated:
+            found.append(
+                "The system has no calibration: its threshold was chosen on these very pairs, which other "
+                "recordings will not suit as well."
+            )
+        return found
+
+    def _too_few(self, style: Style) -> list[str]:
+        measured_on = f"this was measured on {people(self.num_speakers)}, and it takes at least {MIN_SPEAKERS}"
+        return [
+            f"{style.strong('Too few speakers to say')} how well it works: {measured_on}.",
+            f"It took two people for one in {_of(self.false_accepts)} pairs, and missed {_of(self.misses)} pairs of "
+            "one person.",
+            f"Measure it on more people: {style.code(self.command)} (FOLDER holds a folder for each speaker, with two "
+            "or more recordings in each).",
+        ]
+
+    def _whose(self, style: Style) -> list[str]:
+        found = []
+        if self.confused is not None:
+            names = [style.name(speaker) for speaker in self.confused.speakers]
+            whose = f"are one pair of people: {' and '.join(names)}" if len(names) == 2 else f"involve {names[0]}"
+            found.append(f"{_share(self.confused)} of these false matches {whose}.")
+        if self.missed is not None:
+            found.append(
+                f"{_share(self.missed)} of the misses are of one person: {style.name(self.missed.speakers[0])}."
+            )
+        return found
+
+
+def verdict_of(measured: Measured) -> Verdict:
+    """The verdict at the threshold in use."""
+    trials = measured.trials
+    accepted = measured.decisive >= measured.threshold
+    num_misses, num_accepts = measured.errors_at(measured.threshold)
+    enough = len(measured.manifest.speakers) >= MIN_SPEAKERS
+    return Verdict(
+        num_speakers=len(measured.manifest.speakers),
+        num_trials=len(trials),
+        false_accepts=_rate(measured, "far", num_accepts, trials.num_nontarget),
+        misses=_rate(measured, "frr", num_misses, trials.num_target),
+        confused=_confused(measured, np.flatnonzero(~trials.target & accepted)) if enough else None,
+        missed=_missed(measured, np.flatnonzero(trials.target & ~accepted)) if enough else None,
+        is_calibrated=measured.is_calibrated,
+        is_guessing=measured.figures["eer"].value >= GUESSING,
+        command=f"xvectors evaluate {shlex.quote(measured.system)} --data FOLDER",
+    )
+
+
+def times_in(rate: float) -> tuple[int, int]:
+    """A rate as so many times in 100, or in the least power of ten that gives two or more times.
+
+    >>> times_in(0.062), times_in(0.0149)
+    ((6, 100), (15, 1000))
+    """
+    base = next((base for base in BASES if round(rate * base) >= 2), BASES[-1])
+    return round(rate * base), base
+
+
+def people(number: int) -> str:
+    """
+    >>> people(1), people(1200)
+    ('1 person', '1,200 people')
+    """
+    return "1 person" if number == 1 else f"{number:,} people"
+
+
+def _rate(measured: Measured, key: str, num_errors: int, num_trials: int) -> ErrorRate:
+    found = measured.figures[key].interval
+    ends = {} if found is None else {"low": found.low, "high": found.high}
+    return ErrorRate(num_errors=num_errors, num_trials=num_trials, **ends)
+
+
+def _confused(measured: Measured, rows: NDArray[np.int64]) -> Concentration | None:
+    """Of these false accepts, those of the one pair, else of the one speaker, that has far more than its share."""
+    names = measured.manifest.speakers
+    num_all, num_speakers = len(rows), len(names)
+    if num_all < FEWEST_ERRORS:
+        return None
+    a, b = trial_speakers(measured, rows)
+    keys, numbers = np.unique(np.minimum(a, b) * num_speakers + np.maximum(a, b), return_counts=True)
+    most = int(np.argmax(numbers))
+    even = TIMES_EVEN * 2 / (num_speakers * (num_speakers - 1))
+    if numbers[most] / num_all >= max(LEAST_SHARE_OF_PAIR, even):
+        pair = tuple(names[at] for at in divmod(int(keys[most]), num_speakers))
+        return Concentration(speakers=pair, num_errors=int(numbers[most]), num_all=num_all)
+    return _most_of(names, np.bincount(np.concatenate([a, b]), minlength=num_speakers), num_all, sides=2)
+
+
+def _missed(measured: Measured, rows: NDArray[np.int64]) -> Concentration | None:
+    speaker, _ = trial_speakers(measured, rows)
+    names = measured.manifest.speakers
+    return _most_of(names, np.bincount(speaker, minlength=len(names)), len(rows), sides=1)
+
+
+def _most_of(names: tuple[str, ...], numbers: NDArray[np.int64], num_all: int, *, sides: int) -> Concentration | None:
+    """`sides`: how many speakers an error is of."""
+    if num_all < FEWEST_ERRORS:
+        return None
+    most = int(np.argmax(numbers))
+    if numbers[most] / num_all < max(LEAST_SHARE_OF_SPEAKER, TIMES_EVEN * sides / len(names)):
+        return None
+    return Concentration(speakers=(names[most],), num_errors=int(numbers[most]), num_all=num_all)
+
+
+def _often(rate: ErrorRate, does: str, did: str, style: Style) -> str:
+    """What it does, how often, and how often it may with other people."""
+    object_ = "them for one person" if does == "takes" else "that"
+    if not rate.num_errors:
+        most = "" if rate.high is None else f"; with other people, up to {_in(*times_in(rate.high))}"
+        return f"{style.strong('never')} {did} {object_} (none of {_pairs(rate.num_trials)}{most})"
+    times, base = times_in(rate.value)
+    often = "once" if times == 1 else f"{times:,} times"
+    may = ""
+    if rate.low is not None and rate.high is not None:
+        may = f" (with other people, {round(rate.low * base):,} to {round(rate.high * base):,})"
+    return f"{does} {object_} {style.strong(f'{often} in {base:,}')}{may}"
+
+
+def _in(times: int, base: int) -> str:
+    return f"{times:,} in {base:,}"
+
+
+def _of(rate: ErrorRate) -> str:
+    return f"{rate.num_errors if rate.num_errors else 'none'} of {rate.num_trials:,}"
+
+
+def _pairs(number: int) -> str:
+    return "1 pair" if number == 1 else f"{number:,} pairs"
+
+
+def _share(found: Concentration) -> str:
+    """The share in words, to begin a sentence with, and the numbers."""
+    numbers = f"({found.num_errors:,} of {found.num_all:,})"
+    share = found.num_errors / found.num_all
+    if found.num_errors == found.num_all:
+        return f"All {numbers}"
+    nearest, words = min(FRACTIONS, key=lambda one: abs(one[0] - share))
+    if abs(nearest - share) > 0.1 * nearest:
+        return f"About {100 * share:.0f} % {numbers}"
+    return f"{words[0].upper()}{words[1:]} {numbers}" if abs(nearest - share) < 0.005 else f"About {words} {numbers}"
