@@ -1,6 +1,6 @@
-"""Writing files so that nothing is ever left half-written, and finding them by names in any Unicode form.
+"""Writing files so that nothing is ever left half-written, and their names: in any Unicode form, and to be printed.
 
-In: a path. Out: the whole new file, or the old one; the path as the disk spells it.
+In: a path. Out: the whole new file, or the old one; the path as the disk spells it, and as a terminal takes it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from xvectors.errors import StorageError
+
+JOINERS = "\u200c\u200d"
+UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode's general categories (Unicode Standard, table 4-4)."""
+UNDECODED = range(0xDC80, 0xDD00)
+"""What Python reads bytes of file names as that are not UTF-8 (PEP 383)."""
 
 
 @contextmanager
@@ -64,6 +70,29 @@ def composed(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
+def is_printable(character: str) -> bool:
+    """Whether a character stands for itself on a terminal.
+
+    Control characters, line and paragraph separators, halves of surrogate pairs (which stand for bytes that are not
+    UTF-8) and invisible formatting do not. Formatting can turn the direction of text around (Unicode Standard Annex
+    #9); the two joiners that Persian, Indic scripts and emoji are written with are the exceptions.
+    """
+    if character.isascii():
+        return character.isprintable()
+    return character in JOINERS or unicodedata.category(character) not in UNPRINTABLE
+
+
+def printable(text: str) -> str:
+    """The text as one line that does nothing to a terminal: what `is_printable` refuses is written as an escape.
+
+    >>> printable("ann\\x1b[2J")
+    'ann\\\\x1b[2J'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(character if is_printable(character) else _escape(character) for character in text)
+
+
 def as_on_disk(path: str | os.PathLike[str]) -> str:
     """The path as the disk spells it: where there is no such file, its parts are also tried composed and taken apart.
 
@@ -90,3 +119,9 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _escape(character: str) -> str:
+    if ord(character) in UNDECODED:
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")

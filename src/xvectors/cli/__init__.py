@@ -5,8 +5,12 @@ shared.py holds the program and its common options; every other module registers
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import sys
+from contextlib import suppress
+from typing import NoReturn
 
 # each registers its commands, in this order within a group of the help
 # isort: off
@@ -17,19 +21,48 @@ from xvectors.cli import evaluation  # noqa: F401
 from xvectors.cli import exporting  # noqa: F401
 
 # isort: on
-from xvectors.cli.shared import ERROR_STATUS, PANELS, app
-from xvectors.errors import XVectorsError
+from xvectors.cli.crash import CRASH_STATUS, describe_crash
+from xvectors.cli.shared import ERROR_STATUS, PANELS, SIGNAL_STATUS, app
+from xvectors.cli.terminal import LogFormatter, ReaderGone, discard_output, flush_output, prepare_streams, print
+from xvectors.errors import StorageError, XVectorsError
 
 __all__ = ["app", "main"]
+
+SIGPIPE = 13  # signal.SIGPIPE, which Windows has not
+OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
+"""Errors that no file's name comes with, and that are not the program's fault."""
 
 app.registered_commands.sort(key=lambda command: PANELS.index(str(command.rich_help_panel)))
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line and exit status 2."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    """Run the command line; a user's mistake is one line and exit status 2, a fault of the program one line and 70."""
+    prepare_streams()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogFormatter())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     try:
-        app(prog_name="xvectors")
+        try:
+            app(prog_name="xvectors")
+        finally:
+            flush_output()
+    except ReaderGone:
+        _end(SIGNAL_STATUS + SIGPIPE)
     except XVectorsError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(ERROR_STATUS)
+        _end(ERROR_STATUS, f"error: {' '.join(str(error).split())}")
+    except OSError as error:
+        if error.filename is None and error.errno not in OF_THE_MACHINE:
+            _end(CRASH_STATUS, f"error: {describe_crash(error)}")
+        name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        _end(ERROR_STATUS, f"error: {name}{error.strerror}")
+    except Exception as error:  # noqa: BLE001 - the last net: whatever it is, the user gets a sentence and a report
+        _end(CRASH_STATUS, f"error: {describe_crash(error)}")
+
+
+def _end(status: int, line: str | None = None) -> NoReturn:
+    """Print the line to standard error, if that can be written, and end with the status."""
+    if line is not None:
+        with suppress(StorageError, ReaderGone):
+            print(line, file=sys.stderr, flush=True)
+    discard_output()
+    sys.exit(status)

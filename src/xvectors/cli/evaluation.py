@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -24,6 +23,7 @@ from xvectors.cli.shared import (
     one_of,
     print_lines,
 )
+from xvectors.cli.terminal import print, print_json
 from xvectors.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def evaluate(
     if as_json:
         from dataclasses import asdict
 
-        print(json.dumps(asdict(result), indent=2))
+        print_json(asdict(result))
         return
     print_lines(result.lines())
     print(f"written to {result.report}: index.html (the report), metrics.json, scores.csv, embeddings.npz, scores.png")
@@ -304,7 +304,7 @@ def _evaluate_scores(scores: Path, trials: Path | None, speakers: Path | None, c
         counts = {"num_target_trials": num_target, "num_nontarget_trials": len(measured) - num_target}
         points = [point_table(point) for point in measurement.operating_points]
         notes = [*measured.findings.lines(), *measurement.notes]
-        print(json.dumps({**counts, "figures": tables, "operating_points": points, "notes": notes}, indent=2))
+        print_json({**counts, "figures": tables, "operating_points": points, "notes": notes})
         return
     print_lines(measured.findings.lines(), stream=sys.stderr)
     print(f"{num_target:,} target and {len(measured) - num_target:,} non-target trials")

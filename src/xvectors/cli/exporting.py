@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xvectors.cli.shared import EMBED, System, command, print_lines
+from xvectors.cli.terminal import print
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xvectors.cli.shared import RECOGNIZE, Device, GalleryPath, Json, OfSystem, app, command, print_lines
+from xvectors.cli.terminal import print, print_json
 from xvectors.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def enroll(
     print_lines(_warnings(done, recordings), stream=sys.stderr)
     print_lines((f"note: {side.name}: {note}" for side in heard for note in side.quality.notes), stream=sys.stderr)
     if as_json:
-        print(json.dumps(asdict(done), indent=2))
+        print_json(asdict(done))
         return
     what = f"{_count(done.num_added, 'recording')}, {sum(seconds):.1f} s of speech"
     if done.num_before:
@@ -106,7 +106,7 @@ def identify(
         encoder = SpeakerEncoder.load(system, device=device)
         found, heard = run(opened, encoder, recording, top=top, p_target=p_target)
     if as_json:
-        print(json.dumps({**found.to_dict(), "recording": {"name": heard.name, **heard.quality.to_dict()}}, indent=2))
+        print_json({**found.to_dict(), "recording": {"name": heard.name, **heard.quality.to_dict()}})
     else:
         print_lines(_answer(found))
         print(about(heard.name, heard.quality))
@@ -120,12 +120,15 @@ def speakers(gallery: GalleryPath = None, as_json: Json = False) -> None:
     from xvectors.gallery import default_gallery
 
     if gallery is None and not default_gallery().exists():
-        print("[]" if as_json else "nobody is enrolled; `xvectors enroll NAME a.wav` enrolls")
+        if as_json:
+            print_json([])
+        else:
+            print("nobody is enrolled; `xvectors enroll NAME a.wav` enrolls")
         return
     with _store(gallery) as store:
         everybody = store.speakers(datetime.now(UTC))
     if as_json:
-        print(json.dumps([_plain(speaker) for speaker in everybody], indent=2))
+        print_json([_plain(speaker) for speaker in everybody])
     elif everybody:
         print_lines(_line(speaker) for speaker in everybody)
     else:
@@ -143,7 +146,7 @@ def forget(
     """Remove a speaker from the gallery, and every trace from its file."""
     from xvectors.gallery import speaker_name
 
-    name = speaker_name(name)
+    name = speaker_name(name, known=True)
     with _store(gallery) as store:
         count = store.forget(name, last=last)
     done = f"{_count(count, 'voiceprint')} removed from the file"

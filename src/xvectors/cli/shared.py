@@ -11,6 +11,8 @@ from typing import Annotated, Any, TextIO, TypeVar
 import typer
 from rich.markup import escape
 
+from xvectors.cli.terminal import print
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 app = typer.Typer(

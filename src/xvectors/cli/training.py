@@ -22,6 +22,7 @@ from xvectors.cli.shared import (
     one_of,
     print_lines,
 )
+from xvectors.cli.terminal import print, print_json
 from xvectors.config import recipe_names
 from xvectors.errors import ConfigError
 
@@ -258,7 +259,6 @@ def recipes(
     What is printed is a recipe file: change it and train with `--recipe FILE`. A file that says `base = "resnet"` needs
     only the keys that it changes.
     """
-    import json
     from dataclasses import asdict
 
     from xvectors.config import load_recipe, recipe_lines, settings_of
@@ -267,14 +267,17 @@ def recipes(
         found = {each: load_recipe(each).description for each in recipe_names()}
         width = max(map(len, found))
         lines = [f"{each:<{width}}  {description}" for each, description in found.items()]
-        print_lines([json.dumps(found, indent=2)] if as_json else lines)
+        if as_json:
+            print_json(found)
+        else:
+            print_lines(lines)
         return
     from xvectors.models import find_backbone, settings_of_model
 
     recipe = load_recipe(name)
     settings = settings_of(recipe, settings_of_model(find_backbone(recipe.model.name)))
     if as_json:
-        print(json.dumps({"name": recipe.name, "settings": [asdict(each) for each in settings]}, indent=2))
+        print_json({"name": recipe.name, "settings": [asdict(each) for each in settings]})
         return
     print_lines(recipe_lines(settings))
 
@@ -325,8 +328,10 @@ def demo(
     """Run the whole job in a few minutes: make synthetic voices, train, evaluate and plot."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from xvectors.demo import run_demo
+    from xvectors.files import printable
 
     result = run_demo(out, say=lambda line: print(line, flush=True), device=device, show_progress=not quiet)
     if result.evaluation is None:
@@ -342,11 +347,13 @@ def demo(
     table.add_row("unseen speakers", f"{evaluation.num_speakers} ({evaluation.num_utterances} utterances)")
     table.add_row("EER on unseen speakers", f"{evaluation.eer:.2%}")
     table.add_row("minDCF(0.01)", f"{evaluation.min_dcf:.3f}")
-    table.add_row("report", str(Path(evaluation.report) / "index.html"))
-    table.add_row("corpus", str(result.corpus))
-    table.add_row("system", str(result.training.folder.path))
-    for path in result.plots:
-        table.add_row(path.stem, str(path))
+    paths = {
+        "report": Path(evaluation.report) / "index.html",
+        "corpus": result.corpus,
+        "system": result.training.folder.path,
+    }
+    for what, path in (paths | {path.stem: path for path in result.plots}).items():
+        table.add_row(what, Text(printable(str(path))))  # not markup, whatever brackets are in it
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 

@@ -22,6 +22,7 @@ from xvectors.cli.shared import (
     one_of,
     print_lines,
 )
+from xvectors.cli.terminal import print, print_json
 
 
 @command(
@@ -155,7 +156,6 @@ def verify(
     With --as, say whether a recording is of an enrolled speaker. The first line printed is "same speaker", "different
     speakers" or "cannot tell"; the lines below say why.
     """
-    import json
 
     from xvectors.decisions import describe
     from xvectors.encoder import SpeakerEncoder
@@ -173,7 +173,7 @@ def verify(
     else:
         decision = SpeakerEncoder.load(system, device=device).verify(first, second or "", p_target=p_target)
     if as_json:
-        print(json.dumps(decision.to_dict(), indent=2, allow_nan=False))
+        print_json(decision.to_dict())
         return
     print_lines(describe(decision))
     if enrolled is not None:

@@ -154,7 +154,7 @@ class Gallery:
         GalleryError
             The name's voiceprints have all expired, or are of other systems.
         """
-        name = speaker_name(name)
+        name = speaker_name(name, known=True)
         block = self._block(name)
         return Enrolled(speaker=name, num_voiceprints=len(block.speaker), duration_s=float(block.duration_s.sum()))
 
@@ -164,7 +164,7 @@ class Gallery:
         `p_target`: the probability of that beforehand; by default the system's. Errors are those of `enrolled`,
         ShapeError as `enroll`, and ConfigError for a `p_target` outside (0, 1).
         """
-        name = speaker_name(name)
+        name = speaker_name(name, known=True)
         block = self._block(name)
         rows, seconds = _checked(np.asarray(embedding)[None], [duration_s])
         prior = self.verifier.p_target if p_target is None else p_target

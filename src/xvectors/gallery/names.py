@@ -8,23 +8,30 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from xvectors.errors import ConfigError
+from xvectors.files import is_printable, printable
 
 MOST_CHARACTERS = 200
 
 
-def speaker_name(text: str) -> str:
+def speaker_name(text: str, *, known: bool = False) -> str:
     """The name without spaces around it, composed (NFC).
 
-    Raises ConfigError where it is empty, too long, or holds control characters.
+    Raises ConfigError where it is empty, too long, or holds characters that no terminal shows (`files.is_printable`):
+    control characters, and those that turn the direction of text around. A `known` name may be anything but empty: what
+    is enrolled can be looked up and forgotten, whichever version or program enrolled it.
     """
     name = unicodedata.normalize("NFC", text).strip()
     if not name:
         raise ConfigError("a speaker's name must not be empty")
+    if known:
+        return name
     if len(name) > MOST_CHARACTERS:
         raise ConfigError(f"a speaker's name of {len(name)} characters; give at most {MOST_CHARACTERS}")
-    # unpaired surrogates stand for bytes that are no UTF-8
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-        raise ConfigError(f"the speaker's name {name!a} holds characters that cannot be printed; leave them out")
+    if not all(map(is_printable, name)):
+        raise ConfigError(
+            f"the speaker's name {printable(name)} holds control characters, or others that cannot be seen; leave them "
+            "out"
+        )
     return name
 
 
