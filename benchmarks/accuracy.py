@@ -85,7 +85,7 @@ def run_peer(settings: list[str], manifest: Path, seed: int, minutes: float) -> 
     from _speechbrain import BATCH_SIZE, train_peer
 
     given = dict(setting.split("=", 1) for setting in settings)
-    recipe = our_recipe("xvector", [], seed, minutes)
+    recipe = our_recipe("xvector", ["data.held_out_prop=0"], seed, minutes)
     corpus, _ = prepare_corpus(manifest, recipe, min_samples=0, show_progress=False)
     trained = train_peer(
         corpus,

@@ -54,6 +54,7 @@ def test_train_prints_the_scan_and_the_epochs(system: tuple[Path, str]) -> None:
     out, printed = system
     lines = printed.splitlines()
     assert any("80" in line and "10 speakers" in line for line in lines)
+    assert "speakers: 7 to train, 0 to calibrate on, 3 to test on" in lines
     epochs = [line for line in lines if line.startswith("Epoch [")]
     assert len(epochs) == 4  # two as they end, and both again in the list at the end
     assert epochs[:2] == epochs[2:]

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xvectors.corpus import NO_SPLIT, TEST, TRAIN, VAL, Manifest, Split, split_corpus
+from xvectors.corpus.split import AUTO
 from xvectors.errors import ManifestError
 
 
@@ -301,9 +302,76 @@ def test_at_least_three_of_ten_are_held_out_none_of_nine_and_two_hundred_of_many
     assert split_corpus(corpus([4] * 9), train_test_prop=1.0, held_out_prop=0.05).held_out_speakers == ()
 
 
-def test_speakers_with_one_utterance_are_not_held_out() -> None:
-    split = split_corpus(corpus([1] * 17 + [4] * 3), train_test_prop=1.0, held_out_prop=0.5)
-    assert sorted(split.held_out_speakers) == ["s0017", "s0018", "s0019"]
+def test_speakers_with_one_utterance_are_not_held_out_nor_all_of_those_with_several() -> None:
+    split = split_corpus(corpus([1] * 17 + [4] * 8), train_test_prop=1.0, held_out_prop=0.5)
+    assert len(split.held_out_speakers) == 4
+    assert set(split.held_out_speakers) < {f"s{number:04d}" for number in range(17, 25)}
+    # two of three would be too few to calibrate on
+    assert split_corpus(corpus([1] * 17 + [4] * 3), train_test_prop=1.0, held_out_prop=0.5).held_out_speakers == ()
+
+
+@pytest.mark.parametrize(
+    ("speakers", "trained", "held_out", "tested"),
+    [
+        (4, 2, 0, 2),
+        (9, 7, 0, 2),
+        (12, 7, 3, 2),
+        (20, 12, 4, 4),
+        (50, 30, 10, 10),
+        (125, 103, 12, 10),
+        (400, 342, 38, 20),
+    ],
+)
+def test_ten_speakers_to_test_and_to_calibrate_on_where_the_corpus_affords_them(
+    speakers: int, trained: int, held_out: int, tested: int
+) -> None:
+    manifest = corpus([4] * speakers)
+    split = split_corpus(manifest, train_test_prop=AUTO, held_out_prop=AUTO)
+    parts = (split.train_speakers, split.held_out_speakers, split.test_speakers)
+    assert tuple(map(len, parts)) == (trained, held_out, tested)
+    assert len({name for part in parts for name in part}) == speakers
+    again = split_corpus(manifest, train_test_prop=AUTO, held_out_prop=AUTO)
+    assert (again.assignment == split.assignment).all()
+    if speakers >= 20:
+        other = split_corpus(manifest, train_test_prop=AUTO, held_out_prop=AUTO, seed=1)
+        assert set(other.test_speakers) != set(split.test_speakers)
+
+
+def test_the_usual_division_is_what_it_was() -> None:
+    manifest = corpus([20] * 125)
+    chosen, tenth = (split_corpus(manifest, train_test_prop=0.8, held_out_prop=share) for share in (AUTO, 0.1))
+    assert (len(chosen.train_speakers), len(chosen.held_out_speakers), len(chosen.test_speakers)) == (90, 10, 25)
+    assert (chosen.assignment == tenth.assignment).all()
+
+
+def test_the_speakers_with_several_recordings_are_shared_out() -> None:
+    manifest = corpus([16] * 3 + [1] * 9)
+    for seed in range(5):
+        split = split_corpus(manifest, train_test_prop=AUTO, held_out_prop=AUTO, seed=seed)
+        several = {"s0000", "s0001", "s0002"}
+        assert len(several & set(split.train_speakers)) == 2
+        assert len(several & set(split.test_speakers)) == 1
+        assert len(split.test_speakers) == 2  # with an impostor
+        assert split.held_out_speakers == ()
+        assert int((split.assignment != TEST).sum()) == 2 * 16 + 8
+    # nobody speaks twice: there would be no target trial
+    alone = split_corpus(corpus([1] * 30), train_test_prop=AUTO, held_out_prop=AUTO)
+    assert (alone.test_speakers, alone.held_out_speakers, len(alone.train_speakers)) == ((), (), 30)
+    # of many, those who speak twice are tested
+    many = split_corpus(corpus([3] * 60 + [1] * 300), train_test_prop=AUTO, held_out_prop=AUTO)
+    assert len(many.test_speakers) == 10
+    assert max(many.test_speakers) < "s0060"
+    assert set(many.held_out_speakers) < {f"s{number:04d}" for number in range(60)}
+
+
+def test_given_test_speakers_are_kept_and_count() -> None:
+    given = dict.fromkeys(range(12), "test") | dict.fromkeys(range(12, 200), "train")
+    split = split_corpus(corpus([4] * 50, splits=given), train_test_prop=AUTO, held_out_prop=AUTO)
+    assert set(split.test_speakers) == {"s0000", "s0001", "s0002"}
+    given = dict.fromkeys(range(12), "test")
+    split = split_corpus(corpus([4] * 50, splits=given), train_test_prop=AUTO, held_out_prop=AUTO)
+    assert {"s0000", "s0001", "s0002"} < set(split.test_speakers)
+    assert len(split.test_speakers) == 10
 
 
 def test_a_speaker_set_to_val_throughout_is_held_out() -> None:

@@ -50,6 +50,7 @@ SMALL = (
     "data.chunk_max_s=0.8",
     "data.validation_chunk_s=0.8",
     "data.train_test_prop=0.8",
+    "data.held_out_prop=0",
     "data.train_val_prop=0.75",
 )
 

@@ -29,6 +29,7 @@ from xvectors.errors import ConfigError
 if TYPE_CHECKING:
     from xvectors.corpus import ScanReport
     from xvectors.training import TrainingResult
+    from xvectors.training.corpus import PreparedCorpus
 
 
 @command(TRY, "xvectors synth voices --num-speakers 20 --seed 1")
@@ -129,6 +130,9 @@ def train(
     def on_scan(report: ScanReport) -> None:
         print_lines(report.lines())
 
+    def on_division(corpus: PreparedCorpus) -> None:
+        print(corpus.line(), flush=True)
+
     def on_epoch(result: EpochResult) -> None:
         print(result, flush=True)
 
@@ -150,6 +154,7 @@ def train(
         resume=resume,
         overwrite=overwrite,
         on_scan=on_scan,
+        on_division=on_division,
         on_epoch=on_epoch,
         show_progress=not quiet,
     )

@@ -148,9 +148,17 @@ def _check_values(recipe: Recipe, source: str) -> None:
         return 0 <= margin < 1 if additive else 0 <= margin <= math.pi / 2
 
     rules = [
-        ("data.train_test_prop", 0 < data.train_test_prop <= 1, "above 0 and at most 1"),
+        (
+            "data.train_test_prop",
+            0 < data.train_test_prop <= 1 or data.train_test_prop == -1,
+            "above 0 and at most 1, or -1 (choose)",
+        ),
         ("data.train_val_prop", 0 < data.train_val_prop <= 1, "above 0 and at most 1"),
-        ("data.held_out_prop", 0 <= data.held_out_prop < 1, "at least 0 and below 1"),
+        (
+            "data.held_out_prop",
+            0 <= data.held_out_prop < 1 or data.held_out_prop == -1,
+            "at least 0 and below 1, or -1 (choose)",
+        ),
         ("data.utterances_per_speaker", data.utterances_per_speaker >= 2, "at least 2"),
         ("data.large_margin_chunk_s", data.large_margin_chunk_s > 0, "above 0"),
         ("data.chunk_min_s", data.chunk_min_s > 0, "above 0"),

@@ -55,11 +55,15 @@ class DataConfig:
     """How a corpus is divided and cut into chunks."""
 
     train_test_prop: float = setting(
-        0.95, "Share of the speakers that train and validate; the others are kept for testing."
+        -1.0,
+        "Share of the speakers that train and validate; the others are kept for testing. -1: 0.95, or less, down to "
+        "0.8, where that keeps fewer than 10 for testing.",
     )
     train_val_prop: float = setting(0.9, "Share of those speakers' recordings that train; the others validate.")
     held_out_prop: float = setting(
-        0.0, "Share of the training speakers that are held out; their EER is measured after every epoch."
+        -1.0,
+        "Share of the training speakers that are held out: their EER is measured after every epoch, and the "
+        "calibration is learned from them. -1: 0.1, or more where that is fewer than 10, up to a fifth of all.",
     )
     keep_sessions: bool = setting(False, "Keep all recordings of a session on one side of training and validation.")
     chunk_min_s: float = setting(2.0, "Shortest training chunk in seconds; all chunks of a batch have one length.")

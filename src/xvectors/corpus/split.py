@@ -21,6 +21,14 @@ from xvectors.errors import ManifestError
 
 logger = logging.getLogger(__name__)
 
+AUTO = -1.0
+"""As a proportion: TEST_PROP or HELD_OUT_PROP, or more, so that at least ENOUGH speakers are measured on, as far as
+these are at most MOST_MEASURED_SHARE."""
+TEST_PROP = 0.05
+HELD_OUT_PROP = 0.1
+ENOUGH = 10
+"""An error rate or a calibration of fewer speakers says more about who they happen to be."""
+MOST_MEASURED_SHARE = 0.2
 FEWEST_TO_HOLD_OUT_OF = 10
 """With fewer training speakers none is held out: three would be too many to lose."""
 FEWEST_HELD_OUT = 3
@@ -62,14 +70,17 @@ def split_corpus(
     ----------
     train_test_prop
         Share of the speakers for train+val, rounded. Below 1, at least 2 speakers of 4 or more are for
-        testing (1 of 3), so that there are trials.
+        testing (1 of 3), so that there are trials. AUTO tests a twentieth of the speakers with several recordings, and
+        at least 10 as far as that is at most a fifth of them; half of them or more are left to train on. Nobody, where
+        nobody has several recordings: there would be no target trial.
     train_val_prop
         Share of their utterances for training. Met over all speakers together, a speaker's rounding being
         carried over to the next; each keeps at least one training utterance.
     held_out_prop
         Share of the speakers for train+val that are held out: never trained on, all in val, for the error rate on
         unseen speakers while training and for the calibration. Above 0 it means at least 3 and at most 200 speakers
-        where there are 10 or more, else none; speakers with one utterance are not taken.
+        where there are 10 or more, else none. AUTO is a tenth, and at least 10 as far as that is at most a fifth of
+        all. Speakers with one utterance are not taken, nor more than leave half of those with several to train on.
     seed
         Another seed, another order of speakers and utterances.
     keep_sessions
@@ -80,14 +91,14 @@ def split_corpus(
         that they have without a subset.
 
     Rows whose `split` the manifest sets keep it, and their speakers stay on that side; the others are
-    divided; a speaker of whom every row is set to val is held out. Raises ManifestError for proportions outside
-    (0, 1], too few speakers, a subset larger than there is, and a speaker set to test and to train or val.
-    Where sessions leave nothing to validate on, a warning is logged.
+    divided; a speaker of whom every row is set to val is held out. Raises ManifestError for proportions that are
+    neither AUTO nor within (0, 1], too few speakers, a subset larger than there is, and a speaker set to test and to
+    train or val. Where sessions leave nothing to validate on, a warning is logged.
     """
     for name, share in (("train_test_prop", train_test_prop), ("train_val_prop", train_val_prop)):
-        if not 0.0 < share <= 1.0:
+        if not (0.0 < share <= 1.0 or (share == AUTO and name == "train_test_prop")):
             raise ManifestError(f"{name} is {share}; it must be above 0 and at most 1")
-    if not 0.0 <= held_out_prop < 1.0:
+    if not (0.0 <= held_out_prop < 1.0 or held_out_prop == AUTO):
         raise ManifestError(f"held_out_prop is {held_out_prop}; it must be at least 0 and below 1")
     train, test = _divide_speakers(manifest, train_test_prop, seed)
     train, held_out = _hold_out(manifest, train, held_out_prop)
@@ -123,13 +134,39 @@ def _divide_speakers(manifest: Manifest, share: float, seed: int) -> tuple[list[
         )
     order = sorted(range(count), key=lambda s: _digest(seed, "speaker", manifest.speakers[s].encode(*_UTF8)))
     free = [s for s in order if not in_test[s] and not in_train[s]]
-    num_test = len(free) - round(share * len(free))
-    if free and share < 1.0:
-        fewest = 2 if count >= 4 else count - 2
-        num_test = max(num_test, min(fewest - int(in_test.sum()), len(free)))
+    if share == AUTO:
+        taken = _take_for_test(manifest, free, int(in_test.sum()))
+    else:
+        num_test = len(free) - round(share * len(free))
+        if free and share < 1.0:
+            num_test = max(num_test, min(_fewest_tested(count) - int(in_test.sum()), len(free)))
+        taken = free[len(free) - num_test :]
     tested = in_test.copy()
-    tested[free[len(free) - num_test :]] = True
+    tested[taken] = True
     return [s for s in order if not tested[s]], [s for s in order if tested[s]]
+
+
+def _take_for_test(manifest: Manifest, free: list[int], num_given: int) -> list[int]:
+    """Which of the free speakers are tested under AUTO, beside those that the split column gives."""
+    sizes = np.bincount(manifest.speaker_index, minlength=len(manifest.speakers))
+    num_several = int((sizes > 1).sum())
+    several = [s for s in free if sizes[s] > 1]
+    wanted = max(_enough(num_several, TEST_PROP, num_several), _fewest_tested(len(sizes))) - num_given
+    count = max(0, min(wanted, num_several // 2, len(several)))
+    taken = several[len(several) - count :]
+    if taken and count < wanted < 3:  # the impostors that trials need, whose one recording is enough
+        single = [s for s in free if sizes[s] == 1]
+        taken += single[len(single) - (wanted - count) :]
+    return taken
+
+
+def _fewest_tested(num_speakers: int) -> int:
+    return 2 if num_speakers >= 4 else num_speakers - 2
+
+
+def _enough(num_speakers: int, share: float, num_all: int) -> int:
+    """A share of the speakers, and at least ENOUGH as far as that is at most a fifth of all."""
+    return max(round(share * num_speakers), min(ENOUGH, int(MOST_MEASURED_SHARE * num_all)))
 
 
 def _hold_out(manifest: Manifest, train: list[int], share: float) -> tuple[list[int], list[int]]:
@@ -139,8 +176,15 @@ def _hold_out(manifest: Manifest, train: list[int], share: float) -> tuple[list[
     is_set = np.bincount(manifest.speaker_index[manifest.split != NO_SPLIT], minlength=len(sizes)) > 0
     given = [s for s in train if in_val[s] == sizes[s]]
     count = 0
-    if share > 0 and len(train) >= FEWEST_TO_HOLD_OUT_OF:
-        count = min(max(FEWEST_HELD_OUT, round(share * len(train))), MOST_HELD_OUT) - len(given)
+    if share != 0 and len(train) >= FEWEST_TO_HOLD_OUT_OF:
+        several = int((sizes > 1).sum())
+        wanted = _enough(len(train), HELD_OUT_PROP, several) if share == AUTO else round(share * len(train))
+        # half of the speakers with several recordings stay: the others hardly teach what one voice has in common
+        left = sum(sizes[s] > 1 for s in train) - (several + 1) // 2
+        most = max(min(MOST_HELD_OUT, left), 0)
+        count = min(max(FEWEST_HELD_OUT, wanted), most) - len(given)
+        if len(given) + count < FEWEST_HELD_OUT:
+            count = 0
     free = [s for s in train if not is_set[s] and sizes[s] > 1]
     chosen = {*given, *free[len(free) - max(count, 0) :]}
     return [s for s in train if s not in chosen], [s for s in train if s in chosen]

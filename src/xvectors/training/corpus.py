@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.config import Recipe
-from xvectors.corpus import NO_SPLIT, TRAIN, VAL, Manifest, ScanReport, open_corpus, scan, split_corpus
+from xvectors.corpus import NO_SPLIT, TEST, TRAIN, VAL, Manifest, ScanReport, open_corpus, scan, split_corpus
 from xvectors.corpus.scanning import read_left_out
 from xvectors.dataset import assign_labels
 from xvectors.errors import CheckpointError, ManifestError
@@ -46,6 +46,12 @@ class PreparedCorpus:
     def held_out_rows(self) -> NDArray[np.int64]:
         """Recordings of the speakers that are held out."""
         return np.flatnonzero((self.manifest.split == VAL) & (self.labels < 0))
+
+    def line(self) -> str:
+        """How many speakers are trained on, held out for the calibration, and tested on."""
+        speakers, split = self.manifest.speaker_index, self.manifest.split
+        parts = (("train", split == TRAIN), ("calibrate on", self.held_out_rows), ("test on", split == TEST))
+        return "speakers: " + ", ".join(f"{len(np.unique(speakers[rows]))} to {what}" for what, rows in parts)
 
 
 def prepare_corpus(

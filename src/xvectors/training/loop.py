@@ -72,6 +72,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     on_scan: Callable[[ScanReport], None] | None = None,
+    on_division: Callable[[PreparedCorpus], None] | None = None,
     on_epoch: Callable[[EpochResult], None] | None = None,
     calibrate: bool = True,
     show_progress: bool = True,
@@ -93,8 +94,8 @@ def train(
         Go on from the last saved state; a recipe that is given must be the one the run began with.
     overwrite
         Replace a system that stands in `out`.
-    on_scan, on_epoch
-        Called with what the scan found, and with each epoch's figures.
+    on_scan, on_division, on_epoch
+        Called with what the scan found, with the corpus as it is divided, and with each epoch's figures.
     calibrate
         Choose the back-end and calibrate it when the last epoch has ended (see `xvectors.calibrate`). Where the corpus
         does not allow it, a warning says why, and the system decides by cosine.
@@ -119,6 +120,8 @@ def train(
         run = _resumed(folder, recipe, where)
         if data is not None:
             check_same_corpus(open_corpus(data, metadata=metadata), run.corpus.manifest, folder, str(data))
+        if on_division:
+            on_division(run.corpus)
         return _finished(run.run(on_epoch, show_progress), calibrate, device, show_progress)
     recipe = recipe or load_recipe(DEFAULT_RECIPE if start is None else FINE_TUNING_RECIPE)
     if start is not None:
@@ -139,6 +142,8 @@ def train(
     corpus, report = prepare_corpus(data, recipe, min_samples=shortest, metadata=metadata, show_progress=show_progress)
     if on_scan:
         on_scan(report)
+    if on_division:
+        on_division(corpus)
     run = _Run(folder, recipe, corpus, where)
     if start is not None:
         run.learner.start_from(*read_weights(find_system(start)))
