@@ -35,7 +35,7 @@ Way = Callable[[Verifier, Block, Basis], Array]
 
 
 def joined(verifier: Verifier, enrolled: Block, test: Basis) -> Array:
-    models = models_of(verifier.backend, enrolled)
+    models = models_of(verifier, enrolled)
     return llrs(verifier, verifier.backend.score_matrix(models.enrolled, test.embeddings), models.duration_s, test)
 
 

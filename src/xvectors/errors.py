@@ -15,6 +15,7 @@ XVectorsError
 │   └── UnknownSpeakerError               ... because nobody of that name is enrolled
 ├── ExportError (also RuntimeError)       an exported file that does not compute what its system computes
 ├── StorageError (also OSError)           nothing could be written: full disk, no permission
+│   └── BusyError                         ... because another process is writing it
 ├── MissingExtraError (also ImportError)  an optional dependency that is not installed
 └── ShapeError (also ValueError)          an array of the wrong rank, size or values
 """
@@ -78,6 +79,10 @@ class ExportError(XVectorsError, RuntimeError):
 
 class StorageError(XVectorsError, OSError):
     """Something could not be written; what stood there before is intact."""
+
+
+class BusyError(StorageError):
+    """Another process is writing the same thing; the text names the process."""
 
 
 class MissingExtraError(XVectorsError, ImportError):

@@ -1,19 +1,30 @@
-"""Writing files so that nothing is ever left half-written, and their names: in any Unicode form, and to be printed.
-
-In: a path. Out: the whole new file, or the old one; the path as the disk spells it, and as a terminal takes it.
-"""
+"""Files that are never left half-written, locks on what one process may write, and names to compare and to print."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
+import platform
+import re
+import sys
+import threading
 import unicodedata
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
-from xvectors.errors import StorageError
+from xvectors.errors import BusyError, StorageError
+
+PRIVATE = 0o600
+"""The mode of files that hold voices: embeddings, enrolled speakers, back-ends, checkpoints."""
+
+_LEFTOVER = re.compile(r"\.(?P<rest>.*)\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}(?P<suffix>\..*)?")
+_held: dict[Path, int] = {}
+"""Locks of this process, and the thread that holds each."""
+_held_changes = threading.Lock()
 
 JOINERS = "\u200c\u200d"
 UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -23,17 +34,31 @@ UNDECODED = range(0xDC80, 0xDD00)
 
 
 @contextmanager
-def atomic_write(path: Path | str) -> Iterator[Path]:
-    """Give a temporary path beside `path`; what the block writes there becomes `path` when the block ends well.
+def atomic_write(path: Path | str, *, private: bool = False) -> Iterator[Path]:
+    """Give a temporary path beside `path`, which replaces `path` when the block ends without an error.
 
-    The temporary keeps the suffix of `path`, is flushed to disk before it takes the name, and is removed when the
-    block raises. Parent folders are made. An OSError (full disk, no permission) becomes a StorageError that says
-    that whatever stood at `path` before is intact.
+    The temporary file keeps the suffix of `path`, is flushed to disk before it is renamed, and is removed when the
+    block raises. Parent folders are made. What a killed process left behind in the same folder is removed.
+
+    Parameters
+    ----------
+    private
+        Let only the owner read the file. A file that exists keeps its mode.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be written (full disk, no permission). What stood at `path` before is intact.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{path.suffix}")
+    temporary = temporary_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers_once(path.parent)
+        if private:
+            mode = path.stat().st_mode & 0o777 if path.is_file() else PRIVATE
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE))
+            os.chmod(temporary, mode | PRIVATE)
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
@@ -43,17 +68,93 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
         raise
     except OSError as error:
         reason = error.strerror or str(error)
-        kept = "; the file that stood there is intact" if path.is_file() else ""
+        kept = "; the file that stood there is intact" if _is_file(path) else ""
         raise StorageError(f"{path}: cannot be written: {reason}{kept}") from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path | str, text: str) -> None:
+def write_text(path: Path | str, text: str, *, private: bool = False) -> None:
     """Write `text` as UTF-8, atomically."""
-    with atomic_write(path) as temporary:
+    with atomic_write(path, private=private) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def temporary_path(path: Path) -> Path:
+    """A hidden path beside `path` with its suffix. The name says which process made it; see `remove_leftovers`."""
+    return path.with_name(f".{path.stem}.{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether this is a temporary file (or one that SQLite put beside it) of a process that no longer runs."""
+    match = _LEFTOVER.fullmatch(path.name)
+    return match is not None and match["machine"] == _machine() and not _runs(int(match["pid"]))
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that processes of this machine left in `folder` when they were killed.
+
+    Files of running processes, and of other machines that share the folder, stay.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") and is_leftover(Path(entry.path)):
+                with suppress(OSError):
+                    os.unlink(entry.path)
+
+
+# A process looks at a folder once: it may write ten thousand files there.
+_remove_leftovers_once = functools.lru_cache(maxsize=256)(remove_leftovers)
+
+
+@contextmanager
+def exclusive(path: Path | str, *, of: str) -> Iterator[None]:
+    """Hold the lock file `path` for the block. The system frees it when the process ends, however it ends.
+
+    A thread that holds it may take it again.
+
+    Parameters
+    ----------
+    path
+        The lock file. It says who holds it, and is removed at the end, with the folders that were made for it if
+        nothing else is in them.
+    of
+        What is locked, for the error: a system directory, an output file.
+
+    Raises
+    ------
+    BusyError
+        Another process, or another thread, holds it.
+    StorageError
+        The lock file cannot be made.
+    """
+    path = Path(path).absolute()
+    me = threading.get_ident()
+    with _held_changes:
+        holder = _held.get(path)
+        if holder is None:
+            _held[path] = me
+    if holder == me:
+        yield
+        return
+    if holder is not None:
+        raise BusyError(f"{of}: this process is writing it already; wait until it has ended, or name another")
+    made = [folder for folder in path.parents if not folder.exists()]
+    descriptor = -1
+    try:
+        descriptor = _locked(path, of)
+        yield
+    finally:
+        if descriptor >= 0:
+            with suppress(OSError):  # while it is locked: afterwards it may be another's
+                path.unlink()
+            os.close(descriptor)
+            for folder in made:
+                with suppress(OSError):  # what is not empty stays
+                    folder.rmdir()
+        with _held_changes:
+            del _held[path]
 
 
 def digest(path: Path) -> str:
@@ -109,6 +210,83 @@ def as_on_disk(path: str | os.PathLike[str]) -> str:
             return path
         found = there
     return found
+
+
+def _locked(path: Path, of: str) -> int:
+    """The descriptor of the lock file, locked, with a line in it that says by whom."""
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise StorageError(f"{of}: cannot be written: {error.strerror or error}") from error
+        if not _lock(descriptor):
+            holder = os.read(descriptor, 1000).decode("utf-8", "replace").strip() or "another process"
+            os.close(descriptor)
+            raise BusyError(f"{of}: {holder} is writing it; wait until it has ended, or name another")
+        # a holder that has just ended removed the file that was opened here
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                break
+        os.close(descriptor)
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])
+    os.write(descriptor, f"process {os.getpid()} on {platform.node()} ({command}, since {now})".encode())
+    return descriptor
+
+
+def _lock(descriptor: int) -> bool:
+    """Take the lock of an open file without waiting.
+
+    A record lock, which child processes do not inherit: a loader process that outlives its killed parent by a second
+    does not keep the next run out.
+    """
+    if sys.platform == "win32":
+        import msvcrt
+
+        try:
+            os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # beyond the text, which stays readable
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            return False
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return True
+    import fcntl
+
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+@functools.cache
+def _machine() -> str:
+    """Eight hex digits that stand for this machine or container: where a process number means the same process."""
+    parts = [platform.node()]
+    with suppress(OSError):
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=4).hexdigest()
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process of this number runs; True where that cannot be known."""
+    if sys.platform == "win32":  # os.kill would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _is_file(path: Path) -> bool:
+    with suppress(OSError):
+        return path.is_file()
+    return False
 
 
 def _sync_folder(folder: Path) -> None:

@@ -257,7 +257,7 @@ def _write_parquet(path: Path, manifest: Manifest, embedded: Embedded, descripti
     }  # a part may have no row to tell the type by
     columns = {name: column.cast(texts[name]) if name in texts else column for name, column in columns.items()}
     table = pa.table(columns, metadata={"xvectors": json.dumps(description)})
-    with atomic_write(path) as temporary:
+    with atomic_write(path, private=True) as temporary:
         parquet.write_table(table, temporary)
 
 

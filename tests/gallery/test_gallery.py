@@ -69,14 +69,25 @@ def test_one_name_is_decided_as_a_trial_is(gallery: Gallery, verifier: Verifier,
 
 
 def test_several_recordings_are_one_weighted_by_their_seconds(gallery: Gallery, voices: Voices) -> None:
-    rows, seconds = voices.record(0, 6.0, 1.0, 3.0)
+    rows, seconds = voices.record(0, 3.0, 0.5, 1.5)
     gallery.enroll("in two steps", rows[:2], seconds[:2])
     gallery.enroll("in two steps", rows[2:], seconds[2:])
-    gallery.enroll("joined", (np.array([0.6, 0.1, 0.3]) @ rows)[None], [10.0])
+    gallery.enroll("joined", (np.array([0.6, 0.1, 0.3]) @ rows)[None], [5.0])
     (test,), _ = voices.record(0, 2.0)
     stepwise, joined = (gallery.verify_as(name, test, 2.0) for name in ("in two steps", "joined"))
     assert stepwise.score == pytest.approx(joined.score, abs=1e-6)
     assert stepwise.llr == pytest.approx(joined.llr, abs=1e-5)
+
+
+def test_no_recording_counts_more_than_the_longest_that_the_calibration_knows(gallery: Gallery, voices: Voices) -> None:
+    """5 s here. Whoever says that a recording lasts an hour does not outweigh the others."""
+    (own,), _ = voices.record(0, 5.0)
+    (other,), _ = voices.record(1, 5.0)
+    (test,), _ = voices.record(0, 5.0)
+    gallery.enroll("honest", [own, other], [5.0, 5.0])
+    gallery.enroll("claimed", [own, other], [5.0, 3600.0])
+    honest, claimed = (gallery.verify_as(name, test, 5.0) for name in ("honest", "claimed"))
+    assert (claimed.score, claimed.llr) == (honest.score, honest.llr)
 
 
 def test_identification_is_open_set(gallery: Gallery, voices: Voices) -> None:
@@ -381,7 +392,7 @@ def test_every_back_end_searches_as_it_scores(name: str) -> None:
         duration_s=np.tile([3.0, 1.0], 50),
     )
     test = voices.record(7, 2.0)[0]
-    models = models_of(backend, block)
+    models = models_of(Verifier(backend=backend, name=name), block)
     scores = backend.score_matrix(models.enrolled, test)[:, 0]
     left, _ = backend.project(models.enrolled, block.embeddings[:1])
     _, right = backend.project(backend.enroll(test, [0], average=True), test)

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 from xvectors.errors import GalleryError, StorageError, UnknownSpeakerError
-from xvectors.gallery import SqliteStore, Voiceprint, database, default_gallery, export_gallery, import_gallery
+from xvectors.gallery import Gallery, SqliteStore, Voiceprint, database, default_gallery, export_gallery, import_gallery
 from xvectors.gallery.migrations import MIGRATIONS
+from xvectors.verification import cosine_verifier
 
 NOW = datetime(2030, 5, 1, 12, tzinfo=UTC)
 SYSTEM, OTHER = "a" * 64, "b" * 64
@@ -193,7 +194,7 @@ def test_a_file_of_a_newer_version(path: Path) -> None:
     SqliteStore(path, create=True).close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 7")
-    with pytest.raises(GalleryError, match=r"newer xvectors \(schema 7, and this one knows 1\); upgrade xvectors"):
+    with pytest.raises(GalleryError, match=r"newer xvectors \(schema 7, and this one knows 2\); upgrade xvectors"):
         SqliteStore(path)
 
 
@@ -207,8 +208,8 @@ def test_a_file_of_an_older_version_is_brought_up_to_date(path: Path, monkeypatc
             assert [speaker.name for speaker in store.speakers(NOW)] == ["alice"]
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT name, note FROM speakers").fetchall() == [("alice", "moved")]
-        assert connection.execute("SELECT version FROM migrations").fetchall() == [(1,), (2,)]
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("SELECT version FROM migrations").fetchall() == [(1,), (2,), (3,)]
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
 
     broken = (*newer, ("ALTER TABLE speakers ADD COLUMN more TEXT", "INSERT INTO nowhere VALUES (1)"))
     monkeypatch.setattr(database, "MIGRATIONS", broken)
@@ -372,11 +373,16 @@ def test_export_and_import(path: Path, tmp_path: Path) -> None:
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     with SqliteStore(tmp_path / "new.sqlite", create=True) as store:
         store.add("bob", [voiceprint(4)])
-        assert import_gallery(store, out) == (3, 0)
-        assert import_gallery(store, out) == (0, 3)
+        gallery = Gallery(store, system=SYSTEM, verifier=cosine_verifier(), now=lambda: NOW)
+        with pytest.raises(GalleryError, match=r"enrolled here already.*\(bob\); nothing was imported.*--merge"):
+            import_gallery(gallery, out)
+        done = import_gallery(gallery, out, merge=True)
+        assert (done.num_added, done.num_known, done.merged) == (3, 0, ("bob",))
+        done = import_gallery(gallery, out)
+        assert (done.num_added, done.num_known, done.merged) == (0, 3, ())
         alice, bob = store.speakers(NOW)
         assert alice == everybody[0]
         assert (bob.num_voiceprints, bob.duration_s) == (2, 5.0)
         assert [(kept.speaker, kept.audio) for kept in store.kept(OTHER, NOW)] == [("alice", b"sound")]
         with pytest.raises(GalleryError, match="there is no gallery yet"):
-            import_gallery(store, tmp_path / "nothing.sqlite")
+            import_gallery(gallery, tmp_path / "nothing.sqlite")

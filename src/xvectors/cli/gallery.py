@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from xvectors.encoder import SpeakerEncoder
-    from xvectors.gallery import Enrollment, Found, Match, Speaker, SqliteStore
+    from xvectors.gallery import Enrollment, Found, Imported, Match, Speaker, SqliteStore
     from xvectors.listening import Heard
 
 GALLERY = "Commands"
@@ -194,14 +194,24 @@ def export_file(
 @command(GALLERY, "xvectors gallery import backup.sqlite", name="import", group=files)
 def import_file(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="Gallery, as `xvectors gallery export` writes it.")],
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Add voiceprints to names that are enrolled here already.")
+    ] = False,
+    system: OfSystem = "starter",
     gallery: GalleryPath = None,
 ) -> None:
-    """Add the speakers of another gallery to this one; what is here already is not added again."""
-    from xvectors.gallery import import_gallery
+    """Add the speakers of another gallery to this one.
 
-    with _store(gallery, create=True) as store:
-        added, known = import_gallery(store, source)
-    print(f"added: {_count(added, 'voiceprint')}; there already: {known}")
+    Voiceprints that are here already are not added twice. Everything is checked first, and all is added or nothing.
+    """
+    from xvectors.gallery import import_gallery, open_gallery
+
+    with open_gallery(gallery, system=system, create=True) as opened:
+        done = import_gallery(opened, source, merge=merge)
+    print_lines(_import_warnings(done), stream=sys.stderr)
+    if done.merged:
+        print(f"further voiceprints for names that were enrolled: {', '.join(done.merged)}")
+    print(f"added: {_count(done.num_added, 'voiceprint')}; there already: {done.num_known}")
 
 
 @command(GALLERY, "xvectors gallery purge", group=files)
@@ -250,6 +260,22 @@ def _warnings(done: Enrollment, recordings: Sequence[Path]) -> list[str]:
         f"`xvectors forget {done.speaker} --last` takes back what was enrolled now"
         for doubt in done.doubts
     ]
+
+
+def _import_warnings(done: Imported) -> Iterator[str]:
+    for name, doubts in done.doubts.items():
+        lowest = min(doubts, key=lambda doubt: doubt.llr)
+        yield (
+            f"warning: {_count(len(doubts), 'imported voiceprint')} of {name} does not sound like the others of that "
+            f"name (LLR {lowest.llr:.1f}, below the threshold of {lowest.threshold:.1f}): is it the same person? If "
+            f"not, `xvectors forget {name} --last` takes back what was imported now"
+        )
+    if done.unchecked:
+        some = ", ".join(done.unchecked[:5]) + ", ..." * (len(done.unchecked) > 5)
+        yield (
+            f"note: whether the imported voiceprints of a name are all of one voice was not checked for {some}: they "
+            "are of another system than --system, or it is not calibrated"
+        )
 
 
 def _answer(found: Found) -> list[str]:

@@ -36,7 +36,7 @@ def save_embeddings(path: Path, manifest: Manifest, embedded: Embedded) -> None:
     The duration is the manifest's, and what was read where that does not know it.
     """
     rows = embedded.rows.tolist()
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path, private=True) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
             embeddings=embedded.embeddings,

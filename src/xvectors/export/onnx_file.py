@@ -89,7 +89,7 @@ def export_onnx(system: str | Path, path: str | Path, *, int8: bool = False) -> 
     backend_file = folder.backend.read_bytes() if verifier.is_calibrated else None
     onnx.helper.set_model_props(model, description.to_metadata(backend_file))
     content: bytes = model.SerializeToString()
-    with atomic_write(path) as temporary:
+    with atomic_write(path, private=True) as temporary:
         temporary.write_bytes(content)
         exported = SpeakerEncoder(OnnxEngine(temporary, device="cpu", threads=1))
         recordings = signals(fbank.sample_rate_hz, min_samples)

@@ -9,7 +9,7 @@ from xvectors.gallery.gallery import Gallery
 from xvectors.gallery.names import expiry, speaker_name
 from xvectors.gallery.opening import export_gallery, identify, import_gallery, open_gallery, verify_as
 from xvectors.gallery.records import Speaker, Store, Voiceprint
-from xvectors.gallery.results import NOBODY, Doubt, Enrolled, Enrollment, Found, Match, ReEnrollment
+from xvectors.gallery.results import NOBODY, Doubt, Enrolled, Enrollment, Found, Imported, Match, ReEnrollment
 from xvectors.gallery.search import ExactSearch, Search
 from xvectors.gallery.store import SqliteStore
 
@@ -21,6 +21,7 @@ __all__ = [
     "ExactSearch",
     "Found",
     "Gallery",
+    "Imported",
     "Match",
     "ReEnrollment",
     "Search",

@@ -11,7 +11,6 @@ import random
 import sqlite3
 import sys
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from xvectors.errors import GalleryError, StorageError, XVectorsError
+from xvectors.files import remove_leftovers, temporary_path
 from xvectors.gallery.migrations import MIGRATIONS
 
 APPLICATION_ID = 0x78766763
@@ -57,13 +57,14 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
     """
     if create and not path.exists():
         _make(path)
-    _check_kind(path)
+    check_kind(path)
     connection: sqlite3.Connection | None = None
     try:
         with explained(path):
-            writable = _may_write(path) and _may_write(path.parent)
+            writable = may_write(path)
             connection = _connection(f"{path.absolute().as_uri()}?mode=rw") if writable else _reading(path)
-            _check_version(connection, path)
+            if check_version(connection, path) < len(MIGRATIONS):
+                migrate(connection)
     except XVectorsError:
         if connection is not None:
             connection.close()
@@ -87,7 +88,7 @@ def explained(path: Path) -> Iterator[None]:
             raise StorageError(
                 f"{path}: cannot be written: is the disk full? Nothing was changed; make room and do it again ({error})"
             ) from error
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        if is_busy(error):
             raise GalleryError(
                 f"{path}: another process has kept it locked for {BUSY_S:.0f} s; nothing was changed, do it again later"
             ) from error
@@ -99,13 +100,26 @@ def explained(path: Path) -> Iterator[None]:
         raise GalleryError(f"{path}: {error}") from error
 
 
-def wait_for(connection: sqlite3.Connection, statement: str) -> None:
+def is_busy(error: BaseException | None) -> bool:
+    """Whether SQLite raised it because another connection has the file locked."""
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+
+
+def remove_database(path: Path) -> None:
+    """Remove a database and what SQLite keeps beside it, as far as they are there."""
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        with suppress(OSError):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def wait_for(connection: sqlite3.Connection, statement: str, wait_s: float | None = None) -> None:
     """Execute a statement that needs a lock, or a checkpoint, as soon as other processes allow.
 
     SQLite's own waiting asks ever more rarely, so that beside busy processes it can lose for half a minute against
-    those that have only just begun to ask. Here all ask equally often. sqlite3.OperationalError after BUSY_S.
+    those that have only just begun to ask. Here all ask equally often.
+    sqlite3.OperationalError after `wait_s`, by default BUSY_S.
     """
-    deadline = time.monotonic() + BUSY_S
+    deadline = time.monotonic() + (BUSY_S if wait_s is None else wait_s)
     connection.execute("PRAGMA busy_timeout = 0")
     try:
         while True:
@@ -116,7 +130,7 @@ def wait_for(connection: sqlite3.Connection, statement: str) -> None:
                 late = sqlite3.OperationalError("database is locked")
                 late.sqlite_errorname = "SQLITE_BUSY"
             except sqlite3.OperationalError as error:
-                if not error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                if not is_busy(error):
                     raise
                 late = error
             if time.monotonic() > deadline:
@@ -155,9 +169,10 @@ def to_time(text: str) -> datetime:
 
 
 def _make(path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
+    temporary = temporary_path(path)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        remove_leftovers(path.parent)
         # voiceprints are nobody else's business
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         with explained(path):
@@ -181,16 +196,17 @@ def _make(path: Path) -> None:
             raise
         raise StorageError(f"{path}: cannot be made: {error.strerror or error}; name another gallery") from error
     finally:
-        for suffix in ("", "-journal", "-wal", "-shm"):
-            with suppress(OSError):
-                temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
+        remove_database(temporary)
 
 
-def _check_kind(path: Path) -> None:
+def check_kind(path: Path) -> None:
+    """GalleryError where there is no SQLite file at `path`. A pipe is not opened: it would wait forever."""
     if path.is_dir():
         raise GalleryError(f"{path}: is a folder; name the gallery's file, such as {path / FILE_NAME}")
     if not path.exists():
         raise GalleryError(f"{path}: there is no gallery yet; `xvectors enroll NAME a.wav` makes one")
+    if not path.is_file():
+        raise GalleryError(f"{path}: is a pipe or a device, and no gallery; name another file")
     try:
         with path.open("rb") as file:
             head = file.read(len(MAGIC))
@@ -204,8 +220,10 @@ def _check_kind(path: Path) -> None:
         raise GalleryError(f"{path}: is no gallery, but a file of another kind; name another")
 
 
-def _may_write(path: Path) -> bool:
-    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+def may_write(path: Path) -> bool:
+    """Whether this user can write the file and beside it, as SQLite must."""
+    effective = os.access in os.supports_effective_ids
+    return all(os.access(place, os.W_OK, effective_ids=effective) for place in (path, path.parent))
 
 
 def _connection(uri: str) -> sqlite3.Connection:
@@ -245,7 +263,8 @@ def _reading(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+def check_version(connection: sqlite3.Connection, path: Path) -> int:
+    """The version of a gallery's tables; GalleryError for another program's file, or a newer version's."""
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         raise GalleryError(f"{path}: is no gallery, but a database of another program; name another")
     version = _version(connection)
@@ -254,8 +273,7 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> None:
             f"{path}: was written by a newer xvectors (schema {version}, and this one knows {len(MIGRATIONS)}); "
             "upgrade xvectors"
         )
-    if version < len(MIGRATIONS):
-        migrate(connection)
+    return version
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -7,6 +7,7 @@ is made where one answer has a probability of `decisions.CERTAIN`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,11 +20,12 @@ from scipy.special import logit
 
 from xvectors.decisions import CERTAIN, is_certain, of_prior, of_verifier
 from xvectors.errors import AudioError, ConfigError, GalleryError, ShapeError, UnknownSpeakerError
+from xvectors.gallery.checks import checked
 from xvectors.gallery.memory import MakeSearch, Memory
 from xvectors.gallery.models import models_of
 from xvectors.gallery.names import speaker_name
-from xvectors.gallery.records import Block, Store, Voiceprint
-from xvectors.gallery.results import Doubt, Enrolled, Enrollment, Found, Match, ReEnrollment
+from xvectors.gallery.records import Block, Carrier, Store, Voiceprint
+from xvectors.gallery.results import Doubt, Enrolled, Enrollment, Found, Imported, Match, ReEnrollment
 from xvectors.gallery.search import ExactSearch
 from xvectors.scoring import bayes_threshold, open_set_posterior
 from xvectors.scoring.products import Rows
@@ -66,8 +68,8 @@ class Gallery:
         self.store = store
         self.system = system
         self.verifier = verifier
-        self._now = now
-        self._memory = Memory(store, system, verifier.backend, make_search)
+        self.now = now
+        self._memory = Memory(store, system, verifier, make_search)
 
     def __enter__(self) -> Self:
         return self
@@ -105,19 +107,15 @@ class Gallery:
         GalleryError, StorageError
             The store cannot be used, or written.
         """
-        name, now = speaker_name(name), self._now()
-        rows, seconds = _checked(embeddings, duration_s)
+        name, now = speaker_name(name), self.now()
+        rows, seconds = checked(embeddings, duration_s)
         if audio is not None and len(audio) != len(rows):
             raise ShapeError(f"{len(audio)} sound files for {len(rows)} embeddings: give one a recording")
         if expires_at is not None and (expires_at.tzinfo is None or expires_at <= now):
             raise ConfigError(f"expires_at is {expires_at}: give a time to come, with its time zone")
         # all that may fail comes before anything is written
         known = self._known(name, now)
-        if len(known.speaker) and known.embeddings.shape[1] != rows.shape[1]:
-            raise ShapeError(
-                f"embeddings of {rows.shape[1]} dimensions, but {name} has some of {known.embeddings.shape[1]} with "
-                "the same system: use its own encoder"
-            )
+        self._check_dimensions(name, known, rows)
         doubts = tuple(self._doubts(name, known, rows, seconds)) if self.verifier.is_calibrated else ()
         repeated = _repeated(known, rows, seconds)
         before = self.store.add(
@@ -166,7 +164,7 @@ class Gallery:
         """
         name = speaker_name(name, known=True)
         block = self._block(name)
-        rows, seconds = _checked(np.asarray(embedding)[None], [duration_s])
+        rows, seconds = checked(np.asarray(embedding)[None], [duration_s])
         prior = self.verifier.p_target if p_target is None else p_target
         return self._matches(block, {int(block.speaker[0]): name}, rows, seconds, prior, num_enrolled=1)[0][0]
 
@@ -192,8 +190,8 @@ class Gallery:
             raise ConfigError(f"top is {top}; ask for 1 or more")
         prior = self.verifier.p_target if p_target is None else p_target
         bayes_threshold(prior)
-        rows, seconds = _checked(np.asarray(embedding)[None], [duration_s])
-        now = self._now()
+        rows, seconds = checked(np.asarray(embedding)[None], [duration_s])
+        now = self.now()
         near = self._memory.near(rows, top, now)
         if not near.num_enrolled:
             raise self._nobody_to_compare(near.left_out)
@@ -246,19 +244,47 @@ class Gallery:
             reasons=(reason,),
         )
 
+    def absorb(self, source: Carrier, *, merge: bool = False) -> Imported:
+        """Add all voiceprints that `source` carries, or none; see `import_gallery`."""
+        now = self.now()
+        enrolled = {speaker.name for speaker in self.store.speakers(now)}
+        compared, doubts = set(), {}
+        for name, group in itertools.groupby(source.carried(), key=lambda carried: carried.name):
+            rows = [carried.voiceprint for carried in group]
+            known = self._known(name, now)
+            there = {embedding.tobytes() for embedding in known.embeddings}
+            new = [row for row in rows if row.system == self.system and row.embedding.tobytes() not in there]
+            if not self.verifier.is_calibrated:
+                continue
+            if new:
+                vectors, seconds = checked([row.embedding for row in new], [row.duration_s for row in new])
+                self._check_dimensions(name, known, vectors)
+                found = tuple(self._doubts(name, known, vectors, seconds))
+                doubts.update({name: found} if found else {})
+            if all(row.system == self.system for row in rows):
+                compared.add(name)
+        added, num_known = self.store.absorb(source, merge=merge)
+        return Imported(
+            num_added=sum(added.values()),
+            num_known=num_known,
+            merged=tuple(sorted(added.keys() & enrolled)),
+            doubts=doubts,
+            unchecked=tuple(sorted(added.keys() - compared)),
+        )
+
     def re_enroll(self, encode: Callable[[bytes], tuple[NDArray[np.float32], float]]) -> ReEnrollment:
         """Embed the kept recordings of other systems' voiceprints with this system, and replace the embeddings.
 
         `encode` gives the embedding [D] of a sound file's bytes, and may raise AudioError; such a recording is left as
         it is and reported. Interrupted, it goes on where it stopped.
         """
-        now = self._now()
+        now = self.now()
         renewed: dict[str, int] = {}
         failed: list[str] = []
         for kept in self.store.kept(self.system, now):
             try:
                 embedding, seconds = encode(kept.audio)
-                row, _ = _checked(np.asarray(embedding)[None], [seconds])
+                row, _ = checked(np.asarray(embedding)[None], [seconds])
             except (AudioError, ShapeError) as error:
                 failed.append(f"{kept.speaker}: {error}")
                 continue
@@ -277,7 +303,7 @@ class Gallery:
         num_enrolled: int,
     ) -> tuple[list[Match], float | None]:
         """One recording [1, D] against every speaker of a block, the best first, and the probability of nobody."""
-        models = models_of(self.verifier.backend, block)
+        models = models_of(self.verifier, block)
         scores = self.verifier.backend.score_matrix(models.enrolled, rows)[:, 0]
         speakers = [names[int(number)] for number in models.ids]
         if not self.verifier.is_calibrated:
@@ -310,7 +336,7 @@ class Gallery:
 
     def _block(self, name: str) -> Block:
         """What is enrolled under a name with this system and has not expired; something, or GalleryError."""
-        now = self._now()
+        now = self.now()
         block = self.store.block_of([self.store.id_of(name)], self.system, now)
         if not len(block.speaker):
             raise self._nothing_to_compare(name, now)
@@ -340,6 +366,13 @@ class Gallery:
             if match.llr is not None and match.threshold is not None and match.llr < match.threshold:
                 yield Doubt(recording=at, llr=match.llr, threshold=match.threshold)
 
+    def _check_dimensions(self, name: str, known: Block, rows: Rows) -> None:
+        if len(known.speaker) and known.embeddings.shape[1] != rows.shape[1]:
+            raise ShapeError(
+                f"embeddings of {rows.shape[1]} dimensions, but {name} has some of {known.embeddings.shape[1]} with "
+                "the same system: use its own encoder"
+            )
+
     def _left_out(self, now: datetime) -> tuple[str, ...]:
         return tuple(self.store.names_of_others(self.system, now))
 
@@ -367,21 +400,6 @@ def _why(matches: Sequence[Match], p_nobody: float) -> str:
     if is_certain(1 - p_nobody, p_nobody) and len(matches) > 1:
         return f"somebody enrolled, but {matches[0].speaker} and {matches[1].speaker} are too much alike here"
     return f"no answer has a probability of {CERTAIN:.0%}"
-
-
-def _checked(embeddings: ArrayLike, duration_s: ArrayLike) -> tuple[Rows, NDArray[np.float64]]:
-    """Embeddings float32 [n, D], n above 0, and durations [n], fit to be kept."""
-    rows, seconds = np.asarray(embeddings), np.asarray(duration_s, dtype=np.float64)
-    if rows.ndim != 2 or not rows.size or rows.dtype.kind not in "iuf":
-        raise ShapeError(
-            f"embeddings of type {rows.dtype} and shape {list(rows.shape)}: give real numbers, [recordings, dimensions]"
-        )
-    rows = rows.astype(np.float32)
-    if not np.isfinite(rows).all() or not rows.any(axis=1).all():
-        raise ShapeError("an embedding is all zeros, or holds values that are not finite; look at its recording")
-    if seconds.shape != (len(rows),) or not (np.isfinite(seconds) & (seconds > 0)).all():
-        raise ShapeError(f"durations {seconds.tolist()} for {len(rows)} embeddings: give seconds above 0, one each")
-    return rows, seconds
 
 
 def _repeated(known: Block, rows: Rows, seconds: NDArray[np.float64]) -> tuple[int, ...]:

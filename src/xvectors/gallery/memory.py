@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from xvectors.gallery.models import models_of
 from xvectors.gallery.records import Block, State, Store
 from xvectors.gallery.search import Search
-from xvectors.scoring.backends import Backend
 from xvectors.scoring.products import Rows
+from xvectors.verification import Verifier
 
 SHORTLIST = 200
 """Speakers that a recording is compared with. Where more are enrolled, they are those with the highest scores."""
@@ -45,19 +45,21 @@ class _Copy:
 
 
 class Memory:
-    """The speakers of one system and back-end. Threads may share it; they take turns, for a search uses all cores."""
+    """The speakers of one system. Threads may share it; they take turns, for a search uses all cores."""
 
-    def __init__(self, store: Store, system: str, backend: Backend, make_search: MakeSearch) -> None:
+    def __init__(self, store: Store, system: str, verifier: Verifier, make_search: MakeSearch) -> None:
         self._store = store
         self._system = system
-        self._backend = backend
+        self._verifier = verifier
         self._make_search = make_search
         self._copy: _Copy | None = None
         self._turn = threading.Lock()
 
     def near(self, embedding: Rows, count: int, now: datetime) -> Near:
         """Those with the `count` highest scores against a recording [1, D], or more; SHORTLIST of them at least."""
-        _, right = self._backend.project(self._backend.enroll(embedding, [0], average=True), embedding)
+        _, right = self._verifier.backend.project(
+            self._verifier.backend.enroll(embedding, [0], average=True), embedding
+        )
         with self._turn:
             copy = self._current(now)
             ids = copy.ids if copy.search is None else copy.search.candidates(right[0], max(SHORTLIST, count))
@@ -102,6 +104,6 @@ class Memory:
 
     def _projected(self, block: Block) -> tuple[NDArray[np.int64], Rows]:
         """Ids [k] and the models' rows [k, d], whose products with a recording's row are scores."""
-        models = models_of(self._backend, block)
-        left, _ = self._backend.project(models.enrolled, block.embeddings[:1])
+        models = models_of(self._verifier, block)
+        left, _ = self._verifier.backend.project(models.enrolled, block.embeddings[:1])
         return models.ids, left

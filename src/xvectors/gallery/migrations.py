@@ -36,5 +36,18 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             audio BLOB NOT NULL
         )""",
     ),
+    (
+        # The revision that added a voiceprint: `forget --last` goes by it, and not by clocks, which go back at times.
+        # Voiceprints from before have numbers below 1, in the order in which they were added.
+        "ALTER TABLE voiceprints ADD COLUMN added INTEGER NOT NULL DEFAULT 0",
+        """UPDATE voiceprints SET added = (
+            SELECT min(id) FROM voiceprints AS same
+            WHERE same.speaker = voiceprints.speaker AND same.enrolled_at = voiceprints.enrolled_at
+        ) - (SELECT max(id) FROM voiceprints)""",
+        # 1 from the moment that something is deleted until its traces are gone from the file
+        "ALTER TABLE revision ADD COLUMN traces INTEGER NOT NULL DEFAULT 0",
+        # copies of the gallery that are being written
+        "CREATE TABLE exports (path TEXT PRIMARY KEY)",
+    ),
 )
 """Embeddings are float32, little-endian. Times are UTC, ISO 8601 to the second with a Z, and so sort as text."""

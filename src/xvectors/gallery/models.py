@@ -1,6 +1,6 @@
 """One model a speaker, from all recordings enrolled. In: a back-end, voiceprints. Out: models that it scores.
 
-A model is the mean of the recordings' embeddings, as the back-end transforms them, each by its seconds, and counts as
+A model is the mean of the recordings' embeddings, as the back-end transforms them, weighted by seconds, and counts as
 one recording of all these seconds: about what the network would give for the recordings joined. A calibration that
 was learnt from pairs of single recordings then still holds: docs/gallery.md tells how other ways did in comparison.
 """
@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.gallery.records import Block
-from xvectors.scoring.backends import Backend, LengthNorm
+from xvectors.listening import MOST_SPEECH_S
+from xvectors.scoring.backends import LengthNorm
 from xvectors.scoring.backends.backend import Enrolled
 from xvectors.scoring.cosine import length_normalise
+from xvectors.verification import Verifier
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,14 +29,21 @@ class Models:
     duration_s: NDArray[np.float64]
 
 
-def models_of(backend: Backend, block: Block) -> Models:
-    """The models of a block that is not empty. Raises ShapeError where the embeddings do not fit the back-end."""
+def models_of(verifier: Verifier, block: Block) -> Models:
+    """The models of a block that is not empty. Raises ShapeError where the embeddings do not fit the back-end.
+
+    A recording counts at most as many seconds as the longest that the calibration learnt from: nothing bears out that
+    more make an embedding better, and a recording that is said to last for hours would outweigh all others.
+    """
+    backend = verifier.backend
+    most_s = float(verifier.basis.get("longest_s", MOST_SPEECH_S))
     first = np.flatnonzero(np.diff(block.speaker, prepend=-1))
     ids = block.speaker[first]
-    seconds = np.add.reduceat(block.duration_s, first)
+    counted_s = np.minimum(block.duration_s, most_s)
+    seconds = np.add.reduceat(counted_s, first)
     rows = backend.transform(block.embeddings)
     if len(ids) < len(rows):
-        weights = block.duration_s / np.repeat(seconds, np.diff(first, append=len(rows)))
+        weights = counted_s / np.repeat(seconds, np.diff(first, append=len(rows)))
         rows = np.add.reduceat(rows * weights[:, None], first, axis=0).astype(np.float32)
         if backend.steps and isinstance(backend.steps[-1], LengthNorm):
             rows = length_normalise(rows)

@@ -16,7 +16,8 @@ from xvectors.files import atomic_write
 from xvectors.folders import ONNX_SUFFIX, STARTER, find_system
 from xvectors.gallery.database import default_gallery
 from xvectors.gallery.gallery import Gallery
-from xvectors.gallery.results import Found
+from xvectors.gallery.results import Found, Imported
+from xvectors.gallery.source import Source
 from xvectors.gallery.store import SqliteStore
 from xvectors.listening import Heard
 from xvectors.verification import verifier_of, weights_digest
@@ -96,23 +97,41 @@ def export_gallery(store: SqliteStore, path: Path) -> int:
     """
     if path.exists():
         raise GalleryError(f"{path}: there is a file already; name another, or remove it")
-    with atomic_write(path) as temporary:
+    with atomic_write(path, private=True) as temporary:
+        temporary.unlink()  # a gallery is made whole under another name first
+        store.note_export(temporary)  # so that `forget` finds a copy that a killed process leaves
         try:
             with SqliteStore(temporary, create=True) as target:
-                count, _ = target.absorb(store)
+                added, _ = target.absorb(store, merge=False)
         except StorageError as error:
             raise StorageError(str(error).replace(str(temporary), str(path))) from error
         finally:
             for suffix in ("-wal", "-shm"):
                 with suppress(OSError):
                     temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
-    return count
+    store.note_export(temporary, ended=True)
+    return sum(added.values())
 
 
-def import_gallery(store: SqliteStore, path: Path) -> tuple[int, int]:
-    """Add everything of another gallery file; returns voiceprints added, and those that were there already.
+def import_gallery(gallery: Gallery, path: Path | str, *, merge: bool = False) -> Imported:
+    """Add everything of another gallery file, or nothing, with the checks that `enroll` makes.
 
-    All or nothing. Raises GalleryError where `path` is no gallery, StorageError where the store cannot be written.
+    Parameters
+    ----------
+    gallery
+        Its system compares the voices under one name.
+    path
+        A gallery file. It is only read.
+    merge
+        Whether names that are enrolled may get further voiceprints.
+
+    Raises
+    ------
+    GalleryError
+        `path` is no gallery; something in it is not what `enroll` writes; names that are enrolled would get
+        voiceprints and `merge` is False.
+    StorageError
+        The gallery cannot be written.
     """
-    with SqliteStore(path) as source:
-        return store.absorb(source)
+    with Source(path, now=gallery.now()) as source:
+        return gallery.absorb(source, merge=merge)

@@ -38,6 +38,27 @@ class Voiceprint:
     audio: bytes | None = None
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Carried:
+    """A voiceprint on its way from one gallery to another, without its sound: `number` is its number in the first."""
+
+    name: str
+    number: int
+    voiceprint: Voiceprint
+
+
+class Carrier(Protocol):
+    """What voiceprints can be taken from."""
+
+    def carried(self) -> Iterator[Carried]:
+        """Every voiceprint, speaker by speaker."""
+        ...
+
+    def audio(self, number: int) -> bytes | None:
+        """The kept recording of a voiceprint."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Speaker:
     """One enrolled speaker, counted at one time.
@@ -148,6 +169,15 @@ class Store(Protocol):
 
     def kept(self, other_than: str, now: datetime) -> Iterator[Kept]:
         """Recordings whose voiceprints match and are of other systems than this one."""
+        ...
+
+    def absorb(self, source: Carrier, *, merge: bool) -> tuple[dict[str, int], int]:
+        """Add everything that `source` carries, or nothing; returns voiceprints added by name, and the number of those
+        known already.
+
+        A voiceprint is known if its name has one with the same embedding, system and time of enrollment. GalleryError
+        where a name that is enrolled would get voiceprints and `merge` is False.
+        """
         ...
 
     def replace(self, voiceprint: int, embedding: NDArray[np.float32], system: str) -> bool:

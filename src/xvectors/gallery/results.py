@@ -94,6 +94,27 @@ class Enrollment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Imported:
+    """What importing a gallery file did.
+
+    Attributes
+    ----------
+    num_added, num_known : voiceprints added, and those that were there already
+    merged : names that were enrolled before and got further voiceprints, sorted
+    doubts : by name, the voiceprints that came out below the threshold against all others of that name; their numbers
+        count from 0 in the order of the file, known ones left out
+    unchecked : names with new voiceprints whose voices could not be compared, because they are of other systems or
+        because the gallery's is not calibrated, sorted
+    """
+
+    num_added: int
+    num_known: int
+    merged: tuple[str, ...]
+    doubts: dict[str, tuple[Doubt, ...]]
+    unchecked: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Enrolled:
     """What a recording is compared with under a name: `duration_s` seconds in `num_voiceprints` recordings."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -19,16 +20,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.errors import GalleryError, StorageError, UnknownSpeakerError
-from xvectors.gallery.database import connect, explained, to_text, to_time, wait_for
+from xvectors.files import is_leftover
+from xvectors.gallery.checks import MOST_AUDIO_BYTES
+from xvectors.gallery.database import (
+    connect,
+    explained,
+    is_busy,
+    may_write,
+    remove_database,
+    to_text,
+    to_time,
+    wait_for,
+)
 from xvectors.gallery.names import nearest
-from xvectors.gallery.records import Block, Kept, Speaker, State, Voiceprint
+from xvectors.gallery.records import Block, Carried, Carrier, Kept, Speaker, State, Voiceprint
 
 BLOCK_SPEAKERS = 8192
-BLOCK_ROWS = 1024
 MOST_PARAMETERS = 500
 """Ids in one statement; SQLite allows at least 999."""
-MOST_AUDIO_BYTES = 500_000_000
-"""SQLite holds a value of up to 10^9 bytes."""
+MOST_NAMED = 5
+"""Names in a message."""
 
 NEXT = "(SELECT number + 1 FROM revision)"
 """The revision that a transaction makes."""
@@ -52,6 +63,7 @@ class SqliteStore:
         self.path = Path(path)
         self._connection = connect(self.path, create=create)
         self._lock = threading.RLock()
+        self._finish_forgetting()
 
     @property
     def location(self) -> str:
@@ -84,9 +96,9 @@ class SqliteStore:
     def forget(self, name: str, *, last: bool = False) -> int:
         with self._writing() as connection:
             speaker = self.id_of(name)
-            since = "SELECT max(enrolled_at) FROM voiceprints WHERE speaker = ?" if last else "SELECT ''"
+            which = "AND added = (SELECT max(added) FROM voiceprints WHERE speaker = ?)" if last else ""
             count = connection.execute(
-                f"DELETE FROM voiceprints WHERE speaker = ? AND enrolled_at >= ({since})", (speaker,) * (1 + last)
+                f"DELETE FROM voiceprints WHERE speaker = ? {which}", (speaker,) * (1 + last)
             ).rowcount
             _drop_empty(connection)
         self._remove_traces(f"{name} is forgotten" if not last else f"the last voiceprints of {name} are removed")
@@ -199,7 +211,7 @@ class SqliteStore:
             (other_than, to_text(now)),
         )
         for voiceprint, name in rows:
-            for (audio,) in self.audio(voiceprint):
+            if (audio := self.audio(voiceprint)) is not None:
                 yield Kept(voiceprint=voiceprint, speaker=name, audio=audio)
 
     def replace(self, voiceprint: int, embedding: NDArray[np.float32], system: str) -> bool:
@@ -211,43 +223,69 @@ class SqliteStore:
             ).rowcount
         return changed > 0
 
-    def absorb(self, source: SqliteStore) -> tuple[int, int]:
-        """Add everything of another gallery, in one transaction; returns voiceprints added, and those known already.
-
-        A voiceprint is known if its name has one with the same embedding, system and time of enrollment.
-        """
-        added = known = 0
+    def absorb(self, source: Carrier, *, merge: bool) -> tuple[dict[str, int], int]:
+        added: Counter[str] = Counter()
+        known = 0
         with self._writing() as connection:
-            for name, voiceprint, system, embedding, duration_s, enrolled, *rest in source.rows():
-                speaker = _changed_speaker(connection, name)
+            enrolled = {name for (name,) in connection.execute("SELECT name FROM speakers")}
+            sizes: dict[str, int] = {}
+            for carried in source.carried():
+                row = carried.voiceprint
+                if row.system not in sizes:
+                    sizes[row.system] = _dimensions(connection, row.system) or len(row.embedding)
+                if len(row.embedding) != sizes[row.system]:
+                    raise GalleryError(
+                        f"a voiceprint of {carried.name} has {len(row.embedding)} dimensions where those of the same "
+                        f"system have {sizes[row.system]}; nothing was imported. Ask for a file that `xvectors gallery "
+                        "export` wrote"
+                    )
                 if connection.execute(
-                    """SELECT 1 FROM voiceprints
-                    WHERE speaker = ? AND system = ? AND embedding = ? AND enrolled_at = ?""",
-                    (speaker, system, embedding, enrolled),
+                    """SELECT 1 FROM voiceprints JOIN speakers ON speakers.id = speaker
+                    WHERE name = ? AND system = ? AND embedding = ? AND enrolled_at = ?""",
+                    (carried.name, row.system, _to_blob(row.embedding), to_text(row.enrolled_at)),
                 ).fetchone():
                     known += 1
                     continue
-                here = _insert_row(connection, speaker, system, embedding, duration_s, enrolled, *rest)
-                for (audio,) in source.audio(voiceprint):
-                    connection.execute("INSERT INTO recordings VALUES (?, ?)", (here, audio))
-                added += 1
+                number = _insert(connection, _changed_speaker(connection, carried.name), row)
+                if (audio := source.audio(carried.number)) is not None:
+                    connection.execute("INSERT INTO recordings VALUES (?, ?)", (number, audio))
+                added[carried.name] += 1
+            merged = added.keys() & enrolled
+            if merged and not merge:
+                some = ", ".join(sorted(merged)[:MOST_NAMED]) + ", ..." * (len(merged) > MOST_NAMED)
+                raise GalleryError(
+                    f"{len(merged)} of these speakers are enrolled here already and would get further voiceprints "
+                    f"({some}); nothing was imported. If they are the same people, add --merge (merge=True)"
+                )
         return added, known
 
-    def rows(self) -> Iterator[Any]:
-        """Every voiceprint: name, id, and the columns from `system` on."""
-        last = 0
-        while rows := self._all(
-            """SELECT name, voiceprints.id, system, embedding, duration_s, enrolled_at, expires_at, consent
-            FROM voiceprints JOIN speakers ON speakers.id = speaker
-            WHERE voiceprints.id > ? ORDER BY voiceprints.id LIMIT ?""",
-            (last, BLOCK_ROWS),
-        ):
-            yield from rows
-            last = rows[-1][1]
+    def carried(self) -> Iterator[Carried]:
+        for (number,) in self._all("SELECT id FROM speakers ORDER BY id"):
+            for voiceprint, name, system, embedding, duration_s, enrolled, expires, consent in self._all(
+                """SELECT voiceprints.id, name, system, embedding, duration_s, enrolled_at, expires_at, consent
+                FROM voiceprints JOIN speakers ON speakers.id = speaker WHERE speaker = ? ORDER BY voiceprints.id""",
+                (number,),
+            ):
+                row = Voiceprint(
+                    embedding=np.frombuffer(embedding, dtype="<f4"),
+                    duration_s=duration_s,
+                    system=system,
+                    enrolled_at=to_time(enrolled),
+                    expires_at=None if expires is None else to_time(expires),
+                    consent=consent,
+                )
+                yield Carried(name=name, number=voiceprint, voiceprint=row)
 
-    def audio(self, voiceprint: int) -> list[tuple[bytes]]:
-        """One row, or none."""
-        return self._all("SELECT audio FROM recordings WHERE voiceprint = ?", (voiceprint,))
+    def audio(self, number: int) -> bytes | None:
+        return next(
+            (audio for (audio,) in self._all("SELECT audio FROM recordings WHERE voiceprint = ?", (number,))), None
+        )
+
+    def note_export(self, path: Path, *, ended: bool = False) -> None:
+        """Remember a copy of this gallery that is being written, or that it is no longer."""
+        with self._writing() as connection:
+            statement = "DELETE FROM exports WHERE path = ?" if ended else "INSERT OR REPLACE INTO exports VALUES (?)"
+            connection.execute(statement, (str(path.absolute()),))
 
     def _block(self, which: str, parameters: Sequence[Any], system: str, now: datetime) -> Block:
         rows = self._all(
@@ -287,20 +325,64 @@ class SqliteStore:
         """Write the file anew without its free pages, and empty the log, which holds older versions of pages."""
         try:
             with self._lock, explained(self.path):
-                wait_for(self._connection, "VACUUM")
-                wait_for(self._connection, "PRAGMA wal_checkpoint(TRUNCATE)")
+                self._overwrite()
         except StorageError as error:
             raise StorageError(
                 f"{self.path}: {done}, but traces may remain, because the file could not be written anew "
                 f"({error.__cause__}); make room, then run `xvectors gallery purge`"
             ) from error
         except GalleryError as error:
-            if not getattr(error.__cause__, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            if not is_busy(error.__cause__):
                 raise  # damaged, say: nobody else is to blame
             raise GalleryError(
                 f"{self.path}: {done}, but traces may remain, because another process was using the file; "
                 "run `xvectors gallery purge` when it no longer does"
             ) from error
+        if left := self._remove_exports():
+            raise GalleryError(
+                f"{self.path}: {done}, but a copy of the gallery from before is being written: {', '.join(left)}. "
+                "Remove it there too"
+            )
+
+    def _finish_forgetting(self) -> None:
+        """Remove the traces that a process left which was killed while it forgot somebody, if no other is at it."""
+        with self._lock, explained(self.path):
+            unfinished = self._connection.execute(
+                "SELECT traces FROM revision UNION ALL SELECT count(*) FROM exports"
+            ).fetchall()
+            if not any(number for (number,) in unfinished) or not may_write(self.path):
+                return
+            try:
+                if unfinished[0][0]:
+                    self._overwrite(wait_s=0.0)
+            except sqlite3.Error as error:
+                if not is_busy(error):
+                    raise
+        self._remove_exports()
+
+    def _overwrite(self, wait_s: float | None = None) -> None:
+        ((removals,),) = self._connection.execute("SELECT removals FROM revision").fetchall()
+        wait_for(self._connection, "VACUUM", wait_s)
+        # what another process has removed meanwhile has its own traces
+        wait_for(self._connection, f"UPDATE revision SET traces = 0 WHERE removals = {int(removals)}", wait_s)
+        wait_for(self._connection, "PRAGMA wal_checkpoint(TRUNCATE)", wait_s)
+
+    def _remove_exports(self) -> list[str]:
+        """Remove what killed exports left, and return the copies that running ones write."""
+        paths = [Path(path) for (path,) in self._all("SELECT path FROM exports")]
+        writing = [path for path in paths if path.exists() and not is_leftover(path)]
+        for path in set(paths) - set(writing):
+            remove_database(path)
+            self.note_export(path, ended=True)
+        return [str(path) for path in writing]
+
+
+def _dimensions(connection: sqlite3.Connection, system: str) -> int | None:
+    """Of the embeddings of a system; None where there are none."""
+    row = connection.execute(
+        "SELECT length(embedding) / 4 FROM voiceprints WHERE system = ? LIMIT 1", (system,)
+    ).fetchone()
+    return None if row is None else int(row[0])
 
 
 def _changed_speaker(connection: sqlite3.Connection, name: str) -> int:
@@ -314,7 +396,7 @@ def _changed_speaker(connection: sqlite3.Connection, name: str) -> int:
 
 
 def _count_removal(connection: sqlite3.Connection) -> None:
-    connection.execute("UPDATE revision SET removals = removals + 1")
+    connection.execute("UPDATE revision SET removals = removals + 1, traces = 1")
 
 
 def _drop_empty(connection: sqlite3.Connection) -> None:
@@ -322,28 +404,24 @@ def _drop_empty(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM speakers WHERE NOT EXISTS (SELECT 1 FROM voiceprints WHERE speaker = speakers.id)")
 
 
-def _insert(connection: sqlite3.Connection, speaker: int, voiceprint: Voiceprint) -> None:
-    number = _insert_row(
-        connection,
-        speaker,
-        voiceprint.system,
-        _to_blob(voiceprint.embedding),
-        voiceprint.duration_s,
-        to_text(voiceprint.enrolled_at),
-        None if voiceprint.expires_at is None else to_text(voiceprint.expires_at),
-        voiceprint.consent,
-    )
-    if voiceprint.audio is not None:
-        connection.execute("INSERT INTO recordings VALUES (?, ?)", (number, voiceprint.audio))
-
-
-def _insert_row(connection: sqlite3.Connection, *columns: Any) -> int:
+def _insert(connection: sqlite3.Connection, speaker: int, voiceprint: Voiceprint) -> int:
+    """Add a voiceprint, with its recording where it has one; returns its number."""
     cursor = connection.execute(
-        """INSERT INTO voiceprints (speaker, system, embedding, duration_s, enrolled_at, expires_at, consent)
-        VALUES (?, ?, ?, ?, ?, ?, ?)""",
-        columns,
+        f"""INSERT INTO voiceprints (speaker, system, embedding, duration_s, enrolled_at, expires_at, consent, added)
+        VALUES (?, ?, ?, ?, ?, ?, ?, {NEXT})""",
+        (
+            speaker,
+            voiceprint.system,
+            _to_blob(voiceprint.embedding),
+            voiceprint.duration_s,
+            to_text(voiceprint.enrolled_at),
+            None if voiceprint.expires_at is None else to_text(voiceprint.expires_at),
+            voiceprint.consent,
+        ),
     )
     assert cursor.lastrowid is not None
+    if voiceprint.audio is not None:
+        connection.execute("INSERT INTO recordings VALUES (?, ?)", (cursor.lastrowid, voiceprint.audio))
     return cursor.lastrowid
 
 

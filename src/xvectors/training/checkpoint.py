@@ -54,7 +54,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     # by way of memory: torch's own file writer reports a full disk as an internal error
     content = io.BytesIO()
     torch.save(values, content)
-    with atomic_write(path) as temporary:
+    with atomic_write(path, private=True) as temporary:
         temporary.write_bytes(content.getbuffer())
 
 

@@ -72,7 +72,7 @@ def _save(path: Path, parts: Mapping[str, Estimator]) -> None:
         for name, part in parts.items()
     }
     contents[DESCRIPTION] = np.array(to_toml({"format_version": FORMAT_VERSION, "parts": tables}))
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path, private=True) as temporary, temporary.open("wb") as file:
         np.savez(file, **contents)
 
 

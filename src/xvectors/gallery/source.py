@@ -1,0 +1,174 @@
+"""Gallery files from elsewhere, which anybody may have made: read-only, and nothing in them is believed unchecked."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from xvectors.errors import ConfigError, GalleryError, ShapeError
+from xvectors.gallery.checks import MOST_AUDIO_BYTES, check_duration, check_embedding
+from xvectors.gallery.database import check_kind, check_version, explained, to_time
+from xvectors.gallery.migrations import MIGRATIONS
+from xvectors.gallery.names import speaker_name
+from xvectors.gallery.records import Carried, Voiceprint
+
+MOST_NOTE_CHARACTERS = 10_000
+MOST_EMBEDDING_BYTES = 4 * 65_536
+MOST_VOICEPRINTS = 100_000
+"""Of one speaker."""
+CLOCKS_DIFFER = timedelta(days=1)
+_FINGERPRINT = re.compile("[0-9a-f]{64}")
+
+
+class Source:
+    """A gallery file that was not written here, opened without changing it.
+
+    Its tables must be exactly those of a gallery: a view, a trigger or a virtual table is refused before anything is
+    read. An older version is read as it is. All reads see the file as it was when it was opened.
+
+    Raises
+    ------
+    GalleryError
+        There is no such file; it is damaged, no gallery, of a newer version, or has other tables.
+    """
+
+    def __init__(self, path: Path | str, *, now: datetime) -> None:
+        self.path = Path(path)
+        self._latest = now + CLOCKS_DIFFER
+        check_kind(self.path)
+        log = self.path.with_name(f"{self.path.name}-wal")
+        live = log.is_file() and log.stat().st_size > 0
+        with explained(self.path):
+            self._connection = sqlite3.connect(
+                f"{self.path.absolute().as_uri()}?mode=ro{'' if live else '&immutable=1'}",
+                uri=True,
+                isolation_level=None,
+            )
+            try:
+                for pragma in ("trusted_schema = OFF", "query_only = ON", "cell_size_check = ON", "mmap_size = 0"):
+                    self._connection.execute(f"PRAGMA {pragma}")
+                self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * MOST_AUDIO_BYTES)
+                version = check_version(self._connection, self.path)
+                self._connection.execute("BEGIN")
+                self._check_tables(version)
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._connection.close()
+
+    def carried(self) -> Iterator[Carried]:
+        """Every voiceprint, speaker by speaker, without its sound.
+
+        Raises GalleryError, with the name and the column, at the first that `enroll` would not have written.
+        """
+        for number, name in self._all("SELECT id, name FROM speakers ORDER BY id"):
+            self._check_name(name)
+            rows = self._all(
+                """SELECT id, system, embedding, duration_s, enrolled_at, expires_at, consent
+                FROM voiceprints WHERE speaker = ? ORDER BY id LIMIT ?""",
+                (number, MOST_VOICEPRINTS + 1),
+            )
+            if len(rows) > MOST_VOICEPRINTS:
+                raise GalleryError(f"{self.path}: {name} has more than {MOST_VOICEPRINTS} voiceprints; {REFUSED}")
+            for voiceprint, *columns in rows:
+                try:
+                    row = self._voiceprint(*columns)
+                except (ShapeError, ConfigError) as error:
+                    raise GalleryError(
+                        f"{self.path}: a voiceprint of {name} is not usable: {error}; {REFUSED}"
+                    ) from error
+                yield Carried(name=name, number=voiceprint, voiceprint=row)
+
+    def audio(self, number: int) -> bytes | None:
+        """The kept recording of a voiceprint."""
+        for (audio,) in self._all("SELECT audio FROM recordings WHERE voiceprint = ?", (number,)):
+            if not isinstance(audio, bytes) or len(audio) > MOST_AUDIO_BYTES:
+                raise GalleryError(f"{self.path}: a kept recording is no sound file of at most 500 MB; {REFUSED}")
+            return audio
+        return None
+
+    def _voiceprint(
+        self,
+        system: object,
+        embedding: object,
+        duration_s: object,
+        enrolled_at: object,
+        expires_at: object,
+        consent: object,
+    ) -> Voiceprint:
+        """The columns as a record. ConfigError or ShapeError for what `enroll` would not have written."""
+        if not isinstance(system, str) or not _FINGERPRINT.fullmatch(system):
+            raise ConfigError("its system is no fingerprint of 64 hexadecimal digits")
+        if not isinstance(embedding, bytes) or not 0 < len(embedding) <= MOST_EMBEDDING_BYTES or len(embedding) % 4:
+            raise ShapeError("its embedding is no row of float32 numbers")
+        if consent is not None and not (isinstance(consent, str) and len(consent) <= MOST_NOTE_CHARACTERS):
+            raise ConfigError(f"its consent is no text of at most {MOST_NOTE_CHARACTERS} characters")
+        vector = np.frombuffer(embedding, dtype="<f4").astype(np.float32)
+        check_embedding(vector[None])
+        enrolled = _time("enrolled_at", enrolled_at)
+        if enrolled > self._latest:
+            raise ConfigError(f"enrolled_at is {enrolled:%Y-%m-%d}, which is yet to come")
+        return Voiceprint(
+            embedding=vector,
+            duration_s=check_duration(duration_s),
+            system=system,
+            enrolled_at=enrolled,
+            expires_at=None if expires_at is None else _time("expires_at", expires_at),
+            consent=consent,
+        )
+
+    def _check_name(self, name: object) -> None:
+        try:
+            if isinstance(name, str) and speaker_name(name) == name:
+                return
+            reason = "it is not a name as `enroll` writes it"
+        except ConfigError as error:
+            reason = str(error)
+        raise GalleryError(f"{self.path}: the speaker {name!a:.60} cannot be imported: {reason}; {REFUSED}")
+
+    def _check_tables(self, version: int) -> None:
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as clean:
+            for statement in (sql for migration in MIGRATIONS[:version] for sql in migration):
+                clean.execute(statement)
+            wanted = _tables(clean)
+        found = _tables(self._connection)
+        if found != wanted:
+            names = sorted({str(name) for _, name, _ in found ^ wanted})
+            raise GalleryError(
+                f"{self.path}: its tables are not those of a gallery ({', '.join(names)[:100]}), so it was changed by "
+                "hand or made to do harm; nothing was read. Import a file that `xvectors gallery export` wrote"
+            )
+
+    def _all(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
+        with explained(self.path):
+            return self._connection.execute(statement, parameters).fetchall()
+
+
+REFUSED = "nothing was imported. Ask for a file that `xvectors gallery export` wrote"
+
+
+def _tables(connection: sqlite3.Connection) -> set[tuple[Any, Any, Any]]:
+    rows = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+    return {(kind, name, " ".join(str(sql).split())) for kind, name, sql in rows}
+
+
+def _time(column: str, text: object) -> datetime:
+    try:
+        if isinstance(text, str):
+            return to_time(text)
+    except ValueError:
+        pass
+    raise ConfigError(f"its {column} is no time such as 2030-01-31T12:00:00Z")
