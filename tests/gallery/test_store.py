@@ -216,8 +216,24 @@ def test_a_file_of_an_older_version_is_brought_up_to_date(path: Path, monkeypatc
     with pytest.raises(GalleryError, match="no such table: nowhere"):
         SqliteStore(path)
     with closing(sqlite3.connect(path)) as connection:  # as it was before
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
         assert len(connection.execute("PRAGMA table_info(speakers)").fetchall()) == 4
+
+
+def test_the_last_enrollment_in_a_file_of_the_first_version(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It did not number enrollments: those of one time are one, in the order of the file, all before any new one."""
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "MIGRATIONS", MIGRATIONS[:1])
+        database.connect(path, create=True).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("INSERT INTO speakers VALUES (1, 'alice', 1)")
+        for number, time in enumerate(["2031-01-01T00:00:00Z", "2030-01-01T00:00:00Z", "2030-01-01T00:00:00Z"], 1):
+            row = (number, 1, SYSTEM, voiceprint(number).embedding.tobytes(), number, time, None, None)
+            connection.execute("INSERT INTO voiceprints VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        connection.commit()
+    with SqliteStore(path) as store:
+        store.add("alice", [voiceprint(9)])
+        assert [store.forget("alice", last=True) for _ in range(3)] == [1, 2, 1]
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.97])
