@@ -53,6 +53,7 @@ def test_the_lab_recipe_is_the_exercise() -> None:
     assert (recipe.data.chunk_min_s, recipe.data.chunk_max_s) == (5.0, 5.0)
     assert recipe.features.num_mels == 24
     assert not recipe.features.mean_normalisation
+    assert not recipe.features.normalize_level
     assert "batch_norm" not in recipe.model.settings
 
 

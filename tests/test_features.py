@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from xvectors.errors import ConfigError, ShapeError, TooShortError
-from xvectors.features import FRAMES_PER_BLOCK, Fbank, mean_normalise
+from xvectors.features import FRAMES_PER_BLOCK, LEVEL_DBFS, Fbank, mean_normalise
 
 KALDI_SILENCE = math.log(np.finfo(np.float32).eps)
 
@@ -130,6 +130,32 @@ def test_equals_kaldi_on_real_speech(speechocean: Path) -> None:
         assert_equals_kaldi(torch.from_numpy(samples), sample_rate_hz=rate)
 
 
+@pytest.mark.parametrize("gain", [1.0, 1e-1, 1e-3, 1e-5, 32_768.0])
+def test_level_does_not_matter_where_it_is_normalized(gain: float) -> None:
+    """From -20 dBFS to -120, and at Kaldi's scale; a power of ten rounds every sample, to 6e-8 of itself."""
+    fbank = Fbank(num_mels=80, normalize_level=True)
+    expected = fbank(speechlike(16_000))
+    torch.testing.assert_close(fbank(gain * speechlike(16_000)), expected, atol=1e-3, rtol=0.0)
+    assert (
+        expected[..., 40:].min() > KALDI_SILENCE + 2
+    )  # the voice's pauses; pre-emphasis takes the lowest filters down
+    assert Fbank(num_mels=80)(1e-3 * speechlike(16_000))[..., 40:].min() == pytest.approx(KALDI_SILENCE, abs=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 32_768.0])
+def test_normalized_features_are_kaldis_of_the_leveled_samples(scale: float) -> None:
+    """An offset counts as no level: beside a voice of -17 dBFS, half of full scale changes nothing."""
+    wave = speechlike(16_000) + 0.5
+    leveled = wave * (10 ** (LEVEL_DBFS / 20) / wave.double().std(correction=0)).float()
+    ours = Fbank(num_mels=80, normalize_level=True)(scale * wave)[0]
+    torch.testing.assert_close(ours, kaldi(leveled, num_mels=80), atol=1e-3, rtol=0.0)
+
+
+def test_digital_silence_is_not_amplified() -> None:
+    features = Fbank(normalize_level=True)(torch.zeros(4000))
+    torch.testing.assert_close(features, torch.full_like(features, KALDI_SILENCE), atol=1e-5, rtol=0.0)
+
+
 def test_a_tone_peaks_in_the_filter_around_it() -> None:
     """1 kHz is 1000 mel: of 24 filters from 32 to 2840 mel, 112 apart, the ninth is centred at 1042."""
     tone = torch.sin(2 * math.pi * 1000 * torch.arange(16_000) / 16_000)
@@ -156,10 +182,16 @@ def test_num_frames_of_numbers_and_tensors(snip_edges: bool, frames: dict[int, i
     assert counted.tolist() == list(frames.values())
 
 
+@pytest.mark.parametrize("normalize_level", [False, True])
 @pytest.mark.parametrize("mean_normalisation", [False, True])
 @pytest.mark.parametrize("snip_edges", [False, True])
-def test_padding_does_not_leak(snip_edges: bool, mean_normalisation: bool) -> None:
-    fbank = Fbank(snip_edges=snip_edges, mean_normalisation=mean_normalisation, num_mels=40)
+def test_padding_does_not_leak(snip_edges: bool, mean_normalisation: bool, normalize_level: bool) -> None:
+    fbank = Fbank(
+        snip_edges=snip_edges,
+        mean_normalisation=mean_normalisation,
+        normalize_level=normalize_level,
+        num_mels=40,
+    )
     lengths = [8000, 401, 400, 5437]
     batch = torch.full((4, 9000), float("nan"))
     for row, samples in enumerate(lengths):
@@ -233,12 +265,13 @@ def test_gradient_reaches_the_waveform_and_is_the_numerical_one() -> None:
     assert float(gradient @ direction) == pytest.approx(numerical, rel=0.02)
 
 
+@pytest.mark.parametrize("normalize_level", [True, False])
 @pytest.mark.parametrize("use_power", [True, False])
-def test_gradient_of_silence_and_padding_is_finite(use_power: bool) -> None:
+def test_gradient_of_silence_and_padding_is_finite(use_power: bool, normalize_level: bool) -> None:
     waves = torch.zeros(2, 2000)
     waves[0] = noise(2000)
     waves.requires_grad_()
-    fbank = Fbank(use_power=use_power, mean_normalisation=True)
+    fbank = Fbank(use_power=use_power, mean_normalisation=True, normalize_level=normalize_level)
     fbank(waves, torch.tensor([900, 2000])).square().sum().backward()
     assert waves.grad is not None
     assert torch.isfinite(waves.grad).all()

@@ -105,6 +105,22 @@ def test_silence_zeros_and_offset() -> None:
     assert math.isnan(nothing.bandwidth_hz)
 
 
+@pytest.mark.parametrize("level_dbfs", [-20, -45, -60])
+def test_the_level_of_speech(level_dbfs: int) -> None:
+    """Down to -60 dBFS in 16 bits the same speech, SNR and band are found, but for what the rounding adds."""
+    wave = voice()
+    loud = quality_of(wave, RATE)
+    quiet = np.round(wave * 10 ** ((level_dbfs - loud.level_dbfs) / 20) * 32768) / 32768
+    found = quality_of(quiet, RATE)
+    assert found.level_dbfs == pytest.approx(level_dbfs, abs=0.2)
+    assert found.speech_s == pytest.approx(loud.speech_s, abs=0.05)
+    assert found.snr_db == pytest.approx(loud.snr_db, abs=1.5)
+    assert found.bandwidth_hz == loud.bandwidth_hz
+    assert found.silent_share == 0
+    assert found.notes == (("very quiet: the speech is at -60 dBFS",) if level_dbfs == -60 else ())
+    assert math.isnan(quality_of(np.zeros(RATE), RATE).level_dbfs)
+
+
 def test_a_good_recording_has_no_notes_and_a_noisy_one_says_so() -> None:
     assert quality_of(voice(), RATE).notes == ()
     assert "noisy: the speech is about 5 dB above the noise" in quality_of(voice(1, snr_db=5), RATE).notes

@@ -17,8 +17,8 @@ FRAMES_PER_S = 100
 PIECE_S = 30
 """Sound is measured in pieces of this length, so that hours fit into memory."""
 
-SILENT_DBFS = -75.0
-"""Frames of this level or less are silence, whatever is in them: the least bits of 16-bit sound."""
+SILENT_DBFS = -90.0
+"""Frames of this level or less are silence, whatever is in them: the least bit of 16-bit sound."""
 BELOW_LOUD_DB = 30.0
 """Speech reaches this far below its loud vowels; more of it is as good as silent."""
 ABOVE_NOISE_DB = 6.0

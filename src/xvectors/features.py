@@ -19,6 +19,11 @@ from xvectors.errors import ConfigError, ShapeError, TooShortError
 
 # What the logarithm sees at least, as in Kaldi: digital silence becomes log(1.19e-07) = -15.94.
 ENERGY_FLOOR = torch.finfo(torch.float32).eps
+LEVEL_DBFS = -26.0
+"""Where `normalize_level` brings recordings: the middle of what the corpora at hand are recorded at (medians of -27 to
+-16 dBFS). The floor of the logarithm then lies 83 dB below the loudest vowels."""
+FAINTEST = 1e-6
+"""Recordings of a smaller standard deviation, -120 dBFS, are amplified no further."""
 WINDOWS = ("povey", "hamming", "hanning", "rectangular")
 # Frames worked on at once: bounds the memory of an hour-long recording (three buffers of 2 KiB a frame at 16
 # kHz) and keeps those buffers near the cache of a CPU; a GPU wants few large kernels.
@@ -53,9 +58,12 @@ class Fbank(nn.Module):
         Power spectrum if True, magnitude spectrum if False.
     mean_normalisation
         Whether each mel's mean over the recording's own frames is removed.
+    normalize_level
+        Whether each recording is brought to a standard deviation of `LEVEL_DBFS` first, so that the floor of the
+        logarithm follows it, and level does not matter. False takes samples as they come, as Kaldi does: float
+        samples of the 16-bit range then give the features of [-1, 1] plus 2 ln 32768, but for the floor.
 
-    Samples are taken as they come: float samples of the 16-bit range give the features of [-1, 1] plus
-    2 ln 32768. A filter whose energy lies 100 dB and more below the strongest one of its frame can differ
+    A filter whose energy lies 100 dB and more below the strongest one of its frame can differ
     from Kaldi by more than 1e-3: there the rounding of float32 shows, in both. Raises ConfigError for a
     setting with an impossible value.
     """
@@ -78,6 +86,7 @@ class Fbank(nn.Module):
         high_frequency_hz: float = 0.0,
         use_power: bool = True,
         mean_normalisation: bool = False,
+        normalize_level: bool = False,
     ) -> None:
         super().__init__()
         if sample_rate_hz < 1:
@@ -93,6 +102,7 @@ class Fbank(nn.Module):
         self.snip_edges = snip_edges
         self.use_power = use_power
         self.mean_normalisation = mean_normalisation
+        self.normalize_level = normalize_level
         self.frame_length = _samples("frame_length_ms", frame_length_ms, sample_rate_hz, at_least=2)
         self.frame_shift = _samples("frame_shift_ms", frame_shift_ms, sample_rate_hz, at_least=1)
         self.fft_length = 1 << (self.frame_length - 1).bit_length()
@@ -158,6 +168,8 @@ class Fbank(nn.Module):
             lengths = self._checked_lengths(waveforms, lengths)
             num_frames = self.num_frames(lengths)
         with torch.autocast(waveforms.device.type, enabled=False):
+            if self.normalize_level:
+                waveforms = _leveled(waveforms, lengths)
             features = self._log_mels(self._framed(waveforms, lengths))
             if num_frames is not None:
                 features = features.masked_fill(_padding(features, num_frames), 0.0)
@@ -238,6 +250,19 @@ def mean_normalise(features: Tensor, num_frames: Tensor | None = None) -> Tensor
     own = features.masked_fill(padding, 0.0)
     mean = own.sum(dim=1, keepdim=True) / num_frames.to(features.device).view(-1, 1, 1)
     return (own - mean).masked_fill(padding, 0.0)
+
+
+def _leveled(waveforms: Tensor, lengths: Tensor | None) -> Tensor:
+    """Waveforms [batch, samples], each times what brings the standard deviation of its own samples to LEVEL_DBFS."""
+    if lengths is None:
+        variance = waveforms.var(dim=1, correction=0, keepdim=True)
+    else:
+        count = lengths.unsqueeze(1)
+        padding = torch.arange(waveforms.shape[1], device=waveforms.device) >= count
+        own = waveforms.masked_fill(padding, 0.0)
+        centered = (own - own.sum(dim=1, keepdim=True) / count).masked_fill(padding, 0.0)
+        variance = centered.square().sum(dim=1, keepdim=True) / count
+    return waveforms * (10 ** (LEVEL_DBFS / 20) / variance.clamp(min=FAINTEST**2).sqrt())
 
 
 def _padding(features: Tensor, num_frames: Tensor) -> Tensor:

@@ -21,6 +21,8 @@ CLIPPED_SHARE = 0.001
 """Of the samples on flattened peaks; from here on it is heard."""
 OFFSET = 0.02
 SILENT_SHARE = 0.5
+QUIET_DBFS = -50.0
+"""Speech of this level is 51 dB above the rounding to 16 bits; what is quieter may have lost what is faint in it."""
 
 FLAT_TOLERANCE = 2.0**-15
 """From the greatest or the least value of all; unclipped speech is there for one sample."""
@@ -52,9 +54,10 @@ class Quality:
     sample_rate_hz : the recording's own
     snr_db : level of the speech over that of the noise beneath it; NaN without speech or without pauses. From 10
         to 30 dB within 2 dB of the truth for synthetic voices, 5 dB for real ones; reverberation counts as noise
+    level_dbfs : root mean square of the speech, 0 is full scale; NaN without speech
     bandwidth_hz : where the spectrum ends; half the sampling rate where nothing cuts it off, NaN in silence
     clipped_share : of the samples, those on flattened peaks
-    silent_share : of the time, -75 dBFS or less
+    silent_share : of the time, -90 dBFS or less
     zero_share : of the samples, those in runs of exact zeros of 10 ms and more
     dc_offset : mean of the samples, 1 is full scale
     peak : greatest absolute value, 1 is full scale
@@ -64,6 +67,7 @@ class Quality:
     speech_s: float
     sample_rate_hz: int
     snr_db: float
+    level_dbfs: float
     bandwidth_hz: float
     clipped_share: float
     silent_share: float
@@ -77,6 +81,8 @@ class Quality:
         found = []
         if self.snr_db < NOISY_DB:
             found.append(f"noisy: the speech is about {self.snr_db:.0f} dB above the noise")
+        if self.level_dbfs < QUIET_DBFS:
+            found.append(f"very quiet: the speech is at {self.level_dbfs:.0f} dBFS")
         if self.bandwidth_hz < NARROW_HZ:
             origin = (
                 "" if self.sample_rate_hz / 2 < NARROW_HZ else f", though it is sampled at {self.sample_rate_hz} Hz"
@@ -145,6 +151,7 @@ class Meter:
             speech_s=float(np.count_nonzero(speech) / FRAMES_PER_S),
             sample_rate_hz=self.sample_rate_hz,
             snr_db=snr_of_frames(frames.power, speech),
+            level_dbfs=10 * math.log10(float(frames.power[speech].mean())) if speech.any() else math.nan,
             bandwidth_hz=self._spectrum.bandwidth_hz(),
             clipped_share=clipped / total,
             silent_share=float(silent.mean()) if len(silent) else float(peak == 0),

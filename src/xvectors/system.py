@@ -112,7 +112,7 @@ def read_description(folder: SystemFolder) -> Description:
             f"{folder.description}: format version {version!r} is not {FORMAT_VERSION}; "
             "this system was written by another version of xvectors, use that one"
         )
-    recipe = recipe_from_mapping(_table(table, "recipe", folder.description), str(folder.description))
+    recipe = recipe_from_mapping(_with_level(_table(table, "recipe", folder.description)), str(folder.description))
     speakers = read_speakers(folder.speakers)
     if len(speakers) != table.get("num_speakers"):
         raise CheckpointError(
@@ -120,6 +120,18 @@ def read_description(folder: SystemFolder) -> Description:
             f"{table.get('num_speakers')!r}; the two belong to different systems"
         )
     return Description(recipe=recipe, speakers=speakers, versions=_table(table, "versions", folder.description))
+
+
+def _with_level(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The recipe with `normalize_level`, which systems of older versions do not state.
+
+    Where the mean of the features is taken away, level shows in the floor alone, and the weights do better with it on
+    (docs/results.md). Weights without that have learnt what level their recordings have, and keep it.
+    """
+    features = recipe.get("features")
+    if not isinstance(features, Mapping) or "normalize_level" in features:
+        return recipe
+    return {**recipe, "features": {**features, "normalize_level": features.get("mean_normalisation") is True}}
 
 
 def read_speakers(path: Path) -> tuple[str, ...]:

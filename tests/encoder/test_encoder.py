@@ -162,7 +162,11 @@ def test_saved_and_loaded_is_the_same(encoder: SpeakerEncoder, system: Path) -> 
     ("recording", "error", "message"),
     [
         (np.zeros(RATE, np.float32), AudioError, "recording 0: only zeros"),
-        (np.full(RATE, np.nan, np.float32), AudioError, "recording 0: samples that are NaN or infinite"),
+        (
+            np.full(RATE, np.nan, np.float32),
+            AudioError,
+            "recording 0: samples that are NaN, infinite or absurdly large",
+        ),
         (
             np.ones(100, np.float32),
             TooShortError,
@@ -249,16 +253,27 @@ def test_batches_are_bounded_by_their_padded_length() -> None:
     assert list(batches([1, 2, 3, 4, 5], [1] * 5, 2)) == [[1, 2], [3, 4], [5]]
 
 
-def test_an_embedding_that_is_not_finite_fails_by_name(encoder: SpeakerEncoder, tmp_path: Path) -> None:
+def test_absurdly_large_samples_fail_by_name(encoder: SpeakerEncoder, tmp_path: Path) -> None:
     wave = noises([1.0, 1.0])[1]
     soundfile.write(tmp_path / "huge.wav", wave.astype(np.float64) * 1e25, RATE, subtype="FLOAT")
     soundfile.write(tmp_path / "sound.wav", wave, RATE, subtype="FLOAT")
-    with pytest.raises(AudioError, match=r"huge\.wav: its embedding is not finite"):
+    with pytest.raises(AudioError, match=r"huge\.wav: samples that are .* absurdly large"):
         encoder.encode([tmp_path / "huge.wav"])
     rows = [{"path": f"{name}.wav", "speaker": "a"} for name in ("huge", "sound")]
     embedded = encoder.encode_manifest(Manifest.from_rows(rows, root=tmp_path))
     assert embedded.rows.tolist() == [1]
     assert np.isfinite(embedded.embeddings).all()
+
+
+def test_an_embedding_that_is_not_finite_fails_by_name(
+    encoder: SpeakerEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a network makes of sound, such as one whose training went wrong."""
+    monkeypatch.setattr(
+        encoder.engine, "embed", lambda waves: np.full((len(waves), encoder.embedding_dim), np.nan, np.float32)
+    )
+    with pytest.raises(AudioError, match=r"recording 0: its embedding is not finite; are the samples sound\?"):
+        encoder.encode(noises([1.0]))
 
 
 def test_batch_size_must_be_positive(encoder: SpeakerEncoder) -> None:

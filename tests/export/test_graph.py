@@ -26,6 +26,7 @@ def voices(samples: int, rate_hz: int) -> torch.Tensor:
     [
         {},
         {"num_mels": 80, "mean_normalisation": True},
+        {"num_mels": 80, "normalize_level": True},
         {"snip_edges": False, "num_mels": 40},
         {"window": "hamming", "remove_dc": False, "preemphasis": 0.0},
         {"window": "rectangular", "use_power": False},

@@ -37,6 +37,9 @@ class FeaturesConfig:
     )
     use_power: bool = setting(True, "Filter the power spectrum; false filters the magnitude spectrum.")
     mean_normalisation: bool = setting(False, "Subtract each filterbank's mean over the recording (CMN).")
+    normalize_level: bool = setting(
+        True, "Bring every recording to one level first, so that its level does not matter; false is Kaldi's way."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from xvectors import audio
 from xvectors.audio import Samples
 from xvectors.encoder.engine import Engine
 from xvectors.errors import AudioError, TooShortError
+from xvectors.listening import LOUDEST
 from xvectors.trimming import Detector, join_segments
 
 if TYPE_CHECKING:
@@ -175,8 +176,9 @@ def pieces(blocks: Iterable[Samples], longest: int, needed: int) -> Iterator[Sam
 
 
 def check_finite(samples: Samples, name: str) -> None:
-    if not np.isfinite(samples.sum(dtype=np.float64)):
-        raise AudioError(f"{name}: samples that are NaN or infinite; convert it again")
+    """AudioError where samples are no sound."""
+    if len(samples) and not (samples.max() <= LOUDEST and samples.min() >= -LOUDEST):
+        raise AudioError(f"{name}: samples that are NaN, infinite or absurdly large; convert it again")
 
 
 def silent(name: str) -> AudioError:
