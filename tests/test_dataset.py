@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from torch import nn
 
 from xvectors.config import AugmentConfig
 from xvectors.corpus import Manifest
@@ -24,10 +23,10 @@ from xvectors.dataset import (
 )
 from xvectors.errors import ConfigError, ManifestError
 from xvectors.features import Fbank
-from xvectors.models import XVector
 from xvectors.ordering import make_order
 
 RATE = 16_000
+PAIR = r"\[train\+val speakers, test speakers\], such as \[100, 20\]"
 
 
 def ramp_corpus(folder: Path, seconds: list[float]) -> ChunkDataset:
@@ -208,33 +207,6 @@ def test_the_exercise_metadata_finds_its_files(tmp_path: Path, toy_corpus: Path)
         assert (years, sex) == (30.5 + number, 0 if number % 2 else 1)
 
 
-def test_a_student_loop_learns(toy_corpus: Path, tmp_path: Path) -> None:
-    """The exercise's own way: a hand-written loop, a hook on seg_fc2, a saved state dict."""
-    torch.manual_seed(0)
-    test, _, train = load_all_data(toy_corpus / "metadata.csv", toy_corpus, batch_size=24, chunk_s=1.0)
-    model = XVector(size=0.125, depth=1, num_speakers=len(train.dataset.speakers), embedding_dim=64, batch_norm=True)
-    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
-    criterion = nn.CrossEntropyLoss()
-    losses = []
-    for _ in range(4):
-        for melspec, spk_id, _age, _gender in train:
-            optimiser.zero_grad()
-            loss = criterion(model(melspec), spk_id)
-            loss.backward()
-            optimiser.step()
-            losses.append(loss.item())
-    assert losses[-1] < 0.5 * losses[0]
-    torch.save(model.state_dict(), tmp_path / "xvector_epoch4.pt")
-    model.load_state_dict(torch.load(tmp_path / "xvector_epoch4.pt"))
-    collected = []
-    model.seg_fc2.register_forward_hook(lambda module, inputs, output: collected.append(output.detach()))
-    model.eval()
-    for melspec, spk_id, _age, gender in test:
-        model(melspec)
-        assert gender.numpy().shape == spk_id.numpy().shape == (1,)
-    assert torch.cat(collected).shape == (len(test.dataset), 64)
-
-
 def test_a_broken_recording_leaves_its_batch_smaller(
     toy_corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -264,23 +236,38 @@ def test_melspec_is_the_filterbank_of_the_recording(toy_corpus: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"batch_size": 0}, ConfigError, "batch_size must be at least 1, not 0"),
-        (
-            {"sampler": "balanced"},
-            ConfigError,
-            "sampler must be 'shuffle' or 'gender_balanced', not 'balanced'",
-        ),
-        (
-            {"speaker_subset": [5]},
-            ConfigError,
-            r"speaker_subset must be \[train\+val speakers, test speakers\]",
-        ),
+        ({"batch_size": 0}, ConfigError, "batch_size must be a whole number, at least 1, not 0"),
+        ({"batch_size": "32"}, ConfigError, "batch_size must be a whole number, at least 1, not '32'"),
+        ({"batch_size": True}, ConfigError, "batch_size must be a whole number"),
+        ({"train_val_prop": "0.9"}, ConfigError, "train_val_prop must be a share such as 0.9, not '0.9'"),
+        ({"train_test_prop": False}, ConfigError, "train_test_prop must be a share such as 0.95, not False"),
+        ({"train_val_prop": 90}, ManifestError, "train_val_prop is 90; it must be above 0 and at most 1"),
+        ({"train_test_prop": -0.1}, ManifestError, "train_test_prop is -0.1; it must be above 0 and at most 1"),
+        ({"train_test_prop": float("nan")}, ManifestError, "train_test_prop is nan; it must be above 0"),
+        ({"sampler": "balanced"}, ConfigError, "sampler must be 'shuffle' or 'gender_balanced', not 'balanced'"),
+        ({"speaker_subset": 100}, ConfigError, rf"speaker_subset must be {PAIR}, not 100"),
+        ({"speaker_subset": [5]}, ConfigError, rf"speaker_subset must be {PAIR}, not \[5\]"),
+        ({"speaker_subset": "12"}, ConfigError, rf"speaker_subset must be {PAIR}, not '12'"),
+        ({"speaker_subset": [5, -1]}, ConfigError, rf"speaker_subset must be {PAIR}, not \[5, -1\]"),
+        ({"speaker_subset": [2.5, 1]}, ConfigError, rf"speaker_subset must be {PAIR}, not \[2.5, 1\]"),
+        ({"speaker_subset": [1, 1]}, ManifestError, r"speaker_subset is \[1, 1\]; it takes at least 2 speakers"),
+        ({"speaker_subset": [8, 20]}, ManifestError, "asks for 20 test speakers, there are 2; ask for fewer"),
+        ({"num_workers": -1}, ConfigError, "num_workers must be a whole number, 0 for none, not -1"),
+        ({"seed": None}, ConfigError, "seed must be a whole number, at least 0, not None"),
+        ({"chunk_s": 0}, ConfigError, "chunk_s is 0; it must hold a frame of 25 ms"),
+        ({"chunk_s": float("nan")}, ConfigError, "chunk_s must be seconds, such as 5.0, not nan"),
+        ({"chunk_s": "5"}, ConfigError, "chunk_s must be seconds, such as 5.0, not '5'"),
+        ({"num_mels": "24"}, ConfigError, "num_mels must be a whole number, such as 24, not '24'"),
+        ({"sample_rate_hz": 16e3}, ConfigError, "sample_rate_hz must be a whole number, such as 16000, not 16000.0"),
+        ({"keep_sessions": "no"}, ConfigError, "keep_sessions must be True or False, not 'no'"),
+        ({"metadata_file": None}, ConfigError, "metadata_file must be the path of a table, not None"),
         ({"metadata_file": "nowhere.csv"}, ManifestError, "nowhere.csv"),
         ({"data_directory": "nowhere"}, ManifestError, "nowhere"),
     ],
 )
 def test_bad_arguments(toy_corpus: Path, change: dict, error: type[Exception], message: str) -> None:
-    arguments = {"metadata_file": toy_corpus / "metadata.csv", "data_directory": toy_corpus} | change
+    arguments = {"metadata_file": toy_corpus / "metadata.csv", "data_directory": toy_corpus, "train_test_prop": 0.8}
+    arguments |= change
     with pytest.raises(error, match=message):
         load_all_data(**arguments)
 

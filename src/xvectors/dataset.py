@@ -8,6 +8,7 @@ and a run can go on from the middle of an epoch.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
@@ -355,7 +356,7 @@ def load_all_data(
     train_val_prop, train_test_prop
         Share of the utterances that train, and of the speakers that are not kept for testing.
     speaker_subset
-        (number of train+val speakers, number of test speakers): the first of the seeded order.
+        [number of train+val speakers, number of test speakers]: the first of the seeded order.
     sampler
         `shuffle`, or `gender_balanced`: as many recordings of women as of men in every epoch.
     chunk_s
@@ -370,18 +371,39 @@ def load_all_data(
     Raises
     ------
     ManifestError, ConfigError
-        For metadata that cannot be read, proportions and subsets that leave a part empty, and `gender_balanced` without
-        recordings of both genders.
+        For metadata that cannot be read, an argument of the wrong kind, proportions and subsets that leave a part
+        empty, and `gender_balanced` without recordings of both genders.
     """
-    if batch_size < 1:
-        raise ConfigError(f"batch_size must be at least 1, not {batch_size}")
-    if sampler not in ("shuffle", "gender_balanced"):
-        raise ConfigError(f"sampler must be 'shuffle' or 'gender_balanced', not {sampler!r}")
-    if speaker_subset is not None and len(speaker_subset) != 2:
-        raise ConfigError(f"speaker_subset must be [train+val speakers, test speakers], not {speaker_subset!r}")
+    _check_kinds(
+        ("metadata_file", metadata_file, isinstance(metadata_file, str | os.PathLike), "the path of a table"),
+        ("data_directory", data_directory, isinstance(data_directory, str | os.PathLike), "the path of a folder"),
+        ("batch_size", batch_size, _is_whole(batch_size, 1), "a whole number, at least 1"),
+        ("train_val_prop", train_val_prop, _is_number(train_val_prop), "a share such as 0.9"),
+        ("train_test_prop", train_test_prop, _is_number(train_test_prop), "a share such as 0.95"),
+        (
+            "speaker_subset",
+            speaker_subset,
+            speaker_subset is None or _is_pair(speaker_subset),
+            "[train+val speakers, test speakers], such as [100, 20]",
+        ),
+        (
+            "sampler",
+            sampler,
+            sampler in ("shuffle", "gender_balanced"),
+            "'shuffle' or 'gender_balanced'",
+        ),
+        ("sample_rate_hz", sample_rate_hz, _is_whole(sample_rate_hz, 1), "a whole number, such as 16000"),
+        ("num_mels", num_mels, _is_whole(num_mels, 1), "a whole number, such as 24"),
+        ("mean_normalisation", mean_normalisation, isinstance(mean_normalisation, bool), "True or False"),
+        ("chunk_s", chunk_s, _is_number(chunk_s) and math.isfinite(chunk_s), "seconds, such as 5.0"),
+        ("num_workers", num_workers, _is_whole(num_workers, 0), "a whole number, 0 for none"),
+        ("seed", seed, _is_whole(seed, 0), "a whole number, at least 0"),
+        ("keep_sessions", keep_sessions, isinstance(keep_sessions, bool), "True or False"),
+    )
     fbank = Fbank(sample_rate_hz=sample_rate_hz, num_mels=num_mels, mean_normalisation=mean_normalisation)
     chunk_samples = round(chunk_s * sample_rate_hz)
-    fbank.num_frames(chunk_samples)
+    if chunk_samples < fbank.samples_needed:
+        raise ConfigError(f"chunk_s is {chunk_s}; it must hold a frame of 25 ms, better some seconds, such as 5.0")
 
     whole = open_corpus(data_directory, metadata=metadata_file)
     scanned = scan(whole, contents=False, show_progress=False)
@@ -438,3 +460,22 @@ def load_all_data(
         loader(VAL, shuffle=False),
         loader(TRAIN, shuffle=True),
     )
+
+
+def _check_kinds(*arguments: tuple[str, object, bool, str]) -> None:
+    """Raise ConfigError for the first (name, value, whether it fits, what is wanted) that does not fit."""
+    for name, value, fits, wanted in arguments:
+        if not fits:
+            raise ConfigError(f"{name} must be {wanted}, not {value!r}")
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= least)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list | tuple | np.ndarray) and len(value) == 2 and all(_is_whole(n, 0) for n in value)

@@ -4,6 +4,7 @@ architectures beyond the x-vector against independent forms written with torch's
 from __future__ import annotations
 
 import copy
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +212,30 @@ def test_bad_input(name: str) -> None:
         model(x, lengths=torch.tensor([50.0, 50.0]))
     with pytest.raises(ShapeError, match=f"{title}: a training batch of 1 has no batch statistics; give at least 2"):
         model(x[:1])
+    for third, said in ((torch.tensor([50, 45]), r"a tensor \[2\]"), (torch.tensor(True), r"a tensor \[\]"), (1, "1")):
+        with pytest.raises(
+            ShapeError, match=rf"{title}: return_embedding must be True or False, not {said};.* lengths=..."
+        ):
+            model(x, third)
     assert model.eval()(x[:1, :shortest]).shape == (1, 7)
+
+
+@EVERY
+def test_all_networks_are_called_as_the_exercise_calls_its_own(name: str) -> None:
+    model, x = small(name).eval(), seeded(2, 50, BANDS)
+    signature = inspect.signature(model.forward)
+    kinds = [(key, parameter.kind.name) for key, parameter in signature.parameters.items()]
+    assert kinds == [
+        ("x", "POSITIONAL_OR_KEYWORD"),
+        ("return_embedding", "POSITIONAL_OR_KEYWORD"),
+        ("lengths", "KEYWORD_ONLY"),
+    ]
+    assert torch.equal(model(x, True), model(x, return_embedding=True))
+    assert model(x, True).shape == (2, 12)
+    assert torch.equal(model(x, False), model(x))
+    assert model(x).shape == (2, 7)
+    with pytest.raises(TypeError, match="positional"):
+        model(x, True, torch.tensor([50, 45]))
 
 
 @pytest.mark.parametrize("name", NEW)

@@ -96,13 +96,7 @@ class CAMPlusPlus(Backbone):
         self.embedding_norm = nn.BatchNorm1d(embedding_dim, affine=False)
         self.classifier = nn.Linear(embedding_dim, num_speakers)
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None, return_embedding: bool = False) -> Tensor:
-        """Map [batch, frames, mels] to logits [batch, num_speakers] or embeddings [batch, embedding_dim].
-
-        `lengths` [batch] counts each recording's own frames; the others have no influence. Raises ShapeError for
-        another rank or size, lengths that do not fit, or a training batch of 1; TooShortError for fewer frames than
-        `context_frames`.
-        """
+    def embed_batch(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         padding = find_padding(self, x, lengths)
         x = self.front(x if padding is None else padding.zero(x), padding)
         padding = padding and padding.strided(2)
@@ -111,7 +105,7 @@ class CAMPlusPlus(Backbone):
             x = block(x, padding)
         x = functional.relu(self.last_norm(x, padding))
         embedding: Tensor = self.embedding_norm(self.embed(self.pooling(x, padding and padding.counts)))
-        return embedding if return_embedding else cast(Tensor, self.classifier(embedding))
+        return embedding
 
 
 class _FrontEnd(nn.Module):
@@ -158,7 +152,7 @@ class _DenseLayer(nn.Module):
         self.input_norm = FrameNorm(inputs)
         self.bottleneck = nn.Linear(inputs, width, bias=False)
         self.norm = FrameNorm(width)
-        self.tdnn = TDNNLayer(width, (-dilation, 0, dilation), growth, bias=False)
+        self.tdnn = TDNNLayer(width, (-dilation, 0, dilation), growth, bias=False, activation=None)
         self.squeeze = nn.Linear(width, width // 2)
         self.excite = nn.Linear(width // 2, growth)
 

@@ -88,13 +88,7 @@ class ECAPA(Backbone):
         self.embedding_norm = nn.BatchNorm1d(embedding_dim)
         self.classifier = nn.Linear(embedding_dim, num_speakers)
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None, return_embedding: bool = False) -> Tensor:
-        """Map [batch, frames, mels] to logits [batch, num_speakers] or embeddings [batch, embedding_dim].
-
-        `lengths` [batch] counts each recording's own frames; the others have no influence. Raises ShapeError for
-        another rank or size, lengths that do not fit, or a training batch of 1; TooShortError for fewer frames than
-        `context_frames`.
-        """
+    def embed_batch(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         padding = find_padding(self, x, lengths)
         total = self.first(x if padding is None else padding.zero(x), padding)
         outputs = []
@@ -104,7 +98,7 @@ class ECAPA(Backbone):
         x = functional.relu(self.aggregate(torch.cat(outputs, dim=2)))
         pooled = self.pooled_norm(self.pooling(x, padding and padding.counts))
         embedding: Tensor = self.embedding_norm(self.embed(pooled))
-        return embedding if return_embedding else cast(Tensor, self.classifier(embedding))
+        return embedding
 
 
 class _ConvBlock(nn.Module):
@@ -119,7 +113,7 @@ class _ConvBlock(nn.Module):
         before, after = -self.tdnn.context[0], self.tdnn.context[-1]
         if before or after:
             x = functional.pad(x, (0, 0, before, after))
-        return cast(Tensor, self.norm(functional.relu(self.tdnn(x)), padding))
+        return cast(Tensor, self.norm(self.tdnn(x), padding))
 
 
 class _SERes2Block(nn.Module):

@@ -71,22 +71,19 @@ class ETDNN(Backbone):
         self.segment = SegmentLayers(self.pooling.out_dim(pooled_dim), embedding_dim)
         self.classifier = nn.Linear(embedding_dim, num_speakers)
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None, return_embedding: bool = False) -> Tensor:
-        """Map [batch, frames, mels] to logits [batch, num_speakers] or embeddings [batch, embedding_dim].
-
-        `lengths` [batch] counts each recording's own frames; the others have no influence. Raises ShapeError for
-        another rank or size, lengths that do not fit, or a training batch of 1; TooShortError for fewer frames than
-        `context_frames`.
-        """
+    def embed_batch(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         padding = find_padding(self, x, lengths)
         for layer in self.frame_layers:
             x, padding = layer(x, padding)
         embedding: Tensor = self.segment.embed(self.pooling(x, padding and padding.counts))
-        return embedding if return_embedding else cast(Tensor, self.classifier(self.segment(embedding)))
+        return embedding
+
+    def classify(self, embedding: Tensor) -> Tensor:
+        return super().classify(self.segment(embedding))
 
 
 class TDNNBlock(nn.Module):
-    """A time-delay layer, ReLU, BatchNorm: Kaldi's relu-batchnorm-layer."""
+    """A time-delay layer with its ReLU, BatchNorm: Kaldi's relu-batchnorm-layer."""
 
     def __init__(self, input_dim: int, context: Sequence[int], output_dim: int) -> None:
         super().__init__()
@@ -94,7 +91,7 @@ class TDNNBlock(nn.Module):
         self.norm = FrameNorm(output_dim)
 
     def forward(self, x: Tensor, padding: Padding | None) -> tuple[Tensor, Padding | None]:
-        x = functional.relu(self.tdnn(x))
+        x = self.tdnn(x)
         padding = padding and padding.shortened(self.tdnn.span)
         return self.norm(x, padding), padding
 

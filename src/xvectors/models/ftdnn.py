@@ -108,13 +108,7 @@ class FTDNN(Backbone):
         self.segment = SegmentLayers(self.pooling.out_dim(pooled_dim), embedding_dim)
         self.classifier = nn.Linear(embedding_dim, num_speakers)
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None, return_embedding: bool = False) -> Tensor:
-        """Map [batch, frames, mels] to logits [batch, num_speakers] or embeddings [batch, embedding_dim].
-
-        `lengths` [batch] counts each recording's own frames; the others have no influence. Raises ShapeError for
-        another rank or size, lengths that do not fit, or a training batch of 1; TooShortError for fewer frames than
-        `context_frames`.
-        """
+    def embed_batch(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         x, padding = self.first(x, find_padding(self, x, lengths))
         bottlenecks: dict[int, Tensor] = {}
         # Nothing is padded, so every layer starts later than the one before: `starts` holds the frame, counted from
@@ -127,7 +121,10 @@ class FTDNN(Backbone):
             x, bottlenecks[number], padding = self.factorised[str(number)](x, skips, padding)
         x, padding = self.last(x, padding)
         embedding: Tensor = self.segment.embed(self.pooling(x, padding and padding.counts))
-        return embedding if return_embedding else cast(Tensor, self.classifier(self.segment(embedding)))
+        return embedding
+
+    def classify(self, embedding: Tensor) -> Tensor:
+        return super().classify(self.segment(embedding))
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -147,7 +144,9 @@ class FactorisedBlock(nn.Module):
     def __init__(self, input_dim: int, bottleneck_dim: int, output_dim: int, *, offset: int, num_skips: int) -> None:
         super().__init__()
         self.offset = offset
-        self.bottleneck = TDNNLayer(input_dim, (-offset, 0) if offset else (0,), bottleneck_dim, bias=False)
+        self.bottleneck = TDNNLayer(
+            input_dim, (-offset, 0) if offset else (0,), bottleneck_dim, bias=False, activation=None
+        )
         nn.init.orthogonal_(self.bottleneck.linear.weight)
         taps = 2 if offset else 1
         self.expand = nn.Linear((taps + num_skips) * bottleneck_dim, output_dim)

@@ -7,7 +7,6 @@ Matejka and Plchot, "BUT system description to VoxCeleb speaker recognition chal
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -92,13 +91,7 @@ class ResNet34(Backbone):
         self.embedding_norm = nn.BatchNorm1d(embedding_dim) if embedding_norm else None
         self.classifier = nn.Linear(embedding_dim, num_speakers)
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None, return_embedding: bool = False) -> Tensor:
-        """Map [batch, frames, mels] to logits [batch, num_speakers] or embeddings [batch, embedding_dim].
-
-        `lengths` [batch] counts each recording's own frames; the others have no influence. Raises ShapeError for
-        another rank or size, lengths that do not fit, or a training batch of 1; TooShortError for fewer frames than
-        `context_frames`.
-        """
+    def embed_batch(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         padding = find_padding(self, x, lengths)
         x = (x if padding is None else padding.zero(x)).unsqueeze(3)
         padding = padding and padding.strided(self.frame_stride)
@@ -108,7 +101,7 @@ class ResNet34(Backbone):
         pooled: Tensor = self.pooling(x.flatten(2), padding and padding.counts)
         embedding: Tensor = self.embed(pooled if self.pooled_norm is None else self.pooled_norm(pooled))
         embedding = embedding if self.embedding_norm is None else self.embedding_norm(embedding)
-        return embedding if return_embedding else cast(Tensor, self.classifier(embedding))
+        return embedding
 
 
 class ThinResNet(ResNet34):

@@ -1,4 +1,4 @@
-"""The time-delay layer: one affine map over frames spliced at given offsets. In: frames; out: fewer frames.
+"""The time-delay layer: an affine map over frames spliced at given offsets, and a ReLU. In: frames; out: fewer frames.
 
 Peddinti, Povey and Khudanpur, "A time delay neural network architecture for efficient modeling of long
 temporal contexts", Interspeech 2015.
@@ -6,8 +6,10 @@ temporal contexts", Interspeech 2015.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import numbers
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,40 +19,50 @@ from xvectors.errors import ConfigError, ShapeError, TooShortError
 
 
 class TDNNLayer(nn.Module):
-    """An affine layer over frames spliced at the offsets `context`, without an activation.
+    """An affine layer over frames spliced at the offsets `input_context`, and its activation.
 
     Parameters
     ----------
     input_dim, output_dim
         Sizes of a frame before and after.
-    context
-        Distinct offsets in frames, in any order: `[-2, -1, 0, 1, 2]`, `[-3, 0, 3]`, `[0]`, `[5, -7]`.
+    input_context
+        Distinct offsets in frames, in any order: `[-2, -1, 0, 1, 2]`, `[-3, 0, 3]`, `[0]`, `[5, -7]`. The attribute
+        `context` is the same tuple.
     bias
         Whether the affine map has a bias.
+    activation
+        Applied to the affine map's output: a function or a module; None for the affine map alone.
 
-    The weight `linear.weight` [output_dim, input_dim * len(context)] is context-major: its k-th block of
-    `input_dim` columns belongs to `context[k]`. Raises ConfigError for an empty context, an offset given
-    twice, or a size below 1.
+    The weight `linear.weight` [output_dim, input_dim * len(input_context)] is context-major: its k-th block of
+    `input_dim` columns belongs to `input_context[k]`. Raises ConfigError for an empty context, an offset given
+    twice, a size below 1, or an activation that cannot be called.
     """
 
-    def __init__(self, input_dim: int, context: Sequence[int], output_dim: int, bias: bool = True) -> None:
+    def __init__(
+        self,
+        input_dim: int,
+        input_context: Sequence[int],
+        output_dim: int,
+        *,
+        bias: bool = True,
+        activation: Callable[[Tensor], Tensor] | None = functional.relu,
+    ) -> None:
         super().__init__()
-        offsets = list(context)
-        if not offsets:
-            raise ConfigError("TDNNLayer: the context is empty; give at least one offset, such as [0]")
-        if any(int(offset) != offset for offset in offsets):
-            raise ConfigError(f"TDNNLayer: context {offsets} must hold whole frames; round its offsets")
-        if len(set(offsets)) != len(offsets):
-            raise ConfigError(f"TDNNLayer: context {offsets} names an offset twice; give each one once")
+        offsets = _checked_offsets(input_context)
         for name, value in (("input_dim", input_dim), ("output_dim", output_dim)):
             if value < 1:
                 raise ConfigError(f"TDNNLayer: {name} is {value}; it must be at least 1")
+        if activation is not None and not callable(activation):
+            raise ConfigError(
+                f"TDNNLayer: activation must be a function such as torch.relu, or None, not {activation!r}"
+            )
         self.input_dim = input_dim
         self.output_dim = output_dim
-        self.context = tuple(int(offset) for offset in offsets)
+        self.input_context = self.context = offsets
         self.span = max(self.context) - min(self.context)
         self.dilation = _even_step(self.context)
         self.linear = nn.Linear(input_dim * len(offsets), output_dim, bias=bias)
+        self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [batch, frames, input_dim] to [batch, frames - span, output_dim].
@@ -63,12 +75,14 @@ class TDNNLayer(nn.Module):
         frames = x.shape[1] - self.span
         if frames < 1:
             raise TooShortError(
-                f"TDNNLayer: got {x.shape[1]} frames, but context {list(self.context)} needs at least "
+                f"TDNNLayer: got {x.shape[1]} frames, but input_context {list(self.context)} needs at least "
                 f"{self.span + 1}; give longer recordings"
             )
-        if self.dilation is not None and x.device.type == "cpu":
-            return self._convolved(x)
-        first = min(self.context)
+        affine = self._convolved(x) if self.dilation is not None and x.device.type == "cpu" else self._spliced(x)
+        return affine if self.activation is None else self.activation(affine)
+
+    def _spliced(self, x: Tensor) -> Tensor:
+        first, frames = min(self.context), x.shape[1] - self.span
         taps = [x[:, c - first : c - first + frames] for c in self.context]
         spliced = taps[0] if len(taps) == 1 else torch.cat(taps, dim=2)
         return functional.linear(spliced, self.linear.weight, self.linear.bias)
@@ -82,6 +96,20 @@ class TDNNLayer(nn.Module):
         image = x.unsqueeze(1).permute(0, 3, 1, 2)
         out = functional.conv2d(image, weight.permute(0, 3, 1, 2), self.linear.bias, dilation=(1, self.dilation or 1))
         return out.permute(0, 2, 3, 1).squeeze(1)
+
+
+def _checked_offsets(input_context: Any) -> tuple[int, ...]:
+    """The offsets as given, or a ConfigError that says what is wrong with them."""
+    if not isinstance(input_context, Iterable):
+        raise ConfigError(f"TDNNLayer: input_context is {input_context!r}; give a list of offsets, such as [-1, 0, 1]")
+    offsets: list[Any] = list(input_context)
+    if not offsets:
+        raise ConfigError("TDNNLayer: input_context is empty; give at least one offset, such as [0]")
+    if any(not isinstance(offset, int | float | numbers.Integral) or offset % 1 for offset in offsets):
+        raise ConfigError(f"TDNNLayer: input_context {offsets} must hold whole frames; round its offsets")
+    if len(set(offsets)) != len(offsets):
+        raise ConfigError(f"TDNNLayer: input_context {offsets} names an offset twice; give each one once")
+    return tuple(int(offset) for offset in offsets)
 
 
 def _even_step(context: tuple[int, ...]) -> int | None:

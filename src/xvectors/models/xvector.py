@@ -95,15 +95,7 @@ class XVector(Backbone):
             self.seg_bn2 = nn.BatchNorm1d(embedding_dim)
         self.classifier = nn.Linear(embedding_dim, num_speakers)
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None, return_embedding: bool = False) -> Tensor:
-        """Map [batch, frames, mels] to logits [batch, num_speakers] or embeddings [batch, embedding_dim].
-
-        `lengths` [batch] counts each recording's own frames; the others have no influence. Pooling is done in
-        float32 under autocast as well.
-
-        Raises ShapeError for another rank or frame size, or lengths that do not fit; TooShortError for fewer
-        frames than `context_frames`.
-        """
+    def embed_batch(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         if x.dim() != 3 or x.shape[2] != self.input_dim:
             raise ShapeError(f"XVector: expected [batch, frames, {self.input_dim}], got {list(x.shape)}")
         self._check_frames(x.shape[1], "the recordings have")
@@ -112,21 +104,21 @@ class XVector(Backbone):
             raise ShapeError("XVector: a training batch of 1 has no batch statistics; give at least 2 recordings")
         for i in range(1, self.num_frame_layers + 1):
             layer = cast(TDNNLayer, self.get_submodule(f"tdnn{i}"))
-            x = functional.relu(layer(x))
+            x = layer(x)
             num_frames = None if num_frames is None else num_frames - layer.span
             if self.batch_norm:
                 x = _normalise(self.get_submodule(f"bn{i}"), x, num_frames)
         pooled = self.pooling(x, num_frames)
         pooled = self.pool_bn(pooled) if self.batch_norm else pooled
         embedding: Tensor = self.seg_fc1(pooled)
-        if return_embedding:
-            return embedding
+        return embedding
+
+    def classify(self, embedding: Tensor) -> Tensor:
         hidden = functional.relu(embedding)
         hidden = self.seg_bn1(hidden) if self.batch_norm else hidden
         hidden = functional.relu(self.seg_fc2(hidden))
         hidden = self.seg_bn2(hidden) if self.batch_norm else hidden
-        logits: Tensor = self.classifier(hidden)
-        return logits
+        return super().classify(hidden)
 
     def _check_frames(self, frames: int, which: str) -> None:
         if frames < self.context_frames:
