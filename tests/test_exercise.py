@@ -121,7 +121,7 @@ def test_the_loaders_give_what_the_exercise_says(loaders: Loaders) -> None:
     assert melspec.shape == (24, 98, 24)
     assert spk_id.shape == age.shape == gender.shape == (24,)
     assert set(spk_id.tolist()) <= set(range(6))
-    assert set(gender.tolist()) == {0, 1}
+    assert set(gender.tolist()) <= {0, 1}
     assert {int(label) for _, label, _, _ in test_loader} == {6, 7, 8, 9}
 
 
@@ -202,5 +202,8 @@ def test_from_the_loop_to_the_map(network: type[nn.Module], loaders: Loaders, tm
     axis.legend()
     figure.savefig(tmp_path / "tsne.png")
     assert np.isfinite(points).all()
-    assert [len(drawn.get_offsets()) for drawn in axis.collections] == [16, 16]  # two men and two women, 8 each
+    manifest, rows = test_loader.dataset.manifest, test_loader.dataset.rows
+    drawn = [len(collection.get_offsets()) for collection in axis.collections]
+    assert drawn == [(manifest.gender[rows] == gender).sum() for gender in (0, 1)]
+    assert min(drawn) >= 8  # at least one man and one woman
     assert (tmp_path / "tsne.png").stat().st_size > 5_000
