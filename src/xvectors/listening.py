@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,7 @@ class Heard:
 @dataclass(frozen=True, kw_only=True)
 class _Sound:
     sample_rate_hz: int
+    remarks: tuple[str, ...]  # on its file
     pieces: Callable[[], Iterator[Samples]]  # at its own rate, PIECE_S each
     segment: Callable[[float, float | None], Samples]  # from a second on, for some seconds, at the rate wanted
 
@@ -87,7 +88,7 @@ def listen(
             raise AudioError(f"{name}: samples that are NaN, infinite or absurdly large; convert it again")
         meter.add(piece)
     mask = meter.mask()
-    quality = meter.quality(mask)
+    quality = replace(meter.quality(mask), remarks=sound.remarks)
     stretches, speech_s = _stretches(mask, quality.duration_s)
     parts = [sound.segment(start_s, duration_s) for start_s, duration_s in stretches]
     samples = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.float32), *parts])
@@ -125,8 +126,10 @@ def _open(recording: Any, name: str, rate_hz: int, waveform_rate_hz: int | None,
             f"{name}: a {type(recording).__name__} is no recording; give a path, the bytes of a sound file, or a "
             "waveform with its sample rate"
         )
+    info = audio.probe(recording)
     return _Sound(
-        sample_rate_hz=audio.probe(recording).sample_rate_hz,
+        sample_rate_hz=info.sample_rate_hz,
+        remarks=info.notes,
         pieces=lambda: audio.blocks(recording, block_s=PIECE_S, channel=channel),
         segment=lambda start_s, duration_s: audio.read(
             recording, sample_rate_hz=rate_hz, start_s=start_s, duration_s=duration_s, channel=channel
@@ -152,4 +155,4 @@ def _waveform(array: NDArray[Any], name: str, rate_hz: int, own_hz: int) -> _Sou
         count = len(array) if duration_s is None else round(duration_s * own_hz)
         return audio.resample(np.asarray(array[first : first + count], dtype=np.float32), own_hz, rate_hz)
 
-    return _Sound(sample_rate_hz=own_hz, pieces=pieces, segment=segment)
+    return _Sound(sample_rate_hz=own_hz, remarks=(), pieces=pieces, segment=segment)

@@ -61,6 +61,7 @@ class Quality:
     zero_share : of the samples, those in runs of exact zeros of 10 ms and more
     dc_offset : mean of the samples, 1 is full scale
     peak : greatest absolute value, 1 is full scale
+    remarks : what is worth knowing of its file, such as that its end is missing
     """
 
     duration_s: float
@@ -74,11 +75,12 @@ class Quality:
     zero_share: float
     dc_offset: float
     peak: float
+    remarks: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a listener should know before relying on the recording; nothing where nothing stands out."""
-        found = []
+        found = list(self.remarks)
         if self.snr_db < NOISY_DB:
             found.append(f"noisy: the speech is about {self.snr_db:.0f} dB above the noise")
         if self.level_dbfs < QUIET_DBFS:

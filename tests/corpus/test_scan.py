@@ -134,9 +134,12 @@ def test_too_many_broken_files_stop_the_run(tmp_path: Path) -> None:
         scan(gone, max_rejected=1.0, show_progress=False)
 
 
+HEADERS_TELL = ("s0/empty.wav", "s0/no_samples.wav", "s0/text.wav", "s0/cut.wav", "s0/cut.mp3")
+
+
 def test_headers_alone_find_what_headers_tell(tmp_path: Path) -> None:
     found = reasons(open_corpus(broken_corpus(tmp_path)), contents=False)
-    assert found == {path: BROKEN[path] for path in ("s0/empty.wav", "s0/no_samples.wav", "s0/text.wav", "s0/cut.wav")}
+    assert found == {path: BROKEN[path] for path in HEADERS_TELL}
 
 
 def test_what_is_full_scale_depends_on_the_encoding(tmp_path: Path) -> None:
@@ -325,3 +328,15 @@ def test_real_speech(speechocean: Path) -> None:
     assert report.genders == {"male": 58, "female": 67, "unknown": 0}
     assert report.rejected == []
     np.testing.assert_allclose(result.manifest.duration_s, stated, atol=0.006)
+
+
+def test_a_file_that_lacks_its_last_milliseconds_is_kept_and_listed(tmp_path: Path) -> None:
+    target = corpus(tmp_path) / "s0" / "0.wav"
+    target.write_bytes(target.read_bytes()[:-2])
+    manifest = open_corpus(tmp_path)
+    for _ in range(2):  # the second time from the cache
+        report = scan(manifest, show_progress=False).report
+        assert (report.num_kept, report.rejected) == (6, [])
+        assert [(remark.path, remark.reason) for remark in report.warned] == [("s0/0.wav", Reason.INCOMPLETE)]
+        assert report.warned[0].detail == "its header states 0.062 ms more than there is"
+        assert "kept, but (end missing): 1: s0/0.wav" in report.lines()

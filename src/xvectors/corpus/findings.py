@@ -40,7 +40,7 @@ COARSE_FULL_SCALE = {
     "ULAW": 32124 / 32768,
     "ALAW": 32256 / 32768,
 }
-CACHE_VERSION = "1"
+CACHE_VERSION = "2"
 
 Place: TypeAlias = tuple[str, float, float | None]
 
@@ -50,7 +50,7 @@ LOUDEST = 1e6
 
 
 class Reason(StrEnum):
-    """Why a recording is left out; CLIPPED alone is only warned about."""
+    """Why a recording is left out; INCOMPLETE, CANCELLED and CLIPPED are only warned about."""
 
     MISSING = "missing"
     EMPTY = "empty"
@@ -62,12 +62,18 @@ class Reason(StrEnum):
     NOT_FINITE = "not finite"
     DUPLICATE = "duplicate"
     TWO_SPEAKERS = "two speakers"
+    INCOMPLETE = "end missing"
+    CANCELLED = "channels cancel"
     CLIPPED = "clipped"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found about one utterance. `fault` None: it can be used; `digest`: of its decoded samples."""
+    """What was found about one utterance.
+
+    `fault` None: it can be used; `digest`: of its decoded samples; `incomplete`, `cancelled`: what is missing at the
+    end of its file, and which channel was taken because they cancel; empty where there is nothing to say.
+    """
 
     duration_s: float = math.nan
     sample_rate_hz: int = 0
@@ -75,6 +81,8 @@ class Finding:
     digest: str = ""
     fault: Reason | None = None
     detail: str = ""
+    incomplete: str = ""
+    cancelled: str = ""
 
     @property
     def lasts(self) -> bool:
@@ -114,7 +122,7 @@ def examine(path: str, start_s: float, stated_s: float | None, *, contents: bool
             return Finding(sample_rate_hz=info.sample_rate_hz, fault=Reason.OUTSIDE, detail=detail)
         duration_s = length_s if stated_s is None else min(stated_s, length_s)
         if not contents:
-            return Finding(duration_s, info.sample_rate_hz)
+            return Finding(duration_s, info.sample_rate_hz, incomplete="; ".join(info.notes))
         return _listen(path, start_s, duration_s, info)
     except MissingFileError as error:
         return Finding(fault=Reason.MISSING, detail=str(error))
@@ -150,7 +158,9 @@ def _listen(path: str, start_s: float, duration_s: float, info: object) -> Findi
     elif is_silent:
         fault, detail = Reason.SILENT, "all samples are zero"
     share = num_clipped / max(1, num_samples)
-    return Finding(duration_s, info.sample_rate_hz, share, digest.hexdigest(), fault, detail)
+    return Finding(
+        duration_s, info.sample_rate_hz, share, digest.hexdigest(), fault, detail, incomplete="; ".join(info.notes)
+    )
 
 
 class FindingCache:
@@ -159,7 +169,7 @@ class FindingCache:
     HEADER = (
         *("path", "start_s", "stated_s", "size", "mtime_ns"),
         *("duration_s", "sample_rate_hz", "clipped_share", "digest"),
-        *("fault", "detail", f"version {CACHE_VERSION}"),
+        *("fault", "detail", "incomplete", "cancelled", f"version {CACHE_VERSION}"),
     )
 
     def __init__(self, source: Path) -> None:
@@ -204,7 +214,8 @@ class FindingCache:
                 *(key.path, key.start_s, "" if key.stated_s is None else key.stated_s),
                 *(key.size, key.mtime_ns),
                 *(found.duration_s, found.sample_rate_hz, found.clipped_share, found.digest),
-                *("" if found.fault is None else found.fault.value, found.detail, ""),
+                *("" if found.fault is None else found.fault.value, found.detail),
+                *(found.incomplete, found.cancelled, ""),
             )
             for key, found in self._found.values()
         )
@@ -221,7 +232,7 @@ class FindingCache:
                 for row in rows:
                     key = Key(row[0], float(row[1]), float(row[2]) if row[2] else None, int(row[3]), int(row[4]))
                     fault = Reason(row[9]) if row[9] else None
-                    measured = Finding(float(row[5]), int(row[6]), float(row[7]), row[8], fault, row[10])
+                    measured = Finding(float(row[5]), int(row[6]), float(row[7]), row[8], fault, *row[10:13])
                     found[key.place] = key, measured
         except ValueError as error:  # ManifestError is one, and so is a cell that is no number
             logger.warning("findings of earlier scans are not used and will be written anew: %s", error)

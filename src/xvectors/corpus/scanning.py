@@ -185,15 +185,10 @@ def scan(
     ]
     if kept is None or len(rejected) > max_rejected * len(manifest):
         raise ManifestError(_too_many(manifest, rejected, max_rejected))
-    clipped = [row for row in kept_rows.tolist() if findings[row].clipped_share > CLIPPED_SHARE]
     warned = [
-        Remark(
-            manifest.path[row],
-            manifest.speakers[manifest.speaker_index[row]],
-            Reason.CLIPPED,
-            f"{findings[row].clipped_share:.1%} of the samples at full scale",
-        )
-        for row in clipped
+        Remark(manifest.path[row], manifest.speakers[manifest.speaker_index[row]], *remark)
+        for row in kept_rows.tolist()
+        for remark in _warnings(findings[row])
     ]
     rates = Counter(findings[row].sample_rate_hz for row in kept_rows.tolist())
     return ScanResult(kept, _report(manifest, kept, dict(sorted(rates.items())), rejected, warned))
@@ -345,6 +340,16 @@ def _first(paths: list[str]) -> str:
     """A few of the paths, in characters that every terminal takes."""
     shown = ", ".join(paths[:EXAMPLES_SHOWN]) + (", ..." if len(paths) > EXAMPLES_SHOWN else "")
     return shown.encode("utf-8", "backslashreplace").decode()
+
+
+def _warnings(finding: Finding) -> Iterator[tuple[Reason, str]]:
+    """What is worth knowing of a recording that can be used."""
+    if finding.incomplete:
+        yield Reason.INCOMPLETE, finding.incomplete
+    if finding.cancelled:
+        yield Reason.CANCELLED, finding.cancelled
+    if finding.clipped_share > CLIPPED_SHARE:
+        yield Reason.CLIPPED, f"{finding.clipped_share:.1%} of the samples at full scale"
 
 
 def _remark_dict(remark: Remark) -> dict[str, str]:

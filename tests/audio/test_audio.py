@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import struct
-import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +16,6 @@ from xvectors.errors import (
     AudioError,
     AudioFileError,
     EmptyFileError,
-    MissingExtraError,
     MissingFileError,
     StorageError,
     TruncatedFileError,
@@ -282,7 +278,7 @@ def _subtype(name: str) -> str:
         ),
         ("cut_b.flac", TruncatedFileError, "cut_b.flac: cannot be decoded to its end"),
         ("cut_c.ogg", TruncatedFileError, "cut_c.ogg: truncated: its last Ogg page is incomplete"),
-        ("cut_d.mp3", TruncatedFileError, "cut_d.mp3: truncated: its header states 64000 samples"),
+        ("cut_d.mp3", TruncatedFileError, r"cut_d.mp3: truncated: its header states \d+ samples"),
         ("cut_e.aiff", TruncatedFileError, "cut_e.aiff: truncated: its header states"),
         ("cut_f.opus", TruncatedFileError, "cut_f.opus: truncated: its last Ogg page is incomplete"),
     ],
@@ -354,45 +350,7 @@ def test_write_is_atomic_and_says_what_is_wrong(tmp_path: Path) -> None:
     assert audio.read(path)[0].tolist() == [32767 / 32768, -1.0]
 
 
-M4A_HEAD = b"\0\0\0\x20ftypM4A \0\0\0\0"
-
-
-def test_m4a_without_the_extra_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
-    path = tmp_path / "x.m4a"
-    path.write_bytes(M4A_HEAD + bytes(100))
-    with pytest.raises(MissingExtraError, match=r"x\.m4a: .*pip install 'xvectors\[media\]'"):
-        audio.probe(path)
-
-
-class FakeDecoder:
-    """torchcodec's AudioDecoder over a two-second tone at 44.1 kHz in two channels."""
-
-    def __init__(self, source: object) -> None:
-        if isinstance(source, str) and "broken" in source:
-            raise RuntimeError("Could not open input file")
-        self.metadata = types.SimpleNamespace(
-            sample_rate=44100, num_channels=2, duration_seconds_from_header=2.0, codec="aac"
-        )
-
-    def get_samples_played_in_range(self, start: float, stop: float) -> object:
-        whole = np.stack([tone(2.0, 44100)] * 2)
-        part = whole[:, round(start * 44100) : round(stop * 44100)]
-        return types.SimpleNamespace(data=types.SimpleNamespace(numpy=lambda: part))
-
-
-def test_m4a_through_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torchcodec", types.ModuleType("torchcodec"))
-    decoders = types.ModuleType("torchcodec.decoders")
-    decoders.AudioDecoder = FakeDecoder
-    monkeypatch.setitem(sys.modules, "torchcodec.decoders", decoders)
-    path = tmp_path / "x.m4a"
-    path.write_bytes(M4A_HEAD + bytes(100))
-    assert audio.probe(path) == audio.AudioInfo(44100, 2, 88200, "M4A", "aac")
-    samples, rate = audio.read(path, sample_rate_hz=16000, start_s=0.5, duration_s=1.0)
-    assert rate == 16000
-    np.testing.assert_allclose(samples, tone(2.0)[8000:24000], atol=1e-3)
-    np.testing.assert_array_equal(audio.read(io.BytesIO(path.read_bytes()))[0], tone(2.0, 44100))
-    (tmp_path / "broken.m4a").write_bytes(M4A_HEAD)
-    with pytest.raises(AudioFileError, match=r"broken\.m4a: FFmpeg finds no sound in it"):
-        audio.read(tmp_path / "broken.m4a")
+def test_minutes_of_vorbis_are_written(tmp_path: Path) -> None:
+    """libsndfile's encoder ends the process when it is given them at once."""
+    audio.write(tmp_path / "a.ogg", np.zeros(16000 * 200, np.float32), 16000, "VORBIS")
+    assert audio.probe(tmp_path / "a.ogg").duration_s == 200

@@ -1,0 +1,156 @@
+"""From whatever a user hands in to an opened Sound. In: paths, bytes, binary files. Out: what decodes them.
+
+What is not whole is an error: a file that lacks a tenth of a second or more of what it states, that states less than
+there is, or more than can be.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from typing import BinaryIO, TypeAlias, cast
+
+import soundfile
+
+from xvectors.audio import containers
+from xvectors.audio.containers import HEAD_BYTES, Layout, Part
+from xvectors.audio.libsndfile import JoinedSound, LibsndfileSound
+from xvectors.audio.media import INSTALL, MediaSound
+from xvectors.audio.sound import Sound
+from xvectors.audio.spliced import Spliced
+from xvectors.errors import AudioFileError, EmptyFileError, MissingExtraError, MissingFileError, TruncatedFileError
+
+Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO
+
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 2_000, 1_000_000
+MOST_FRAMES_A_BYTE = 2048
+"""Of a whole file. Silence in FLAC, with frames as long as encoders make them, comes to 420, in Opus to 1,440."""
+KEPT_S = 0.1
+"""A file that lacks less than this of what it states is read, with a note."""
+
+
+@contextmanager
+def opened(source: Source) -> Iterator[Sound]:
+    """The recording, ready to be decoded. Raises AudioFileError or a subclass, MissingExtraError."""
+    with ExitStack() as stack:
+        file, name, size = _binary(source, stack)
+        if size == 0:
+            raise EmptyFileError(f"{name}: the file is empty (0 bytes); replace it or take it out of the corpus")
+        head = file.read(HEAD_BYTES)
+        layout = containers.inspect(file, head, size, name)
+        sound = _sound(file, head, size, name, layout)
+        stack.enter_context(closing(sound))
+        _check(sound, size, layout)
+        yield sound
+
+
+def _sound(file: BinaryIO, head: bytes, size: int, name: str, layout: Layout) -> Sound:
+    if not layout.parts:
+        return _media(file, name, layout)
+    try:
+        sound = _by_libsndfile(file, size, name, layout)
+        if sound is not None:
+            return sound
+        error, reason = None, "libsndfile finds another length in it than its frames hold"
+    except soundfile.LibsndfileError as failure:
+        error, reason = failure, failure.error_string.rstrip(".")
+    refused = f"{name}: not a sound file that can be read ({reason}); check the file, or convert it to WAV or FLAC"
+    if not containers.may_be_foreign(head):
+        raise AudioFileError(refused) from error
+    try:
+        return _media(file, name, layout)
+    except MissingExtraError:
+        raise AudioFileError(
+            f"{name}: not a sound file that libsndfile can read ({reason}); FFmpeg may: {INSTALL}. Or check the file, "
+            "or convert it to WAV or FLAC"
+        ) from error
+    except TruncatedFileError:
+        raise
+    except AudioFileError:
+        raise AudioFileError(refused) from error
+
+
+def _by_libsndfile(file: BinaryIO, size: int, name: str, layout: Layout) -> Sound | None:
+    """None where libsndfile finds another length than the streams' own frames say."""
+    with ExitStack() as unfinished:
+        sounds = list[LibsndfileSound]()
+        for part in layout.parts:
+            is_whole = part.pieces == ((0, size),)
+            is_raw = is_whole and not isinstance(file, io.BytesIO)
+            content = file if is_whole else cast(BinaryIO, Spliced(file, part.pieces))
+            sound = LibsndfileSound(content, name, is_raw=is_raw, last_samples=part.last_samples)
+            sounds.append(unfinished.enter_context(closing(sound)))
+            if not _agrees(sound, part):
+                return None
+        joined = sounds[0] if len(sounds) == 1 else JoinedSound(sounds, name)
+        unfinished.pop_all()
+        return joined
+
+
+def _agrees(sound: LibsndfileSound, part: Part) -> bool:
+    """Whether libsndfile finds as many samples as the stream's own frames say."""
+    found = sound.info.num_frames
+    return found < 1 << 62 and (part.num_samples is None or 0 <= part.num_samples - found <= part.tolerance)
+
+
+def _media(file: BinaryIO, name: str, layout: Layout) -> MediaSound:
+    file.seek(0)
+    source = file.read() if isinstance(file, io.BytesIO) else name
+    expected = sum(part.num_samples - part.tolerance for part in layout.parts if part.num_samples is not None)
+    return MediaSound(source, name, states_length=layout.states_length, least_samples=expected)
+
+
+def _check(sound: Sound, size: int, layout: Layout) -> None:
+    """Errors for what cannot be; notes for what is missing at the end."""
+    info, name, notes = sound.info, sound.name, list(layout.notes)
+    if not LOWEST_RATE_HZ <= info.sample_rate_hz <= HIGHEST_RATE_HZ:
+        raise AudioFileError(
+            f"{name}: its header states a sample rate of {info.sample_rate_hz} Hz; rates from {LOWEST_RATE_HZ:,} to "
+            f"{HIGHEST_RATE_HZ:,} Hz are read; correct the header or replace the file"
+        )
+    if info.num_frames > MOST_FRAMES_A_BYTE * size:
+        raise AudioFileError(
+            f"{name}: its header states {info.num_frames} samples per channel in {size} bytes, more than "
+            f"{MOST_FRAMES_A_BYTE} a byte; the file is damaged, replace it"
+        )
+    missing_s = layout.missing * info.duration_s
+    if missing_s >= KEPT_S or (layout.missing and not info.num_frames):
+        raise TruncatedFileError(
+            f"{name}: truncated: its header states {layout.stated}, {layout.there} are there; replace the file"
+        )
+    if info.num_frames == 0:
+        raise EmptyFileError(f"{name}: holds no samples; replace it or take it out of the corpus")
+    if layout.missing:
+        notes.append(f"its header states {missing_s * 1000:.2g} ms more than there is")
+    if notes:
+        sound.info = replace(info, notes=(*info.notes, *notes))
+
+
+def _binary(source: Source, stack: ExitStack) -> tuple[BinaryIO, str, int]:
+    """Open `source`: a binary file at its start, what to call it, its size in bytes."""
+    if isinstance(source, bytes):
+        return io.BytesIO(source), "<bytes>", len(source)
+    if not isinstance(source, str | os.PathLike):
+        content = source.read()
+        return io.BytesIO(content), str(getattr(source, "name", "<file object>")), len(content)
+    name = os.fspath(source)
+    try:
+        status = os.stat(name)
+        if stat.S_ISDIR(status.st_mode):
+            raise AudioFileError(f"{name}: is a folder, not a recording")
+        if not stat.S_ISREG(status.st_mode):
+            raise AudioFileError(f"{name}: is a pipe or device, not a file; write the sound to a file first")
+        # Unbuffered: libsndfile goes on with the same descriptor.
+        return stack.enter_context(open(name, "rb", buffering=0)), name, status.st_size
+    except FileNotFoundError as error:
+        if "://" in name:
+            raise MissingFileError(f"{name}: is an address, not a file; download it and give the file") from error
+        raise MissingFileError(f"{name}: no such file; check the path and the folder it is relative to") from error
+    except AudioFileError:
+        raise
+    except (OSError, ValueError) as error:
+        raise AudioFileError(f"{name!r}: cannot be opened ({error}); check its name and permissions") from error

@@ -1,0 +1,73 @@
+"""A file put together from stretches of another and bytes of our own, without copying. In: pieces. Out: a file."""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import BinaryIO, TypeAlias
+
+Stretch: TypeAlias = tuple[int, int]
+"""First byte and end of a part of the file beneath."""
+Piece: TypeAlias = bytes | Stretch
+
+
+class Spliced(io.RawIOBase):
+    """`pieces` of `file`, one after another, to be read and sought in as one file. `file` stays the caller's."""
+
+    def __init__(self, file: BinaryIO, pieces: Sequence[Piece]) -> None:
+        self._file = file
+        self._pieces = list(pieces)
+        self._ends = list(accumulate(_length(piece) for piece in self._pieces))
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._ends[-1]}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        wanted, done = memoryview(buffer).cast("B"), 0
+        while done < len(wanted):
+            chunk = self._chunk(len(wanted) - done)
+            if not chunk:
+                break
+            wanted[done : done + len(chunk)] = chunk
+            done += len(chunk)
+            self._at += len(chunk)
+        return done
+
+    def _chunk(self, most: int) -> bytes:
+        """Bytes from here on, of one piece."""
+        index = bisect_right(self._ends, self._at)
+        if index == len(self._pieces):
+            return b""
+        piece = self._pieces[index]
+        skip = self._at - (self._ends[index] - _length(piece))
+        if isinstance(piece, bytes):
+            return piece[skip : skip + most]
+        self._file.seek(piece[0] + skip)
+        return self._file.read(min(most, piece[1] - piece[0] - skip))
+
+
+def replaced(stretch: Stretch, patches: Sequence[tuple[int, bytes]]) -> list[Piece]:
+    """The pieces of `stretch` in which each (position, bytes) of `patches`, ascending, stands for what was there."""
+    pieces, at = list[Piece](), stretch[0]
+    for position, content in patches:
+        pieces += [(at, position), content]
+        at = position + len(content)
+    return [*pieces, (at, stretch[1])]
+
+
+def _length(piece: Piece) -> int:
+    return len(piece) if isinstance(piece, bytes) else piece[1] - piece[0]

@@ -1,0 +1,92 @@
+"""Sound to files, and through an encoder and back."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from xvectors.audio.sound import Samples
+from xvectors.errors import AudioError
+from xvectors.files import atomic_write
+
+BLOCK_FRAMES = 1 << 16
+
+
+def write(
+    path: str | os.PathLike[str], samples: NDArray[np.floating], sample_rate_hz: int, subtype: str = "PCM_16"
+) -> None:
+    """Write [samples] or [samples, channels]; the suffix of `path` names the format. Atomic.
+
+    Integer encodings clip what lies outside [-1, 1). Raises AudioError for an encoding that the format does
+    not have and for samples that integers cannot hold, StorageError where nothing can be written.
+    """
+    path = Path(path)
+    kind = {"OGA": "OGG", "OPUS": "OGG", "AIF": "AIFF"}.get(path.suffix[1:].upper(), path.suffix[1:].upper())
+    if not soundfile.check_format(kind, subtype):
+        known = soundfile.available_subtypes(kind) if kind in soundfile.available_formats() else {}
+        offer = f"{kind} takes {', '.join(known)}" if known else "use a suffix such as .wav or .flac"
+        raise AudioError(f"{path}: cannot be written as {subtype} {kind}; {offer}")
+    if subtype not in {"FLOAT", "DOUBLE"} and not np.isfinite(samples).all():
+        raise AudioError(f"{path}: NaN or infinite samples cannot be written as {subtype}; repair them or use FLOAT")
+    # Encoded in memory first: libsndfile does not tell a full disk from success.
+    encoded = io.BytesIO()
+    _encode(encoded, samples, sample_rate_hz, kind, subtype)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(encoded.getvalue())
+
+
+def encode_decode(
+    samples: Samples, sample_rate_hz: int, kind: str, subtype: str, *, compression_level: float | None = None
+) -> Samples:
+    """What is left of float32 [samples] after an encoder and its decoder: the same number of samples, in memory.
+
+    Parameters
+    ----------
+    kind, subtype
+        libsndfile's names of a format and its encoding, such as ("WAV", "GSM610") or ("OGG", "OPUS").
+    compression_level
+        From 0 (best quality, most bits) to 1 (fewest bits), for encodings that have a choice. None: libsndfile's own.
+
+    Encodings of integers clip what lies outside [-1, 1). Raises AudioError for an encoding that this libsndfile
+    does not have, or that does not take this rate or level, and for samples that are NaN or infinite.
+    """
+    if not np.isfinite(samples).all():
+        raise AudioError(f"NaN or infinite samples cannot be encoded as {subtype}; repair them first")
+    encoded = io.BytesIO()
+    try:
+        _encode(encoded, samples, sample_rate_hz, kind, subtype, compression_level)
+        encoded.seek(0)
+        decoded, _ = soundfile.read(encoded, dtype="float32")
+    except (soundfile.LibsndfileError, ValueError) as error:
+        level = "" if compression_level is None else f" with compression level {compression_level:g}"
+        raise AudioError(
+            f"cannot encode {sample_rate_hz} Hz as {subtype} {kind}{level} ({error}); "
+            "choose another encoding, or another rate to resample to first"
+        ) from error
+    result = np.zeros(len(samples), dtype=np.float32)
+    count = min(len(samples), len(decoded))
+    result[:count] = decoded[:count]
+    return result
+
+
+def _encode(
+    file: BinaryIO,
+    samples: NDArray[np.floating],
+    sample_rate_hz: int,
+    kind: str,
+    subtype: str,
+    compression_level: float | None = None,
+) -> None:
+    """Encode a block at a time: of minutes at once libsndfile's Vorbis encoder overflows the stack."""
+    num_channels = 1 if samples.ndim == 1 else samples.shape[1]
+    with soundfile.SoundFile(
+        file, "w", sample_rate_hz, num_channels, subtype, format=kind, compression_level=compression_level
+    ) as out:
+        for start in range(0, len(samples), BLOCK_FRAMES):
+            out.write(samples[start : start + BLOCK_FRAMES])
