@@ -17,6 +17,7 @@ from xvectors.report import colours, drawings, sections
 from xvectors.report.measured import Leakage, Measured, SharedRecording, SuspectPair
 from xvectors.report.mistakes import confusable_pairs, error_speakers, worst_false_accepts, worst_false_rejects
 from xvectors.report.page import write_page
+from xvectors.report.slice_section import SliceWords, slice_section
 from xvectors.report.slices import Slice, SliceFigure, slices_of
 from xvectors.scoring import ROC, TwoVoices, operating_points
 
@@ -66,12 +67,12 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_the_figures_are_there_with_intervals_and_units(text: str) -> None:
     measured = evaluation()
     eer = f"{100 * measured.figures['eer'].value:.{1 if measured.figures['eer'].value >= 0.1 else 2}f}\xa0%"
-    assert f"Equal error rate <b>{eer}</b> (95\xa0% interval 3.1\xa0to\xa023.5\xa0%)" in text
+    assert f"<dd class=value>{eer}</dd><dd class=about>3.1\xa0to\xa023.5\xa0%; " in text
     assert f"{measured.figures['cllr'].value:.3f}\xa0bits" in text
     loss = measured.figures["cllr"].value - measured.figures["min_cllr"].value
     sure = "(95\N{NO-BREAK SPACE}% interval 0.012\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}0.457\N{NO-BREAK SPACE}bits)"
     assert f"<b>{loss:.3f} bits</b> {sure} are the calibration loss" in text
-    assert "12 speakers, 72 recordings and 2,556 trials" in text
+    assert "Measured on 12 people and 2,556 pairs of recordings" in text
     assert "FAR 0.1 % needs 30,000 non-target trials" in text
     assert ">1.85<" in text  # hours
     for expected in ("broken.wav: no samples", "One speaker was trained on.", "training seed", "77", "embedding 12 s"):
@@ -80,9 +81,10 @@ def test_the_figures_are_there_with_intervals_and_units(text: str) -> None:
 
 def test_every_part_has_its_heading_and_every_plot_is_drawn(text: str) -> None:
     tree = Tree.of(text)
-    assert {"figures", "slices", "calibration", "speakers", "pairs", "trials", "data", "leakage", "making"} <= set(
-        tree.ids
-    )
+    everybody = ["for-whom", "pairs", "trials"]
+    researchers = ["figures", "errors", "calibration", "speakers", "data", "leakage", "making", "words"]
+    parts = [name for name in tree.ids if not name.startswith("term-")]
+    assert parts == [*everybody, "research", *researchers]
     plots = re.findall(r'<svg viewBox="[^"]*" role="img" aria-label="([^"]*)"', text)
     assert plots == [
         "Detection error trade-off",
@@ -125,7 +127,7 @@ def test_names_and_paths_never_become_markup(tmp_path: Path) -> None:
         ),
     )
     text = write_page(measured, tmp_path / "index.html", audio=False).read_text(encoding="utf-8")
-    assert "<h3>1 name under which two people seem to speak</h3>" in text
+    assert "<h4>1 name under which two people seem to speak</h4>" in text
     assert len(re.findall("<td[^>]*>3, such as ", text)) == 2
     tree = Tree.of(text)
     assert not {"script", "img", "u", "i"} & tree.tags
@@ -176,7 +178,8 @@ def test_without_calibration_and_without_knowing_the_speakers(tmp_path: Path, sp
     measured = evaluation(speakers=speakers, calibrated=False, known=False, leakage=Leakage(checked=False))
     text = write_page(measured, tmp_path / "index.html", audio=True).read_text(encoding="utf-8")
     Tree.of(text)
-    assert "This system has no calibration" in text
+    assert "The system has no calibration: its threshold was chosen on these very pairs" in text or speakers < 5
+    assert "its scores rank trials, but do not say how sure a decision is" in text
     assert "actual DCF" not in text
     assert "the training corpus is not at hand" in text
     legends = re.findall(r'<ul class="legend">(.*?)</ul>', text)
@@ -229,6 +232,38 @@ def test_many_recordings_are_mapped_evenly(monkeypatch: pytest.MonkeyPatch) -> N
     assert np.bincount(measured.manifest.speaker_index[rows]).tolist() == [3] * 12
 
 
+def test_terms_are_explained_on_the_page(text: str) -> None:
+    linked = set(re.findall(r'<a class="term" href="#(term-[a-z]+)">', text))
+    explained = set(re.findall(r'<dt id="(term-[a-z]+)">', text))
+    assert linked <= explained
+    assert {"term-eer", "term-far", "term-frr", "term-llr", "term-cllr", "term-interval", "term-point"} <= linked
+    words = text[text.index('id="words"') :]
+    for word in ("EER", "DET", "Cllr", "minDCF", "LLR", "AS-norm", "t-SNE", "SNR", "TPR", "AUC"):
+        assert word in words
+
+
+def test_the_verdict_comes_first_then_four_figures_then_the_rest(text: str) -> None:
+    places = [text.index(part) for part in ('class="verdict"', 'class="cards"', 'id="for-whom"', 'id="research"')]
+    assert places == sorted(places)
+    assert text.count("<dd class=value>") == 4
+
+
+def test_few_speakers_lead_with_too_few_to_say_and_no_percentages(tmp_path: Path) -> None:
+    text = write_page(evaluation(speakers=4), tmp_path / "index.html", audio=False).read_text(encoding="utf-8")
+    box = text[text.index('class="verdict few"') :]
+    assert box.index("Too few speakers to say") < box.index("xvectors evaluate exp/xv --data FOLDER")
+    assert not re.search(r"times in \d", text)
+
+
+def test_long_names_names_of_other_scripts_and_turns_of_direction(tmp_path: Path) -> None:
+    names = ("x" * 200, "\u05d0\u05d1\u05d2", "\U0001f600 smile", "a\u202eb")
+    text = write_page(evaluation(names=names), tmp_path / "index.html", audio=False).read_text(encoding="utf-8")
+    Tree.of(text)
+    assert f'<bdi title="{"x" * 200}">{"x" * 29}…{"x" * 29}</bdi>' in text
+    assert "<bdi>\u05d0\u05d1\u05d2</bdi>" in text
+    assert "\u202e" not in text
+
+
 def separated() -> Measured:
     """All targets score 5, all non-targets -5."""
     measured = evaluation()
@@ -241,11 +276,11 @@ def test_rates_without_an_error_say_of_how_many_trials(tmp_path: Path) -> None:
     measured = separated()
     text = write_page(measured, tmp_path / "index.html", audio=False).read_text(encoding="utf-8")
     num_target, num_nontarget = measured.trials.num_target, measured.trials.num_nontarget
-    assert f"none of the {num_target:,} target trials are rejected and none of the {num_nontarget:,} non-target" in text
+    assert f"<strong>never</strong> took them for one person (none of {num_nontarget:,} pairs" in text
+    assert f"<strong>never</strong> missed that (none of {num_target:,} pairs" in text
     assert f"none<small>of {num_nontarget:,}</small>" in text
     assert sections._errors(0, 1234, 0) == "none<small>of 1,234</small>"
     assert sections._errors(3, 1200, 2) == "0.25\xa0%<small>3 of 1,200; 2 speakers</small>"
-    assert sections._share_of_all(0, 84) == "none of the 84"
 
 
 def test_each_operating_point_says_how_many_errors_and_trials_it_rests_on() -> None:
@@ -258,19 +293,51 @@ def test_each_operating_point_says_how_many_errors_and_trials_it_rests_on() -> N
     assert error_speakers(measured)[0] == speakers
 
 
+def one_slice(**changed: object) -> Slice:
+    values: dict[str, object] = {
+        "dimension": "age", "name": "under 13 years", "kind": "both", "num_speakers": 7, "num_target": 12,
+        "num_nontarget": 3456, "num_misses": 1, "num_false_accepts": 69,
+    }  # fmt: skip
+    return Slice(**(values | changed))  # type: ignore[arg-type]
+
+
 def test_slices_without_an_eer_keep_their_rates_intervals_and_sizes() -> None:
     far = SliceFigure(value=0.02, low=0.01, high=0.05, difference=0.01, difference_low=0.002, departs=True)
-    one = Slice(
-        dimension="age", name="under 13 years", kind="both", num_speakers=7, num_target=12, num_nontarget=3456,
-        num_misses=1, num_false_accepts=69, figures={"far": far}, note="12 target trials, fewer than 30",
-    )  # fmt: skip
     found = slices_of(evaluation(), num_draws=100)
-    text = sections.slice_table(replace(found, slices=(one,)), calibrated=True)
-    rest = text.split("Too few for an equal error rate")[1]
-    assert "12 / 3,456" in rest
-    assert "<td class=n>7</td>" in rest
-    assert "◆ 2.00\xa0%</span><small>1.00\xa0to\xa05.00\xa0%</small>" in rest
-    assert "12 target trials, fewer than 30" in rest
+    words = SliceWords(children=False)
+    one = one_slice(figures={"far": far}, note="12 target trials, fewer than 30")
+    text = slice_section(replace(found, slices=(one,)), words, calibrated=True)
+    assert "1 group of 1 differs from the whole" in text
+    assert "12 / 3,456" in text
+    assert "<td class=n>7</td>" in text
+    assert "◆ 2.00\xa0%</span><small>1.00\xa0to\xa05.00\xa0%</small>" in text
+    assert "12 target trials, fewer than 30" in text
+
+
+def test_slices_that_do_not_differ_are_a_line_and_a_click_away() -> None:
+    found = slices_of(evaluation(), num_draws=100)
+    whole = found.whole.figures["eer"]
+    differs = one_slice(
+        dimension="gender", name="female speakers", figures={"eer": replace(whole, difference=0.1, departs=True)}
+    )
+    same = [
+        one_slice(dimension=dimension, name=name, figures={"eer": whole})
+        for dimension, name in (
+            ("gender", "male speakers"),
+            ("shorter recording", "2 to 3 s"),
+            ("microphone", "phone"),
+        )
+    ]
+    words = SliceWords(children=False)
+    text = slice_section(replace(found, slices=(differs, *same)), words, calibrated=True)
+    shown, hidden = text.split("<details>")
+    assert "<bdi>women</bdi><small>gender</small>" in shown
+    assert "No difference was found by length of the shorter recording or column “microphone”." in shown
+    assert "<bdi>men</bdi>" not in shown
+    assert "<summary>3 groups that do not differ</summary>" in hidden
+    assert "<bdi>men</bdi>" in hidden
+    children = slice_section(replace(found, slices=(differs,)), SliceWords(children=True), calibrated=True)
+    assert "girls and women" in children
 
 
 def test_what_was_left_out_is_said_where_it_is_known() -> None:
@@ -293,6 +360,7 @@ def test_a_det_plot_without_errors_says_so() -> None:
 
 def test_the_det_frame_holds_every_operating_point() -> None:
     measured = evaluation()
+    assert ">1 %</text>" in drawings.det_plot(measured)
     assert "95 %" not in drawings.det_plot(measured)
     strict = replace(measured, threshold=float(np.quantile(measured.decisive[measured.trials.target], 0.9)))
     assert 0.8 < strict.roc.rates_at(strict.threshold)[0] < 0.95

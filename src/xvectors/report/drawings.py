@@ -14,11 +14,16 @@ from xvectors.report.markup import count, score, shortened
 from xvectors.report.measured import Measured
 from xvectors.report.plots import principal_plane, tsne
 from xvectors.report.slices import Slices
-from xvectors.report.svg import LETTER, LINE, Panel, legend, marker, nice_ticks
+from xvectors.report.svg import LETTER, LINE, Panel, Tick, legend, marker, nice_ticks
 from xvectors.scoring import applied_probability_of_error, length_normalise, reliability, sample_recordings
 from xvectors.scoring.roc import bayes_threshold
 
-DET_TICKS = (0.0001, 0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99)
+DET_TICKS = (0.0001, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99)
+DET_FIRST = (0.01, 0.1, 0.001, 0.0001, 0.4, 0.05, 0.2, 0.8, 0.02, 0.005, 0.6, 0.95, 0.99, 0.002)
+"""The same in the order in which labels get a place."""
+DET_SIZE = 396.0, 382.0  # pixels inside the frame
+DET_ROOM = 36.0, 15.0
+"""Pixels that a label needs beside and above another."""
 DET_ENDS = (0.8, 0.95, 0.99)  # the frame's, the least that holds every operating point
 MAX_MAPPED = 3000  # recordings; t-SNE of as many takes some seconds
 MIN_IN_BIN = 10  # trials, of the reliability plot
@@ -48,16 +53,18 @@ def det_plot(measured: Measured) -> str:
     most = max(max(rates) for _, *rates in points)
     end = next((end for end in DET_ENDS if end >= most), DET_ENDS[-1])
     shown = [rate for rate in DET_TICKS if ndtri(rate) >= low and rate <= end]
-    ticks = [(float(ndtri(rate)), f"{100 * rate:g} %") for rate in shown]
     limits = (float(low), float(ndtri(end)))
+    x_ticks, y_ticks = (
+        _det_ticks(shown, limits, pixels, room) for pixels, room in zip((396, 382), DET_ROOM, strict=True)
+    )
     panel = Panel(
         title="Detection error trade-off",
         x_range=limits,
         y_range=limits,
         x_label="false acceptance rate",
         y_label="false rejection rate",
-        x_ticks=[tick for tick in ticks if tick[1] not in ("0.5 %",)],
-        y_ticks=ticks,
+        x_ticks=x_ticks,
+        y_ticks=y_ticks,
         height=440,
         width=480,
         left=68,
@@ -90,6 +97,17 @@ def det_plot(measured: Measured) -> str:
     if not inside.any():
         caption += " No threshold makes errors of both kinds on these trials: the curve lies outside the frame."
     return figure(caption, panel.svg(), legend(keys))
+
+
+def _det_ticks(rates: list[float], limits: tuple[float, float], pixels: float, room: float) -> list[Tick]:
+    """Ticks at these rates; their labels where there is room, those of DET_FIRST first."""
+    places = {rate: float(ndtri(rate)) for rate in rates}
+    scale = pixels / (limits[1] - limits[0])
+    named: list[float] = []
+    for rate in sorted(rates, key=DET_FIRST.index):
+        if all(abs(places[rate] - places[other]) * scale >= room for other in named):
+            named.append(rate)
+    return [(places[rate], f"{100 * rate:g} %" if rate in named else "") for rate in rates]
 
 
 def score_plot(measured: Measured) -> str:

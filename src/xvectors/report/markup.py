@@ -9,22 +9,34 @@ from unicodedata import category
 
 from xvectors.scoring import Interval
 
+TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Marks of Unicode that write what follows in another direction."""
+MOST_OF_NAME = 60  # characters of a name that are shown
+
 
 def escaped(text: object) -> str:
-    """The text for HTML and for quoted attributes; bytes of file names that are no UTF-8, and control characters,
-    become replacement characters."""
+    """The text for HTML and for quoted attributes; bytes of file names that are no UTF-8, control characters and those
+    that turn the direction of writing become replacement characters."""
     clean = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return html.escape("".join("\N{REPLACEMENT CHARACTER}" if _is_control(c) else c for c in clean))
 
 
 def _is_control(character: str) -> bool:
-    return category(character) in {"Cc", "Cs"} and character not in "\n\t"
+    return character in TURNS or (category(character) in {"Cc", "Cs"} and character not in "\n\t")
 
 
 def shortened(name: str, most: int = 24) -> str:
     """The name, without the middle of a long one."""
     half = (most - 1) // 2
     return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
+
+
+def named(name: str, most: int = MOST_OF_NAME) -> str:
+    """A name from outside, kept apart from the direction of writing around it; a long one without its middle, which
+    hovering shows."""
+    if len(name) <= most:
+        return f"<bdi>{escaped(name)}</bdi>"
+    return f'<bdi title="{escaped(name)}">{escaped(shortened(name, most))}</bdi>'
 
 
 def percent(share: float) -> str:

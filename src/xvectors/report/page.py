@@ -7,12 +7,20 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+import numpy as np
+
 from xvectors.files import write_text
 from xvectors.report import colours, drawings, sections
-from xvectors.report.markup import between, escaped
+from xvectors.report.finding import four_figures, verdict_box
+from xvectors.report.glossary import glossary, term
+from xvectors.report.markup import MOST_OF_NAME, between, escaped, named, shortened
 from xvectors.report.measured import Measured
 from xvectors.report.recordings import Recordings
+from xvectors.report.slice_section import SliceWords, slice_section
 from xvectors.report.slices import Slices, slices_of
+from xvectors.report.verdict import verdict_of
+
+ADULT_YEARS = 18
 
 
 def write_page(measured: Measured, path: Path, *, audio: bool, slices: Slices | None = None) -> Path:
@@ -38,27 +46,43 @@ def write_page(measured: Measured, path: Path, *, audio: bool, slices: Slices | 
 def page(measured: Measured, folder: Path, slices: Slices, *, audio: bool) -> str:
     """The page's text, for the folder that it will stand in."""
     recordings = Recordings(measured, folder, audio=audio)
-    parts = [
-        ("figures", "Figures", sections.headline(measured)),
-        ("errors", "Errors and thresholds", _errors(measured)),
-        ("slices", "For whom it fails", _slices(slices, calibrated=measured.is_calibrated)),
-        ("calibration", "Calibration", _calibration(measured)),
-        ("speakers", "Speakers", drawings.speaker_maps(measured)),
-        ("pairs", "Speakers taken for each other", _pairs(measured, recordings)),
+    verdict = verdict_of(measured)
+    with np.errstate(invalid="ignore"):
+        words = SliceWords(children=bool((measured.manifest.age < ADULT_YEARS).any()))
+    first = [
+        ("for-whom", "For whom it works better or worse", _slices(slices, words, calibrated=measured.is_calibrated)),
+        ("pairs", "Who is taken for whom", _pairs(measured, recordings)),
         ("trials", "The worst errors", _trials(measured, recordings, audio=audio)),
+    ]
+    rest = [
+        ("figures", "All figures", sections.headline(measured)),
+        ("errors", "Errors and thresholds", _errors(measured)),
+        ("calibration", "Calibration", _calibration(measured)),
+        ("speakers", "Maps of the speakers", drawings.speaker_maps(measured)),
         ("data", "Data", sections.data_facts(measured)),
         ("leakage", "Leakage and labels", sections.leakage(measured, recordings)),
         ("making", "How it was made", sections.making(measured)),
+        ("words", "Words used on this page", glossary()),
     ]
     return _resource("page.html").substitute(
-        title=f"{escaped(measured.system)}: speaker recognition report",
+        title=f"{escaped(shortened(measured.system, MOST_OF_NAME))}: speaker recognition report",
         style=_resource("page.css").substitute(speakers=_speaker_colours()),
-        heading=f"How well {escaped(measured.system)} tells speakers apart",
-        lead=sections.lead(measured),
-        warnings="".join(f'<p class="warning">{escaped(line)}</p>' for line in measured.warnings),
-        contents="".join(f'<a href="#{name}">{title}</a>' for name, title, _ in parts),
-        body="\n".join(f'<section id="{name}"><h2>{title}</h2>\n{body}</section>' for name, title, body in parts),
+        heading=f"How well {named(measured.system)} tells speakers apart",
+        verdict=verdict_box(verdict),
+        warnings="".join(f'<p class="warning">{escaped(line)}</p>' for line in _warnings(measured)),
+        figures=four_figures(measured, verdict),
+        contents="".join(f'<a href="#{name}">{title}</a>' for name, title, _ in first)
+        + '<a href="#research">For researchers</a>',
+        first="\n".join(f'<section id="{name}"><h2>{title}</h2>\n{body}</section>' for name, title, body in first),
+        research_contents="".join(f'<a href="#{name}">{title}</a>' for name, title, _ in rest),
+        rest="\n".join(f'<section id="{name}"><h3>{title}</h3>\n{body}</section>' for name, title, body in rest),
     )
+
+
+def _warnings(measured: Measured) -> list[str]:
+    """Those that the verdict or the table of figures does not say itself."""
+    said = {figure.note for figure in measured.figures.values()}
+    return [line for line in measured.warnings if line not in said]
 
 
 def _errors(measured: Measured) -> str:
@@ -66,24 +90,17 @@ def _errors(measured: Measured) -> str:
     return f'<div class="plots">{plots}</div>{sections.operating(measured)}'
 
 
-def _slices(slices: Slices, *, calibrated: bool) -> str:
-    surely = sum(one.departs for one in slices.slices)
-    return (
-        "<p>Error rates of groups of trials at the one threshold in use, the group whose EER is farthest from the "
-        "whole's first. Both recordings of a trial are of the group; of duration and SNR the shorter and the noisier "
-        "recording decides. Groups that pick trials of one kind are measured against all trials of the other.</p>"
-        f"<p>◆ marks a difference from the whole whose {100 * slices.confidence:g} % interval leaves out 0 "
-        f"({surely} of {len(slices.slices)} groups have one). "
-        "Of figures that do not differ, about one in twenty is marked by chance, more with few speakers.</p>"
-        f"{sections.slice_table(slices, calibrated=calibrated)}"
+def _slices(slices: Slices, words: SliceWords, *, calibrated: bool) -> str:
+    return "<p>Error rates of groups of recordings, all at the one threshold in use.</p>" + slice_section(
+        slices, words, calibrated=calibrated
     )
 
 
 def _calibration(measured: Measured) -> str:
     if not measured.is_calibrated:
         return (
-            "<p>This system has no calibration: its scores only rank trials, they do not say how sure a decision is. "
-            "The threshold in use may not suit other recordings.</p>"
+            f"<p>This system has no {term('calibration', 'calibration')}: its scores rank trials, but do not say how "
+            "sure a decision is. The threshold in use may not suit other recordings.</p>"
         )
     loss = ""
     if {"cllr", "min_cllr", "calibration_loss"} <= set(measured.figures):
@@ -94,24 +111,26 @@ def _calibration(measured: Measured) -> str:
             level = f"{100 * ends.confidence:g}\N{NO-BREAK SPACE}%"
             sure = f" ({level} interval {between(ends.low, ends.high, lost.unit)})"
         loss = (
-            f"<p>Cllr {cllr.value:.3f} bits, of which {least.value:.3f} bits are what no calibration could mend "
-            f"(minCllr) and <b>{lost.value:.3f} bits</b>{sure} are the calibration loss.</p>"
+            f"<p>{term('cllr', 'Cllr')} is {cllr.value:.3f} bits. The best calibration of these scores would leave "
+            f"{least.value:.3f} bits (minCllr); <b>{lost.value:.3f} bits</b>{sure} are the calibration loss.</p>"
         )
     plots = drawings.reliability_plot(measured) + drawings.ape_plot(measured)
     return f'{loss}<div class="plots">{plots}</div>'
 
 
 def _pairs(measured: Measured, recordings: Recordings) -> str:
-    return "<p>The pairs of speakers whose trials score highest on average.</p>" + sections.pair_table(
-        measured, recordings
+    scale = term("llr", "LLR") if measured.is_calibrated else term("score", "score")
+    return (
+        f"<p>The pairs of people whose voices the system finds most alike, by the mean {scale} of their recordings.</p>"
+        + sections.pair_table(measured, recordings)
     )
 
 
 def _trials(measured: Measured, recordings: Recordings, *, audio: bool) -> str:
-    played = " The first seconds of each recording can be played where its file was at hand." if audio else ""
+    played = " The first seconds of a recording can be played where its file was at hand." if audio else ""
     return (
-        "<p>The trials decided most wrongly at the threshold in use: of each pair of speakers one false accept, of "
-        f"each speaker at most two false rejects.{played}</p>" + sections.trial_tables(measured, recordings)
+        "<p>The pairs of recordings that were decided most wrongly: one for each pair of people taken for one, and at "
+        f"most two for each person missed.{played}</p>" + sections.trial_tables(measured, recordings)
     )
 
 

@@ -15,9 +15,10 @@ import numpy as np
 from xvectors import audio
 from xvectors.corpus.manifest import FEMALE, MALE
 from xvectors.errors import XVectorsError
-from xvectors.report.markup import escaped, seconds
+from xvectors.report.markup import escaped, named, seconds
 from xvectors.report.measured import Measured
 
+MOST_OF_ID = 90  # characters
 EXCERPT_S = 4.0
 EXCERPT_RATE_HZ = 16_000
 GENDER_WORDS = {FEMALE: "female", MALE: "male"}
@@ -43,14 +44,12 @@ class Recordings:
         about.append("" if np.isnan(measured.duration_s[row]) else seconds(float(measured.duration_s[row])))
         speaker = manifest.speakers[manifest.speaker_index[row]]
         facts = ", ".join(part for part in about if part)
-        return (
-            f"<b>{escaped(speaker)}</b>{' · ' if facts else ''}{escaped(facts)}<br>{self.link(row)}{self._player(row)}"
-        )
+        return f"<b>{named(speaker)}</b>{' · ' if facts else ''}{escaped(facts)}<br>{self.link(row)}{self._player(row)}"
 
     def link(self, row: int) -> str:
         """The recording's id, linked to its file where that is on this machine."""
         path = self._measured.manifest.full_path(row)
-        name = f'<span class="file">{escaped(self._measured.manifest.id[row])}</span>'
+        name = f'<span class="file">{named(self._measured.manifest.id[row], MOST_OF_ID)}</span>'
         return f'<a href="{escaped(_address(path, self._folder))}">{name}</a>' if path.is_file() else name
 
     def _player(self, row: int) -> str:

@@ -8,78 +8,79 @@ from typing import Any
 import numpy as np
 
 from xvectors.corpus.manifest import FEMALE, MALE
-from xvectors.report.drawings import interval_strip, strip_top
+from xvectors.report.glossary import term
 from xvectors.report.markup import (
+    MOST_OF_NAME,
     amount,
-    between,
     bullets,
     count,
     escaped,
     interval,
+    named,
     pairs,
     percent,
     score,
     seconds,
     share_of,
+    shortened,
     table,
 )
-from xvectors.report.measured import Measured
+from xvectors.report.measured import Figure, Measured
 from xvectors.report.mistakes import confusable_pairs, error_speakers, worst_false_accepts, worst_false_rejects
 from xvectors.report.recordings import Recordings
-from xvectors.report.slices import Slice, SliceFigure, Slices
-from xvectors.scoring.bootstrap import COVERAGE
+from xvectors.scoring.bootstrap import COVERAGE, MIN_SPEAKERS
 
 MAX_NAMES = 20
+PAIRS = 5  # of speakers that are shown at once; the others by a click
 MAX_RECORDINGS = 50
 MAX_VALUE = 200  # characters of a setting
 
 
-def lead(measured: Measured) -> str:
-    """The finding in two sentences."""
-    eer = measured.figures["eer"]
-    sure = ""
-    if eer.interval is not None:
-        sure = f" ({_level(eer.interval.confidence)} interval {between(eer.interval.low, eer.interval.high, 'share')})"
-    elif eer.value == 0:
-        sure = " (one threshold parts these trials without an error; with other speakers it may not)"
-    misses, accepts = measured.errors_at(measured.threshold)
-    trials = measured.trials
-    return (
-        f"Equal error rate <b>{percent(eer.value)}</b>{sure}, on {count(len(measured.manifest.speakers), 'speaker')}, "
-        f"{count(len(measured.manifest), 'recording')} and {count(len(measured.trials), 'trial')} of "
-        f"{escaped(measured.data)}. At the threshold in use, {_share_of_all(misses, trials.num_target)} target trials "
-        f"are rejected and {_share_of_all(accepts, trials.num_nontarget)} non-target trials accepted."
-    )
-
-
-def _share_of_all(errors: int, trials: int) -> str:
-    return f"{percent(errors / trials)} of the" if errors else f"none of the {trials:,}"
+MEANINGS: tuple[tuple[str, str, str], ...] = (
+    ("eer", "eer", "error rate where both kinds of error are equally frequent"),
+    ("rocch_eer", "eer", "the same on the ROC’s convex hull"),
+    ("min_dcf", "dcf", "cost of errors at the best threshold"),
+    ("actual_dcf", "dcf", "cost of errors at the threshold that the LLRs call best"),
+    ("min_cllr", "cllr", "what the best calibration would leave"),
+    ("cllr", "cllr", "cost of the LLRs as they are"),
+    ("calibration_loss", "cllr", "Cllr less minCllr"),
+    ("auc", "auc", "chance that a target trial scores above a non-target trial"),
+    ("frr", "frr", "at the threshold in use"),
+    ("far", "far", "at the threshold in use"),
+    ("tpr_at_fpr_", "tpr", "target trials that are accepted at so few false acceptances"),
+    ("rank_", "rank", ""),
+)
+"""By the beginning of a figure's key: the term that explains it, and what it is in a few words."""
 
 
 def headline(measured: Measured) -> str:
+    """Every figure, what it is below its name."""
     errors = dict(zip(("frr", "far"), measured.errors_at(measured.threshold), strict=True))
     trials = {"frr": measured.trials.num_target, "far": measured.trials.num_nontarget}
     rows = [
         (
-            escaped(one.name),
+            _measure(key, one, measured.warnings),
             share_of(errors[key], trials[key]) if key in errors else amount(one.value, one.unit),
             interval(one.interval, one.unit),
-            escaped(one.note),
         )
         for key, one in measured.figures.items()
     ]
     found = next((one.interval for one in measured.figures.values() if one.interval is not None), None)
     level = f"{_level(found.confidence)} interval" if found is not None else "interval"
     how = (
-        "<p class=muted>Intervals say where a figure would lie with other speakers of the same kind: speakers are "
-        f"resampled, because trials of one speaker agree with each other. With few speakers they are too narrow. "
-        f"{COVERAGE}</p>"
+        f"<p class=muted>Intervals are over speakers. {COVERAGE}</p>"
         if found is not None
-        else "<p class=muted>There are no intervals: they need at least 5 speakers.</p>"
+        else f"<p class=muted>There are no intervals: they need at least {MIN_SPEAKERS} speakers.</p>"
     )
-    if any(not row[3] for row in rows) and not any(row[3] for row in rows):
-        return table(("measure", "value", level), [row[:3] for row in rows], numbers=(1, 2)) + how
-    return table(("measure", "value", level, ""), rows, numbers=(1, 2)) + how
+    return table(("measure", "value", term("interval", level)), rows, kind="measures", numbers=(1, 2)) + how
+
+
+def _measure(key: str, figure: Figure, said: tuple[str, ...]) -> str:
+    """The figure's name, and below it what it is; notes that are `said` of all figures are left out."""
+    of_term, meaning = next((of_term, text) for begin, of_term, text in MEANINGS if key.startswith(begin))
+    notes = [note for note in (meaning, figure.note) if note and note not in said]
+    below = f"<small>{escaped('; '.join(notes))}</small>" if notes else ""
+    return term(of_term, figure.name) + below
 
 
 def operating(measured: Measured) -> str:
@@ -88,32 +89,32 @@ def operating(measured: Measured) -> str:
     in_use = zip(measured.errors_at(measured.threshold), trials, error_speakers(measured), strict=True)
     rows = [
         (
-            "D",
-            f"in use: {escaped(measured.threshold_source)}",
+            f"<b>D</b> in use<small>{escaped(measured.threshold_source)}</small>",
+            *(_errors(*side) for side in in_use),
             score(measured.threshold, measured.is_calibrated),
             "–",
-            *(_errors(*side) for side in in_use),
         )
     ]
     for at, point in enumerate(measured.operating_points, start=1):
         found = point.threshold_interval
+        ends = (
+            "–" if found is None else " to ".join(score(end, measured.is_calibrated) for end in (found.low, found.high))
+        )
         rows.append(
             (
-                str(at),
-                escaped(point.name) + (f"<br><span class=muted>{escaped(point.note)}</span>" if point.note else ""),
-                "–" if point.threshold is None else score(point.threshold, measured.is_calibrated),
-                "–"
-                if found is None
-                else " to ".join(score(end, measured.is_calibrated) for end in (found.low, found.high)),
+                f"<b>{at}</b> {escaped(point.name)}" + (f"<small>{escaped(point.note)}</small>" if point.note else ""),
                 _errors(point.num_misses, point.num_target, point.num_miss_speakers),
                 _errors(point.num_false_accepts, point.num_nontarget, point.num_false_accept_speakers),
+                "–" if point.threshold is None else score(point.threshold, measured.is_calibrated),
+                ends,
             )
         )
-    ends = (point.threshold_interval for point in measured.operating_points)
-    level = next((f"{_level(found.confidence)} interval" for found in ends if found is not None), "interval")
-    scale = "LLR, natural log" if measured.is_calibrated else "score"
-    head = ("", "operating point", f"threshold ({scale})", f"its {level}", "false rejections", "false acceptances")
-    return table(head, rows, numbers=(2, 3, 4, 5))
+    found_ends = (point.threshold_interval for point in measured.operating_points)
+    level = next((f"{_level(found.confidence)} interval" for found in found_ends if found is not None), "interval")
+    scale = term("llr", "LLR") if measured.is_calibrated else term("score", "score")
+    misses, accepts = term("frr", "false rejections"), term("far", "false acceptances")
+    head = (term("point", "operating point"), misses, accepts, f"threshold ({scale})", f"its {level}")
+    return table(head, rows, kind="points", numbers=(1, 2, 3, 4))
 
 
 def _errors(errors: int | None, trials: int, speakers: int | None) -> str:
@@ -126,97 +127,13 @@ def _errors(errors: int | None, trials: int, speakers: int | None) -> str:
     return f"{percent(errors / trials)}<small>{errors:,} of {trials:,}{of_speakers}</small>"
 
 
-def slice_table(slices: Slices, *, calibrated: bool) -> str:
-    """Every slice with numbers, the farthest from the whole first; below them those without, and why."""
-    top = strip_top(slices)
-    shown = [one for one in slices.slices if "eer" in one.figures]
-    rest = [one for one in slices.slices if "eer" not in one.figures]
-    measures = ["frr", "far", *(["actual_dcf"] if calibrated else [])]
-    names = {"frr": "false rejections", "far": "false acceptances", "actual_dcf": "actual DCF"}
-    head = ["slice", "speakers", "trials<br><small>target / non-target</small>", "EER"]
-    head += [f"0 to {percent(top)}", "EER less the whole's, percentage points", *(names[key] for key in measures)]
-    rows = [_slice_row(one, slices.whole, measures, top) for one in (slices.whole, *shown)]
-    parts = [table(head, rows, kind="slices", numbers=(1, 2, 3, 5, 6, 7, 8))]
-    if not shown:
-        parts.append("<p>No slice has speakers and trials enough for an equal error rate.</p>")
-    if rest:
-        head = ["slice", "speakers", head[2], *(names[key] for key in measures), "why it has no EER"]
-        lines = [(*_slice_begin(one), *(_rate(one, key) for key in measures), escaped(one.note)) for one in rest]
-        parts.append("<h3>Too few for an equal error rate</h3>")
-        parts.append(table(head, lines, kind="slices", numbers=range(1, 3 + len(measures))))
-    return "".join(parts)
-
-
-def _slice_row(one: Slice, whole: Slice, measures: list[str], top: float) -> tuple[str, ...]:
-    eer = one.figures["eer"]
-    strip = interval_strip(eer.value, eer.low, eer.high, whole.figures["eer"].value, top, eer.departs)
-    return (
-        *_slice_begin(one),
-        _cell(eer, "share"),
-        strip,
-        "" if one is whole else _difference(eer),
-        *(_rate(one, key) for key in measures),
-    )
-
-
-def _slice_begin(one: Slice) -> tuple[str, str, str]:
-    """Name, speakers and trials; the whole has no dimension."""
-    name = (
-        f"{escaped(one.name)}<br><small>{escaped(one.dimension)}</small>"
-        if one.dimension
-        else f"<b>{escaped(one.name)}</b>"
-    )
-    numbers = f"{one.num_target:,} / {one.num_nontarget:,}"
-    if one.kind != "both":
-        numbers = (
-            f"{one.num_target:,} / <span class=muted>all</span>"
-            if one.kind == "targets"
-            else f"<span class=muted>all</span> / {one.num_nontarget:,}"
-        )
-    return name, f"{one.num_speakers:,}", numbers
-
-
-def _rate(one: Slice, key: str) -> str:
-    figure = one.figures.get(key)
-    if figure is None:
-        return "–"
-    if figure.value == 0 and key in ("frr", "far"):
-        trials = one.num_target if key == "frr" else one.num_nontarget
-        return _marked("0 %", figure.departs) + f"<small>0 of {trials:,}</small>"
-    return _cell(figure, "cost" if key == "actual_dcf" else "share")
-
-
-def _cell(figure: SliceFigure, unit: str) -> str:
-    text = _marked(amount(figure.value, unit), figure.departs)
-    if figure.low is None or figure.high is None:
-        return text
-    return f"{text}<small>{between(figure.low, figure.high, unit)}</small>"
-
-
-def _difference(figure: SliceFigure) -> str:
-    text = _marked(_points(figure.difference), figure.departs)
-    if figure.difference_low is None or figure.difference_high is None:
-        return text
-    return f"{text}<small>{_points(figure.difference_low)} to {_points(figure.difference_high)}</small>"
-
-
-def _points(share: float) -> str:
-    """Percentage points, signed."""
-    rounded = round(100 * share, 1) + 0.0
-    return f"{rounded:+.1f}".replace("-", "\N{MINUS SIGN}") if rounded else "0.0"
-
-
-def _marked(text: str, departs: bool) -> str:
-    return f'<span class="departs">◆ {text}</span>' if departs else text
-
-
 def pair_table(measured: Measured, recordings: Recordings) -> str:
     names = measured.manifest.speakers
     rows = [
         (
-            f"{escaped(names[pair.speaker_a])}<br>{escaped(names[pair.speaker_b])}",
-            score(pair.mean_score, measured.is_calibrated),
+            f"{named(names[pair.speaker_a])}<br>{named(names[pair.speaker_b])}",
             f"{pair.num_accepted:,} of {pair.num_trials:,}",
+            score(pair.mean_score, measured.is_calibrated),
             score(float(measured.decisive[pair.trial]), measured.is_calibrated),
             f"{recordings.link(int(measured.trials.enroll[pair.trial]))}<br>"
             f"{recordings.link(int(measured.trials.test[pair.trial]))}",
@@ -224,26 +141,28 @@ def pair_table(measured: Measured, recordings: Recordings) -> str:
         for pair in confusable_pairs(measured)
     ]
     scale = "LLR" if measured.is_calibrated else "score"
-    head = ("speakers", f"mean {scale}", "accepted trials", f"highest {scale}", "its two recordings")
-    return table(head, rows, numbers=(1, 2, 3))
+    head = ("speakers", "taken for one", f"mean {scale}", f"highest {scale}", "its two recordings")
+    first, rest = (table(head, part, kind="pairs", numbers=(1, 2, 3)) for part in (rows[:PAIRS], rows[PAIRS:]))
+    more = count(len(rows) - PAIRS, "more pair")
+    return first if len(rows) <= PAIRS else f"{first}<details><summary>{more}</summary>{rest}</details>"
 
 
 def trial_tables(measured: Measured, recordings: Recordings) -> str:
     scale = "LLR" if measured.is_calibrated else "score"
     parts = []
     for title, rows, none in (
-        ("False accepts", worst_false_accepts(measured), "No non-target trial is accepted."),
-        ("False rejects", worst_false_rejects(measured), "No target trial is rejected."),
+        ("Two people taken for one", worst_false_accepts(measured), "No two people are taken for one."),
+        ("One person missed", worst_false_rejects(measured), "No one is missed."),
     ):
         cells = [
             (
-                score(float(measured.decisive[row]), measured.is_calibrated),
+                f"<span class=phone>{scale} </span>{score(float(measured.decisive[row]), measured.is_calibrated)}",
                 recordings.describe(int(measured.trials.enroll[row])),
                 recordings.describe(int(measured.trials.test[row])),
             )
             for row in rows.tolist()
         ]
-        parts.append(f"<h3>{title}</h3>")
+        parts.append(f"<h4>{title}</h4>")
         parts.append(table((scale, "recording", "and"), cells, kind="trials") if cells else f"<p>{none}</p>")
     return "".join(parts)
 
@@ -276,10 +195,10 @@ def data_facts(measured: Measured) -> str:
     )
     out = [pairs(rows)]
     if measured.trial_findings:
-        out.append(f"<h3>About the trial list</h3>{bullets(measured.trial_findings)}")
+        out.append(f"<h4>About the trial list</h4>{bullets(measured.trial_findings)}")
     left = measured.left_out
     if left:
-        out.append(f"<h3>Left out: {count(len(left), 'recording')}</h3>{bullets(left)}")
+        out.append(f"<h4>Left out: {count(len(left), 'recording')}</h4>{bullets(left)}")
     elif measured.left_out_known:
         out.append("<p>Nothing was left out.</p>")
     if not measured.left_out_known:
@@ -314,7 +233,8 @@ def leakage(measured: Measured, recordings: Recordings) -> str:
     ):
         if names:
             more = ", …" if len(names) > MAX_NAMES else ""
-            lines.append(f"{what}: {len(names):,} ({', '.join(names[:MAX_NAMES])}{more})")
+            listed = ", ".join(shortened(name, MOST_OF_NAME) for name in names[:MAX_NAMES])
+            lines.append(f"{what}: {len(names):,} ({listed}{more})")
     if found.shared_recordings:
         lines.append(f"Test recordings that were trained on: {len(found.shared_recordings):,}")
     parts = [bullets(lines)]
@@ -329,13 +249,18 @@ def leakage(measured: Measured, recordings: Recordings) -> str:
         compared = f" {found.num_compared:,} of the {len(measured.manifest):,} recordings were compared."
     if found.suspect_pairs:
         rows = [
-            (f"{one.cosine:.3f}", recordings.describe(one.a), recordings.describe(one.b)) for one in found.suspect_pairs
+            (
+                f"<span class=phone>cosine </span>{one.cosine:.3f}",
+                recordings.describe(one.a),
+                recordings.describe(one.b),
+            )
+            for one in found.suspect_pairs
         ]
         shown = "" if len(rows) == found.num_suspect_pairs else f", the nearest {len(rows)}"
         parts.append(
-            f"<h3>{count(found.num_suspect_pairs, 'pair')} of two speakers' recordings that sound alike{shown}</h3>"
-            "<p>They are nearer to each other than 99 % of the pairs of one speaker's recordings are. Some pairs of "
-            f"different people are, too. Listen: a label may be wrong.{compared}</p>"
+            f"<h4>{count(found.num_suspect_pairs, 'pair')} of two speakers’ recordings that sound alike{shown}</h4>"
+            "<p>Their embeddings are nearer to each other than those of 99 % of the pairs of one speaker. Some pairs "
+            f"of different people are that near. Listen: a label may be wrong.{compared}</p>"
             + table(("cosine", "recording", "and"), rows, kind="trials")
         )
     else:
@@ -345,11 +270,11 @@ def leakage(measured: Measured, recordings: Recordings) -> str:
         )
     if found.two_voices:
         groups = [
-            (escaped(one.speaker), *(f"{len(of)}, such as {recordings.describe(int(of[0]))}" for of in one.rows))
+            (named(one.speaker), *(f"{len(of)}, such as {recordings.describe(int(of[0]))}" for of in one.rows))
             for one in found.two_voices
         ]
         parts.append(
-            f"<h3>{count(len(groups), 'name')} under which two people seem to speak</h3>"
+            f"<h4>{count(len(groups), 'name')} under which two people seem to speak</h4>"
             "<p>The recordings fall into two groups, each as alike as one speaker's, and to each other about as unlike "
             "as two speakers'. Two devices or rooms can look so, too. Listen: if they are two people, many of the "
             "false rejections are none.</p>" + table(("speaker", "recordings", "and"), groups, kind="trials")

@@ -17,7 +17,8 @@ from xvectors.scoring.bootstrap import MIN_SPEAKERS
 GUESSING = 0.4
 """An EER from here on is called close to guessing, whose EER is 0.5."""
 FEWEST_ERRORS = 5
-"""Fewer errors do not say that they belong to somebody."""
+FEWEST_OF_ONE = 3
+"""Fewer errors, in all and of one pair or speaker, do not say that they belong to somebody."""
 LEAST_SHARE_OF_PAIR, LEAST_SHARE_OF_SPEAKER = 0.1, 0.25
 TIMES_EVEN = 3.0
 """A pair or a speaker is named from this many times its even share of the errors on."""
@@ -189,7 +190,7 @@ def _confused(measured: Measured, rows: NDArray[np.int64]) -> Concentration | No
     keys, numbers = np.unique(np.minimum(a, b) * num_speakers + np.maximum(a, b), return_counts=True)
     most = int(np.argmax(numbers))
     even = TIMES_EVEN * 2 / (num_speakers * (num_speakers - 1))
-    if numbers[most] / num_all >= max(LEAST_SHARE_OF_PAIR, even):
+    if numbers[most] >= FEWEST_OF_ONE and numbers[most] / num_all >= max(LEAST_SHARE_OF_PAIR, even):
         pair = tuple(names[at] for at in divmod(int(keys[most]), num_speakers))
         return Concentration(speakers=pair, num_errors=int(numbers[most]), num_all=num_all)
     return _most_of(names, np.bincount(np.concatenate([a, b]), minlength=num_speakers), num_all, sides=2)
@@ -206,7 +207,8 @@ def _most_of(names: tuple[str, ...], numbers: NDArray[np.int64], num_all: int, *
     if num_all < FEWEST_ERRORS:
         return None
     most = int(np.argmax(numbers))
-    if numbers[most] / num_all < max(LEAST_SHARE_OF_SPEAKER, TIMES_EVEN * sides / len(names)):
+    least = max(LEAST_SHARE_OF_SPEAKER, TIMES_EVEN * sides / len(names))
+    if numbers[most] < FEWEST_OF_ONE or numbers[most] / num_all < least:
         return None
     return Concentration(speakers=(names[most],), num_errors=int(numbers[most]), num_all=num_all)
 
