@@ -83,6 +83,14 @@ def calibrated_starter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "system"
 
 
+@pytest.fixture
+def bfloat16_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bfloat16 may be asked for, whatever this processor has: torch computes it anywhere, if slowly."""
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+
+
 @pytest.fixture(scope="session")
 def speechocean() -> Path:
     """The real speech beside the checkout; tests that need it skip where it is absent."""

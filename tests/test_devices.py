@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
-from xvectors import devices
+from commands import run
+from xvectors import SpeakerEncoder, devices
 from xvectors.devices import choose_precision, choose_workers, find_device, multiplies_bfloat16
 from xvectors.errors import ConfigError
+
+CPU = torch.device("cpu")
 
 
 def test_auto_takes_the_first_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,17 +36,56 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         find_device("cuda:2")
 
 
-def test_bfloat16_on_the_cpu_takes_units_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = torch.device("cpu")
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
-    assert multiplies_bfloat16(cpu) is True
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
-    assert multiplies_bfloat16(cpu) is True
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True}, raising=False)
-    assert multiplies_bfloat16(cpu) is False
-    monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert multiplies_bfloat16(cpu) is False
+@pytest.fixture
+def has(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes this processor one that has the units named, and oneDNN one that may use them all."""
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    monkeypatch.delenv("DNNL_MAX_CPU_ISA", raising=False)
+
+    def set_units(*units: str) -> None:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(units, True), raising=False)
+
+    return set_units
+
+
+def test_bfloat16_on_the_cpu_takes_units_for_it(has: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    for units, there in ((["avx2", "amx_bf16"], True), (["avx2", "avx512_bf16"], True), (["avx2", "avx512_f"], False)):
+        has(*units)
+        assert multiplies_bfloat16(CPU) is there
+        assert choose_precision("auto", CPU) == (torch.bfloat16 if there else torch.float32)
     assert multiplies_bfloat16(torch.device("mps")) is False
+    has("avx512_bf16")
+    for cap, there in (("AVX2", False), ("avx512_core", False), ("AVX512_CORE_BF16", True), ("DEFAULT", True)):
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
+        assert multiplies_bfloat16(CPU) is there
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert multiplies_bfloat16(CPU) is False
+
+
+def test_bfloat16_without_units_for_it_is_refused(has: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    has("avx2", "avx512_f")
+    for refused in (
+        lambda: choose_precision("bfloat16", CPU),
+        lambda: SpeakerEncoder.load("starter", device="cpu", precision="bfloat16"),
+    ):
+        with pytest.raises(ConfigError, match=r"precision.*'bfloat16'.* no units for bfloat16 .*; take float32$"):
+            refused()
+    run("embed", "starter", "x.csv", "-o", "x.npz", "--device=cpu", "--precision=bfloat16", status=2)
+    has("avx512_bf16")
+    assert choose_precision("bfloat16", CPU) == torch.bfloat16
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    with pytest.raises(ConfigError, match="this processor has no units for bfloat16"):
+        choose_precision("bfloat16", CPU)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    has("neon", "bf16")  # ARM: it may well be quick
+    assert choose_precision("bfloat16", CPU) == torch.bfloat16
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # torch before 2.10 cannot tell
+    assert choose_precision("bfloat16", CPU) == torch.bfloat16
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    with pytest.raises(ConfigError, match="this GPU has no units for bfloat16"):
+        choose_precision("bfloat16", torch.device("cuda"))
+    assert choose_precision("bfloat16", torch.device("mps")) == torch.bfloat16
 
 
 @pytest.mark.parametrize(
@@ -62,21 +106,18 @@ def test_automatic_precision_on_cuda(
     assert choose_precision("auto", torch.device("cuda")) == chosen
 
 
-def test_precision_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu, mps = torch.device("cpu"), torch.device("mps")
-    monkeypatch.setattr(devices, "multiplies_bfloat16", lambda device: False)
-    assert choose_precision("auto", cpu) == torch.float32
+def test_precision_elsewhere(has: Callable[..., None]) -> None:
+    mps = torch.device("mps")
+    has("avx2")
     assert choose_precision("auto", mps) == torch.float32
     assert choose_precision("float16", mps) == choose_precision("float16", torch.device("cuda")) == torch.float16
-    assert choose_precision("bfloat16", cpu) == torch.bfloat16
-    monkeypatch.setattr(devices, "multiplies_bfloat16", lambda device: True)
-    assert choose_precision("auto", cpu) == torch.bfloat16
-    assert choose_precision("float32", cpu) == torch.float32
+    has("avx512_bf16")
+    assert choose_precision("float32", CPU) == torch.float32
     with pytest.raises(
         ConfigError,
         match=r"^training\.precision = 'float16' needs a GPU; on a CPU take 'bfloat16', 'float32' or 'auto'$",
     ):
-        choose_precision("float16", cpu)
+        choose_precision("float16", CPU)
 
 
 @pytest.mark.parametrize(("cores", "beside_cpu", "beside_cuda"), [(1, 0, 1), (2, 2, 2), (64, 2, 8)])

@@ -14,7 +14,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -31,7 +31,9 @@ from xvectors.decoded import DecodedRecordings
 from xvectors.errors import AudioError, ConfigError, ManifestError, MissingExtraError
 from xvectors.features import Fbank
 from xvectors.ordering import RowOrder, Shuffled, make_order
+from xvectors.processes import main_left_out
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 WHOLE = 0
@@ -287,8 +289,16 @@ class CollateFeatures:
         return melspec, batch.labels, age, gender
 
 
-class LabLoader(DataLoader[Example]):
-    """A DataLoader that skips a batch of which no recording could be read."""
+class Loader(DataLoader[T]):
+    """A DataLoader whose worker processes do not run the caller's script again; see `main_left_out`."""
+
+    def __iter__(self) -> Any:
+        with main_left_out():
+            return super().__iter__()
+
+
+class LabLoader(Loader[Example]):
+    """A Loader that skips a batch of which no recording could be read."""
 
     dataset: ChunkDataset
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 
 import torch
 
@@ -12,6 +13,13 @@ MOST_WORKERS_A_CORE = 8
 
 TENSOR_CORES = (7, 0)
 """The first compute capability that multiplies float16 quicker than float32."""
+
+WITHOUT_BFLOAT16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
+"""Values of ONEDNN_MAX_CPU_ISA under which oneDNN, which multiplies for torch on a CPU, leaves the units for bfloat16
+unused; https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html lists them."""
+
+_forked = False
+"""Whether this process was forked from one that had called `survive_forks`."""
 
 
 def find_device(name: str = "auto") -> torch.device:
@@ -36,29 +44,83 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        # get_capabilities came with torch 2.10; before, AMX and AVX-512's bfloat16 products cannot be asked for
-        capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-        return any(capabilities.get(unit, False) for unit in ("amx_bf16", "avx512_bf16"))
+        return not _capped() and any(_capabilities().get(unit, False) for unit in ("amx_bf16", "avx512_bf16"))
     return False
+
+
+def check_bfloat16(device: torch.device, setting: str) -> None:
+    """ConfigError, which names `setting`, where the device is known to have no units for bfloat16.
+
+    On a processor with AVX2 alone a network takes three to ten times as long as in float32. Of devices that cannot be
+    asked, and of ARM's processors that have such units, nothing is known: they are let through.
+    """
+    if device.type == "cpu":
+        known = _capabilities()
+        lacking = _capped() or (bool(known) and not any(known.get(unit, False) for unit in ("bf16", "sve_bf16")))
+    else:
+        lacking = device.type == "cuda"
+    if lacking and not multiplies_bfloat16(device):
+        what = "this GPU" if device.type == "cuda" else "this processor"
+        raise ConfigError(
+            f"{setting}: {what} has no units for bfloat16 and would take several times as long as in float32; take "
+            "float32"
+        )
+
+
+def _capabilities() -> dict[str, object]:
+    """What the processor can do, in the words of torch.cpu.get_capabilities; empty where torch cannot tell."""
+    if hasattr(torch.cpu, "get_capabilities"):  # since torch 2.10
+        return dict(torch.cpu.get_capabilities())
+    return {}
+
+
+def _capped() -> bool:
+    names = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+    return any(os.environ.get(name, "").upper() in WITHOUT_BFLOAT16 for name in names)
 
 
 def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
     """The arithmetic of a network in training, `training.precision`, as a dtype.
 
     `auto` is bfloat16 where the device multiplies it natively, float16 on CUDA devices that have tensor cores but not
-    for bfloat16 (Volta, Turing), else float32, as on mps. float16 on a CPU is a ConfigError.
+    for bfloat16 (Volta, Turing), else float32, as on mps. float16 on a CPU is a ConfigError, and so is bfloat16 on a
+    device without units for it, where it takes several times as long as float32.
     """
     if wanted != "auto":
         if wanted == "float16" and device.type == "cpu":
             raise ConfigError(
                 "training.precision = 'float16' needs a GPU; on a CPU take 'bfloat16', 'float32' or 'auto'"
             )
+        if wanted == "bfloat16":
+            check_bfloat16(device, "training.precision = 'bfloat16'")
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
     if multiplies_bfloat16(device):
         return torch.bfloat16
     if device.type == "cuda" and torch.cuda.get_device_capability(device) >= TENSOR_CORES:
         return torch.float16
     return torch.float32
+
+
+@cache
+def survive_forks() -> None:
+    """Let torch compute with one thread in processes that are forked from this one from now on.
+
+    The threads that OpenMP shares a product among stay behind in the parent, and a forked process that counts on them
+    waits for good. To be called before a network is made or used.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_leave_threads_behind)
+
+
+def _leave_threads_behind() -> None:
+    global _forked
+    _forked = True
+    torch.set_num_threads(1)
+
+
+def threads_here(wanted: int) -> int:
+    """`wanted` threads, or one in a forked process; see `survive_forks`."""
+    return 1 if _forked else wanted
 
 
 def choose_workers(wanted: int, device: torch.device) -> int:

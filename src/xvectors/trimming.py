@@ -66,6 +66,9 @@ class SileroDetector:
     def __init__(self) -> None:
         import torch
 
+        from xvectors.devices import survive_forks
+
+        survive_forks()
         threads = torch.get_num_threads()
         try:
             from silero_vad import get_speech_timestamps, load_silero_vad

@@ -86,6 +86,7 @@ def test_progress_is_a_second_name(encoder: SpeakerEncoder, monkeypatch: pytest.
     assert shown == [("embedding", 2, True), ("embedding", 2, True), ("embedding", 2, False)]
 
 
+@pytest.mark.usefixtures("bfloat16_units")
 def test_bfloat16_is_near_and_features_stay_float32() -> None:
     wave = np.random.default_rng(0).standard_normal(3 * RATE).astype(np.float32)
     exact = SpeakerEncoder.from_pretrained(device="cpu").encode(wave)[0]

@@ -57,6 +57,31 @@ def test_embeddings_do_not_depend_on_batch_or_order(exported: dict[str, Any], pr
     assert np.abs(alone[0] - alone[1]).max() > 1e-2  # the comparison could fail
 
 
+FORKED = """
+import multiprocessing, sys
+import numpy as np
+from xvectors import SpeakerEncoder
+
+waves = [np.random.default_rng(0).standard_normal(length).astype(np.float32) for length in (48000, 96000)]
+encoder = SpeakerEncoder.load(sys.argv[1], device="cpu", threads=3)
+
+def embed(_):
+    return encoder.encode(waves)
+
+expected = embed(0)
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    print([bool(np.abs(found - expected).max() < 1e-4) for found in pool.map(embed, range(4))])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_process_computes_where_its_parent_has(path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", FORKED, path], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, "[True, True, True, True]\n"), ended.stderr
+
+
 def test_more_recordings_than_are_read_ahead_keep_their_order(encoder: SpeakerEncoder) -> None:
     waves = noises([0.2 + 0.01 * (i % 7) for i in range(150)])
     together = encoder.encode(waves)

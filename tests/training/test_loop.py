@@ -236,11 +236,13 @@ IN_EVERY_KIND_OF_RUN = {
 
 @pytest.mark.parametrize("kind", IN_EVERY_KIND_OF_RUN)
 def test_every_kind_of_run_resumes_exactly(
-    kind: str, toy_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, toy_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """Ctrl-C in the middle of the second of three epochs."""
     network = [o for o in SMALL if kind != "thin_resnet" or not o.startswith("model.size")]
     recipe = load_recipe("xvector", [*network, *IN_EVERY_KIND_OF_RUN[kind]])
+    if kind == "bfloat16":
+        request.getfixturevalue("bfloat16_units")
     if kind == "float16":  # which a CPU is refused, though torch computes it there
         monkeypatch.setattr(learner, "choose_precision", lambda wanted, device: torch.float16)
     train(toy_corpus, tmp_path / "whole", recipe, device="cpu", calibrate=False, show_progress=False)
@@ -504,6 +506,7 @@ def test_speakers_with_one_recording_train_without_validation(
     assert result.lines() == [str(epoch) for epoch in result.epochs]
 
 
+@pytest.mark.usefixtures("bfloat16_units")
 def test_bfloat16_learns_too(toy_corpus: Path, tmp_path: Path) -> None:
     recipe = small("training.precision=bfloat16", "training.epochs=2")
     result = train(toy_corpus, tmp_path / "s", recipe, device="cpu", show_progress=False)

@@ -155,7 +155,7 @@ class TrainingConfig:
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto",
         "Arithmetic of the network's matrix products; auto takes bfloat16 or float16 where the device computes it "
-        "natively, else float32.",
+        "natively, else float32. A device without units for bfloat16 refuses it.",
     )
     embedding_map: bool = setting(
         False,

@@ -79,12 +79,12 @@ class SpeakerEncoder:
         threads
             Cores that the network may use on a CPU while it embeds; None leaves that to torch or onnxruntime.
         precision
-            float32, or bfloat16: little over half the time on processors that have it (AVX-512 BF16, AMX; GPUs), far
-            slower on others. Embeddings of the two may be compared (of the starter, cosine above 0.9999); a
-            recording's then depends a little on its batch. An .onnx file has a precision of its own.
+            float32, or bfloat16: little over half the time on processors that have it (AVX-512 BF16, AMX; GPUs), and
+            refused where it would be far slower. Embeddings of the two may be compared (of the starter, cosine above
+            0.9999); a recording's then depends a little on its batch. An .onnx file has a precision of its own.
 
-        Raises CheckpointError where it is damaged or missing, ConfigError for a device or a number of threads,
-        MissingExtraError for what needs an extra that is not installed.
+        Raises CheckpointError where it is damaged or missing, ConfigError for a device, a precision or a number of
+        threads, MissingExtraError for what needs an extra that is not installed.
         """
         if Path(name).suffix == ONNX_SUFFIX and not Path(name).is_dir():
             from xvectors.encoder.onnx_engine import OnnxEngine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from xvectors.audio import Channel, Samples
 from xvectors.config import Recipe
-from xvectors.devices import find_device
+from xvectors.devices import check_bfloat16, find_device, survive_forks, threads_here
 from xvectors.errors import ConfigError
 from xvectors.features import Fbank
 from xvectors.files import digest
@@ -27,6 +28,8 @@ FLOAT32, BFLOAT16 = "float32", "bfloat16"
 PRECISIONS = (FLOAT32, BFLOAT16)
 MOST_SAMPLES_ON_CPU = 500_000
 """Half a minute at 16 kHz: of larger batches the networks' activations leave the processor's caches."""
+LENGTHS_AN_OCTAVE = 20
+"""Padded lengths between one second and two, two and four, and so on; see `padded_length`."""
 
 
 class TorchEngine:
@@ -35,7 +38,7 @@ class TorchEngine:
     A copy of `model` embeds, whose BatchNorms lie in the weights before them: a quarter less time, the same embeddings.
     `precision` is that of the network, "float32" or "bfloat16", which is quicker where the processor has it; features
     stay float32. `threads` is how many of the processor's cores one product may use while it embeds; None leaves
-    torch's setting.
+    torch's setting, and in a forked process it is one: the other threads stay behind in the parent.
     `fingerprint` is the sha256 of model.safetensors, as in calibration.toml; `folder` the system directory, None where
     there is none.
     """
@@ -57,6 +60,9 @@ class TorchEngine:
             raise ConfigError(f"threads must be at least 1, not {threads}")
         if precision not in PRECISIONS:
             raise ConfigError(f"precision {precision!r} is unknown; give {' or '.join(PRECISIONS)}")
+        if precision == BFLOAT16:
+            check_bfloat16(device, "precision 'bfloat16'")
+        survive_forks()
         self.model = model.eval()
         self._folded = fold_norms(copy.deepcopy(model).cpu())
         self.embedding_map = embedding_map
@@ -122,7 +128,7 @@ class TorchEngine:
 
     def embed(self, waveforms: Sequence[Samples]) -> NDArray[np.float32]:
         """Embed waveforms: float32 [n, embedding_dim]."""
-        longest = max(len(waveform) for waveform in waveforms)
+        longest = self._padded_length(waveforms)
         at_once = len(waveforms)
         if self.device.type == "cpu":
             at_once = max(1, MOST_SAMPLES_ON_CPU // longest)
@@ -132,7 +138,7 @@ class TorchEngine:
     @torch.inference_mode()
     def _embed(self, waveforms: Sequence[Samples]) -> NDArray[np.float32]:
         lengths = torch.tensor([len(waveform) for waveform in waveforms])
-        padded = torch.zeros(len(waveforms), int(lengths.max()))
+        padded = torch.zeros(len(waveforms), self._padded_length(waveforms))
         for row, waveform in zip(padded, waveforms, strict=True):
             row[: len(waveform)] = torch.from_numpy(np.ascontiguousarray(waveform))
         with _threads(self.threads):
@@ -145,12 +151,29 @@ class TorchEngine:
             result: NDArray[np.float32] = embedding.cpu().numpy()
         return result
 
+    def _padded_length(self, waveforms: Sequence[Samples]) -> int:
+        return padded_length(max(len(waveform) for waveform in waveforms), self.sample_rate_hz)
+
+
+def padded_length(num_samples: int, sample_rate_hz: int) -> int:
+    """The length that a batch is padded to whose longest recording has `num_samples`.
+
+    A multiple of 50 ms from 1 s to 2 s, of 100 ms to 4 s, of 200 ms to 8 s, and so on: at most 5 % more, and nothing
+    more for recordings of whole seconds up to 8. oneDNN prepares and keeps code for every shape it meets, in between
+    the activations' memory, which then cannot be given back: without a limited number of lengths, a process that
+    embeds recordings of ever new lengths grows for thousands of calls.
+    """
+    octave = math.floor(math.log2(num_samples / sample_rate_hz))
+    step = max(1, round(2.0**octave * sample_rate_hz / LENGTHS_AN_OCTAVE))
+    return -(-num_samples // step) * step
+
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
     """Let torch use `count` threads, and as many as before afterwards; the setting is the process's."""
     before = torch.get_num_threads()
-    if count is None or count == before:
+    count = before if count is None else threads_here(count)
+    if count == before:
         yield
         return
     torch.set_num_threads(count)

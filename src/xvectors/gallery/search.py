@@ -126,6 +126,9 @@ class ExactSearch:
         if find_spec("torch") is not None:
             import torch
 
+            from xvectors.devices import survive_forks
+
+            survive_forks()
             with torch.inference_mode():
                 half = torch.from_numpy(self._rows[: self._count]) @ torch.from_numpy(direction).half()
                 products: NDArray[np.float32] = half.float().numpy()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from xvectors.augment.specaugment import SpecAugment
 from xvectors.config import Recipe
 from xvectors.dataset import Batch
-from xvectors.devices import choose_precision
+from xvectors.devices import choose_precision, survive_forks
 from xvectors.losses import MarginSoftmax, build_loss, margin_at, softmax_loss
 from xvectors.models import Backbone
 from xvectors.system import MAP_PREFIX, load_state, make_features, make_model, num_classes
@@ -33,6 +33,7 @@ class Learner:
     """
 
     def __init__(self, recipe: Recipe, num_speakers: int, device: torch.device, *, rank: int = 0) -> None:
+        survive_forks()
         self.recipe, self.num_speakers, self.device, self.rank = recipe, num_speakers, device, rank
         self.spec_augment = SpecAugment(recipe.augment) if recipe.augment.spec_augment_prob > 0 else None
         self.fbank = make_features(recipe).to(device)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from xvectors.config import AugmentConfig, Recipe
-from xvectors.dataset import Batch, ChunkBatches, ChunkDataset, CollateWaveforms, set_up_worker
+from xvectors.dataset import Batch, ChunkBatches, ChunkDataset, CollateWaveforms, Loader, set_up_worker
 from xvectors.devices import choose_workers
 from xvectors.errors import TrainingError
 from xvectors.ordering import make_order
@@ -100,7 +100,7 @@ class Loaders:
             augment=augment,
             decoded_bytes=self._decoded_bytes(workers) if keep_decoded else 0,
         )
-        return DataLoader(
+        return Loader[Batch](
             dataset,  # type: ignore[arg-type]  # of Examples, which the collator makes Batches
             batch_sampler=batches,
             num_workers=workers,

@@ -30,6 +30,7 @@ from xvectors.corpus.synth.sessions import Samples, Session, draw_session, recor
 from xvectors.corpus.synth.voices import Voice, draw_voice, speaker_name
 from xvectors.errors import ConfigError, StorageError, XVectorsError
 from xvectors.files import write_text
+from xvectors.processes import main_left_out
 from xvectors.progress import progress
 
 SAMPLE_RATE_HZ = 16_000
@@ -70,9 +71,7 @@ def synthesise(
     Recordings are FLAC or, with `audio_format` "wav", nearly twice the size, WAV; 16 kHz, mono, 16 bit, 2 to 8 s. The
     columns of metadata.csv are COLUMNS; its paths are relative to its folder, ages in years, durations in seconds. A
     call with the same settings makes only what is missing. The voices and utterances of a small corpus are
-    the first ones of a larger one with the same seed. `workers` processes share the work (None: one a
-    core); as always with multiprocessing, more than one needs a script that calls this below `if __name__
-    == "__main__":`.
+    the first ones of a larger one with the same seed. `workers` processes share the work (None: one a core).
 
     Raises ConfigError (a count below one, a negative seed, another format, `out` holds something else), StorageError
     (nothing can be written) or MissingExtraError (espeakng-loader is not installed).
@@ -188,13 +187,14 @@ def _make_all(out: Path, seed: int, audio_format: str, missing: list[tuple[int, 
         # Spawned, not forked: a forked child would inherit the locks of whatever threads the caller runs.
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
         try:
-            made = [pool.submit(_make_in_worker, Path(folder), out, seed, audio_format, task) for task in tasks]
+            with main_left_out():
+                made = [pool.submit(_make_in_worker, Path(folder), out, seed, audio_format, task) for task in tasks]
             for future in as_completed(made):
                 yield future.result()
         except BrokenProcessPool as error:
             raise XVectorsError(
-                "a process making synthetic voices died; call synthesise below `if __name__ == '__main__':`, "
-                "or with workers=1. What was made is kept: the same call goes on from there"
+                "a process making synthetic voices died, perhaps for want of memory: make them with workers=1. What "
+                "was made is kept: the same call goes on from there"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
