@@ -40,6 +40,7 @@ def calibrate(
     *,
     data: str | Path | None = None,
     metadata: str | Path | None = None,
+    speaker_level: int | None = None,
     backend: str | None = None,
     cohort: str | Path | None = None,
     adapt_to: str | Path | None = None,
@@ -53,7 +54,8 @@ def calibrate(
 
     Without `data` the speakers are those that training held out; where these are fewer than 3, the validation
     recordings of trained speakers, which is warned about and recorded, because scores of known voices are better than
-    any others'. With `data` all speakers of that corpus. A speaker under whose name two people seem to speak is left
+    any others'. With `data` all speakers of that corpus (see `open_corpus` for `metadata`
+    and `speaker_level`). A speaker under whose name two people seem to speak is left
     out, which is warned about and recorded. `p_target` is the prior of a target trial at which the calibration is
     fitted and the system decides.
 
@@ -93,7 +95,7 @@ def calibrate(
         source = "held-out speakers" if held_out else "validation recordings of trained speakers"
     else:
         manifest = scan(
-            open_corpus(data, metadata=metadata),
+            open_corpus(data, metadata=metadata, speaker_level=speaker_level),
             min_duration_s=shortest_s,
             max_rejected=encoder.recipe.data.max_rejected,
             show_progress=show_progress,

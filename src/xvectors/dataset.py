@@ -351,6 +351,7 @@ def load_all_data(
     num_workers: int = 0,
     seed: int = 0,
     keep_sessions: bool = False,
+    speaker_level: int | None = None,
 ) -> tuple[LabLoader, LabLoader, LabLoader]:
     """The laboratory's loaders over a corpus with speaker, age and gender: test, validation, training.
 
@@ -359,8 +360,9 @@ def load_all_data(
 
     Parameters
     ----------
-    metadata_file, data_directory
-        The table of utterances (or speakers) and the folder of recordings; see `xvectors.corpus.open_corpus`.
+    metadata_file, data_directory, speaker_level
+        The table of utterances (or speakers), the folder of recordings, and how deep the speakers' folders lie in it;
+        see `xvectors.corpus.open_corpus`.
     batch_size
         Of training and validation; the test loader gives whole utterances one by one.
     train_val_prop, train_test_prop
@@ -415,7 +417,7 @@ def load_all_data(
     if chunk_samples < fbank.samples_needed:
         raise ConfigError(f"chunk_s is {chunk_s}; it must hold a frame of 25 ms, better some seconds, such as 5.0")
 
-    whole = open_corpus(data_directory, metadata=metadata_file)
+    whole = open_corpus(data_directory, metadata=metadata_file, speaker_level=speaker_level)
     scanned = scan(whole, contents=False, show_progress=False)
     for line in scanned.report.lines() if scanned.report.rejected else []:
         logger.warning("%s", line)

@@ -6,6 +6,7 @@ Headers are read once, when the folder is opened; of a recording only the segmen
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ import numpy as np
 
 from xvectors import audio
 from xvectors.audio import Samples
-from xvectors.corpus.walk import walk_recordings
+from xvectors.corpus.walk import unknown_files, walk_recordings
 from xvectors.errors import AudioError, ConfigError, MissingExtraError
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,10 @@ def open_pool(folder: str, key: str) -> RecordingPool:
     """
     if not Path(folder).is_dir():
         raise ConfigError(f"augment.{key} = {folder!r} is not a folder; correct it, or leave it empty")
-    names = list(walk_recordings(folder))
+    passed_over: Counter[str] = Counter()
+    names = list(walk_recordings(folder, passed_over))
+    if unknown := unknown_files(passed_over):
+        logger.warning("augment.%s: files are not taken for recordings because of their suffix: %s", key, unknown)
     if not names:
         raise ConfigError(f"augment.{key} = {folder!r} holds no recordings; fill it, or leave the setting empty")
     recordings, failures = [], []

@@ -81,6 +81,16 @@ Metadata = Annotated[
         metavar="FILE", help="Table that describes a folder's recordings, such as vox2_meta.csv or metadata_dev.csv."
     ),
 ]
+SpeakerLevel = Annotated[
+    int | None,
+    typer.Option(
+        "--speaker-level",
+        metavar="N",
+        help="How deep the speakers' folders lie in a corpus of folders: 1 directly in it, 2 one folder deeper. "
+        "By default 1; known corpora (LibriSpeech, VoxCeleb, TIMIT, VCTK, AISHELL) are recognized.",
+        show_default=False,
+    ),
+]
 PTarget = Annotated[float, typer.Option(metavar="P", help="Prior probability of a target trial, in minDCF and actDCF.")]
 Speakers = Annotated[
     Path | None,

@@ -17,6 +17,7 @@ from xvectors.cli.shared import (
     Metadata,
     OfSystem,
     Quiet,
+    SpeakerLevel,
     System,
     command,
     one_of,
@@ -38,6 +39,7 @@ def embed(
         typer.Option("--out", "-o", metavar="OUT", help="File to write (.npz), or a folder of parts (NAME.parquet)."),
     ],
     metadata: Metadata = None,
+    speaker_level: SpeakerLevel = None,
     device: Device = "auto",
     threads: Annotated[
         int | None,
@@ -83,6 +85,7 @@ def embed(
     run continues where it stopped, memory does not grow with the corpus, and --shard divides the work.
     """
     from xvectors.corpus import open_corpus
+    from xvectors.corpus.walk import counted
     from xvectors.encoder import SpeakerEncoder, save_embeddings
     from xvectors.errors import ConfigError
     from xvectors.parts import PARQUET, embed_in_parts, parse_shard
@@ -94,7 +97,9 @@ def embed(
     share = parse_shard(shard or "1/1")
     trim_silence = as_detector_name(trim)
     encoder = SpeakerEncoder.load(system, device=device, threads=threads, precision=precision)
-    manifest = open_corpus(data, metadata=metadata)
+    manifest = open_corpus(data, metadata=metadata, speaker_level=speaker_level)
+    if manifest.passed_over:
+        print(f"files that are not recordings by their suffix: {counted(manifest.passed_over)}", file=sys.stderr)
     if part_format is None:
         embedded = encoder.encode_manifest(
             manifest, batch_size=batch_size, trim_silence=trim_silence, show_progress=not quiet

@@ -63,6 +63,7 @@ class Manifest:
     extra : every other column, packed strings by name
     root : the folder that relative paths are relative to
     source : the table or folder this was read from, beside which findings are kept; None for rows from memory
+    passed_over : how many files of a folder were not taken for recordings, by suffix
     """
 
     path: PackedStrings
@@ -79,6 +80,7 @@ class Manifest:
     extra: dict[str, PackedStrings] = field(default_factory=dict)
     root: Path
     source: Path | None = None
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def read_csv(cls, path: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None) -> Manifest:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from xvectors.corpus.columns import identify
 from xvectors.corpus.kaldi import read_kaldi
+from xvectors.corpus.layouts import speaker_places
 from xvectors.corpus.manifest import Manifest, ManifestBuilder
 from xvectors.corpus.metadata import SpeakerTable, UtteranceTable, read_metadata, some
 from xvectors.corpus.table import Table
-from xvectors.corpus.walk import AUDIO_SUFFIXES, is_recording, walk_recordings
+from xvectors.corpus.walk import AUDIO_SUFFIXES, counted, is_recording, unknown_files, walk_recordings
 from xvectors.errors import ManifestError
 from xvectors.files import as_on_disk, composed
 
@@ -31,6 +33,7 @@ def open_corpus(
     *,
     metadata: str | os.PathLike[str] | None = None,
     root: str | os.PathLike[str] | None = None,
+    speaker_level: int | None = None,
 ) -> Manifest:
     """Open a corpus.
 
@@ -49,9 +52,14 @@ def open_corpus(
     root
         The folder that relative paths of a manifest or of wav.scp start from, where it is not the table's
         own.
+    speaker_level
+        How deep the speakers' folders lie: 1 for the folders in `data`, 2 for those in these. By default 1, but where
+        `metadata` names them, and in the layouts of LibriSpeech, VoxCeleb, TIMIT, VCTK and AISHELL, which are
+        recognized.
 
-    Raises ManifestError for what cannot be understood. What metadata and folder do not have in common is
-    counted in a logged warning; such speakers stay with gender and age unknown.
+    Raises ManifestError for what cannot be understood, such as folders that are named like parts of a corpus. What
+    metadata and folder do not have in common is counted in a logged warning; such speakers stay with gender and age
+    unknown.
     """
     data = Path(as_on_disk(data))
     if data.is_file():
@@ -59,20 +67,28 @@ def open_corpus(
             raise ManifestError(f"{data}: is a recording; give a folder of recordings or a manifest CSV")
         if metadata is not None:
             raise ManifestError(f"{data}: metadata describes a folder; add the columns of {metadata} to the manifest")
+        _check_no_level(speaker_level, data)
         return Manifest.read_csv(data, root=root)
     if not data.is_dir():
         raise ManifestError(f"{data}: there is no such folder or manifest; check the path")
     if metadata is not None:
-        return _with_metadata(data, Path(metadata), root)
+        return _with_metadata(data, Path(metadata), root, speaker_level)
     for name in MANIFEST_NAMES:
         if (data / name).is_file():
             if "path" in identify(Table(data / name).header, str(data / name), required=()).known:
+                _check_no_level(speaker_level, data / name)
                 return Manifest.read_csv(data / name, root=root)
-            return _with_metadata(data, data / name, root)
+            return _with_metadata(data, data / name, root, speaker_level)
     if (data / "wav.scp").is_file():
+        _check_no_level(speaker_level, data / "utt2spk")
         return read_kaldi(data, root=root)
     tables = [folder / name for folder in (data, data.absolute().parent) for name in VOXCELEB_NAMES]
-    return _speaker_folders(data, [read_metadata(table) for table in tables if table.is_file()])
+    return _speaker_folders(data, [read_metadata(table) for table in tables if table.is_file()], speaker_level)
+
+
+def _check_no_level(speaker_level: int | None, table: Path) -> None:
+    if speaker_level is not None:
+        raise ManifestError(f"speaker_level is for speakers told by folders; here {table} tells them, so leave it out")
 
 
 def read_lab_metadata(data_directory: str | os.PathLike[str], metadata_file: str | os.PathLike[str]) -> Manifest:
@@ -91,11 +107,14 @@ def read_lab_metadata(data_directory: str | os.PathLike[str], metadata_file: str
     return _listed_utterances(Path(data_directory), table, None)
 
 
-def _with_metadata(data: Path, metadata: Path, root: str | os.PathLike[str] | None) -> Manifest:
+def _with_metadata(
+    data: Path, metadata: Path, root: str | os.PathLike[str] | None, speaker_level: int | None
+) -> Manifest:
     table = read_metadata(metadata)
     if isinstance(table, UtteranceTable):
+        _check_no_level(speaker_level, metadata)
         return _listed_utterances(data, table, root)
-    return _speaker_folders(data, [table], required=True)
+    return _speaker_folders(data, [table], speaker_level, required=True)
 
 
 def _listed_utterances(data: Path, table: UtteranceTable, root: str | os.PathLike[str] | None) -> Manifest:
@@ -135,12 +154,24 @@ def _best_place(table: UtteranceTable, places: Sequence[Path]) -> tuple[list[str
 
 
 def _speaker_folders(
-    data: Path, tables: Sequence[SpeakerTable | UtteranceTable], *, required: bool = False
+    data: Path,
+    tables: Sequence[SpeakerTable | UtteranceTable],
+    speaker_level: int | None,
+    *,
+    required: bool = False,
 ) -> Manifest:
     """One sub-folder a speaker, described by the first table that names some; these may lie deeper then."""
-    paths = list(walk_recordings(data))
+    passed_over: Counter[str] = Counter()
+    paths = list(walk_recordings(data, passed_over))
     if not paths:
-        raise ManifestError(f"{data}: has no recordings; looked for files ending in {', '.join(AUDIO_SUFFIXES)}")
+        there = f"; there are {counted(passed_over)}" if passed_over else ""
+        raise ManifestError(f"{data}: has no recordings; looked for files ending in {', '.join(AUDIO_SUFFIXES)}{there}")
+    if unknown := unknown_files(passed_over):
+        logger.warning(
+            "%s: files are not taken for recordings because of their suffix: %s; convert those that are, or list them "
+            "in a manifest",
+            *(data, unknown),
+        )
     parts = [path.split("/") for path in paths]
     describing = [table for table in tables if isinstance(table, SpeakerTable)]
     fitting = [(t, level) for t in describing if (level := t.speaker_level(parts)) is not None]
@@ -150,8 +181,12 @@ def _speaker_folders(
             f"{data}: none of its folders ({some(folders)}) is a speaker of {describing[0].path} "
             f"({describing[0].examples()}); check that the two belong together"
         )
-    table, level = fitting[0] if fitting else (None, 0)
-    loose = [path for path, names in zip(paths, parts, strict=True) if len(names) < level + 2]
+    table, level = fitting[0] if fitting else (None, None)
+    if speaker_level is None and level is not None:
+        places = [level if len(names) > level + 1 else None for names in parts]
+    else:
+        places = speaker_places(data, parts, speaker_level)
+    loose = [path for path, place in zip(paths, places, strict=True) if place is None]
     if len(loose) == len(paths):
         raise ManifestError(
             f"{data}: {len(loose)} recordings lie in no speaker's folder, such as {some(loose)}; "
@@ -164,15 +199,15 @@ def _speaker_folders(
         )
     # Folders such as day1 tell a speaker's sessions apart; where a table describes them (VoxCeleb), their names are
     # those of videos, in which several speakers may speak.
-    within = 0 if table is None else level + 1
-    rows = [
-        [path, composed(names[level]), composed("/".join(names[within : level + 2])) if len(names) > level + 2 else ""]
-        for path, names in zip(paths, parts, strict=True)
-        if len(names) >= level + 2
-    ]
+    skipped = 0 if table is None else 1
+    rows = []
+    for path, names, place in zip(paths, parts, places, strict=True):
+        if place is not None:
+            session = "/".join(names[place + skipped : place + 2]) if len(names) > place + 2 else ""
+            rows.append([path, composed(names[place]), composed(session)])
     header = ["path", "speaker", "session"]
     if table is not None:
         header, rows = table.joined(header, rows, data)
     builder = ManifestBuilder(header, identify(header, str(data)), lambda row: f"{data}: {rows[row][0]}")
     builder.add(rows)
-    return replace(builder.build(str(data), data, None), source=data.absolute())
+    return replace(builder.build(str(data), data, None), source=data.absolute(), passed_over=dict(passed_over))

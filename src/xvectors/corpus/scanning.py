@@ -11,7 +11,7 @@ import os
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +23,7 @@ from xvectors.corpus.findings import CLIPPED_SHARE, Finding, FindingCache, Key, 
 from xvectors.corpus.findings import Reason as Reason
 from xvectors.corpus.manifest import Manifest
 from xvectors.corpus.table import Table, write_table
+from xvectors.corpus.walk import counted
 from xvectors.errors import ManifestError
 from xvectors.files import as_on_disk
 from xvectors.progress import progress
@@ -58,6 +59,8 @@ class ScanReport:
     genders: dict[str, int]
     rejected: list[Remark] = field(default_factory=list)
     warned: list[Remark] = field(default_factory=list)
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    """Files of the folder that were not taken for recordings, by suffix."""
 
     @property
     def num_kept(self) -> int:
@@ -89,6 +92,8 @@ class ScanReport:
                 f"{title} ({reason.value}): {len(paths)}: {_first(paths)}"
                 for reason, paths in _by_reason(remarks).items()
             ]
+        if self.passed_over:
+            lines.append(f"files that are not recordings by their suffix: {counted(self.passed_over)}")
         return lines
 
     def to_json(self) -> dict[str, object]:
@@ -105,6 +110,7 @@ class ScanReport:
             "rejected_share": self.rejected_share,
             "rejected": [_remark_dict(remark) for remark in self.rejected],
             "warned": [_remark_dict(remark) for remark in self.warned],
+            "passed_over": dict(self.passed_over),
         }
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
@@ -313,6 +319,7 @@ def _report(
         genders=dict(zip(GENDER_NAMES, tally, strict=True)) | {"unknown": int((~known).sum())},
         rejected=rejected,
         warned=warned,
+        passed_over=manifest.passed_over,
     )
 
 

@@ -1,9 +1,10 @@
-"""Finding recordings in folders, without opening any. In: a folder. Out: relative paths, sorted."""
+"""Finding recordings in folders, without opening any. In: a folder. Out: relative paths, sorted; what else is there."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 
 from xvectors.errors import ManifestError
 
@@ -12,6 +13,16 @@ AUDIO_SUFFIXES = (
     *(".sph", ".caf", ".w64", ".rf64", ".m4a", ".m4b", ".mp4", ".aac", ".wma", ".webm", ".mka", ".mkv"),
     *(".mov", ".3gp", ".amr"),
 )
+COMPANIONS = frozenset(
+    (
+        *(".txt", ".json", ".jsonl", ".csv", ".tsv", ".md", ".textgrid", ".lab", ".phn", ".wrd", ".trs", ".trn"),
+        *(".eaf", ".xml", ".yaml", ".yml", ".toml", ".html", ".htm", ".pdf", ".doc", ".docx", ".rtf", ".jpg", ".jpeg"),
+        *(".png", ".gif", ".svg", ".log", ".srt", ".vtt", ".ctm", ".rttm", ".uem", ".stm", ".cha", ".ini", ".py"),
+        *(".sh", ".m3u"),
+    )
+)
+"""Suffixes of what lies beside recordings and is none."""
+HIDDEN, NO_SUFFIX = "hidden", "without suffix"
 
 
 def is_recording(name: str) -> bool:
@@ -19,17 +30,28 @@ def is_recording(name: str) -> bool:
     return not name.startswith(".") and name.lower().endswith(AUDIO_SUFFIXES)
 
 
-def walk_recordings(folder: str | os.PathLike[str]) -> Iterator[str]:
+def walk_recordings(folder: str | os.PathLike[str], passed_over: Counter[str] | None = None) -> Iterator[str]:
     """Yield every recording below `folder`, as a path relative to it with forward slashes.
 
     Sorted by name within each folder, so the order is the same on every file system. Hidden files and folders
     are skipped, links are followed, and a link that leads back to a folder above itself is not entered again.
+    Other files are counted in `passed_over` by their suffixes; not the tables and texts in `folder` itself.
     Raises ManifestError where a folder cannot be listed.
     """
-    yield from _walk(os.fspath(folder), "", frozenset())
+    yield from _walk(os.fspath(folder), "", frozenset(), Counter() if passed_over is None else passed_over)
 
 
-def _walk(folder: str, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+def unknown_files(passed_over: Mapping[str, int]) -> str:
+    """Those of the counted files that might be recordings: how many of which suffix; empty where there are none."""
+    return counted({kind: n for kind, n in passed_over.items() if kind not in COMPANIONS and kind != HIDDEN})
+
+
+def counted(passed_over: Mapping[str, int]) -> str:
+    """Counts of files by their suffixes, the most frequent first: `812 .xyz, 3 .txt`."""
+    return ", ".join(f"{n} {kind}" for kind, n in sorted(passed_over.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _walk(folder: str, prefix: str, above: frozenset[tuple[int, int]], passed_over: Counter[str]) -> Iterator[str]:
     try:
         status = os.stat(folder)
         with os.scandir(folder) as entries:
@@ -41,6 +63,10 @@ def _walk(folder: str, prefix: str, above: frozenset[tuple[int, int]]) -> Iterat
         return
     for name, is_folder, is_file in names:
         if is_folder and not name.startswith("."):
-            yield from _walk(os.path.join(folder, name), f"{prefix}{name}/", above | {here})
+            yield from _walk(os.path.join(folder, name), f"{prefix}{name}/", above | {here}, passed_over)
         elif is_file and is_recording(name):
             yield prefix + name
+        elif is_file:
+            kind = HIDDEN if name.startswith(".") else os.path.splitext(name)[1].lower() or NO_SUFFIX
+            if prefix or not (kind in COMPANIONS or kind in (HIDDEN, NO_SUFFIX)):
+                passed_over[kind] += 1

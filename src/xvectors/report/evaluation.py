@@ -45,6 +45,7 @@ def evaluate(
     *,
     data: str | Path | None = None,
     metadata: str | Path | None = None,
+    speaker_level: int | None = None,
     trials: str | Path | None = None,
     cost: LeastCost = DEFAULT_COST,
     out: str | Path | None = None,
@@ -55,7 +56,8 @@ def evaluate(
     """Embed the test speakers, score all pairs, and write the report: index.html and the files that programs read.
 
     Without `data` these are the speakers that training kept apart; with it, every speaker of that corpus (a speaker
-    whose name was trained on is warned about). `trials` is a list to measure on instead of all pairs. `out` is the
+    whose name was trained on is warned about), opened by `metadata` and `speaker_level` (see
+    `open_corpus`). `trials` is a list to measure on instead of all pairs. `out` is the
     folder to write to, by default the system's report/, or a folder below it named after `data` and `trials`.
     `cost` is the prior and the costs of minDCF and actual DCF, by default 0.01, 1 and 1.
     `audio` puts excerpts of the recordings that index.html names into it.
@@ -72,6 +74,7 @@ def evaluate(
         folder,
         data=data,
         metadata=metadata,
+        speaker_level=speaker_level,
         trials=trials,
         cost=cost,
         out=out,
@@ -105,6 +108,7 @@ def measure_system(
     *,
     data: str | Path | None = None,
     metadata: str | Path | None = None,
+    speaker_level: int | None = None,
     trials: str | Path | None = None,
     cost: LeastCost = DEFAULT_COST,
     out: str | Path | None = None,
@@ -127,7 +131,7 @@ def measure_system(
         if data is None:
             corpus, rejected = _test_corpus(paths)
         else:
-            corpus, rejected = _scanned(data, metadata, encoder, show_progress)
+            corpus, rejected = _scanned(data, metadata, speaker_level, encoder, show_progress)
     with clock.step("embedding"):
         embedded = encoder.encode_manifest(corpus, show_progress=show_progress)
     _check_left_out(embedded, len(corpus), str(data or paths.corpus), encoder.recipe.data.max_rejected)
@@ -199,6 +203,7 @@ def measure_system(
             cost,
             data=data,
             metadata=metadata,
+            speaker_level=speaker_level,
             trials=trials,
             out=out,
             device=None if device == "auto" else device,
@@ -272,13 +277,13 @@ def _report_folder(
     return report / "-".join(measured_on)
 
 
-def _command(folder: str | Path, cost: LeastCost, **options: str | Path | None) -> str:
+def _command(folder: str | Path, cost: LeastCost, **options: str | Path | int | None) -> str:
     """The command line of this evaluation."""
     for name, chosen, default in zip(("p-target", "c-miss", "c-fa"), cost.settings, DEFAULT_COST.settings, strict=True):
         options[name] = None if chosen == default else f"{chosen:g}"
     words = ["xvectors", "evaluate", str(folder)]
     for name, value in options.items():
-        words += [] if value is None else [f"--{name}", str(value)]
+        words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
 
 
@@ -293,13 +298,17 @@ def _training_facts(paths: SystemFolder, corpus: Manifest | None, num_speakers: 
 
 
 def _scanned(
-    data: str | Path, metadata: str | Path | None, encoder: SpeakerEncoder, show_progress: bool
+    data: str | Path,
+    metadata: str | Path | None,
+    speaker_level: int | None,
+    encoder: SpeakerEncoder,
+    show_progress: bool,
 ) -> tuple[Manifest, list[str]]:
     """Another corpus without what its scan rejects (duplicates would make the error rates too good), and that, a line
     each."""
     shortest = encoder.fbank.samples_for(encoder.model.context_frames)
     scanned = scan(
-        open_corpus(data, metadata=metadata),
+        open_corpus(data, metadata=metadata, speaker_level=speaker_level),
         min_duration_s=shortest / encoder.sample_rate_hz,
         max_rejected=encoder.recipe.data.max_rejected,
         show_progress=show_progress,

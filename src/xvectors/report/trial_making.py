@@ -22,6 +22,7 @@ def make_trials(
     out: str | Path,
     *,
     metadata: str | Path | None = None,
+    speaker_level: int | None = None,
     per_speaker: int | None = None,
     nontarget_gender: Relation = "any",
     target_session: Relation = "any",
@@ -49,7 +50,7 @@ def make_trials(
         arrays = load_embeddings(Path(source), "id", "speaker", "gender")
         names, speakers, genders, sessions = arrays["id"].tolist(), arrays["speaker"], arrays["gender"], None
     else:
-        manifest = open_corpus(source, metadata=metadata)
+        manifest = open_corpus(source, metadata=metadata, speaker_level=speaker_level)
         names, speakers, genders = list(manifest.id), np.asarray(manifest.speaker_index), manifest.gender
         sessions = manifest.session_index if manifest.sessions else None
     if per_speaker is None and (pairs := sum(count_pairs(speakers))) > MOST_PAIRS:

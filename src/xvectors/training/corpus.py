@@ -60,6 +60,7 @@ def prepare_corpus(
     *,
     min_samples: int,
     metadata: str | Path | None = None,
+    speaker_level: int | None = None,
     show_progress: bool = True,
 ) -> tuple[PreparedCorpus, ScanReport]:
     """Open, scan and divide `data` as the recipe says.
@@ -74,7 +75,7 @@ def prepare_corpus(
     """
     settings = recipe.data
     scanned = scan(
-        open_corpus(data, metadata=metadata),
+        open_corpus(data, metadata=metadata, speaker_level=speaker_level),
         min_duration_s=max(settings.min_duration_s, min_samples / recipe.features.sample_rate_hz),
         contents=settings.scan_contents,
         max_rejected=settings.max_rejected,

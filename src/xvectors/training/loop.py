@@ -68,6 +68,7 @@ def train(
     *,
     start: str | Path | None = None,
     metadata: str | Path | None = None,
+    speaker_level: int | None = None,
     device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
@@ -84,6 +85,8 @@ def train(
     data
         A manifest, a folder with one sub-folder a speaker, a VoxCeleb or a Kaldi folder (see `open_corpus`).
         With `resume` it may be left out: the run goes on with the corpus as it was divided, and any other is refused.
+    speaker_level
+        How deep the speakers' folders lie in a corpus of folders (see `open_corpus`).
     recipe
         A Recipe, the name of one, or a TOML file; by default `resnet`, with `start` `finetune`, and on resuming the
         one the run began with.
@@ -119,7 +122,12 @@ def train(
             )
         run = _resumed(folder, recipe, where)
         if data is not None:
-            check_same_corpus(open_corpus(data, metadata=metadata), run.corpus.manifest, folder, str(data))
+            check_same_corpus(
+                open_corpus(data, metadata=metadata, speaker_level=speaker_level),
+                run.corpus.manifest,
+                folder,
+                str(data),
+            )
         if on_division:
             on_division(run.corpus)
         return _finished(run.run(on_epoch, show_progress), calibrate, device, show_progress)
@@ -139,7 +147,9 @@ def train(
     with torch.device("meta"):
         context_frames = make_model(recipe, 2).context_frames
     shortest = make_features(recipe).samples_for(context_frames)
-    corpus, report = prepare_corpus(data, recipe, min_samples=shortest, metadata=metadata, show_progress=show_progress)
+    corpus, report = prepare_corpus(
+        data, recipe, min_samples=shortest, metadata=metadata, speaker_level=speaker_level, show_progress=show_progress
+    )
     if on_scan:
         on_scan(report)
     if on_division:
