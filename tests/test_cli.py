@@ -453,7 +453,7 @@ def test_the_public_names() -> None:
 
     assert xvectors.__all__ == [
         "Fbank", "Manifest", "Recipe", "SpeakerEncoder", "TDNNLayer", "XVector", "XVectorsError", "evaluate",
-        "export_onnx", "load_all_data", "load_recipe", "open_corpus", "train",
+        "export_onnx", "load_all_data", "load_recipe", "open_corpus", "train", "trust",
     ]  # fmt: skip
     assert all(getattr(xvectors, name).__name__ == name for name in xvectors.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):

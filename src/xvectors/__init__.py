@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     __version__: str
     from xvectors.config import Recipe as Recipe
     from xvectors.config import load_recipe as load_recipe
+    from xvectors.config import trust as trust
     from xvectors.corpus import Manifest as Manifest
     from xvectors.corpus import open_corpus as open_corpus
     from xvectors.dataset import load_all_data as load_all_data
@@ -33,6 +34,7 @@ _HOME = {
     "load_recipe": "config",
     "open_corpus": "corpus",
     "train": "training",
+    "trust": "config",
 }
 
 __all__ = sorted(_HOME)

@@ -10,15 +10,22 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
+from dataclasses import fields
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from xvectors.config import nearest
+from xvectors.config import LOSSES as OWN_LOSSES
+from xvectors.config import LossConfig, nearest
 from xvectors.errors import ConfigError, ShapeError
+
+L = TypeVar("L", bound=nn.Module)
+
+OF_THE_RUN = ("margin_start", "margin_end", "large_margin")
+"""Settings of a recipe's loss that training uses: it calls `set_margin` with what they say."""
 
 NORM_FLOOR = 1e-12
 """A vector no longer than this has no direction: its cosines are 0, and so is its gradient."""
@@ -241,6 +248,72 @@ def build_loss(name: str, embedding_dim: int, num_classes: int, **settings: Any)
             raise ConfigError(f"loss {name!r} has no setting {key!r}{nearest(key, known)}")
     head: Callable[..., MarginSoftmax] = LOSSES[name]
     return head(embedding_dim, num_classes, **settings)
+
+
+def register_loss(name: str) -> Callable[[type[L]], type[L]]:
+    """Decorator: let `loss.name = name` stand for this class in this process (see docs/extending.md).
+
+    Raises ConfigError for a name that is taken, and for a class that is no torch module.
+    """
+
+    def register(cls: type[L]) -> type[L]:
+        OWN_LOSSES.register(name, _checked_loss(cls, name), {"softmax": None, **LOSSES})
+        return cls
+
+    return register
+
+
+def make_head(config: LossConfig, embedding_dim: int, num_classes: int) -> nn.Module:
+    """The head of a recipe's loss: `loss, logits = head(embeddings, labels)`.
+
+    A loss of one's own gets `loss`'s own settings, and those of the margin losses that its constructor takes. It is
+    tried on noise: ConfigError where it is no loss, or gives something else than a scalar and logits.
+    """
+    settings = {each.name: getattr(config, each.name) for each in fields(config)}
+    for key in ("name", "settings", *OF_THE_RUN):
+        del settings[key]
+    if config.name in LOSSES:
+        return build_loss(config.name, embedding_dim, num_classes, **settings)
+    what = f"{OWN_LOSSES.key} = {config.name!r}"
+    cls = _checked_loss(OWN_LOSSES.find(config.name, LOSSES), config.name)
+    parameters = inspect.signature(cls).parameters
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    defaults = LossConfig()
+    given = {key: value for key, value in settings.items() if key in parameters}
+    given |= config.settings
+    unused = [key for key in settings if key not in parameters and settings[key] != getattr(defaults, key)]
+    for key in [*unused, *config.settings]:
+        if key not in parameters and not takes_any:
+            raise ConfigError(f"{what} has no setting {key!r}{nearest(key, list(parameters)[2:])}")
+    try:
+        inspect.signature(cls).bind(embedding_dim, num_classes, **given)
+    except TypeError as error:
+        raise ConfigError(
+            f"{what} cannot be built as {cls.__name__}(embedding_dim, num_classes, ...): {error}"
+        ) from error
+    head = cls(embedding_dim, num_classes, **given)
+    _try(head, embedding_dim, num_classes, what)
+    return head
+
+
+def _checked_loss(found: Any, name: str) -> type[nn.Module]:
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ConfigError(f"{OWN_LOSSES.key} = {name!r} is no loss: it must be a class derived from torch.nn.Module")
+    return found
+
+
+@torch.no_grad()
+def _try(head: nn.Module, embedding_dim: int, num_classes: int, what: str) -> None:
+    embeddings = torch.randn(2, embedding_dim, generator=torch.Generator().manual_seed(0))
+    result = head(embeddings, torch.tensor([0, num_classes - 1]))
+    if not (isinstance(result, tuple) and len(result) == 2 and all(isinstance(each, Tensor) for each in result)):
+        raise ConfigError(f"{what}: its forward(embeddings, labels) must return two tensors, the loss and the logits")
+    loss, logits = result
+    if loss.dim() or not loss.is_floating_point() or list(logits.shape) != [2, num_classes]:
+        raise ConfigError(
+            f"{what}: its forward must return a scalar loss and logits [batch, {num_classes}]; of 2 embeddings it gave "
+            f"{list(loss.shape)} of {loss.dtype} and {list(logits.shape)}"
+        )
 
 
 def margin_at(progress: float, start: float, end: float, final: float) -> float:

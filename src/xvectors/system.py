@@ -1,6 +1,6 @@
 """The system directory: what training writes and every other command reads. In: a folder. Out: model, features, labels.
 
-system.toml         recipe, label count, versions: enough to rebuild everything
+system.toml         recipe, label count, versions, what code is from outside: enough to rebuild everything
 model.safetensors   the kept weights
 speakers.csv        class index -> speaker
 corpus.csv          the corpus as it was divided: every kept recording with its split
@@ -27,14 +27,26 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from xvectors.config import Recipe, parse_toml, recipe_from_mapping, recipe_to_mapping, to_toml
+from xvectors.config import (
+    AUGMENTATIONS,
+    BACKBONES,
+    BUILTIN_LOSSES,
+    LOSSES,
+    Extensions,
+    Recipe,
+    origin,
+    parse_toml,
+    recipe_from_mapping,
+    recipe_to_mapping,
+    to_toml,
+)
 from xvectors.errors import CheckpointError, ConfigError, ShapeError
 from xvectors.features import Fbank
 from xvectors.files import atomic_write, composed, write_text
 from xvectors.folders import STARTER as STARTER
 from xvectors.folders import SystemFolder as SystemFolder
 from xvectors.folders import find_system as find_system
-from xvectors.models import Backbone, EmbeddingMap, build_model
+from xvectors.models import MODELS, Backbone, EmbeddingMap, build_model
 
 FORMAT_VERSION = 1
 MAP_PREFIX = "embedding_map."
@@ -80,13 +92,29 @@ def write_description(folder: SystemFolder, recipe: Recipe, speakers: Sequence[s
     writer.writerow(["index", "speaker"])
     writer.writerows(enumerate(speakers))
     write_text(folder.speakers, table.getvalue())
-    description = {
+    description: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "num_speakers": len(speakers),
         "versions": current_versions(),
         "recipe": recipe_to_mapping(recipe),
     }
+    if code := code_from_outside(recipe):
+        description["code"] = code
     write_text(folder.description, to_toml(description))
+
+
+def code_from_outside(recipe: Recipe) -> list[dict[str, str]]:
+    """What the recipe takes from outside xvectors: the key and name, module, class, and distribution where known."""
+    names: list[tuple[Extensions, str, Mapping[str, Any]]] = [
+        (BACKBONES, recipe.model.name, MODELS),
+        (LOSSES, recipe.loss.name, dict.fromkeys(BUILTIN_LOSSES)),
+    ]
+    names += [(AUGMENTATIONS, name, {}) for name in recipe.augment.custom_names]
+    return [
+        {"key": kind.key, "name": name, **origin(kind.find(name, builtin))}
+        for kind, name, builtin in names
+        if name not in builtin
+    ]
 
 
 def current_versions() -> dict[str, str]:

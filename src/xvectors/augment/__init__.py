@@ -4,5 +4,6 @@ Waveforms are numpy arrays, and importing this needs no torch; masks over featur
 """
 
 from xvectors.augment.augmenter import Augmenter, BabbleSource, speed
+from xvectors.augment.own import register_augmentation
 
-__all__ = ["Augmenter", "BabbleSource", "speed"]
+__all__ = ["Augmenter", "BabbleSource", "register_augmentation", "speed"]

@@ -1,7 +1,7 @@
 """Augmentation of training chunks. In: a waveform and a seed. Out: the waveform as another session would have it.
 
-The order is that of a recording: room, noise, microphone, level, clipping, line, codec. Each effect draws from a stream
-of its own, made of the seed, so that switching one off leaves the others as they were.
+The order is that of a recording: room, noise, microphone, level, clipping, line, codec; then effects of the user's own.
+Each effect draws from a stream of its own, made of the seed, so that switching one off leaves the others as they were.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,10 @@ from numpy.typing import NDArray
 from xvectors.audio import Samples, resample
 from xvectors.augment.channel import clipped, coded, equalised, telephone
 from xvectors.augment.noise import made_noise, mix_at_snr, mix_babble
+from xvectors.augment.own import own_effect
 from xvectors.augment.pools import MUSIC, NOISE, SPEECH, RecordingPool, open_pool
 from xvectors.augment.rooms import reverberate, simulate_room
-from xvectors.config import AugmentConfig
+from xvectors.config import AUGMENTATIONS, AugmentConfig
 from xvectors.errors import AudioError, ConfigError, ShapeError
 
 logger = logging.getLogger(__name__)
@@ -88,6 +90,9 @@ class Augmenter:
             self._kinds.append(BABBLE)
         if settings.codec_prob > 0:
             self._try_codecs()
+        self._own = {name: own_effect(name) for name in settings.custom_names}
+        for name in self._own:
+            self._own_effect(name, made_noise(sample_rate_hz // 10, sample_rate_hz, np.random.default_rng(0)), None)
 
     def __call__(self, waveform: NDArray[np.float32], seed: int, row: int = 0) -> Samples:
         """Augment float32 [samples], finite, about [-1, 1]: the same length, finite; the argument is never changed.
@@ -107,6 +112,7 @@ class Augmenter:
             (settings.clip_prob, self._clip),
             (settings.telephone_prob, self._telephone),
             (settings.codec_prob, self._code),
+            *((settings.custom_prob, partial(self._own_effect, name)) for name in self._own),
         )
         # From 1: numpy takes [seed, 0] for the bare seed, from which the caller may draw something else.
         for stream, (probability, effect) in enumerate(effects, start=1):
@@ -176,6 +182,17 @@ class Augmenter:
     def _code(self, waveform: Samples, generator: np.random.Generator) -> Samples:
         names = self.settings.codec_names
         return coded(waveform, self.sample_rate_hz, names[generator.integers(len(names))], generator)
+
+    def _own_effect(self, name: str, waveform: Samples, generator: np.random.Generator | None) -> Samples:
+        result = self._own[name](waveform.copy(), self.sample_rate_hz, generator or np.random.default_rng(0))
+        fits = isinstance(result, np.ndarray) and result.shape == waveform.shape
+        if not fits or not np.issubdtype(result.dtype, np.floating) or not np.isfinite(result).all():
+            got = f"{result.dtype} {list(result.shape)}" if isinstance(result, np.ndarray) else type(result).__name__
+            raise ConfigError(
+                f"{AUGMENTATIONS.key}: {name!r} must return finite floating-point samples {list(waveform.shape)}, as "
+                f"many as it was given; it returned {got}"
+            )
+        return result.astype(np.float32, copy=False)
 
     def _try_codecs(self) -> None:
         for name in self.settings.codec_names:

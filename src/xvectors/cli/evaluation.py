@@ -20,6 +20,7 @@ from xvectors.cli.shared import (
     SpeakerLevel,
     Speakers,
     System,
+    Trust,
     command,
     one_of,
     print_lines,
@@ -72,6 +73,7 @@ def evaluate(
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
+    trust: Trust = None,
 ) -> None:
     """Measure a system on speakers that it has not heard, or a file of scores.
 
@@ -290,7 +292,7 @@ def compare(
 
 
 @command(MEASURE, "xvectors plot exp/mine")
-def plot(system: System, device: Device = "auto", quiet: Quiet = False) -> None:
+def plot(system: System, device: Device = "auto", quiet: Quiet = False, trust: Trust = None) -> None:
     """Draw the training curves, a t-SNE map of the test speakers, and their scores."""
     from xvectors.report import plot as run
 

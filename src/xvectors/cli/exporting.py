@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xvectors.cli.shared import EMBED, System, command, print_lines
+from xvectors.cli.shared import EMBED, System, Trust, command, print_lines
 from xvectors.cli.terminal import print
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def export(
         list[Path] | None,
         typer.Option(metavar="AUDIO", help="Also compare the file with the system on this recording; may be repeated."),
     ] = None,
+    trust: Trust = None,
 ) -> None:
     """Export a system as one ONNX file that turns waveforms into embeddings.
 

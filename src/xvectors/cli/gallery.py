@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xvectors.cli.shared import RECOGNIZE, Device, GalleryPath, Json, OfSystem, app, command, print_lines
+from xvectors.cli.shared import RECOGNIZE, Device, GalleryPath, Json, OfSystem, Trust, app, command, print_lines
 from xvectors.cli.terminal import print, print_json
 from xvectors.errors import ConfigError
 
@@ -51,6 +51,7 @@ def enroll(
     ] = None,
     device: Device = "auto",
     as_json: Json = False,
+    trust: Trust = None,
 ) -> None:
     """Enroll a speaker, or add recordings of a speaker who is enrolled."""
     from datetime import UTC, datetime
@@ -95,6 +96,7 @@ def identify(
     gallery: GalleryPath = None,
     device: Device = "auto",
     as_json: Json = False,
+    trust: Trust = None,
 ) -> None:
     """Say which enrolled speaker a recording is of, that it is of none, or that it cannot be told."""
     from xvectors.decisions import about
@@ -154,7 +156,9 @@ def forget(
 
 
 @command(RECOGNIZE, "xvectors re-enroll --system exp/mine", name="re-enroll")
-def re_enroll(system: OfSystem = "starter", gallery: GalleryPath = None, device: Device = "auto") -> None:
+def re_enroll(
+    system: OfSystem = "starter", gallery: GalleryPath = None, device: Device = "auto", trust: Trust = None
+) -> None:
     """Enroll everybody with another system, from the recordings that --keep-audio kept."""
     from xvectors.encoder import SpeakerEncoder
     from xvectors.gallery import open_gallery

@@ -65,6 +65,24 @@ def one_of(*names: str) -> Callable[[str], list[str]]:
     return complete
 
 
+def _trust(packages: list[str] | None) -> list[str] | None:
+    from xvectors.config import trust
+
+    trust(*(packages or ()))
+    return packages
+
+
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust",
+        metavar="PACKAGE",
+        callback=_trust,
+        help="Import code of this package where a recipe or system names it, as in mypackage.nets:Tiny; may be "
+        "repeated. XVECTORS_TRUST does the same.",
+    ),
+]
+"""Acts as it is parsed: the commands have no use for its value."""
 Device = Annotated[
     str,
     typer.Option(

@@ -19,6 +19,7 @@ from xvectors.cli.shared import (
     Quiet,
     SpeakerLevel,
     System,
+    Trust,
     command,
     one_of,
     print_lines,
@@ -122,6 +123,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the system in DIR.")] = False,
     quiet: Quiet = False,
+    trust: Trust = None,
 ) -> None:
     """Train a system on recordings, calibrate it, and write it to a directory."""
     from xvectors.config import DEFAULT_RECIPE, FINE_TUNING_RECIPE, load_recipe, override_recipe
@@ -213,6 +215,7 @@ def calibrate(
     ] = 0.5,
     device: Device = "auto",
     quiet: Quiet = False,
+    trust: Trust = None,
 ) -> None:
     """Choose a system's back-end and calibrate its scores to log-likelihood ratios.
 
@@ -263,6 +266,7 @@ def recipes(
         ),
     ] = None,
     as_json: Json = False,
+    trust: Trust = None,
 ) -> None:
     """List the recipes, or print one with every key explained.
 

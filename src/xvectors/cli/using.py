@@ -19,6 +19,7 @@ from xvectors.cli.shared import (
     Quiet,
     SpeakerLevel,
     System,
+    Trust,
     command,
     one_of,
     print_lines,
@@ -78,6 +79,7 @@ def embed(
     ] = None,
     rows_a_part: Annotated[int, typer.Option(metavar="N", help="Number of recordings in a part.")] = 1000,
     quiet: Quiet = False,
+    trust: Trust = None,
 ) -> None:
     """Embed every recording of a corpus into one file or a folder of parts.
 
@@ -155,6 +157,7 @@ def verify(
     ] = None,
     as_json: Json = False,
     device: Device = "auto",
+    trust: Trust = None,
 ) -> None:
     """Say whether two recordings are of the same speaker.
 

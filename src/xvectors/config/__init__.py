@@ -5,6 +5,7 @@ Every key that is not known raises and names the nearest known one; every value 
 
 from xvectors.config.augmentation import CODECS, AugmentConfig
 from xvectors.config.explaining import Setting, kind_in_words, recipe_lines, settings_of
+from xvectors.config.extensions import AUGMENTATIONS, BACKBONES, LOSSES, TRUST_VARIABLE, Extensions, origin, trust
 from xvectors.config.recipes import (
     DEFAULT_RECIPE,
     FINE_TUNING_RECIPE,
@@ -15,15 +16,29 @@ from xvectors.config.recipes import (
     recipe_names,
     recipe_to_mapping,
 )
-from xvectors.config.schema import DataConfig, FeaturesConfig, LossConfig, ModelConfig, Recipe, TrainingConfig
+from xvectors.config.schema import (
+    BUILTIN_LOSSES,
+    DataConfig,
+    FeaturesConfig,
+    LossConfig,
+    ModelConfig,
+    Recipe,
+    TrainingConfig,
+)
 from xvectors.config.tables import nearest, parse_toml, to_toml
 
 __all__ = [
+    "AUGMENTATIONS",
+    "BACKBONES",
+    "BUILTIN_LOSSES",
     "CODECS",
     "DEFAULT_RECIPE",
     "FINE_TUNING_RECIPE",
+    "LOSSES",
+    "TRUST_VARIABLE",
     "AugmentConfig",
     "DataConfig",
+    "Extensions",
     "FeaturesConfig",
     "LossConfig",
     "ModelConfig",
@@ -34,6 +49,7 @@ __all__ = [
     "kind_in_words",
     "load_recipe",
     "nearest",
+    "origin",
     "override_recipe",
     "parse_toml",
     "recipe_from_mapping",
@@ -42,4 +58,5 @@ __all__ = [
     "recipe_to_mapping",
     "settings_of",
     "to_toml",
+    "trust",
 ]

@@ -67,6 +67,10 @@ class AugmentConfig:
         "mu-law a-law gsm vorbis mp3",
         "Codecs to draw from, separated by spaces; opus is available too, at several times the cost of the others.",
     )
+    custom: str = setting(
+        "", "Augmentations of your own, separated by spaces (docs/extending.md). They need custom_prob above 0."
+    )
+    custom_prob: float = setting(0.0, "Probability of each augmentation of your own.")
     spec_augment_prob: float = setting(0.0, "Probability of masking a chunk's features (SpecAugment).")
     time_masks: int = setting(2, "Number of masks over frames.")
     time_mask_max_share: float = setting(0.1, "Longest mask over frames, as a share of the chunk's frames.")
@@ -82,6 +86,10 @@ class AugmentConfig:
     def codec_names(self) -> tuple[str, ...]:
         return _words(self.codecs)
 
+    @property
+    def custom_names(self) -> tuple[str, ...]:
+        return _words(self.custom)
+
     def __post_init__(self) -> None:
         for each in fields(self):
             self._check_value(each.name, str(each.type))
@@ -95,6 +103,11 @@ class AugmentConfig:
         for name in self.codec_names:
             if name not in CODECS:
                 raise ConfigError(f"augment.codecs: unknown codec {name!r}{nearest(name, CODECS)}")
+        if bool(self.custom_names) != (self.custom_prob > 0):
+            raise ConfigError(
+                f"augment.custom = {self.custom!r} and augment.custom_prob = {self.custom_prob:g} belong together: "
+                "name augmentations of your own and set their probability, or leave both out"
+            )
         if self.codec_prob > 0 and not self.codec_names:
             raise ConfigError(
                 "augment.codecs names no codec, and augment.codec_prob asks for one; "

@@ -55,7 +55,7 @@ def recipe_lines(settings: list[Setting]) -> Iterator[str]:
         prefix, _, key = each.key.rpartition(".")
         if prefix != section:
             section = prefix
-            yield f"\n[{section}]"
+            yield from ("", f"[{section}]")
         default = "" if each.value == each.default else f"; default {_toml(each.default)}"
         yield from _comment(f"{each.explanation} [{each.kind}{default}]")
         # a setting that the recipe leaves to the network stays the network's to choose

@@ -10,14 +10,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from xvectors.config.schema import LossConfig, ModelConfig, Recipe
+from xvectors.config.extensions import AUGMENTATIONS, LOSSES
+from xvectors.config.schema import BUILTIN_LOSSES, LossConfig, ModelConfig, Recipe
 from xvectors.config.tables import flatten, from_mapping, nearest, parse_toml
 from xvectors.errors import ConfigError
 
 DEFAULT_RECIPE = "resnet"
 FINE_TUNING_RECIPE = "finetune"
 
-MARGIN_SETTINGS = tuple(f.name for f in dataclasses.fields(LossConfig) if f.name not in ("name", "label_smoothing"))
+LOSS_SETTINGS = tuple(f.name for f in dataclasses.fields(LossConfig) if f.name != "settings")
+MARGIN_SETTINGS = tuple(key for key in LOSS_SETTINGS if key not in ("name", "label_smoothing"))
 """Keys of `loss` that only the margin losses use."""
 
 
@@ -41,6 +43,7 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     for override in sorted(overrides, key=lambda text: not text.replace(" ", "").startswith(names)):
         _apply_override(table, override)
     recipe = recipe_from_mapping(table, source)
+    _check_names(recipe, source)
     _check_softmax(recipe, source)
     return recipe
 
@@ -112,15 +115,21 @@ def recipe_from_mapping(table: Mapping[str, Any], source: str) -> Recipe:
     name = settings.pop("name", "xvector")
     if not isinstance(name, str):
         raise ConfigError(f"{source}: model.name must be a string, not {name!r}")
-    for key, value in settings.items():
-        numbers = value if isinstance(value, list) else ()
-        if not (isinstance(value, bool | int | float | str) or (numbers and all(type(n) is int for n in numbers))):
-            raise ConfigError(
-                f"{source}: model.{key} must be a number, true, false, a string or a list of whole numbers, "
-                f"not {value!r}"
-            )
+    _check_settings(settings, "model", source)
+    loss = table.get("loss", {})
+    of_own: dict[str, Any] = {}
+    if isinstance(loss, Mapping) and loss.get("name", BUILTIN_LOSSES[0]) not in BUILTIN_LOSSES:
+        of_own = {key: value for key, value in loss.items() if key not in LOSS_SETTINGS}
+        table["loss"] = {key: value for key, value in loss.items() if key in LOSS_SETTINGS}
+        _check_settings(of_own, "loss", source)
+    elif isinstance(loss, Mapping) and "settings" in loss:
+        raise ConfigError(f"{source}: unknown key 'loss.settings'")
     recipe = from_mapping(Recipe, table, source)
-    recipe = dataclasses.replace(recipe, model=ModelConfig(name=name, settings=settings))
+    recipe = dataclasses.replace(
+        recipe,
+        model=ModelConfig(name=name, settings=settings),
+        loss=dataclasses.replace(recipe.loss, settings=of_own),
+    )
     _check_values(recipe, source)
     return recipe
 
@@ -129,6 +138,8 @@ def recipe_to_mapping(recipe: Recipe) -> dict[str, Any]:
     """Plain tables for TOML."""
     table = dataclasses.asdict(recipe)
     table["model"] = {"name": recipe.model.name, **recipe.model.settings}
+    del table["loss"]["settings"]
+    table["loss"] |= recipe.loss.settings
     return table
 
 
@@ -139,12 +150,38 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
     return [f"{key}: {left.get(key)!r} -> {right.get(key)!r}" for key in keys if left.get(key) != right.get(key)]
 
 
+def _check_settings(settings: Mapping[str, Any], section: str, source: str) -> None:
+    for key, value in settings.items():
+        numbers = value if isinstance(value, list) else ()
+        if not (isinstance(value, bool | int | float | str) or (numbers and all(type(n) is int for n in numbers))):
+            raise ConfigError(
+                f"{source}: {section}.{key} must be a number, true, false, a string or a list of whole numbers, "
+                f"not {value!r}"
+            )
+
+
+def _check_names(recipe: Recipe, source: str) -> None:
+    """Losses and augmentations that are known here, which a system that is only used need not be."""
+    loss = recipe.loss.name
+    if loss not in BUILTIN_LOSSES and not LOSSES.knows(loss):
+        known = nearest(loss, [*BUILTIN_LOSSES, *LOSSES.names()])
+        raise ConfigError(f"{source}: loss.name = {loss!r} is not known{known}; or give one of your own as module:Name")
+    for name in recipe.augment.custom_names:
+        if not AUGMENTATIONS.knows(name):
+            raise ConfigError(
+                f"{source}: augment.custom: {name!r} is not known{nearest(name, AUGMENTATIONS.names())}; give "
+                "module:Name, or install the package that offers it"
+            )
+
+
 def _check_values(recipe: Recipe, source: str) -> None:
     data, loss, training = recipe.data, recipe.loss, recipe.training
     additive = loss.name == "am_softmax"  # its margin is a cosine, not an angle
     margins = "at least 0 and below 1 with am_softmax" if additive else "between 0 and pi/2"
 
     def fits_margin(margin: float) -> bool:
+        if loss.name not in BUILTIN_LOSSES:
+            return True  # what it may be is the loss's to say
         return 0 <= margin < 1 if additive else 0 <= margin <= math.pi / 2
 
     rules = [
@@ -210,13 +247,18 @@ def _check_softmax(recipe: Recipe, source: str) -> None:
 
 
 def _forget_settings(table: dict[str, Any], model: object, loss: object) -> None:
-    """Take the settings away that another network, or the plain softmax, has no use for."""
+    """Take the settings away that another network or loss has no use for."""
     if isinstance(model, Mapping) and model.get("name", table.get("model", {}).get("name")) != table.get(
         "model", {}
     ).get("name"):
         table["model"] = {}
-    if isinstance(loss, Mapping) and loss.get("name") == "softmax":
-        table["loss"] = {key: kept for key, kept in table.get("loss", {}).items() if key not in MARGIN_SETTINGS}
+    if isinstance(loss, Mapping) and "name" in loss:
+        old, kept = table.get("loss", {}), LOSS_SETTINGS
+        if loss["name"] == "softmax":
+            kept = tuple(key for key in LOSS_SETTINGS if key not in MARGIN_SETTINGS)
+        elif loss["name"] not in BUILTIN_LOSSES:
+            kept = tuple(old) if loss["name"] == old.get("name") else ()
+        table["loss"] = {key: value for key, value in old.items() if key in kept}
 
 
 def _apply_override(table: dict[str, Any], override: str) -> None:

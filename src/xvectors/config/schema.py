@@ -14,6 +14,8 @@ from xvectors.config.tables import setting
 
 Scalar = bool | int | float | str
 
+BUILTIN_LOSSES = ("softmax", "am_softmax", "aam_softmax")
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
@@ -48,7 +50,8 @@ class ModelConfig:
 
     name: str = setting(
         "xvector",
-        "Backbone: a name that `xvectors models` lists. The other keys of this table are the backbone's own settings.",
+        "Backbone: a name that `xvectors models` lists, or one of your own (docs/extending.md). The other keys of this "
+        "table are the backbone's own settings.",
     )
     settings: Mapping[str, Scalar] = field(default_factory=dict)
 
@@ -101,10 +104,10 @@ class LossConfig:
     All but `label_smoothing` is theirs alone.
     """
 
-    name: Literal["softmax", "am_softmax", "aam_softmax"] = setting(
+    name: str = setting(
         "softmax",
-        "Plain softmax over the network's own classifier, or a margin loss on the embeddings: additive margin on the "
-        "cosine (CosFace) or on the angle (ArcFace).",
+        "Loss: softmax, over the network's own classifier; am_softmax or aam_softmax, with an additive margin on the "
+        "embeddings' cosine (CosFace) or angle (ArcFace); or one of your own (docs/extending.md).",
     )
     label_smoothing: float = setting(0.0, "Share of the target's probability spread evenly over all speakers.")
     margin: float = setting(0.2, "Margin: a cosine with am_softmax, radians with aam_softmax.")
@@ -115,6 +118,8 @@ class LossConfig:
     sub_centers: int = setting(1, "Number of class weights for each speaker; the nearest to the embedding counts.")
     inter_top_k: int = setting(0, "Number of nearest wrong speakers that are made harder too; 0 for none.")
     inter_top_k_margin: float = setting(0.06, "Margin for these wrong speakers in radians.")
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
+    """Arguments of a loss of one's own."""
 
 
 @dataclass(frozen=True, kw_only=True)

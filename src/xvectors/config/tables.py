@@ -40,6 +40,8 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
 def nearest(name: str, known: Iterable[str]) -> str:
     """` (did you mean ...?)` where a known name is near, the list of known names otherwise."""
     known = sorted(known)
+    if not known:
+        return ""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
 

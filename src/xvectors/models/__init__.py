@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, get_type_hints
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar, get_type_hints
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from xvectors.config import nearest
+from xvectors.config import BACKBONES, nearest
 from xvectors.errors import ConfigError
 from xvectors.models.backbone import Backbone
 from xvectors.models.campplus import CAMPlusPlus
@@ -16,6 +18,7 @@ from xvectors.models.ecapa import ECAPA
 from xvectors.models.embedding_map import EmbeddingMap
 from xvectors.models.etdnn import ETDNN
 from xvectors.models.explaining import settings_of_model
+from xvectors.models.extending import build_checked, check_backbone
 from xvectors.models.ftdnn import FTDNN
 from xvectors.models.pooling import POOLINGS, StatisticsPooling, make_pooling
 from xvectors.models.published import PUBLISHED, Published
@@ -44,6 +47,7 @@ __all__ = [
     "count_parameters",
     "find_backbone",
     "make_pooling",
+    "register_backbone",
     "settings_of_model",
 ]
 
@@ -58,14 +62,36 @@ MODELS: dict[str, type[Backbone]] = {
 }
 
 
-WANTED = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+B = TypeVar("B", bound=Backbone)
+
+WANTED: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 
 
 def find_backbone(name: str) -> type[Backbone]:
-    """The class of the network called `name`. Raises ConfigError for an unknown one, naming the nearest."""
-    if name not in MODELS:
-        raise ConfigError(f"unknown model {name!r}{nearest(name, MODELS)}")
-    return MODELS[name]
+    """The class of the network called `name`: one of `MODELS`, a registered one, an installed package's, module:Name.
+
+    Raises ConfigError for an unknown one, naming the nearest; for module:Name of a package that is not trusted (see
+    `xvectors.trust`), and for what is no Backbone.
+    """
+    found = BACKBONES.find(name, MODELS)
+    return MODELS[name] if name in MODELS else check_backbone(found, name)
+
+
+def register_backbone(name: str) -> Callable[[type[B]], type[B]]:
+    """Decorator: let `model.name = name` stand for this class in this process.
+
+    >>> @register_backbone("tiny")                                             # doctest: +SKIP
+    ... class Tiny(Backbone): ...
+
+    Raises ConfigError for a name of `MODELS`, and for a class that is no Backbone.
+    """
+
+    def register(cls: type[B]) -> type[B]:
+        check_backbone(cls, name)
+        BACKBONES.register(name, cls, MODELS)
+        return cls
+
+    return register
 
 
 def build_model(name: str, **settings: Any) -> Backbone:
@@ -75,15 +101,16 @@ def build_model(name: str, **settings: Any) -> Backbone:
     """
     backbone = find_backbone(name)
     kinds = get_type_hints(backbone.__init__)
-    kinds.pop("return", None)
+    parameters = inspect.signature(backbone).parameters
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     for key, value in settings.items():
-        if key not in kinds:
-            raise ConfigError(f"model {name!r} has no setting {key!r}{nearest(key, kinds)}")
-        kind = kinds[key]
+        if key not in parameters and not takes_any:
+            raise ConfigError(f"model {name!r} has no setting {key!r}{nearest(key, parameters)}")
+        kind = kinds.get(key)
         fits = type(value) is kind or (kind is float and type(value) is int)
         if kind in WANTED and not fits:
             raise ConfigError(f"model.{key} must be {WANTED[kind]}, not {value!r}")
-    return backbone(**settings)
+    return backbone(**settings) if name in MODELS else build_checked(backbone, name, settings)
 
 
 def count_parameters(model: Backbone) -> int:

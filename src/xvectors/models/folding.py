@@ -19,8 +19,11 @@ def fold_norms(model: Backbone) -> Backbone:
 
     The network is changed, and returned: it computes what it computed after training, within float32's rounding, and
     can be trained no more. Who is given whose output shows in one pass through it, on the CPU. Only neighbours in one
-    module count: what a block returns may be used elsewhere, too.
+    module count: what a block returns may be used elsewhere, too. A network from outside xvectors is left as it is,
+    since its BatchNorms may stand on another axis.
     """
+    if type(model).__module__.partition(".")[0] != __name__.partition(".")[0]:
+        return model.requires_grad_(False).eval()
     made_by: dict[int, tuple[nn.Module, Tensor]] = {}
     before: dict[nn.Module, nn.Module] = {}
 

@@ -7,8 +7,7 @@ losses act on the embeddings themselves, through a head of class weights that on
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from xvectors.augment.specaugment import SpecAugment
 from xvectors.config import Recipe
 from xvectors.dataset import Batch
 from xvectors.devices import choose_precision, survive_forks
-from xvectors.losses import MarginSoftmax, build_loss, margin_at, softmax_loss
+from xvectors.losses import make_head, margin_at, softmax_loss
 from xvectors.models import Backbone
 from xvectors.system import MAP_PREFIX, load_state, make_features, make_model, num_classes
 from xvectors.training.averaging import WeightAverage
@@ -42,6 +41,8 @@ class Learner:
             torch.default_generator.manual_seed(recipe.training.seed)
             self.model = make_model(recipe, num_speakers)
             self.head = self._make_head()
+        # a loss of one's own need not have a margin
+        self._set_margin: Callable[[float], None] | None = getattr(self.head, "set_margin", None)
         self.network = _Network(self.model, self.head).to(device)
         self.optimiser = make_optimiser(self.network, recipe.training)
         width = recipe.training.average_width
@@ -58,9 +59,9 @@ class Learner:
         """
         training, loss_settings = self.recipe.training, self.recipe.loss
         set_rates(self.optimiser, training, progress)
-        if self.head is not None:
+        if self._set_margin is not None:
             margin = margin_at(progress, loss_settings.margin_start, loss_settings.margin_end, loss_settings.margin)
-            self.head.set_margin(loss_settings.large_margin if in_large_margin_stage(training, progress) else margin)
+            self._set_margin(loss_settings.large_margin if in_large_margin_stage(training, progress) else margin)
         head_only = in_head_only_stage(training, progress)
         self.network.train(not head_only)
         self.network.requires_grad_(not head_only)
@@ -117,21 +118,17 @@ class Learner:
     def _class_layer(self) -> nn.Module:
         return self.model.get_submodule("classifier") if self.head is None else self.head
 
-    def _kept(self) -> tuple[Backbone, MarginSoftmax | None]:
+    def _kept(self) -> tuple[Backbone, nn.Module | None]:
         """Network and head as validation sees them, not training."""
         network = self.network if self.average is None else self.average.module
         assert isinstance(network, _Network)
         network.eval()
         return network.model, network.head
 
-    def _make_head(self) -> MarginSoftmax | None:
+    def _make_head(self) -> nn.Module | None:
         if self.recipe.loss.name == "softmax":
             return None
-        settings = asdict(self.recipe.loss)
-        for key in ("name", "margin_start", "margin_end", "large_margin"):
-            del settings[key]
-        classes = num_classes(self.recipe, self.num_speakers)
-        return build_loss(self.recipe.loss.name, self.model.embedding_dim, classes, **settings)
+        return make_head(self.recipe.loss, self.model.embedding_dim, num_classes(self.recipe, self.num_speakers))
 
     def _generator(self, place: tuple[int, int]) -> torch.Generator:
         seeds = np.random.SeedSequence([self.recipe.training.seed, self.rank, *place])
@@ -143,7 +140,7 @@ class Learner:
     def _forward(
         self,
         model: Backbone,
-        head: MarginSoftmax | None,
+        head: nn.Module | None,
         batch: Batch,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -185,6 +182,6 @@ class Learner:
 class _Network(nn.Module):
     """All that is trained: the network and, with a margin loss, its head of class weights."""
 
-    def __init__(self, model: Backbone, head: MarginSoftmax | None) -> None:
+    def __init__(self, model: Backbone, head: nn.Module | None) -> None:
         super().__init__()
         self.model, self.head = model, head
