@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from xvectors.corpus import TEST, TRAIN, VAL, Manifest, open_corpus, scan
 from xvectors.encoder import SpeakerEncoder, load_embeddings
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
+from xvectors.files import exclusive
 from xvectors.hub import is_on_hub
 from xvectors.scoring import bayes_threshold, find_two_voices, sample_recordings
 from xvectors.scoring.backends import BACKENDS, PLDA, Backend, make_backend
@@ -88,56 +89,57 @@ def calibrate(
         _check_used(backend, make_backend(backend), cohort, adapt_to)
     bayes_threshold(p_target)
     encoder = SpeakerEncoder.load(folder, device=device)
-    shortest_s = encoder.fbank.samples_for(encoder.model.context_frames) / encoder.sample_rate_hz
-    given = _Given.read(cohort, adapt_to, adapt_by, encoder.embedding_dim)
-    if data is None:
-        manifest, held_out = _held_out(paths, encoder)
-        source = "held-out speakers" if held_out else "validation recordings of trained speakers"
-    else:
-        manifest = scan(
-            open_corpus(data, metadata=metadata, speaker_level=speaker_level),
-            min_duration_s=shortest_s,
-            max_rejected=encoder.recipe.data.max_rejected,
-            show_progress=show_progress,
-        ).manifest
-        known = sorted(set(manifest.speakers) & set(encoder.speakers))
-        held_out, source = not known, f"speakers of {data}"
-        if known:
-            logger.warning(
-                "%d of the %d speakers of %s bear names that were trained on (%s): if they are the same people, the "
-                "LLRs of others will be too confident",
-                len(known),
-                len(manifest.speakers),
-                data,
-                ", ".join(known[:3]),
+    with exclusive(paths.lock, of=str(paths.path)):
+        shortest_s = encoder.fbank.samples_for(encoder.model.context_frames) / encoder.sample_rate_hz
+        given = _Given.read(cohort, adapt_to, adapt_by, encoder.embedding_dim)
+        if data is None:
+            manifest, held_out = _held_out(paths, encoder)
+            source = "held-out speakers" if held_out else "validation recordings of trained speakers"
+        else:
+            manifest = scan(
+                open_corpus(data, metadata=metadata, speaker_level=speaker_level),
+                min_duration_s=shortest_s,
+                max_rejected=encoder.recipe.data.max_rejected,
+                show_progress=show_progress,
+            ).manifest
+            known = sorted(set(manifest.speakers) & set(encoder.speakers))
+            held_out, source = not known, f"speakers of {data}"
+            if known:
+                logger.warning(
+                    "%d of the %d speakers of %s bear names that were trained on (%s): if they are the same people, "
+                    "the LLRs of others will be too confident",
+                    len(known),
+                    len(manifest.speakers),
+                    data,
+                    ", ".join(known[:3]),
+                )
+        if not held_out and backend != "cosine" and (backend is not None or given.facts):
+            named = f"back-end {backend}" if backend is not None else "a back-end to normalise or to adapt"
+            raise ManifestError(
+                f"{named} would be fitted on the speakers that it is calibrated on, whom the network knows; "
+                "hold others out with data.held_out_prop, or name a corpus of other speakers with --data"
             )
-    if not held_out and backend != "cosine" and (backend is not None or given.facts):
-        named = f"back-end {backend}" if backend is not None else "a back-end to normalise or to adapt"
-        raise ManifestError(
-            f"{named} would be fitted on the speakers that it is calibrated on, whom the network knows; "
-            "hold others out with data.held_out_prop, or name a corpus of other speakers with --data"
+        basis = embed_with_crops(encoder, manifest, shortest_s, seed=seed, show_progress=show_progress)
+        basis, two_voices = _of_one_voice_each(basis, manifest, seed)
+        # speakers that the network knows cannot judge a back-end that they were fitted on
+        training = training_embeddings(paths, encoder, seed=seed, show_progress=show_progress) if held_out else None
+        learnt = learn_verifier(
+            basis, training, backend_name=backend, complete=given.complete, p_target=p_target, seed=seed
         )
-    basis = embed_with_crops(encoder, manifest, shortest_s, seed=seed, show_progress=show_progress)
-    basis, two_voices = _of_one_voice_each(basis, manifest, seed)
-    # speakers that the network knows cannot judge a back-end that they were fitted on
-    training = training_embeddings(paths, encoder, seed=seed, show_progress=show_progress) if held_out else None
-    learnt = learn_verifier(
-        basis, training, backend_name=backend, complete=given.complete, p_target=p_target, seed=seed
-    )
-    _check_used(learnt.name, learnt.backend, cohort, adapt_to)
-    if cohort is not None:
-        learnt.backend.warn_of_overlap(manifest.speakers, "calibration")
-        learnt.backend.warn_of_overlap(_test_speakers(paths))
-    crops = [length for length in CROP_DURATIONS_S if (basis.duration_s[~basis.whole] == length).any()]
-    facts = {**learnt.basis, "source": source, "held_out": held_out, "crop_durations_s": crops, **given.facts}
-    if two_voices:
-        facts["left_out_as_two_voices"] = two_voices
-    verifier = replace(learnt, basis=facts)
-    num_speakers = int(facts["num_speakers"])
-    if held_out and num_speakers < FEW_SPEAKERS:
-        logger.warning("%s", few_speakers_warning(num_speakers))
-    save_verifier(verifier, backend=paths.backend, calibration=paths.calibration, weights=paths.weights)
-    return verifier
+        _check_used(learnt.name, learnt.backend, cohort, adapt_to)
+        if cohort is not None:
+            learnt.backend.warn_of_overlap(manifest.speakers, "calibration")
+            learnt.backend.warn_of_overlap(_test_speakers(paths))
+        crops = [length for length in CROP_DURATIONS_S if (basis.duration_s[~basis.whole] == length).any()]
+        facts = {**learnt.basis, "source": source, "held_out": held_out, "crop_durations_s": crops, **given.facts}
+        if two_voices:
+            facts["left_out_as_two_voices"] = two_voices
+        verifier = replace(learnt, basis=facts)
+        num_speakers = int(facts["num_speakers"])
+        if held_out and num_speakers < FEW_SPEAKERS:
+            logger.warning("%s", few_speakers_warning(num_speakers))
+        save_verifier(verifier, backend=paths.backend, calibration=paths.calibration, weights=paths.weights)
+        return verifier
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -55,6 +55,11 @@ class SystemFolder:
         return self.path / "state" / "checkpoint.pt"
 
     @property
+    def lock(self) -> Path:
+        """Held by the process that trains or calibrates the system."""
+        return self.path / ".lock"
+
+    @property
     def left_out(self) -> Path:
         return self.path / "left_out.csv"
 

@@ -28,7 +28,7 @@ from xvectors.corpus import Manifest
 from xvectors.encoder import Embedded, SpeakerEncoder, save_embeddings
 from xvectors.encoder.results import durations
 from xvectors.errors import CheckpointError, ConfigError, StorageError
-from xvectors.files import atomic_write, write_text
+from xvectors.files import atomic_write, exclusive, write_text
 from xvectors.progress import progress
 from xvectors.trimming import DetectorName
 
@@ -103,27 +103,29 @@ def embed_in_parts(
     out = Path(out)
     description = _describe(encoder, manifest, part_format, rows_a_part, trim_silence)
     _agree(out, description)
-    own = range(index - 1, _num_parts(description), count)
-    todo = [number for number in own if not _part(out, number, part_format).is_file()]
-    rows_of = {number: _rows(number, description) for number in own}
-    total = sum(map(len, rows_of.values()))
-    done = total - sum(len(rows_of[number]) for number in todo)
-    num_embedded = num_failed = 0
-    with progress("embedding", total, enabled=show_progress, done=done) as shown:
-        for number in todo:
-            embedded = encoder.encode_manifest(
-                manifest, rows=rows_of[number], batch_size=batch_size, trim_silence=trim_silence
-            )
-            # the failures first: a part that is there has all of its own
-            _write_failures(_failures_of(out, number), manifest, embedded)
-            if part_format == PARQUET:
-                _write_parquet(_part(out, number, part_format), manifest, embedded, description)
-            else:
-                save_embeddings(_part(out, number, part_format), manifest, embedded)
-            num_embedded += len(embedded.rows)
-            num_failed += len(embedded.failures)
-            shown.advance(len(rows_of[number]))
-    _join_failures(out)
+    lock = out / f".shard-{index}-of-{count}.lock"
+    with exclusive(lock, of=f"{out}, shard {index} of {count}"):
+        own = range(index - 1, _num_parts(description), count)
+        todo = [number for number in own if not _part(out, number, part_format).is_file()]
+        rows_of = {number: _rows(number, description) for number in own}
+        total = sum(map(len, rows_of.values()))
+        done = total - sum(len(rows_of[number]) for number in todo)
+        num_embedded = num_failed = 0
+        with progress("embedding", total, enabled=show_progress, done=done) as shown:
+            for number in todo:
+                embedded = encoder.encode_manifest(
+                    manifest, rows=rows_of[number], batch_size=batch_size, trim_silence=trim_silence
+                )
+                # the failures first: a part that is there has all of its own
+                _write_failures(_failures_of(out, number), manifest, embedded)
+                if part_format == PARQUET:
+                    _write_parquet(_part(out, number, part_format), manifest, embedded, description)
+                else:
+                    save_embeddings(_part(out, number, part_format), manifest, embedded)
+                num_embedded += len(embedded.rows)
+                num_failed += len(embedded.failures)
+                shown.advance(len(rows_of[number]))
+        _join_failures(out)
     return PartsWritten(
         num_there=len(own) - len(todo), num_written=len(todo), num_embedded=num_embedded, num_failed=num_failed
     )

@@ -161,15 +161,22 @@ def re_enroll(
 ) -> None:
     """Enroll everybody with another system, from the recordings that --keep-audio kept."""
     from xvectors.encoder import SpeakerEncoder
-    from xvectors.gallery import open_gallery
+    from xvectors.files import exclusive
+    from xvectors.gallery import default_gallery, open_gallery
 
-    with open_gallery(gallery, system=system) as opened, tempfile.TemporaryDirectory() as folder:
+    path = gallery if gallery is not None else default_gallery()
+    lock = path.with_name(f".{path.name}.re-enroll.lock")
+    with (
+        open_gallery(path, system=system) as opened,
+        exclusive(lock, of=str(path)),
+        tempfile.TemporaryDirectory() as folder,
+    ):
         encoder = SpeakerEncoder.load(system, device=device)
 
         def encode(audio: bytes) -> tuple[NDArray[np.float32], float]:
-            path = Path(folder) / "recording"
-            path.write_bytes(audio)
-            embeddings, heard = _embed(encoder, [path])
+            recording = Path(folder) / "recording"
+            recording.write_bytes(audio)
+            embeddings, heard = _embed(encoder, [recording])
             return embeddings[0], heard[0].speech_s
 
         done = opened.re_enroll(encode)

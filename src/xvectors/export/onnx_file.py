@@ -22,7 +22,7 @@ from xvectors.encoder.onnx_engine import FLOAT32, INT8, OnnxDescription, OnnxEng
 from xvectors.errors import ExportError, MissingExtraError
 from xvectors.export.checking import TOLERANCE, Difference, compare, signals, worst
 from xvectors.export.graph import WaveformGraph
-from xvectors.files import atomic_write
+from xvectors.files import atomic_write, exclusive
 from xvectors.system import find_system, load_weights, make_features, make_model, read_description
 from xvectors.verification import verifier_of, weights_digest
 
@@ -89,7 +89,7 @@ def export_onnx(system: str | Path, path: str | Path, *, int8: bool = False) -> 
     backend_file = folder.backend.read_bytes() if verifier.is_calibrated else None
     onnx.helper.set_model_props(model, description.to_metadata(backend_file))
     content: bytes = model.SerializeToString()
-    with atomic_write(path, private=True) as temporary:
+    with exclusive(path.with_name(f".{path.name}.lock"), of=str(path)), atomic_write(path, private=True) as temporary:
         temporary.write_bytes(content)
         exported = SpeakerEncoder(OnnxEngine(temporary, device="cpu", threads=1))
         recordings = signals(fbank.sample_rate_hz, min_samples)

@@ -22,6 +22,7 @@ from xvectors.corpus import TEST, TRAIN, Manifest, open_corpus, scan
 from xvectors.corpus.scanning import read_left_out
 from xvectors.encoder import Embedded, SpeakerEncoder, load_embeddings, save_embeddings
 from xvectors.errors import CheckpointError, ManifestError
+from xvectors.files import exclusive
 from xvectors.report.closed_set import rank_figures
 from xvectors.report.drawings import scale_name
 from xvectors.report.leakage import cohort_line, find_leakage, leakage_lines
@@ -70,37 +71,39 @@ def evaluate(
     CheckpointError, ManifestError
         Where `folder` is no system, there are no trials of both kinds, or a trial names an unknown recording.
     """
-    measured = measure_system(
-        folder,
-        data=data,
-        metadata=metadata,
-        speaker_level=speaker_level,
-        trials=trials,
-        cost=cost,
-        out=out,
-        device=device,
-        snr=True,
-        show_progress=show_progress,
-    )
-    if not audio:
-        measured = replace(measured, command=f"{measured.command} --no-audio")
-    slices = slices_of(measured)
-    evaluation = summary(measured, slices)
-    write_page(measured, measured.report / "index.html", audio=audio, slices=slices)
-    write_metrics(measured.report / "metrics.json", evaluation)
-    write_scores(
-        measured.report / "scores.csv", list(measured.manifest.id), measured.trials, measured.scores, measured.llrs
-    )
-    target = measured.trials.target
-    score_histogram(
-        measured.decisive[target],
-        measured.decisive[~target],
-        measured.roc.eer().threshold,
-        evaluation.eer,
-        measured.report / "scores.png",
-        scale=scale_name(measured),
-    )
-    return evaluation
+    report = _report_folder(folder, find_system(Path(folder)), data, trials, out)
+    with exclusive(report / ".lock", of=str(report)):
+        measured = measure_system(
+            folder,
+            data=data,
+            metadata=metadata,
+            speaker_level=speaker_level,
+            trials=trials,
+            cost=cost,
+            out=out,
+            device=device,
+            snr=True,
+            show_progress=show_progress,
+        )
+        if not audio:
+            measured = replace(measured, command=f"{measured.command} --no-audio")
+        slices = slices_of(measured)
+        evaluation = summary(measured, slices)
+        write_page(measured, measured.report / "index.html", audio=audio, slices=slices)
+        write_metrics(measured.report / "metrics.json", evaluation)
+        write_scores(
+            measured.report / "scores.csv", list(measured.manifest.id), measured.trials, measured.scores, measured.llrs
+        )
+        target = measured.trials.target
+        score_histogram(
+            measured.decisive[target],
+            measured.decisive[~target],
+            measured.roc.eer().threshold,
+            evaluation.eer,
+            measured.report / "scores.png",
+            scale=scale_name(measured),
+        )
+        return evaluation
 
 
 def measure_system(

@@ -25,7 +25,7 @@ from xvectors.corpus import Manifest, ScanReport, open_corpus
 from xvectors.dataset import Batch
 from xvectors.devices import find_device
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError, StorageError, TrainingError
-from xvectors.files import write_text
+from xvectors.files import exclusive, write_text
 from xvectors.progress import Progress, progress
 from xvectors.scoring import all_pairs_scores, eer, sample_recordings
 from xvectors.system import (
@@ -108,57 +108,66 @@ def train(
     XVectorsError
         ManifestError for the corpus, ConfigError for the recipe, CheckpointError for `out`, TrainingError for a loss
         that is not finite, StorageError when the state cannot be written; what was saved before stays usable.
+        BusyError where another process writes `out`.
     """
     folder = SystemFolder(Path(out))
     where = find_device(device)
     if isinstance(recipe, str | Path):
         recipe = load_recipe(recipe)
-    if resume:
-        if start is not None:
-            raise ConfigError("a run that is resumed goes on as it began; leave --from out")
-        if data is None and metadata is not None:
-            raise ConfigError(
-                f"metadata {metadata} describes a corpus, and none is given; name it too, or leave both out"
-            )
-        run = _resumed(folder, recipe, where)
-        if data is not None:
-            check_same_corpus(
-                open_corpus(data, metadata=metadata, speaker_level=speaker_level),
-                run.corpus.manifest,
-                folder,
-                str(data),
-            )
-        if on_division:
-            on_division(run.corpus)
-        return _finished(run.run(on_epoch, show_progress), calibrate, device, show_progress)
-    recipe = recipe or load_recipe(DEFAULT_RECIPE if start is None else FINE_TUNING_RECIPE)
-    if start is not None:
-        recipe = recipe_of_start(recipe, start)
     if folder.path.exists() and not folder.path.is_dir():
         raise StorageError(f"{folder.path} is a file; name a folder for the system")
-    # a run that was killed before its first checkpoint left nothing to go on from
-    if (folder.checkpoint.exists() or folder.weights.exists()) and not overwrite:
-        raise CheckpointError(
-            f"{folder.path} already holds a system; go on with --resume, replace it with --overwrite, "
-            "or name another folder"
+    if resume:
+        read_description(folder)  # where there is none, the lock would make a folder
+    with exclusive(folder.lock, of=str(folder.path)):
+        if resume:
+            if start is not None:
+                raise ConfigError("a run that is resumed goes on as it began; leave --from out")
+            if data is None and metadata is not None:
+                raise ConfigError(
+                    f"metadata {metadata} describes a corpus, and none is given; name it too, or leave both out"
+                )
+            run = _resumed(folder, recipe, where)
+            if data is not None:
+                check_same_corpus(
+                    open_corpus(data, metadata=metadata, speaker_level=speaker_level),
+                    run.corpus.manifest,
+                    folder,
+                    str(data),
+                )
+            if on_division:
+                on_division(run.corpus)
+            return _finished(run.run(on_epoch, show_progress), calibrate, device, show_progress)
+        recipe = recipe or load_recipe(DEFAULT_RECIPE if start is None else FINE_TUNING_RECIPE)
+        if start is not None:
+            recipe = recipe_of_start(recipe, start)
+        # a run that was killed before its first checkpoint left nothing to go on from
+        if (folder.checkpoint.exists() or folder.weights.exists()) and not overwrite:
+            raise CheckpointError(
+                f"{folder.path} already holds a system; go on with --resume, replace it with --overwrite, "
+                "or name another folder"
+            )
+        if data is None:
+            raise CheckpointError("no corpus given; only --resume works without one")
+        with torch.device("meta"):
+            context_frames = make_model(recipe, 2).context_frames
+        shortest = make_features(recipe).samples_for(context_frames)
+        corpus, report = prepare_corpus(
+            data,
+            recipe,
+            min_samples=shortest,
+            metadata=metadata,
+            speaker_level=speaker_level,
+            show_progress=show_progress,
         )
-    if data is None:
-        raise CheckpointError("no corpus given; only --resume works without one")
-    with torch.device("meta"):
-        context_frames = make_model(recipe, 2).context_frames
-    shortest = make_features(recipe).samples_for(context_frames)
-    corpus, report = prepare_corpus(
-        data, recipe, min_samples=shortest, metadata=metadata, speaker_level=speaker_level, show_progress=show_progress
-    )
-    if on_scan:
-        on_scan(report)
-    if on_division:
-        on_division(corpus)
-    run = _Run(folder, recipe, corpus, where)
-    if start is not None:
-        run.learner.start_from(*read_weights(find_system(start)))
-    run.begin(report)
-    return _finished(run.run(on_epoch, show_progress), calibrate, device, show_progress)
+        if on_scan:
+            on_scan(report)
+        if on_division:
+            on_division(corpus)
+        run = _Run(folder, recipe, corpus, where)
+        if start is not None:
+            run.learner.start_from(*read_weights(find_system(start)))
+        run.begin(report)
+        return _finished(run.run(on_epoch, show_progress), calibrate, device, show_progress)
 
 
 def _finished(result: TrainingResult, calibrate: bool, device: str, show_progress: bool) -> TrainingResult:
