@@ -43,7 +43,7 @@ class DecodedRecordings:
         if name not in self._kept and self._room > 0:
             self._kept[name] = self._decoded(name, sample_rate_hz)
         samples = self._kept.get(name)
-        if samples is None or channel not in ("mix", 0):
+        if samples is None or channel not in ("mix", "left", 0):
             return audio.read(
                 path, sample_rate_hz=sample_rate_hz, start_s=start_s, duration_s=duration_s, channel=channel
             )

@@ -90,7 +90,6 @@ BROKEN = {
     "s0/cut.flac": Reason.TRUNCATED,
     "s0/cut.mp3": Reason.TRUNCATED,
     "s0/silent.flac": Reason.SILENT,
-    "s0/opposed.flac": Reason.SILENT,
     "s0/nan.wav": Reason.NOT_FINITE,
     "s0/short.wav": Reason.TOO_SHORT,
     "s0/copy.wav": Reason.DUPLICATE,
@@ -105,13 +104,16 @@ def test_every_broken_kind_has_its_reason(tmp_path: Path, workers: int) -> None:
     result = scan(manifest, min_duration_s=0.5, workers=workers, show_progress=False)
     report = result.report
     assert {remark.path: remark.reason for remark in report.rejected} == BROKEN
-    assert len(result.manifest) == len(manifest) - len(BROKEN) == 13
-    assert [(remark.path, remark.reason) for remark in report.warned] == [("s0/clipped.wav", Reason.CLIPPED)]
+    assert len(result.manifest) == len(manifest) - len(BROKEN) == 14
+    assert [(remark.path, remark.reason) for remark in report.warned] == [
+        ("s0/clipped.wav", Reason.CLIPPED),
+        ("s0/opposed.flac", Reason.CANCELLED),
+    ]
     details = {remark.path: remark.detail for remark in report.rejected}
     assert details["s0/copy.wav"] == "a copy of s0/0.wav"
     assert details["s0/stolen.flac"] == "the same sound stands under s0, s1: s1/stolen.wav"
     assert details["s0/short.wav"] == "lasts 0.100 s, at least 0.500 s are needed"
-    assert report.rejected_share == 13 / 26
+    assert report.rejected_share == 12 / 26
     lines = report.lines()
     assert "left out (truncated): 3: s0/cut.flac, s0/cut.mp3, s0/cut.wav" in lines
     assert "kept, but (clipped): 1: s0/clipped.wav" in lines
@@ -120,13 +122,13 @@ def test_every_broken_kind_has_its_reason(tmp_path: Path, workers: int) -> None:
     with open(tmp_path / "report.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["path"] for row in rows if row["outcome"] == "left out"} == set(BROKEN)
-    assert [row["path"] for row in rows if row["outcome"] == "kept"] == ["s0/clipped.wav"]
+    assert [row["path"] for row in rows if row["outcome"] == "kept"] == ["s0/clipped.wav", "s0/opposed.flac"]
 
 
 def test_too_many_broken_files_stop_the_run(tmp_path: Path) -> None:
     manifest = open_corpus(broken_corpus(tmp_path))
     with pytest.raises(
-        ManifestError, match=r"13 of 26 utterances cannot be used \(.*3 truncated.*\), more than .*0\.4"
+        ManifestError, match=r"12 of 26 utterances cannot be used \(.*3 truncated.*\), more than .*0\.4"
     ):
         scan(manifest, min_duration_s=0.5, max_rejected=0.4, show_progress=False)
     gone = Manifest.from_rows([{"path": f"{n}.wav", "speaker": "s"} for n in range(3)], tmp_path)

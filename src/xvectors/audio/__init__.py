@@ -5,8 +5,10 @@ Out: float32 mono in [-1, 1) with its rate. libsndfile shortens damaged files wi
 a file that holds less sound than it states is an error, whichever format hides it.
 """
 
-from xvectors.audio.io import Channel as Channel
+from xvectors.audio.channels import Cancelled as Cancelled
+from xvectors.audio.channels import Channel as Channel
 from xvectors.audio.io import blocks as blocks
+from xvectors.audio.io import cancelled as cancelled
 from xvectors.audio.io import probe as probe
 from xvectors.audio.io import read as read
 from xvectors.audio.io import segment as segment

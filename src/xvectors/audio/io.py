@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal, TypeAlias
 
-import numpy as np
-
+from xvectors.audio.channels import Cancelled, Channel, cancellation, chosen, mono
 from xvectors.audio.opening import Source, opened
 from xvectors.audio.resampling import Resampler, resample
 from xvectors.audio.sound import AudioInfo, Samples
 from xvectors.errors import AudioError
-
-Channel: TypeAlias = Literal["mix"] | int
 
 # Input frames read beyond both ends of a resampled segment, times the ratio of the rates where that is above
 # one: more than soxr's HQ filter reaches, so that the segment's edges equal the whole file's.
@@ -28,6 +24,15 @@ def probe(source: Source) -> AudioInfo:
     """
     with opened(source) as sound:
         return sound.info
+
+
+def cancelled(source: Source) -> Cancelled | None:
+    """Which channel "mix" takes alone, because the channels cancel: their mean is 12 dB or more below them.
+
+    None where the mean is a mix, or there is one channel. `.note` says it in words. Raises as `read` does.
+    """
+    with opened(source) as sound:
+        return cancellation(sound)
 
 
 def read(
@@ -51,7 +56,8 @@ def read(
         where the file ends. At the file's own rate it equals the same slice of the whole exactly (MP3 and
         Opus: to 1e-6), resampled to 1e-3.
     channel
-        "mix" averages the channels, a number picks one.
+        "mix" averages the channels; where they cancel (`cancelled`) it is one of them. A number, from 0, "left" or
+        "right" picks one.
 
     Returns
     -------
@@ -68,15 +74,16 @@ def read(
         rate_hz = info.sample_rate_hz if sample_rate_hz is None else sample_rate_hz
         total = _resampled_length(info.num_frames, info.sample_rate_hz, rate_hz)
         first, count = segment(sound.name, total, rate_hz, start_s, duration_s)
+        taken = chosen(sound, channel)
         if rate_hz == info.sample_rate_hz:
-            return _mono(sound.read(first, count), channel, sound.name), rate_hz
+            return mono(sound.read(first, count), taken), rate_hz
         # A block that starts on a multiple of `step` starts on a sample of the resampled grid too.
         divisor = math.gcd(info.sample_rate_hz, rate_hz)
         step, step_out = info.sample_rate_hz // divisor, rate_hz // divisor
         margin = math.ceil(RESAMPLING_MARGIN_FRAMES * max(1.0, step / step_out))
         begin = max(0, first * step // step_out - margin) // step
         end = min(info.num_frames, -((first + count) * -step // step_out) + margin)
-        block = _mono(sound.read(begin * step, end - begin * step), channel, sound.name)
+        block = mono(sound.read(begin * step, end - begin * step), taken)
         skip = first - begin * step_out
         return resample(block, info.sample_rate_hz, rate_hz)[skip : skip + count], rate_hz
 
@@ -98,9 +105,10 @@ def blocks(
         rate_hz = sound.info.sample_rate_hz
         first, count = segment(sound.name, sound.info.num_frames, rate_hz, start_s, duration_s)
         size = max(1, round(block_s * rate_hz))
+        taken = None if channel is None else chosen(sound, channel)
         for offset in range(0, count, size):
             frames = sound.read(first + offset, min(size, count - offset))
-            yield frames if channel is None else _mono(frames, channel, sound.name)
+            yield frames if taken is None else mono(frames, taken)
 
 
 def stream(
@@ -120,9 +128,10 @@ def stream(
     with opened(source) as sound:
         rate_hz = sound.info.sample_rate_hz
         first, count = segment(sound.name, sound.info.num_frames, rate_hz, start_s, duration_s)
+        taken = chosen(sound, channel)
         resampler, size = Resampler(rate_hz, sample_rate_hz), max(1, round(block_s * rate_hz))
         for offset in range(0, count, size):
-            block = _mono(sound.read(first + offset, min(size, count - offset)), channel, sound.name)
+            block = mono(sound.read(first + offset, min(size, count - offset)), taken)
             yield resampler.feed(block, last=offset + size >= count)
 
 
@@ -140,18 +149,6 @@ def segment(name: str, total: int, rate_hz: int, start_s: float, duration_s: flo
         )
     count = total - first if duration_s is None else min(total - first, round(duration_s * rate_hz))
     return first, count
-
-
-def _mono(frames: Samples, channel: Channel, name: str) -> Samples:
-    """One channel, or the mean of all, of [frames, channels]."""
-    num_channels = frames.shape[1]
-    if channel == "mix":
-        return frames[:, 0] if num_channels == 1 else frames.mean(axis=1, dtype=np.float32)
-    if not 0 <= channel < num_channels:
-        raise AudioError(
-            f'{name}: has no channel {channel}, it has {num_channels} (numbered from 0); give another number or "mix"'
-        )
-    return np.ascontiguousarray(frames[:, channel])
 
 
 def _resampled_length(num_frames: int, from_hz: int, to_hz: int) -> int:

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from xvectors.audio.sound import AudioInfo, Samples, Sound
+from xvectors.audio.sound import AudioInfo, FileKey, Samples, Sound
 from xvectors.errors import AudioFileError, TruncatedFileError
 
 # A lossy decoder's state depends on the packets before; a second of run-in makes it equal a whole decode's.
@@ -22,8 +22,10 @@ class LibsndfileSound:
     """An opened stream. `file`: a raw file from its start, or any file object; `last_samples`: of an Ogg stream's last
     page. Raises soundfile.LibsndfileError."""
 
+    key: FileKey | None
+
     def __init__(self, file: BinaryIO, name: str, *, is_raw: bool, last_samples: int = 0) -> None:
-        self.name = name
+        self.name, self.key = name, None
         self._source, self._is_raw = file, is_raw
         self._file = self._opened()
         self._at = 0
@@ -98,8 +100,10 @@ class LibsndfileSound:
 class JoinedSound:
     """Streams that lie in one file, one after another, as one recording."""
 
+    key: FileKey | None
+
     def __init__(self, sounds: Sequence[Sound], name: str) -> None:
-        self.name = name
+        self.name, self.key = name, None
         self._sounds = sounds
         first = sounds[0].info
         kinds = {(sound.info.sample_rate_hz, sound.info.num_channels) for sound in sounds}

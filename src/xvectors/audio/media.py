@@ -7,29 +7,30 @@ packets.
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xvectors.audio.sound import AudioInfo, Samples
+from xvectors.audio.sound import AudioInfo, FileKey, Samples
 from xvectors.errors import AudioError, AudioFileError, MissingExtraError, TruncatedFileError
 
 INSTALL = "pip install 'xvectors[media]'"
 TOLERANCE_S = 0.1
 """Containers round their length to the codec's packets, so the last tenth of a second proves nothing."""
 _LENGTHS_KEPT = 100_000
-_lengths: dict[tuple[str, int, int], int] = {}
+_lengths: dict[FileKey, int] = {}
 
 
 class MediaSound:
     """An opened recording that FFmpeg decodes. `states_length`: whether its container knows its length without
     decoding; `least_samples`: what must be found in it."""
 
-    def __init__(self, source: bytes | str, name: str, *, states_length: bool, least_samples: int = 0) -> None:
-        self.name = name
+    def __init__(
+        self, source: bytes | str, name: str, *, states_length: bool, key: FileKey | None, least_samples: int = 0
+    ) -> None:
+        self.name, self.key = name, key
         self._source = source
         self._at = self._rate_hz = 0
         self._rest = np.zeros((0, 1), dtype=np.float32)
@@ -125,18 +126,14 @@ class MediaSound:
 
     def _count(self) -> int:
         """The samples of all; counting decodes everything, so of a file it is kept."""
-        key = None
-        if isinstance(self._source, str):
-            status = os.stat(self._source)
-            key = os.path.abspath(self._source), status.st_size, status.st_mtime_ns
-            if key in _lengths:
-                return _lengths[key]
+        if self.key is not None and self.key in _lengths:
+            return _lengths[self.key]
         total = len(self._rest) + sum(len(samples) for samples in self._frames)
         self._open()
-        if key is not None:
+        if self.key is not None:
             if len(_lengths) >= _LENGTHS_KEPT:
                 _lengths.clear()
-            _lengths[key] = total
+            _lengths[self.key] = total
         return total
 
 

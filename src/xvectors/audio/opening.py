@@ -20,7 +20,7 @@ from xvectors.audio import containers
 from xvectors.audio.containers import HEAD_BYTES, Layout, Part
 from xvectors.audio.libsndfile import JoinedSound, LibsndfileSound
 from xvectors.audio.media import INSTALL, MediaSound
-from xvectors.audio.sound import Sound
+from xvectors.audio.sound import FileKey, Sound
 from xvectors.audio.spliced import Spliced
 from xvectors.errors import AudioFileError, EmptyFileError, MissingExtraError, MissingFileError, TruncatedFileError
 
@@ -31,26 +31,29 @@ MOST_FRAMES_A_BYTE = 2048
 """Of a whole file. Silence in FLAC, with frames as long as encoders make them, comes to 420, in Opus to 1,440."""
 KEPT_S = 0.1
 """A file that lacks less than this of what it states is read, with a note."""
+SMALLEST_KEPT_BYTES, LAYOUTS_KEPT = 1 << 20, 10_000
+_layouts: dict[FileKey, Layout] = {}
 
 
 @contextmanager
 def opened(source: Source) -> Iterator[Sound]:
     """The recording, ready to be decoded. Raises AudioFileError or a subclass, MissingExtraError."""
     with ExitStack() as stack:
-        file, name, size = _binary(source, stack)
+        file, name, size, key = _binary(source, stack)
         if size == 0:
             raise EmptyFileError(f"{name}: the file is empty (0 bytes); replace it or take it out of the corpus")
         head = file.read(HEAD_BYTES)
-        layout = containers.inspect(file, head, size, name)
-        sound = _sound(file, head, size, name, layout)
+        layout = _layout(file, head, size, name, key)
+        sound = _sound(file, head, size, name, layout, key)
         stack.enter_context(closing(sound))
+        sound.key = key
         _check(sound, size, layout)
         yield sound
 
 
-def _sound(file: BinaryIO, head: bytes, size: int, name: str, layout: Layout) -> Sound:
+def _sound(file: BinaryIO, head: bytes, size: int, name: str, layout: Layout, key: FileKey | None) -> Sound:
     if not layout.parts:
-        return _media(file, name, layout)
+        return _media(file, name, layout, key)
     try:
         sound = _by_libsndfile(file, size, name, layout)
         if sound is not None:
@@ -62,7 +65,7 @@ def _sound(file: BinaryIO, head: bytes, size: int, name: str, layout: Layout) ->
     if not containers.may_be_foreign(head):
         raise AudioFileError(refused) from error
     try:
-        return _media(file, name, layout)
+        return _media(file, name, layout, key)
     except MissingExtraError:
         raise AudioFileError(
             f"{name}: not a sound file that libsndfile can read ({reason}); FFmpeg may: {INSTALL}. Or check the file, "
@@ -97,11 +100,11 @@ def _agrees(sound: LibsndfileSound, part: Part) -> bool:
     return found < 1 << 62 and (part.num_samples is None or 0 <= part.num_samples - found <= part.tolerance)
 
 
-def _media(file: BinaryIO, name: str, layout: Layout) -> MediaSound:
+def _media(file: BinaryIO, name: str, layout: Layout, key: FileKey | None) -> MediaSound:
     file.seek(0)
     source = file.read() if isinstance(file, io.BytesIO) else name
     expected = sum(part.num_samples - part.tolerance for part in layout.parts if part.num_samples is not None)
-    return MediaSound(source, name, states_length=layout.states_length, least_samples=expected)
+    return MediaSound(source, name, states_length=layout.states_length, key=key, least_samples=expected)
 
 
 def _check(sound: Sound, size: int, layout: Layout) -> None:
@@ -130,13 +133,25 @@ def _check(sound: Sound, size: int, layout: Layout) -> None:
         sound.info = replace(info, notes=(*info.notes, *notes))
 
 
-def _binary(source: Source, stack: ExitStack) -> tuple[BinaryIO, str, int]:
-    """Open `source`: a binary file at its start, what to call it, its size in bytes."""
+def _layout(file: BinaryIO, head: bytes, size: int, name: str, key: FileKey | None) -> Layout:
+    """The layout, kept for a file: some are found by reading all of it."""
+    if key is not None and key in _layouts:
+        return _layouts[key]
+    layout = containers.inspect(file, head, size, name)
+    if key is not None and size > SMALLEST_KEPT_BYTES:
+        if len(_layouts) >= LAYOUTS_KEPT:
+            _layouts.clear()
+        _layouts[key] = layout
+    return layout
+
+
+def _binary(source: Source, stack: ExitStack) -> tuple[BinaryIO, str, int, FileKey | None]:
+    """Open `source`: a binary file at its start, what to call it, its size in bytes, its key."""
     if isinstance(source, bytes):
-        return io.BytesIO(source), "<bytes>", len(source)
+        return io.BytesIO(source), "<bytes>", len(source), None
     if not isinstance(source, str | os.PathLike):
         content = source.read()
-        return io.BytesIO(content), str(getattr(source, "name", "<file object>")), len(content)
+        return io.BytesIO(content), str(getattr(source, "name", "<file object>")), len(content), None
     name = os.fspath(source)
     try:
         status = os.stat(name)
@@ -145,7 +160,8 @@ def _binary(source: Source, stack: ExitStack) -> tuple[BinaryIO, str, int]:
         if not stat.S_ISREG(status.st_mode):
             raise AudioFileError(f"{name}: is a pipe or device, not a file; write the sound to a file first")
         # Unbuffered: libsndfile goes on with the same descriptor.
-        return stack.enter_context(open(name, "rb", buffering=0)), name, status.st_size
+        key = os.path.abspath(name), status.st_size, status.st_mtime_ns
+        return stack.enter_context(open(name, "rb", buffering=0)), name, status.st_size, key
     except FileNotFoundError as error:
         if "://" in name:
             raise MissingFileError(f"{name}: is an address, not a file; download it and give the file") from error

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Samples: TypeAlias = NDArray[np.float32]
+FileKey: TypeAlias = tuple[str, int, int]
+"""Absolute path, size and time of change in ns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,11 @@ class AudioInfo:
 
 
 class Sound(Protocol):
-    """An opened recording, whichever library decodes it."""
+    """An opened recording, whichever library decodes it. `key`: the state of its file, None for bytes."""
 
     name: str
     info: AudioInfo
+    key: FileKey | None
 
     def read(self, first: int, count: int) -> Samples:
         """Decode exactly `count` frames from frame `first`: float32 [frames, channels]."""

@@ -150,16 +150,18 @@ def _listen(path: str, start_s: float, duration_s: float, info: object) -> Findi
         is_finite = is_finite and peak <= LOUDEST
         if peak >= full_scale:
             num_clipped += int(np.count_nonzero(loudest >= full_scale))
-        # Silent is what the network would hear: channels that cancel out are silent too.
-        is_silent = is_silent and (peak == 0.0 or (info.num_channels > 1 and not block.mean(axis=1).any()))
+        is_silent = is_silent and peak == 0.0
     fault, detail = None, ""
     if not is_finite:
         fault, detail = Reason.NOT_FINITE, "holds NaN, infinite or absurdly large samples"
     elif is_silent:
         fault, detail = Reason.SILENT, "all samples are zero"
     share = num_clipped / max(1, num_samples)
+    cancelled = audio.cancelled(path)
     return Finding(
-        duration_s, info.sample_rate_hz, share, digest.hexdigest(), fault, detail, incomplete="; ".join(info.notes)
+        *(duration_s, info.sample_rate_hz, share, digest.hexdigest(), fault, detail),
+        incomplete="; ".join(info.notes),
+        cancelled="" if cancelled is None else cancelled.note,
     )
 
 

@@ -1,0 +1,121 @@
+"""From several channels to one. In: an opened recording, the channel wanted. Out: which to take, or their mean.
+
+Channels of opposite polarity cancel: their mean is silence, or what a lossy encoder left over, and no voice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from xvectors.audio.sound import FileKey, Samples, Sound
+from xvectors.errors import AudioError
+
+Channel: TypeAlias = Literal["mix", "left", "right"] | int
+SIDES = {"left": 0, "right": 1}
+
+CANCELLED_DB = 12.0
+"""The mean of two channels so far below them, or farther, is taken for what is left of channels that cancel. Two
+voices, or one channel of silence, come to 3 dB."""
+WHOLE_S = 10.0
+"""Of longer recordings pieces all over are compared."""
+NUM_PIECES, PIECE_S = 10, 1.0
+LIKE_LEVEL = 0.8
+"""Of the loudest channel's power: the first channel with as much is taken."""
+_KEPT = 100_000
+_decided: dict[FileKey, Cancelled | None] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The channel to take of a recording whose channels cancel, and how far their mean is below them in dB."""
+
+    channel: int
+    num_channels: int
+    below_db: float
+
+    @property
+    def note(self) -> str:
+        side = f", the {'left' if self.channel == 0 else 'right'} one" if self.num_channels == 2 else ""
+        left_over = "leaves nothing" if math.isinf(self.below_db) else f"is {self.below_db:.0f} dB below them"
+        return (
+            f"its {self.num_channels} channels cancel each other: their mix {left_over}, so channel {self.channel}"
+            f"{side} is used alone"
+        )
+
+
+def chosen(sound: Sound, channel: Channel) -> Literal["mix"] | int:
+    """The channel of this recording to take, by number, or "mix"; AudioError for one that it does not have."""
+    num_channels = sound.info.num_channels
+    number = SIDES.get(channel, channel) if isinstance(channel, str) else channel
+    if number == "mix":
+        cancelled = cancellation(sound)
+        return "mix" if cancelled is None else cancelled.channel
+    if not isinstance(number, int) or not 0 <= number < num_channels:
+        has = "one channel" if num_channels == 1 else f"{num_channels} channels"
+        raise AudioError(
+            f'{sound.name}: has no channel {channel}, it has {has} (numbered from 0); give another number or "mix"'
+        )
+    return number
+
+
+def mono(frames: Samples, channel: Literal["mix"] | int) -> Samples:
+    """One channel, or the mean of all, of [frames, channels]."""
+    if frames.shape[1] == 1:
+        return frames[:, 0]
+    if channel == "mix":
+        return np.asarray(frames.mean(axis=1, dtype=np.float32), dtype=np.float32)
+    return np.ascontiguousarray(frames[:, channel])
+
+
+def cancellation(sound: Sound) -> Cancelled | None:
+    """What to take where the channels cancel; None where their mean is a mix. Decided once for a file."""
+    if sound.info.num_channels == 1:
+        return None
+    if sound.key is not None and sound.key in _decided:
+        return _decided[sound.key]
+    found = _cancelled(sound)
+    if sound.key is not None:
+        if len(_decided) >= _KEPT:
+            _decided.clear()
+        _decided[sound.key] = found
+    return found
+
+
+def _cancelled(sound: Sound) -> Cancelled | None:
+    num_channels = sound.info.num_channels
+    powers, mixed = np.zeros(num_channels), 0.0
+    for frames in _pieces(sound):
+        values = np.where(np.isfinite(frames), frames, 0.0).astype(np.float64)
+        powers += np.square(values).sum(axis=0)
+        mixed += float(np.square(values.mean(axis=1)).sum())
+    # as two channels would: the mean of more that have nothing in common is weaker by itself
+    alone = float(powers.mean()) * 2 / num_channels
+    if alone <= 0 or mixed > alone * 10 ** (-CANCELLED_DB / 10):
+        return None
+    first = int(np.argmax(powers >= LIKE_LEVEL * powers.max()))
+    return Cancelled(first, num_channels, 10 * math.log10(alone / mixed) if mixed > 1e-12 * alone else math.inf)
+
+
+def _pieces(sound: Sound) -> Iterator[Samples]:
+    """Enough of the recording to hear whether its channels cancel."""
+    total, rate_hz = sound.info.num_frames, sound.info.sample_rate_hz
+    size = round(PIECE_S * rate_hz)
+    if total <= WHOLE_S * rate_hz:
+        yield sound.read(0, total)
+        return
+    is_silent = True
+    for first in np.linspace(0, total - size, NUM_PIECES).astype(int).tolist():
+        frames = sound.read(first, size)
+        is_silent = is_silent and not frames.any()
+        yield frames
+    block = round(3 * WHOLE_S * rate_hz)
+    for first in range(0, total if is_silent else 0, block):
+        frames = sound.read(first, min(block, total - first))
+        yield frames
+        if frames.any():
+            return
