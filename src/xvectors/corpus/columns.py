@@ -40,11 +40,26 @@ ALIASES = {
     "age": ("age", "speaker_age", "spk_age"),
     "session": ("session", "session_id", "video", "video_id", "youtube_id"),
     "duration_s": ("duration_s", "duration", "dur"),
-    "start_s": ("start_s", "start"),
+    "start_s": ("start_s", "start", "start_time", "begin"),
+    "end_s": ("end_s", "end", "stop", "stop_s", "end_time"),
     "split": ("split", "set"),
+}
+# These mean it only where nothing else does: they name other things in other tables.
+WEAK_ALIASES = {
+    "path": ("audio_filepath", "audio_file", "wav_path"),
+    "speaker": ("client_id",),
+    "start_s": ("offset",),
 }
 _MEANING = {alias: meaning for meaning, aliases in ALIASES.items() for alias in aliases}
 _UNKNOWN = {"", "unknown", "unk", "nan", "none", "null", "na", "n/a", "-", "?"}
+_MALE = frozenset({"m", "male", "0", "0.0", "male_masculine", "masculine", "man", "boy"})
+_FEMALE = frozenset({"f", "female", "1", "1.0", "female_feminine", "feminine", "woman", "girl"})
+_OTHER_GENDER = frozenset(
+    {"u", "-1", "-1.0", "other", "non-binary", "intersex", "transgender", "do_not_wish_to_say", "prefer_not_to_say"}
+)
+_DECADES = ("twenties", "thirties", "forties", "fifties", "sixties", "seventies", "eighties", "nineties")
+# Of a decade the middle; Common Voice spells the fourth one so.
+_AGE_WORDS = {"teens": 16.0, "fourties": 45.0} | {word: 25.0 + 10.0 * n for n, word in enumerate(_DECADES)}
 _SPLITS = {
     "train": TRAIN,
     "training": TRAIN,
@@ -72,6 +87,13 @@ def identify(header: Sequence[str], source: str, required: Sequence[str] = ("pat
     """Find out what each column means. Raises ManifestError for two with one meaning and for missing ones."""
     names = [re.sub(r"[\s\-]+", "_", name.strip().lower()) for name in header]
     meanings = [_MEANING.get(name) for name in names]
+    for weak, aliases in WEAK_ALIASES.items():
+        number = next((n for n, name in enumerate(names) if name in aliases), None)
+        if weak not in meanings and number is not None:
+            meanings[number] = weak
+    # NeMo's tables call the speaker label.
+    if "speaker" not in meanings and "audio_filepath" in names and "label" in names:
+        meanings[names.index("label")] = "speaker"
     # VoxCeleb tables call the speaker ID; beside a speaker column, id names the utterance.
     if "speaker" not in meanings:
         meanings = ["speaker" if name == "id" else meaning for name, meaning in zip(names, meanings, strict=True)]
@@ -81,13 +103,15 @@ def identify(header: Sequence[str], source: str, required: Sequence[str] = ("pat
     known: dict[str, int] = {}
     extra: dict[str, int] = {}
     for number, (name, meaning) in enumerate(zip(header, meanings, strict=True)):
-        where, key = (known, meaning) if meaning is not None else (extra, name)
-        if key in where:
+        if meaning is None:
+            extra[_free_name(name, number, extra)] = number
+            continue
+        if meaning in known:
             raise ManifestError(
-                f"{source}: columns {header[where[key]]!r} and {name!r} both mean {key!r}; "
+                f"{source}: columns {header[known[meaning]]!r} and {name!r} both mean {meaning!r}; "
                 f"rename or remove one (columns found: {_listed(header)})"
             )
-        where[key] = number
+        known[meaning] = number
     for meaning in required:
         if meaning not in known:
             raise ManifestError(
@@ -97,20 +121,34 @@ def identify(header: Sequence[str], source: str, required: Sequence[str] = ("pat
     return Columns(known, extra, "split" in known and names[known["split"]] == "set")
 
 
+def _free_name(name: str, number: int, taken: dict[str, int]) -> str:
+    """What a column nobody understands is called: by its name, told from others of that name by its number."""
+    if not name:
+        return f"column {number + 1}"
+    return name if name not in taken else f"{name} ({number + 1})"
+
+
 def parse_gender(cell: str) -> int:
     """0 male, 1 female, -1 unknown."""
     word = cell.strip().lower()
-    if word in {"m", "male", "0", "0.0"}:
+    if word in _MALE:
         return MALE
-    if word in {"f", "female", "1", "1.0"}:
+    if word in _FEMALE:
         return FEMALE
-    if word in _UNKNOWN or word in {"u", "-1", "-1.0"}:
+    if word in _UNKNOWN or word in _OTHER_GENDER:
         return UNKNOWN_GENDER
     raise BadCell(f"gender {cell.strip()!r} is not known; write m, f, male, female, 0 (male), 1 (female), or nothing")
 
 
 def parse_age(cell: str) -> float:
-    """Years, NaN unknown."""
+    """Years, NaN unknown; of a decade (twenties, 20-29, 20s) its middle."""
+    word = cell.strip().lower()
+    if word in _AGE_WORDS:
+        return _AGE_WORDS[word]
+    if span := re.fullmatch(r"(\d+)\s*[-–]\s*(\d+)", word):
+        return (int(span[1]) + int(span[2]) + 1) / 2
+    if decade := re.fullmatch(r"([1-9]0)'?s", word):
+        return int(decade[1]) + 5.0
     age = _number(cell, "age", "years")
     if age > OLDEST_AGE:
         raise BadCell(f"age {cell.strip()} is above {OLDEST_AGE:g} years; write an age, not a year of birth")
@@ -126,6 +164,11 @@ def parse_start(cell: str) -> float:
     """Seconds, 0 where nothing is said."""
     start_s = _number(cell, "start_s", "seconds")
     return 0.0 if math.isnan(start_s) else start_s
+
+
+def parse_end(cell: str) -> float:
+    """Seconds or samples, NaN unknown; -1 stands for the end of the file, as in Kaldi's segments."""
+    return math.nan if cell.strip() in ("-1", "-1.0") else _number(cell, "end_s", "seconds")
 
 
 def parse_split(cell: str) -> int:

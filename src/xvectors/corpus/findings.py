@@ -57,6 +57,7 @@ class Reason(StrEnum):
     TRUNCATED = "truncated"
     UNREADABLE = "unreadable"
     OUTSIDE = "segment outside the file"
+    CONTRADICTORY = "contradictory times"
     TOO_SHORT = "too short"
     SILENT = "silent"
     NOT_FINITE = "not finite"
@@ -110,6 +111,8 @@ def examine(path: str, start_s: float, stated_s: float | None, *, contents: bool
 
     `stated_s` is the segment's duration, None for all there is.
     """
+    if stated_s is not None and stated_s < 0:
+        return Finding(fault=Reason.CONTRADICTORY, detail="start, end and duration contradict each other")
     # Here and not above: whoever only reads manifests needs no sound library.
     from xvectors import audio
 

@@ -67,7 +67,7 @@ def read_kaldi(folder: Path, *, root: str | os.PathLike[str] | None = None) -> M
         list(HEADER), identify(HEADER, str(folder)), lambda row: f"{folder}: utterance {rows[row][2]}"
     )
     builder.add(rows)
-    return replace(builder.build(str(folder), Path(root), None), source=folder.absolute())
+    return replace(builder.build(str(folder), Path(root), None, ends_are_known=True), source=folder.absolute())
 
 
 def _pairs(path: Path) -> dict[str, str]:

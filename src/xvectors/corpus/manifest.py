@@ -5,6 +5,7 @@ In: a CSV table or rows. Out: a table of columns in numpy arrays, of which loade
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,10 +26,14 @@ from xvectors.corpus.columns import TEST as TEST
 from xvectors.corpus.columns import TRAIN as TRAIN
 from xvectors.corpus.columns import UNKNOWN_GENDER as UNKNOWN_GENDER
 from xvectors.corpus.columns import VAL as VAL
+from xvectors.corpus.json_lines import open_table
 from xvectors.corpus.packed import PackedBuilder, PackedStrings
-from xvectors.corpus.table import Table, write_table
+from xvectors.corpus.segments import Times, find_segments, warn_of_open_ends
+from xvectors.corpus.table import write_table
 from xvectors.errors import ManifestError
 from xvectors.files import as_on_disk
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,8 @@ class Manifest:
     root : the folder that relative paths are relative to
     source : the table or folder this was read from, beside which findings are kept; None for rows from memory
     passed_over : how many files of a folder were not taken for recordings, by suffix
+    faults : by row, why its start, end and duration make no sense; the scan leaves such rows out
+    states_segments : whether `duration_s` is the segment's even where all segments begin with their file
     """
 
     path: PackedStrings
@@ -81,15 +88,19 @@ class Manifest:
     root: Path
     source: Path | None = None
     passed_over: Mapping[str, int] = field(default_factory=dict)
+    faults: Mapping[int, str] = field(default_factory=dict)
+    states_segments: bool = False
 
     @classmethod
     def read_csv(cls, path: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None) -> Manifest:
-        """Read a table with a header; `path` and `speaker` are required, the usual aliases are understood.
+        """Read a table with a header, or JSON lines; `path` and `speaker` are required, the usual aliases understood.
 
-        Relative paths resolve against `root`, by default the table's folder. Raises ManifestError, with the
+        Relative paths resolve against `root`, by default the table's folder, or `clips` in it for Common Voice's.
+        What an age, a gender or a duration says that is not understood counts as unknown, with a logged warning; rows
+        whose start, end and duration contradict each other are `faults`. Raises ManifestError, with the
         line, for everything that does not make sense.
         """
-        table = Table(path)
+        table = open_table(path)
         source = str(table.path)
         builder = ManifestBuilder(
             table.header,
@@ -98,7 +109,11 @@ class Manifest:
         )
         for rows in table.blocks():
             builder.add(rows)
-        return builder.build(source, Path(root) if root is not None else table.path.parent, table.path)
+        if root is None:
+            root = table.path.parent
+            if COMMON_VOICE.issubset(table.header) and (root / "clips").is_dir():
+                root = root / "clips"
+        return builder.build(source, Path(root), table.path)
 
     @classmethod
     def from_rows(
@@ -117,6 +132,11 @@ class Manifest:
 
     def __repr__(self) -> str:
         return f"Manifest({len(self)} utterances, {len(self.speakers)} speakers, root={str(self.root)!r})"
+
+    @property
+    def has_segments(self) -> bool:
+        """Whether rows are segments of files; elsewhere a duration is a note about the file."""
+        return self.states_segments or bool(self.start_s.any())
 
     def full_path(self, index: int) -> Path:
         """Where the recording of row `index` is: absolute, its name as the disk spells it."""
@@ -157,6 +177,9 @@ class Manifest:
             start_s=self.start_s[rows],
             split=self.split[rows],
             extra={name: column.take(rows) for name, column in self.extra.items()},
+            faults={n: self.faults[row] for n, row in enumerate(rows.tolist()) if row in self.faults}
+            if self.faults
+            else {},
         )
 
     def with_columns(
@@ -196,8 +219,9 @@ class Manifest:
             written["age"] = lambda rows: map(_number, self.age[rows])
         if self.sessions:
             written["session"] = lambda rows: (_name(self.sessions, s) for s in self.session_index[rows].tolist())
-        if self.start_s.any():
-            written["start_s"] = lambda rows: map(_number, self.start_s[rows])
+        if self.has_segments:
+            # under its other name it says that durations are the segments'
+            written["offset" if self.states_segments else "start_s"] = lambda rows: map(_number, self.start_s[rows])
         if not np.isnan(self.duration_s).all():
             written["duration_s"] = lambda rows: map(_number, self.duration_s[rows])
         if (self.split != NO_SPLIT).any():
@@ -232,8 +256,12 @@ _DTYPES = {
     "age": np.float32,
     "duration_s": np.float64,
     "start_s": np.float64,
+    "end_s": np.float64,
     "split": np.int8,
 }
+_UNKNOWN = {"gender": UNKNOWN_GENDER, "age": math.nan, "duration_s": math.nan, "start_s": 0.0, "end_s": math.nan}
+COMMON_VOICE = frozenset({"client_id", "path"})
+"""Columns by which a table of Common Voice is known."""
 
 
 class ManifestBuilder:
@@ -250,9 +278,12 @@ class ManifestBuilder:
             "age": Parsed(cells.parse_age),
             "duration_s": Parsed(cells.parse_duration),
             "start_s": Parsed(cells.parse_start),
+            "end_s": Parsed(cells.parse_end),
             "split": Parsed(cells.parse_split),
         }
         self._arrays: dict[str, list[NDArray[Any]]] = {}
+        self._odd = {name: _OddCells() for name in _UNKNOWN}
+        self._own_names = {meaning: header[number] for meaning, number in columns.known.items()}
 
     def add(self, rows: list[list[str]]) -> None:
         by_column = list(zip(*rows, strict=True))
@@ -271,11 +302,16 @@ class ManifestBuilder:
             self._extra[name].extend(list(map(str.strip, by_column[number])))
         self._count += len(rows)
 
-    def build(self, source: str, root: Path, file: Path | None) -> Manifest:
+    def build(self, source: str, root: Path, file: Path | None, *, ends_are_known: bool = False) -> Manifest:
+        """The manifest; `ends_are_known` where segments without a duration are known to end with their file."""
         if not self._count:
             raise ManifestError(f"{source}: lists no recording; a header and one row per utterance are needed")
         paths, extra = self._paths.build(), {name: column.build() for name, column in self._extra.items()}
-        start_s = self._column("start_s", 0.0)
+        root = Path(os.path.abspath(root))
+        states_segments = "end_s" in self._own_names or self._own_names.get("start_s", "").lower() == "offset"
+        start_s, duration_s, faults = self._segments(source, states_segments, lambda row: root / paths[row])
+        if not ends_are_known:
+            warn_of_open_ends(start_s, duration_s, source)
         speakers, speaker_index = self._names["speaker"].ranked(self._codes("speaker"))
         sessions: tuple[str, ...] = ()
         session_index = np.full(self._count, -1, dtype=np.int32)
@@ -306,13 +342,41 @@ class ManifestBuilder:
             age=self._column("age", math.nan),
             session_index=session_index,
             sessions=sessions,
-            duration_s=self._column("duration_s", math.nan),
+            duration_s=duration_s,
             start_s=start_s,
             split=split,
             extra=extra,
-            root=Path(os.path.abspath(root)),
+            root=root,
             source=file,
+            faults=faults,
+            states_segments=states_segments,
         )
+
+    def _segments(
+        self, source: str, states_segments: bool, path_of: Callable[[int], Path]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[int, str]]:
+        """Starts and durations in seconds, and what is wrong with rows'; says what else is not understood."""
+        start, end, duration_s = (self._column(name, _UNKNOWN[name]) for name in ("start_s", "end_s", "duration_s"))
+        bad = {**self._odd["end_s"].rows, **self._odd["start_s"].rows}
+        if states_segments or start.any() or bad:
+            bad = {**self._odd["duration_s"].rows, **bad}
+            self._odd["duration_s"] = _OddCells()
+        times = Times(
+            start=start,
+            end=end if "end_s" in self._own_names else None,
+            duration_s=duration_s,
+            names=self._own_names,
+            bad=bad,
+            source=source,
+        )
+        for name in ("gender", "age", "duration_s"):
+            if odd := self._odd[name].rows:
+                row = min(odd)
+                logger.warning(
+                    "%s: %d cells of %r are not understood and count as unknown, the first: %s",
+                    *(self._place(row), self._odd[name].count, self._own_names[name], odd[row]),
+                )
+        return find_segments(times, path_of)
 
     def _filled(self, name: str, column: tuple[str, ...]) -> list[str]:
         stripped = list(map(str.strip, column))
@@ -327,9 +391,19 @@ class ManifestBuilder:
         parsed = self._parsers[name]
         try:
             return np.fromiter(map(parsed.__getitem__, column), dtype=_DTYPES[name], count=len(column))
+        except BadCell:
+            return np.array([self._understood(name, row, cell) for row, cell in enumerate(column)], _DTYPES[name])
+
+    def _understood(self, name: str, row: int, cell: str) -> float:
+        """What a cell says; a column that decides nothing is unknown where it makes no sense."""
+        try:
+            return self._parsers[name][cell]
         except BadCell as error:
-            row = next(row for row, cell in enumerate(column) if _is_bad(parsed, cell))
-            raise ManifestError(f"{self._place(self._count + row)}: {error}") from None
+            row += self._count
+            if name not in self._odd:
+                raise ManifestError(f"{self._place(row)}: {error}") from None
+            self._odd[name].add(row, str(error))
+            return _UNKNOWN[name]
 
     def _store(self, name: str, values: NDArray[Any]) -> None:
         self._arrays.setdefault(name, []).append(values)
@@ -342,12 +416,16 @@ class ManifestBuilder:
         return np.concatenate(parts) if parts else np.full(self._count, unknown, dtype=_DTYPES[name])
 
 
-def _is_bad(parsed: Parsed, cell: str) -> bool:
-    try:
-        parsed[cell]
-    except BadCell:
-        return True
-    return False
+@dataclass
+class _OddCells:
+    """Cells that are not understood: how many, and what is wrong with each of the first rows."""
+
+    count: int = 0
+    rows: dict[int, str] = field(default_factory=dict)
+
+    def add(self, row: int, message: str) -> None:
+        self.count += 1
+        self.rows[row] = message
 
 
 def _as_cells(row: Mapping[str, object] | Utterance) -> dict[str, str]:

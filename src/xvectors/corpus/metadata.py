@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xvectors.corpus.columns import Columns, identify
+from xvectors.corpus.json_lines import open_table
 from xvectors.corpus.manifest import Manifest, ManifestBuilder
-from xvectors.corpus.table import Table
 from xvectors.errors import ManifestError
 from xvectors.files import composed
 
@@ -64,7 +64,7 @@ class UtteranceTable:
         builder = ManifestBuilder(
             header,
             identify(header, str(self.path)),
-            lambda row: f"{self.path}: line {Table(self.path).line(kept[row])}",
+            lambda row: f"{self.path}: line {open_table(self.path).line(kept[row])}",
         )
         builder.add(rows)
         return builder.build(str(self.path), root, source)
@@ -97,7 +97,7 @@ class SpeakerTable:
             values = [cells[number].strip() for number in numbers]
             earlier = self._by_session.setdefault((speaker, session), values)
             if earlier != values:
-                table = Table(path)
+                table = open_table(path)
                 raise ManifestError(
                     f"{path}: lines {table.line(place[speaker, session])} and {table.line(row)} disagree "
                     f"about {f'{speaker} {session}'.strip()}; keep one of them, or add a column that tells "
@@ -137,7 +137,7 @@ class SpeakerTable:
 
 def read_metadata(path: Path) -> UtteranceTable | SpeakerTable:
     """Read a table of any of the three kinds: one row an utterance, a speaker's session, or a speaker."""
-    table = Table(path)
+    table = open_table(path)
     rows = [row for block in table.blocks() for row in block]
     header = table.header
     columns = identify(header, str(path), required=("speaker",))

@@ -25,6 +25,7 @@ from xvectors.files import as_on_disk, composed
 logger = logging.getLogger(__name__)
 
 MANIFEST_NAMES = ("metadata.csv", "manifest.csv")
+COMMON_VOICE_NAMES = ("validated.tsv", "train.tsv", "dev.tsv", "test.tsv")
 VOXCELEB_NAMES = ("vox1_meta.csv", "vox2_meta.csv")
 
 
@@ -82,6 +83,11 @@ def open_corpus(
     if (data / "wav.scp").is_file():
         _check_no_level(speaker_level, data / "utt2spk")
         return read_kaldi(data, root=root)
+    if (data / "clips").is_dir() and (listed := [name for name in COMMON_VOICE_NAMES if (data / name).is_file()]):
+        _check_no_level(speaker_level, data / listed[0])
+        if listed[0] == COMMON_VOICE_NAMES[0]:  # every clip of the others
+            return Manifest.read_csv(data / listed[0], root=root)
+        raise ManifestError(f"{data}: holds several tables of Common Voice; name one of them: {data / listed[0]}")
     tables = [folder / name for folder in (data, data.absolute().parent) for name in VOXCELEB_NAMES]
     return _speaker_folders(data, [read_metadata(table) for table in tables if table.is_file()], speaker_level)
 

@@ -169,7 +169,7 @@ def scan(
     max_rejected
         The share of utterances that may be left out.
 
-    A `duration_s` in the manifest makes a row a segment where any row has a `start_s`; elsewhere it is taken
+    A `duration_s` in the manifest makes a row a segment where the manifest has segments; elsewhere it is taken
     for a note about the file and replaced by what is measured. Among copies (equal samples) under one speaker
     the first is kept; a recording under two speakers is left out wherever it stands, since one of the names
     is wrong.
@@ -180,6 +180,8 @@ def scan(
     _check_listed_once(manifest)
     findings = _find(manifest, workers or os.cpu_count() or 1, contents, cache, show_progress)
     faults = [_fault(finding, min_duration_s) for finding in findings]
+    for row, detail in manifest.faults.items():
+        faults[row] = Reason.CONTRADICTORY, detail
     _find_copies(manifest, findings, faults)
     kept_rows = np.array([row for row, fault in enumerate(faults) if fault is None], dtype=np.int64)
     durations = np.array([finding.duration_s for finding in findings])
@@ -237,7 +239,7 @@ def _examine(contents: bool, job: tuple[str, Key]) -> Finding:
 
 def _keys(manifest: Manifest) -> Iterator[tuple[list[Key], list[str]]]:
     """Blocks of rows: what each is about, and where its file is."""
-    has_segments = bool(manifest.start_s.any())
+    has_segments = manifest.has_segments
     root = str(manifest.root)
     rows = zip(manifest.path, manifest.start_s.tolist(), manifest.duration_s.tolist(), strict=True)
     keys, paths = [], []

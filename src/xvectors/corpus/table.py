@@ -36,6 +36,8 @@ class Table:
         if not first:
             raise ManifestError(f"{self.path}: is empty; a header and one row per utterance are needed")
         self._delimiter = max(DELIMITERS, key=first.count)
+        # Common Voice quotes nothing: a quotation mark in its tables is one.
+        self._is_quoted = "client_id" not in first or self._delimiter != "\t"
         self.header = [name.strip() for name in self._first_record()]
 
     def blocks(self) -> Iterator[list[list[str]]]:
@@ -89,7 +91,13 @@ class Table:
                     )
 
     def _reader(self, text: io.TextIOWrapper) -> Reader:
-        return csv.reader(text, delimiter=self._delimiter, skipinitialspace=True, strict=True)
+        return csv.reader(
+            text,
+            delimiter=self._delimiter,
+            skipinitialspace=True,
+            strict=True,
+            quoting=csv.QUOTE_MINIMAL if self._is_quoted else csv.QUOTE_NONE,
+        )
 
     @contextmanager
     def _opened(self) -> Iterator[io.TextIOWrapper]:

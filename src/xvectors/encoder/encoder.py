@@ -257,7 +257,7 @@ class SpeakerEncoder:
     ) -> Embedded:
         """Embed every row, or these `rows`, ascending; recordings that cannot be used are listed, not fatal."""
         # as in the scan: without starts, a stated duration is a fact about the file, not a segment of it
-        has_segments = bool((manifest.start_s != 0).any())
+        has_segments = manifest.has_segments
         chosen = np.arange(len(manifest)) if rows is None else np.asarray(rows, dtype=np.int64)
         detector = find_detector(trim_silence)
 
@@ -265,6 +265,8 @@ class SpeakerEncoder:
             row = int(chosen[index])
             duration_s = float(manifest.duration_s[row]) if has_segments else np.nan
             path = manifest.full_path(row)
+            if row in manifest.faults:
+                raise AudioError(f"{path}: {manifest.faults[row]}; correct the table")
             return from_file(
                 path,
                 str(path),

@@ -101,7 +101,7 @@ def _shared_recordings(manifest: Manifest, training: Manifest) -> list[SharedRec
     training = training.take(~np.isin(training.split, (VAL, TEST)))
     trained_at = dict(_places(training))
     by_size: defaultdict[int, list[str]] = defaultdict(list)
-    if not training.start_s.any():
+    if not training.has_segments:
         for path in set(trained_at.values()):
             if (size := _size(path)) is not None:
                 by_size[size].append(path)
@@ -114,7 +114,7 @@ def _shared_recordings(manifest: Manifest, training: Manifest) -> list[SharedRec
         return digests[path]
 
     found = []
-    has_segments = bool(manifest.start_s.any())
+    has_segments = manifest.has_segments
     for row, (place, path) in enumerate(_places(manifest)):
         if place in trained_at:
             found.append(SharedRecording(row=row, train_path=trained_at[place], by="path"))

@@ -13,7 +13,7 @@ from xvectors.quality import estimate_snr_db
 
 def snr_of_rows(manifest: Manifest) -> NDArray[np.float64]:
     """[n] the SNR in dB of each row's recording, NaN where it cannot be read any more or no estimate can be made."""
-    has_segments = bool((manifest.start_s != 0).any())
+    has_segments = manifest.has_segments
     found = np.full(len(manifest), np.nan)
     for row in range(len(manifest)):
         duration_s = float(manifest.duration_s[row]) if has_segments else np.nan
