@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from xvectors import audio
 from xvectors.augment import Augmenter
 from xvectors.augment import speed as play_faster
+from xvectors.brief import brief
 from xvectors.config import AugmentConfig
 from xvectors.corpus import TEST, TRAIN, VAL, Manifest, open_corpus, scan, split_corpus
 from xvectors.decoded import DecodedRecordings
@@ -68,6 +69,7 @@ class ChunkRequest(NamedTuple):
     speed_seed: int | None = None
 
 
+@brief()
 class Example(NamedTuple):
     """One chunk that was read: `waveform` is float32 [samples], or None where `failure` says why not.
 
@@ -80,6 +82,7 @@ class Example(NamedTuple):
     speed: int = 0
 
 
+@brief()
 class Batch(NamedTuple):
     """Chunks of equal length: waveforms float32 [batch, samples], labels int64 [batch], rows int64 [batch].
 
@@ -92,6 +95,7 @@ class Batch(NamedTuple):
     failures: list[tuple[int, str]]
 
 
+@brief("manifest", "rows", "sample_rate_hz")
 class ChunkDataset(Dataset[Example]):
     """The recordings of `manifest` by row; `labels` int64 [rows] gives each row's class, -1 where it has none.
 
@@ -180,6 +184,7 @@ def _speed(augment: AugmentConfig, seed: int) -> tuple[int, float]:
     return number + 1, factors[number]
 
 
+@brief("_rows", "_batch_size", "_min_samples", "_max_samples")
 class ChunkBatches(Sampler[list[ChunkRequest]]):
     """The batches of each epoch, one after the other: every iteration is the next epoch.
 
@@ -248,6 +253,7 @@ def _repeat_to(samples: NDArray[np.float32], num_samples: int) -> NDArray[np.flo
     return samples[:num_samples]
 
 
+@brief()
 @dataclass(frozen=True)
 class CollateWaveforms:
     """Examples of equal length to a Batch."""
@@ -268,6 +274,7 @@ class CollateWaveforms:
         return Batch(waveforms, torch.from_numpy(labels), torch.from_numpy(rows), failures)
 
 
+@brief("_fbank")
 class CollateFeatures:
     """Examples of equal length to the lab's tuple (melspec, spk_id, age, gender); None where none could be read."""
 
@@ -289,6 +296,7 @@ class CollateFeatures:
         return melspec, batch.labels, age, gender
 
 
+@brief("dataset", "batch_sampler", "num_workers")
 class Loader(DataLoader[T]):
     """A DataLoader whose worker processes do not run the caller's script again; see `main_left_out`."""
 

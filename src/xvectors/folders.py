@@ -68,6 +68,11 @@ class SystemFolder:
         return self.path / "report"
 
 
+def starter_folder() -> SystemFolder:
+    """Where the bundled starter system is, or would be."""
+    return SystemFolder(Path(str(resources.files("xvectors") / STARTER)))
+
+
 def find_system(name: str | Path) -> SystemFolder:
     """The system directory called `name`.
 
@@ -81,7 +86,7 @@ def find_system(name: str | Path) -> SystemFolder:
         return SystemFolder(fetch_system(name))
     if str(name) != STARTER or SystemFolder(Path(name)).description.is_file():
         return SystemFolder(Path(name))
-    folder = SystemFolder(Path(str(resources.files("xvectors") / STARTER)))
+    folder = starter_folder()
     if not folder.description.is_file():
         raise CheckpointError("this installation holds no starter system; name a system directory instead")
     return folder

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from xvectors import audio
 from xvectors.activity import FRAMES_PER_S, KEPT_PAUSE_S, PIECE_S, Mask, runs
 from xvectors.audio import Channel, Samples
+from xvectors.brief import brief
 from xvectors.errors import AudioError
 from xvectors.quality import Meter, Quality
 
@@ -23,6 +24,7 @@ LOUDEST = 1e6
 """Times full scale, as in the scan of a corpus; what is beyond is no sound."""
 
 
+@brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Heard:
     """One recording, listened to.

@@ -27,6 +27,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from xvectors.brief import brief
 from xvectors.config import (
     AUGMENTATIONS,
     BACKBONES,
@@ -52,6 +53,7 @@ FORMAT_VERSION = 1
 MAP_PREFIX = "embedding_map."
 
 
+@brief()
 @dataclass(frozen=True, kw_only=True)
 class Description:
     """What system.toml and speakers.csv say."""

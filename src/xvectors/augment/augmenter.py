@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from fractions import Fraction
 from functools import partial
 
@@ -93,6 +94,11 @@ class Augmenter:
         self._own = {name: own_effect(name) for name in settings.custom_names}
         for name in self._own:
             self._own_effect(name, made_noise(sample_rate_hz // 10, sample_rate_hz, np.random.default_rng(0)), None)
+
+    def __repr__(self) -> str:
+        chances = {each.name: getattr(self.settings, each.name) for each in fields(self.settings)}
+        on = [f", {name}={value:g}" for name, value in chances.items() if name.endswith("_prob") and value]
+        return f"Augmenter(sample_rate_hz={self.sample_rate_hz}{''.join(on)})"
 
     def __call__(self, waveform: NDArray[np.float32], seed: int, row: int = 0) -> Samples:
         """Augment float32 [samples], finite, about [-1, 1]: the same length, finite; the argument is never changed.

@@ -14,6 +14,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, packages_distributions, version
 from typing import Any
 
+from xvectors.brief import brief
 from xvectors.config.tables import nearest
 from xvectors.errors import ConfigError
 
@@ -42,6 +43,7 @@ def is_trusted(module: str) -> bool:
     return any(".".join(parts[:count]) in trusted for count in range(1, len(parts) + 1))
 
 
+@brief("kind", "group")
 class Extensions:
     """What users bring of one kind; `group` is that of the entry points of installed packages."""
 

@@ -18,6 +18,7 @@ from functools import partial
 
 import numpy as np
 
+from xvectors.brief import brief
 from xvectors.corpus.columns import GENDER_NAMES
 from xvectors.corpus.findings import CLIPPED_SHARE, Finding, FindingCache, Key, examine
 from xvectors.corpus.findings import Reason as Reason
@@ -47,6 +48,7 @@ class Remark:
         return f"{self.path}: {self.reason.value}" + (f" ({self.detail})" if self.detail else "")
 
 
+@brief()
 @dataclass(frozen=True, kw_only=True)
 class ScanReport:
     """What a scan found. Counts are of what is kept; `num_speakers` counts those before the scan."""
@@ -134,6 +136,7 @@ def read_left_out(path: str | os.PathLike[str]) -> list[Remark]:
         raise ManifestError(f"{path} is damaged or no list of what a scan left out: {error}") from error
 
 
+@brief()
 @dataclass(frozen=True)
 class ScanResult:
     """The rows that can be used, with durations, and the report."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.brief import brief
 from xvectors.corpus.columns import NO_SPLIT, TEST, TRAIN, VAL
 from xvectors.corpus.manifest import Manifest
 from xvectors.errors import ManifestError
@@ -37,6 +38,7 @@ MOST_HELD_OUT = 200
 """Their 19,900 pairs of voices support an error rate and a calibration as well as more of them would."""
 
 
+@brief()
 @dataclass(frozen=True, eq=False)
 class Split:
     """How a corpus is divided.

@@ -31,7 +31,7 @@ from xvectors.encoder.sources import (
     too_short,
 )
 from xvectors.encoder.windows import Windows, WindowStream
-from xvectors.errors import AudioError, CheckpointError, ConfigError, MissingExtraError
+from xvectors.errors import AudioError, CheckpointError, ConfigError, MissingExtraError, XVectorsError
 from xvectors.folders import ONNX_SUFFIX, STARTER, find_system
 from xvectors.listening import Heard, listen
 from xvectors.progress import progress as show
@@ -59,6 +59,17 @@ class SpeakerEncoder:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+
+    def __repr__(self) -> str:
+        try:
+            calibrated: object = self.verifier.is_calibrated
+        except XVectorsError:
+            calibrated = "damaged"
+        engine = self.engine
+        return (
+            f"SpeakerEncoder({engine.name!r}, embedding_dim={engine.embedding_dim}, sample_rate_hz="
+            f"{engine.sample_rate_hz}, device={str(engine.device)!r}, calibrated={calibrated})"
+        )
 
     @classmethod
     def load(

@@ -16,6 +16,16 @@ class Engine(Protocol):
     """A network with its features, loaded."""
 
     @property
+    def name(self) -> str:
+        """What a user calls the system: the path of its folder or file."""
+        ...
+
+    @property
+    def device(self) -> object:
+        """Where it computes; printed, it is `cpu` or the like."""
+        ...
+
+    @property
     def sample_rate_hz(self) -> int: ...
 
     @property

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.audio import Channel, Samples
+from xvectors.brief import brief
 from xvectors.errors import CheckpointError, ConfigError, MissingExtraError, XVectorsError
 from xvectors.scoring import AffineCalibration
 from xvectors.scoring.backends import load_backend
@@ -144,6 +145,7 @@ def _verifier(own: Mapping[str, str]) -> Verifier:
     )
 
 
+@brief("path")
 class OnnxEngine:
     """An exported system, loaded.
 
@@ -167,6 +169,17 @@ class OnnxEngine:
         self._session = open_session(self.path, device=device, threads=threads)
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.description = OnnxDescription.from_metadata(metadata, str(self.path))
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    @property
+    def device(self) -> str:
+        """The kind of device that onnxruntime computes on."""
+        names = {provider: name for name, provider in PROVIDERS.items()}
+        provider = str(self._session.get_providers()[0])
+        return names.get(provider, provider)
 
     @property
     def sample_rate_hz(self) -> int:

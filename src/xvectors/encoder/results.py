@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.brief import brief
 from xvectors.corpus import Manifest
 from xvectors.errors import CheckpointError
 from xvectors.files import atomic_write
 
 
+@brief()
 @dataclass(frozen=True)
 class Embedded:
     """Embeddings of the recordings that could be embedded.

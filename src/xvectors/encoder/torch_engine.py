@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from xvectors.audio import Channel, Samples
+from xvectors.brief import brief
 from xvectors.config import Recipe
 from xvectors.devices import check_bfloat16, find_device, survive_forks, threads_here
 from xvectors.errors import ConfigError
 from xvectors.features import Fbank
 from xvectors.files import digest
-from xvectors.folders import SystemFolder
+from xvectors.folders import STARTER, SystemFolder, starter_folder
 from xvectors.models import Backbone, EmbeddingMap
 from xvectors.models.folding import fold_norms
 from xvectors.system import load_weights, make_features, make_model, read_description
@@ -32,6 +33,7 @@ LENGTHS_AN_OCTAVE = 20
 """Padded lengths between one second and two, two and four, and so on; see `padded_length`."""
 
 
+@brief("name", "device", "precision")
 class TorchEngine:
     """A trained network on a device.
 
@@ -104,6 +106,13 @@ class TorchEngine:
         if self.embedding_map is not None:
             self.embedding_map.to(device)
         self.device = device
+
+    @property
+    def name(self) -> str:
+        """The system's folder, `starter` for the bundled one, or its recipe's name where there is no folder."""
+        if self.folder is None:
+            return self.recipe.name
+        return STARTER if self.folder == starter_folder() else str(self.folder.path)
 
     @property
     def sample_rate_hz(self) -> int:

@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.audio import Resampler, Samples
+from xvectors.brief import brief
 from xvectors.encoder.engine import Engine
 from xvectors.encoder.sources import check_finite, check_waveform
 from xvectors.errors import ConfigError
 
 
+@brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Windows:
     """Embeddings float32 [n, dim] of windows from `start_s` to `end_s`, float64 [n] seconds, ascending."""
@@ -40,6 +42,7 @@ class Windows:
         )
 
 
+@brief("_window", "_hop", "num_samples")
 class WindowStream:
     """Windows of sound that comes chunk by chunk; `SpeakerEncoder.stream` makes one.
 

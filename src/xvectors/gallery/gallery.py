@@ -71,6 +71,10 @@ class Gallery:
         self.now = now
         self._memory = Memory(store, system, verifier, make_search)
 
+    def __repr__(self) -> str:
+        calibrated = self.verifier.is_calibrated
+        return f"Gallery({self.store!r}, system={self.system[:12]!r}, calibrated={calibrated})"
+
     def __enter__(self) -> Self:
         return self
 

@@ -13,7 +13,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.brief import brief
 
+
+@brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Voiceprint:
     """One enrolled recording.

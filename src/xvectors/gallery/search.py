@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.brief import brief
 from xvectors.scoring.products import Rows
 
 BLOCK_ROWS = 8192
@@ -41,6 +42,7 @@ class Search(Protocol):
         ...
 
 
+@brief("_count")
 class ExactSearch:
     """Every row is compared. Not for several threads at once.
 

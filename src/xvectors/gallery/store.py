@@ -19,6 +19,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.brief import brief
 from xvectors.errors import GalleryError, StorageError, UnknownSpeakerError
 from xvectors.files import is_leftover
 from xvectors.gallery.checks import MOST_AUDIO_BYTES
@@ -46,6 +47,7 @@ NEXT = "(SELECT number + 1 FROM revision)"
 MATCHES = "(expires_at IS NULL OR expires_at > ?)"
 
 
+@brief("path")
 class SqliteStore:
     """A gallery file, made if `create` says so; its methods are those of `Store`.
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.brief import brief
 from xvectors.corpus import Manifest
 from xvectors.scoring import ROC, Interval, LeastCost, OperatingPoint, Trials, TwoVoices
 
@@ -68,6 +69,7 @@ class Leakage:
     """Names of test speakers that two people seem to go by."""
 
 
+@brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
     """An evaluation: n recordings, m trials.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.brief import brief
 from xvectors.corpus.table import write_table
 from xvectors.files import write_text
 from xvectors.report.markup import count
@@ -26,6 +27,7 @@ NOT_CALIBRATED = (
 )
 
 
+@brief()
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """The figures of an evaluation, as metrics.json holds them. Rates are shares, not percent.

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.brief import brief
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 from xvectors.scoring.roc import ROC, Scores, checked_scores
 from xvectors.scoring.trials import checked_labels
@@ -67,6 +68,7 @@ class Comparison:
     p_value: float
 
 
+@brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScoredTrials:
     """The trials to resample.

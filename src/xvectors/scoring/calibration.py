@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.brief import brief
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
 from xvectors.scoring.cosine import real_rows
 from xvectors.scoring.logistic import logistic_regression
@@ -25,6 +26,7 @@ RIDGE = 1e-6  # pulls weights of standardised inputs to 0: unfelt, but where sco
 Values = NDArray[np.float64]
 
 
+@brief("p_target", "scale_", "offset_")
 class AffineCalibration:
     """LLR = scale score + offset, fitted by logistic regression at a prior; with quality measures also
     LLR = (scale + scale_weights . q) score + offset + quality_weights . q.

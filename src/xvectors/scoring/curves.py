@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.brief import brief
 from xvectors.errors import ConfigError, ShapeError
 from xvectors.scoring.roc import ROC, bayes_threshold
 
 LOG_ODDS = np.linspace(-7.0, 7.0, 141)
 
 
+@brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reliability:
     """How often "70 % sure that it is one speaker" is true. A calibrated system lies on the diagonal.
@@ -31,6 +33,7 @@ class Reliability:
     num_nontarget: NDArray[np.int64]
 
 
+@brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class APE:
     """The probability of a wrong Bayes decision over priors. The areas under `actual` and `minimum`, over all log-odds

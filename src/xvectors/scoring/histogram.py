@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.brief import brief
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 from xvectors.scoring.roc import ROC, checked_scores
 from xvectors.scoring.sorting import blocks
 
 
+@brief("low", "high", "num_bins")
 class ScoreHistogram:
     """Counts of target and non-target scores in `num_bins` equal bins from `low` to `high`.
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
+from xvectors.brief import brief
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 from xvectors.scoring.roc import bayes_threshold
 
@@ -29,6 +30,7 @@ class OpenSetRate:
     num_unknown_probes: int
 
 
+@brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Identification:
     """Where each probe's own speaker came in among the enrolled ones.
@@ -130,6 +132,7 @@ def identify(scores: ArrayLike, probe_speakers: ArrayLike, gallery_speakers: Arr
     )
 
 
+@brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Posterior:
     """Who a recording is of, as probabilities that sum to 1 with those of the speakers that were not compared.

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.brief import brief
 from xvectors.corpus.walk import AUDIO_SUFFIXES
 from xvectors.errors import ManifestError
 from xvectors.files import composed
@@ -16,6 +17,7 @@ from xvectors.files import composed
 NAMED = 3  # examples in a message
 
 
+@brief("_exact")
 class RecordingRows:
     """The rows that recordings have, by name. ManifestError for a name given twice.
 

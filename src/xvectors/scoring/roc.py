@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.brief import brief
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 from xvectors.scoring.sorting import blocks, part_distinct, sort_in_place
 from xvectors.scoring.trials import checked_labels
@@ -41,6 +42,7 @@ class MinDCF:
     threshold: float
 
 
+@brief()
 @dataclass(frozen=True, kw_only=True)
 class DETCurve:
     """Points of a detection error trade-off, thresholds rising.

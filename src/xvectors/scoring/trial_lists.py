@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.brief import brief
 from xvectors.corpus.columns import Codes
 from xvectors.corpus.table import Table, write_table
 from xvectors.errors import ConfigError, ManifestError
@@ -67,6 +68,7 @@ class ResolvedTrials:
     findings: TrialFindings
 
 
+@brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrialList:
     """Trials by name.

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.brief import brief
 from xvectors.errors import ManifestError, ShapeError
 
 
+@brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trials:
     """Pairs of rows of an embedding matrix, and their truth, booleans or 0 and 1. Nine bytes a trial.

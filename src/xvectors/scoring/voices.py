@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 
+from xvectors.brief import brief
 from xvectors.scoring.cosine import length_normalise
 from xvectors.scoring.sampling import sample_recordings
 from xvectors.scoring.trials import speaker_numbers
@@ -33,6 +34,7 @@ LEAST_CONTRAST = 2.0
 people apart part anybody's recordings."""
 
 
+@brief()
 @dataclass(frozen=True)
 class TwoVoices:
     """A name, the rows of its two groups of recordings, the larger first, and how alike they are: within each and

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.brief import brief
 from xvectors.config import Recipe
 from xvectors.corpus import NO_SPLIT, TEST, TRAIN, VAL, Manifest, ScanReport, open_corpus, scan, split_corpus
 from xvectors.corpus.scanning import read_left_out
@@ -21,6 +22,7 @@ from xvectors.folders import SystemFolder
 logger = logging.getLogger(__name__)
 
 
+@brief()
 @dataclass(frozen=True)
 class PreparedCorpus:
     """A corpus ready for training.

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.brief import brief
 from xvectors.errors import ManifestError, ShapeError
 from xvectors.scoring import ROC, AffineCalibration, Trials, sample_recordings
 from xvectors.scoring.backends import BACKENDS, Backend, make_backend, select_backend
@@ -32,6 +33,7 @@ MOST_ROWS = 3000
 """Recordings and crops that are compared pair by pair: 4.5 million trials."""
 
 
+@brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Basis:
     """Embeddings to learn from: n rows, each of a whole recording or of a crop.

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.brief import brief
 from xvectors.config import parse_toml, to_toml
 from xvectors.errors import CheckpointError, ConfigError, StorageError
 from xvectors.files import digest, write_text
@@ -22,6 +23,7 @@ P_TARGET = 0.5
 """The prior of a target trial at which decisions are made unless the system or its user says otherwise."""
 
 
+@brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Verifier:
     """A back-end with its calibration, and what they rest on.

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.brief import brief
 from xvectors.errors import ConfigError
 from xvectors.scoring.backends.adaptation import ADAPT_BY, ADAPTATIONS, check_adaptation
 from xvectors.scoring.backends.estimator import Estimator, labelled_rows
@@ -23,6 +24,7 @@ from xvectors.scoring.products import Rows, all_pairs_products, pair_products, r
 from xvectors.scoring.trials import Trials
 
 
+@brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Enrolled:
     """Models of k speakers in the space of one back-end: what it needs of their recordings."""
