@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import signal
 from importlib import resources
@@ -21,12 +22,14 @@ REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def pytest_configure() -> None:
-    """The tests' networks are tiny: a second thread costs more than it brings, and much more beside other work.
+    """The tests' networks are tiny: a second thread costs more than it brings, and much more beside other work, in the
+    programs that tests start too.
 
     A shell gives what it starts in the background an ignored SIGINT, which the programs that tests interrupt would
     inherit.
     """
     torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

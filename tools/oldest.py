@@ -1,0 +1,21 @@
+"""Prints a constraints file with the oldest version that pyproject.toml allows of each package it names."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+
+def oldest(pyproject: dict) -> list[str]:
+    """`name==version` for every requirement `name>=version` of the package and its extras."""
+    project = pyproject["project"]
+    requirements = chain(project["dependencies"], *project["optional-dependencies"].values())
+    bounds = {re.match(r"([\w.-]+)(?:\[.*?\])?>=([\d.]+)", requirement) for requirement in requirements} - {None}
+    return sorted({f"{bound[1]}=={bound[2]}" for bound in bounds})
+
+
+if __name__ == "__main__":
+    text = (Path(__file__).resolve().parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    print("\n".join(oldest(tomllib.loads(text))))
