@@ -77,6 +77,8 @@ def test_four_speakers_give_figures_without_intervals() -> None:
     assert {figure.interval for figure in found.figures.values()} == {None}
     assert found.notes == ("no interval: 4 speakers, fewer than 5",)
     assert found.figures["eer"].note == found.notes[0]
+    assert found.lines()[0].startswith("Too few speakers to say")
+    assert not measured(5)[0].lines()[0].startswith("Too few")
 
 
 def test_cosines_have_no_cllr() -> None:

@@ -57,32 +57,29 @@ def find_leakage(
 def leakage_lines(leakage: Leakage, manifest: Manifest) -> list[str]:
     """What there is to warn about, a sentence each."""
     lines = []
-    if leakage.shared_speakers:
-        lines.append(
-            f"{len(leakage.shared_speakers)} of the {len(manifest.speakers)} test speakers bear names that were "
-            f"trained on ({_few(leakage.shared_speakers)}): if they are the same people, the error rates are too good"
-        )
-    if leakage.calibration_speakers:
-        lines.append(
-            f"{len(leakage.calibration_speakers)} of the {len(manifest.speakers)} test speakers bear names that the "
-            f"calibration learnt from ({_few(leakage.calibration_speakers)}): its loss may look too small"
-        )
+    num_speakers = len(manifest.speakers)
+    if names := leakage.shared_speakers:
+        begin = _of(len(names), num_speakers, "test speakers", "bears a name that was", "bear names that were")
+        lines.append(f"{begin} trained on ({_few(names)}): if they are the same people, the error rates are too good")
+    if names := leakage.calibration_speakers:
+        begin = _of(len(names), num_speakers, "test speakers", "bears a name", "bear names")
+        lines.append(f"{begin} that the calibration learnt from ({_few(names)}): its loss may look too small")
     if leakage.shared_recordings:
-        names = [manifest.id[found.row] for found in leakage.shared_recordings]
-        lines.append(
-            f"{len(names)} of the {len(manifest)} test recordings were trained on ({_few(names)}): "
-            "the error rates are too good; leave them out"
-        )
+        recordings = [manifest.id[found.row] for found in leakage.shared_recordings]
+        begin = _of(len(recordings), len(manifest), "test recordings", "was", "were")
+        lines.append(f"{begin} trained on ({_few(recordings)}): the error rates are too good; leave them out")
     if leakage.num_suspect_pairs:
         nearest = leakage.suspect_pairs[0]
+        pairs = "1 pair" if leakage.num_suspect_pairs == 1 else f"{leakage.num_suspect_pairs:,} pairs"
+        are = "is" if leakage.num_suspect_pairs == 1 else "are"
         lines.append(
-            f"{leakage.num_suspect_pairs} pairs of two speakers' recordings are nearer than all but 1 % of one "
-            f"speaker's, such as {manifest.id[nearest.a]} and {manifest.id[nearest.b]} (cosine "
-            f"{nearest.cosine:.3f}): listen whether they are mislabelled"
+            f"{pairs} of two speakers' recordings {are} nearer to each other than 99 % of the pairs of one speaker, "
+            f"such as {manifest.id[nearest.a]} and {manifest.id[nearest.b]} (cosine "
+            f"{nearest.cosine:.3f}): listen to them: a label may be wrong"
         )
-    names = list(manifest.id) if leakage.two_voices else []
+    ids = list(manifest.id) if leakage.two_voices else []
     lines += [
-        f"{found.sentence(names)}: if they are, what counts as false rejections is none; correct the labels"
+        f"{found.sentence(ids)}: if they are two, many false rejections are right decisions; correct the labels"
         for found in leakage.two_voices
     ]
     return lines
@@ -90,10 +87,16 @@ def leakage_lines(leakage: Leakage, manifest: Manifest) -> list[str]:
 
 def cohort_line(in_cohort: Sequence[str], manifest: Manifest) -> str:
     """The warning that test speakers are in the cohort of the score normalisation."""
+    begin = _of(len(in_cohort), len(manifest.speakers), "test speakers", "is", "are")
     return (
-        f"{len(in_cohort)} of the {len(manifest.speakers)} test speakers are in the cohort of the score normalisation "
-        f"({_few(in_cohort)}): their target scores come out too low; give a cohort of other speakers"
+        f"{begin} in the cohort of the score normalisation ({_few(in_cohort)}): their target scores come out too low; "
+        "give a cohort of other speakers"
     )
+
+
+def _of(number: int, total: int, things: str, one: str, more: str) -> str:
+    """So many of all, with the verb that one or more of them take."""
+    return f"{number:,} of the {total:,} {things} {one if number == 1 else more}"
 
 
 def _shared_recordings(manifest: Manifest, training: Manifest) -> list[SharedRecording]:

@@ -57,8 +57,8 @@ class Measurement:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """The figures and operating points to print, and the notes."""
-        lines = []
+        """The figures and operating points to print, and the notes; first of all that there are too few speakers."""
+        lines = [] if self.num_draws else ["Too few speakers to say how well it works; score pairs of more speakers."]
         for figure in self.figures.values():
             form = ".2%" if figure.unit == "share" else ".3f"
             ends = figure.interval
