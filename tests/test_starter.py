@@ -18,6 +18,7 @@ from xvectors.corpus.synth import synthesise
 from xvectors.errors import ManifestError
 from xvectors.scoring import ROC, all_pairs, all_pairs_scores, eer, length_normalise
 from xvectors.system import find_system, num_classes, read_description
+from xvectors.verification import weights_digest
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +33,29 @@ def test_it_is_small_and_holds_half_precision() -> None:
     folder = resources.files("xvectors") / "starter"
     sizes = {entry.name: len(entry.read_bytes()) for entry in folder.iterdir() if entry.is_file()}
     assert sizes.keys() == {
-        "README.md", "backend.npz", "calibration.toml", "model.safetensors", "speakers.csv", "system.toml",
+        "README.md", "backend.npz", "calibration.toml", "model.onnx", "model.safetensors", "speakers.csv",
+        "system.toml",
     }  # fmt: skip
-    assert sum(sizes.values()) <= 8_000_000
+    assert sum(sizes.values()) <= 12_000_000
     content = (folder / "model.safetensors").read_bytes()
     weights = safetensors.torch.load(content)
     assert {value.dtype for value in weights.values()} == {torch.float16, torch.int64}
     assert "embedding_map.matrix" in weights
     assert "Intended use" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_its_export_computes_what_it_computes(voices: Path) -> None:
+    """Two files of one system: where one was made anew, `make starter-onnx` makes the other."""
+    folder = find_system("starter")
+    with_torch = SpeakerEncoder.load("starter", device="cpu")
+    exported = SpeakerEncoder.load(folder.exported, device="cpu", threads=1)
+    assert exported.fingerprint == with_torch.fingerprint == weights_digest(folder.weights), "run `make starter-onnx`"
+    assert (exported.sample_rate_hz, exported.shortest_s) == (with_torch.sample_rate_hz, with_torch.shortest_s)
+    paths = sorted(voices.rglob("*.flac"))[::5]
+    quiet = [1e-3 * read(path)[0] for path in paths[:2]]  # where the floor of the filterbanks decides
+    found, expected = exported.encode([*paths, *quiet]), with_torch.encode([*paths, *quiet])
+    # two orders of the same float32 sums, as every export is held to; another floor or window differs by 0.1 and more
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_its_recipe_is_the_one_of_its_name() -> None:

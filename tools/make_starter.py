@@ -1,11 +1,12 @@
 """Make the starter system: `python tools/make_starter.py --data shared/data`.
 
 In: the real corpora below DATA and synthetic voices made here. Out: a system directory below WORK, and its slim form
-(features, network in float16, back-end and calibration) in src/xvectors/starter, which the package ships. Every tenth
-speaker with several real recordings is held out to calibrate on, and as many other synthetic voices, every second
-recording of theirs as a telephone would carry it. With --held-out N every Nth speaker of each corpus is kept for a
-test besides, and nothing is shipped: what the shipped system, which hears them all, can be expected to do for speakers
-it has not heard.
+(features, network in float16, back-end and calibration, and all of it as model.onnx, to run without torch) in
+src/xvectors/starter, which the package ships. Where the features' code changed and the weights did not, `make
+starter-onnx` writes model.onnx anew. Every tenth speaker with several real recordings is held out to calibrate on, and
+as many other synthetic voices, every second recording of theirs as a telephone would carry it. With --held-out N every
+Nth speaker of each corpus is kept for a test besides, and nothing is shipped: what the shipped system, which hears
+them all, can be expected to do for speakers it has not heard.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 
-from xvectors import SpeakerEncoder, load_recipe, open_corpus, train
+from xvectors import SpeakerEncoder, export_onnx, load_recipe, open_corpus, train
 from xvectors.audio import probe, read, resample, write
 from xvectors.calibrate import calibrate, verifier_of
 from xvectors.corpus.synth import synthesise
@@ -177,7 +178,11 @@ def ship(folder: SystemFolder) -> None:
     write_description(slim, description.recipe, description.speakers)
     for name in ("weights", "backend", "calibration"):
         shutil.copyfile(getattr(folder, name), getattr(slim, name))
-    print(f"{slim.path}: {slim.weights.stat().st_size / 1e6:.2f} MB of weights")
+    export_onnx(slim.path, slim.exported)
+    print(
+        f"{slim.path}: {slim.weights.stat().st_size / 1e6:.2f} MB of weights, "
+        f"{slim.exported.stat().st_size / 1e6:.2f} MB exported"
+    )
 
 
 if __name__ == "__main__":

@@ -31,6 +31,11 @@ class SystemFolder:
         return self.path / "model.safetensors"
 
     @property
+    def exported(self) -> Path:
+        """The same system for onnxruntime, where somebody exported it: what runs where torch is not installed."""
+        return self.path / "model.onnx"
+
+    @property
     def speakers(self) -> Path:
         return self.path / "speakers.csv"
 

@@ -50,6 +50,14 @@ def main() -> None:
         _end(SIGNAL_STATUS + SIGPIPE)
     except XVectorsError as error:
         _end(ERROR_STATUS, f"error: {' '.join(str(error).split())}")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            _end(CRASH_STATUS, f"error: {describe_crash(error)}")
+        _end(
+            ERROR_STATUS,
+            "error: this needs torch, which is not installed: pip install torch; verify, enroll, identify and embed "
+            "run without it, on a system with a model.onnx, as the starter is (pip install onnxruntime)",
+        )
     except OSError as error:
         if error.filename is None and error.errno not in OF_THE_MACHINE:
             _end(CRASH_STATUS, f"error: {describe_crash(error)}")

@@ -81,7 +81,8 @@ class SpeakerEncoder:
         precision: str = "float32",
     ) -> SpeakerEncoder:
         """Read a system directory, an .onnx file that `xvectors export` wrote (extra `onnx`, no torch), the `starter`
-        system that comes with the package, or hf://owner/name.
+        system that comes with the package, or hf://owner/name. Where torch is not installed, a system directory runs by
+        the `model.onnx` in it, as the starter does; the embeddings are the same within 1e-4.
 
         Parameters
         ----------
@@ -103,9 +104,19 @@ class SpeakerEncoder:
             if precision != "float32":
                 raise ConfigError(f"precision {precision!r}: {name} was exported with its own; leave the setting out")
             return cls(OnnxEngine(name, device=device, threads=threads))
-        from xvectors.encoder.torch_engine import TorchEngine
-
         paths = find_system(name if isinstance(name, str) else Path(name))
+        try:
+            from xvectors.encoder.torch_engine import TorchEngine
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            from xvectors.encoder.onnx_engine import OnnxEngine
+
+            if precision != "float32":
+                raise MissingExtraError(
+                    f"precision {precision!r} needs torch, which is not installed: pip install torch, or leave it out"
+                ) from error
+            return cls(OnnxEngine.beside(paths, device=device, threads=threads))
         return cls(TorchEngine.load(paths, device=device, threads=threads, precision=precision))
 
     @classmethod
@@ -162,10 +173,13 @@ class SpeakerEncoder:
 
     @property
     def _torch(self) -> TorchEngine:
-        from xvectors.encoder.torch_engine import TorchEngine
-
+        only = "only a system directory loaded with torch has its network, recipe and speakers; load that instead"
+        try:
+            from xvectors.encoder.torch_engine import TorchEngine
+        except ModuleNotFoundError as error:
+            raise CheckpointError(only) from error
         if not isinstance(self.engine, TorchEngine):
-            raise CheckpointError("only a system directory has its network, recipe and speakers; load that instead")
+            raise CheckpointError(only)
         return self.engine
 
     def encode(

@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from xvectors.audio import Channel, Samples
 from xvectors.brief import brief
 from xvectors.errors import CheckpointError, ConfigError, MissingExtraError, XVectorsError
+from xvectors.folders import SystemFolder
 from xvectors.scoring import AffineCalibration
 from xvectors.scoring.backends import load_backend
-from xvectors.verification import Verifier, cosine_verifier
+from xvectors.verification import Verifier, cosine_verifier, verifier_of, weights_digest
 
 FORMAT_VERSION = 1
 PREFIX = "xvectors."
@@ -169,6 +170,37 @@ class OnnxEngine:
         self._session = open_session(self.path, device=device, threads=threads)
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.description = OnnxDescription.from_metadata(metadata, str(self.path))
+        self._verifier = self.description.verifier
+
+    @classmethod
+    def beside(cls, folder: SystemFolder, *, device: str = "auto", threads: int | None = None) -> OnnxEngine:
+        """Run a system directory by the `model.onnx` in it, with the directory's back-end and calibration.
+
+        For where torch is not installed. Raises MissingExtraError where there is no such file or no onnxruntime
+        either, CheckpointError where the file was exported from other weights than the directory holds; else as the
+        class.
+        """
+        if not folder.description.is_file():
+            raise CheckpointError(f"{folder.path} holds no system.toml, so it is not a system directory")
+        if not folder.exported.is_file():
+            raise MissingExtraError(
+                f"{folder.path} needs torch to be run, which is not installed: pip install torch; or, where torch is, "
+                f"`xvectors export {folder.path} {folder.exported}`, which onnxruntime runs"
+            )
+        try:
+            engine = cls(folder.exported, device=device, threads=threads)
+        except MissingExtraError as error:
+            raise MissingExtraError(
+                f"{folder.path} needs torch or onnxruntime to be run, and neither is installed: pip install "
+                "onnxruntime, or, to train as well, pip install torch"
+            ) from error
+        if engine.fingerprint != weights_digest(folder.weights):
+            raise CheckpointError(
+                f"{folder.exported} was exported from other weights than {folder.weights}; where torch is, export it "
+                f"again: `xvectors export {folder.path} {folder.exported}`"
+            )
+        engine._verifier = verifier_of(folder)  # the directory may have been calibrated since
+        return engine
 
     @property
     def name(self) -> str:
@@ -207,7 +239,7 @@ class OnnxEngine:
     @property
     def verifier(self) -> Verifier:
         """The system's back-end and calibration; plain cosines where it had none."""
-        return self.description.verifier
+        return self._verifier
 
     def embed(self, waveforms: Sequence[Samples]) -> NDArray[np.float32]:
         """Embed waveforms: float32 [n, embedding_dim].

@@ -7,7 +7,6 @@ speaker's score. Out: those that may be among the best. Exact, in memory, float1
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
@@ -125,9 +124,11 @@ class ExactSearch:
         return deviations
 
     def _products(self, direction: Rows) -> NDArray[np.float32]:
-        if find_spec("torch") is not None:
+        try:
             import torch
-
+        except ModuleNotFoundError:
+            pass  # in blocks of float32, which is slower
+        else:
             from xvectors.devices import survive_forks
 
             survive_forks()
