@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 OLDER := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OPENBLAS_CORETYPE=Haswell \
 	NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR"
 
-.PHONY: demo test test-older test-slow test-all lint starter-onnx clean
+.PHONY: demo test test-older test-slow test-all lint notebook starter-onnx clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/xvectors demo demo
@@ -37,6 +37,10 @@ lint: $(VENV)/.test-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Runs examples/lab.ipynb again and keeps its outputs.
+notebook: $(VENV)/.test-installed
+	$(BIN)/python tools/run_notebook.py
 
 # Writes the starter's model.onnx anew, where the features or the export changed and the weights did not.
 starter-onnx: $(VENV)/.test-installed

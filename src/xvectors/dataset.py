@@ -34,7 +34,10 @@ from xvectors.features import Fbank
 from xvectors.ordering import RowOrder, Shuffled, make_order
 from xvectors.processes import main_left_out
 
+__all__ = ["LabLoader", "load_all_data"]
+
 T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
 
 WHOLE = 0
@@ -398,8 +401,8 @@ def load_all_data(
         ("metadata_file", metadata_file, isinstance(metadata_file, str | os.PathLike), "the path of a table"),
         ("data_directory", data_directory, isinstance(data_directory, str | os.PathLike), "the path of a folder"),
         ("batch_size", batch_size, _is_whole(batch_size, 1), "a whole number, at least 1"),
-        ("train_val_prop", train_val_prop, _is_number(train_val_prop), "a share such as 0.9"),
-        ("train_test_prop", train_test_prop, _is_number(train_test_prop), "a share such as 0.95"),
+        ("train_val_prop", train_val_prop, _is_share(train_val_prop), "a share above 0 and at most 1, such as 0.9"),
+        ("train_test_prop", train_test_prop, _is_share(train_test_prop), "a share above 0 and at most 1, such as 0.95"),
         (
             "speaker_subset",
             speaker_subset,
@@ -495,6 +498,14 @@ def _is_whole(value: object, least: int) -> bool:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def _is_share(value: object) -> bool:
+    return (
+        isinstance(value, int | float | np.integer | np.floating)
+        and not isinstance(value, bool)
+        and bool(0 < value <= 1)
+    )
 
 
 def _is_pair(value: object) -> bool:
