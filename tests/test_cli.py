@@ -24,7 +24,7 @@ from commands import run
 from xvectors.cli import app
 from xvectors.cli.shared import PANELS
 from xvectors.config import load_recipe, recipe_names
-from xvectors.models import MODELS
+from xvectors.models import MODELS, PUBLISHED
 from xvectors.parts import read_parts
 
 SETTINGS = [
@@ -138,6 +138,10 @@ def test_calibrate_score_and_compare(system: tuple[Path, str], toy_corpus: Path,
     scored = run("score", tmp_path / "emb.npz", "--trials", trials, "-o", tmp_path / "s.csv", "--system", out).stdout
     assert scored == f"108 trials scored by cosine, with LLRs: {tmp_path / 's.csv'}\n"
     run("score", tmp_path / "emb.npz", "--trials", trials, "-o", tmp_path / "cosine.csv")
+    as_json = json.loads(
+        run("score", tmp_path / "emb.npz", "--trials", trials, "-o", tmp_path / "c.csv", "--json").stdout
+    )
+    assert as_json == {"num_trials": 108, "backend": "cosine", "has_llrs": False, "path": str(tmp_path / "c.csv")}
     header, first = (tmp_path / "s.csv").read_text().splitlines()[:2]
     assert (header, first.split(",")[:3]) == ("enroll,test,target,score,llr", ["s00/u0", "s00/u1", "1"])
 
@@ -151,7 +155,12 @@ def test_calibrate_score_and_compare(system: tuple[Path, str], toy_corpus: Path,
     printed = run("compare", tmp_path / "s.csv", tmp_path / "cosine.csv").stdout
     assert printed.startswith("18 target and 90 non-target trials, ")
     assert "95 % interval" in printed
-    assert (tmp_path / "comparison.json").is_file()
+    as_json = json.loads(run("compare", tmp_path / "s.csv", tmp_path / "cosine.csv", "--json").stdout)
+    assert as_json == json.loads((tmp_path / "comparison.json").read_text())
+    made = ["trials", toy_corpus / "metadata.csv", "-o", tmp_path / "all.csv", "--json"]
+    assert json.loads(run(*made).stdout) == {
+        "num_target_trials": 280, "num_nontarget_trials": 2880, "path": str(tmp_path / "all.csv")
+    }  # fmt: skip
 
 
 def test_a_score_file_with_operating_points_at_any_cost(tmp_path: Path) -> None:
@@ -350,6 +359,15 @@ def test_models_lists_papers_sizes_and_costs() -> None:
     cheaper = run("models", "--mels", "24", "--seconds", "2").stdout
     assert "24 mels" in cheaper
     assert "GFLOP for 2 s" in cheaper
+    listed = json.loads(run("models", "--json").stdout)["models"]
+    assert [each["name"] for each in listed] == [row.model for row in PUBLISHED]
+    assert round(listed[0]["parameters_at_published_mels"] / 1e6, 2) == 4.20
+
+
+def test_every_command_that_prints_figures_prints_them_as_json_too() -> None:
+    have = {name for name, each in every_command().items() if any("--json" in option.opts for option in each.params)}
+    figures = "calibrate compare evaluate enroll export fuse identify models recipes score speakers trials verify"
+    assert set(figures.split()) <= have
 
 
 def test_help_and_version_need_no_torch() -> None:

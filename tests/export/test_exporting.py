@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,10 @@ def test_export_writes_the_file_and_says_how_near_it_comes(exported: dict[str, A
         rf"{target}: float32, [\d.]+ MB, opset 23; waveform \[batch, samples\] at 16000 Hz, at least", lines[0]
     )
     assert len(lines) == 5
+    as_json = json.loads(run("export", exported["folder"].path, target, "--json").stdout)
+    assert (as_json["path"], as_json["precision"], as_json["embedding_dim"]) == (str(target), "float32", 12)
+    assert len(as_json["differences"]) == 3
+    assert all(each["largest"] <= 1e-4 for each in as_json["differences"])
     assert re.fullmatch(r"  .*a\.wav: differs by \d\.\de-\d\d from torch, cosine 1\.000000", lines[4])
     assert SpeakerEncoder.load(target, device="cpu").embedding_dim == 12
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,9 @@ def test_from_the_command_line_with_a_list(tmp_path: Path) -> None:
     assert printed[0] == "learnt from  1,000 target and 1,000 non-target trials"
     assert [line.split()[0] for line in printed[1:4]] == ["weight", "weight", "offset"]
     assert printed[4] == f"2 LLRs: {out}"
+    as_json = json.loads(run("fuse", *files, *options, "--trials", tmp_path / "trials", "--json").stdout)
+    assert (as_json["num_target_trials"], as_json["num_trials"], as_json["path"]) == (1000, 2, str(out))
+    assert [f"{weight:+.4g}" for weight in as_json["weights"].values()] == [line.split()[1] for line in printed[1:3]]
     assert [line.split(",")[:3] for line in out.read_text().splitlines()] == [
         ["enroll", "test", "target"],
         ["m00002", "u00002", "1"],

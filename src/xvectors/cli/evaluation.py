@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -165,6 +166,7 @@ def make_trials(
             show_default=False,
         ),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Make a trial list from a corpus: all pairs of recordings, or a number for each speaker."""
     from xvectors.report.trial_making import make_trials as run
@@ -181,6 +183,10 @@ def make_trials(
         seed=seed,
         form=form or ("csv" if out.suffix.lower() == ".csv" else "kaldi"),
     )
+    if as_json:
+        counts = {"num_target_trials": made.num_target, "num_nontarget_trials": made.num_nontarget}
+        print_json({**counts, "path": str(out)})
+        return
     print(f"{made.num_target:,} target and {made.num_nontarget:,} non-target trials: {out}")
 
 
@@ -222,6 +228,7 @@ def score(
             autocompletion=one_of("average", "book"),
         ),
     ] = "average",
+    as_json: Json = False,
 ) -> None:
     """Score a trial list with saved embeddings.
 
@@ -235,6 +242,10 @@ def score(
             raise ConfigError(f"{out} is there already; name a file with -o, which is replaced, or remove it")
     scored = score_list(embeddings, trials, out, system=system, enrollment=enrollment, enroll_by=enroll_by)
     print_lines(scored.findings, stream=sys.stderr)
+    if as_json:
+        figures = {"num_trials": scored.num_trials, "backend": scored.backend, "has_llrs": scored.has_llrs}
+        print_json({**figures, "path": str(out)})
+        return
     print(f"{scored.num_trials:,} trials scored by {scored.backend}{', with LLRs' if scored.has_llrs else ''}: {out}")
 
 
@@ -253,13 +264,20 @@ def fuse(
     trials: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Trial list, if the files have no labels or hold more trials.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Fuse the scores of several systems into one log-likelihood ratio for each trial."""
     from xvectors.report.fusing import fuse as run
 
     fused = run(scores, out, fit_on=fit_on, trials=trials)
+    weights = fused.fusion.weights_.tolist()
+    if as_json:
+        counts = {"num_target_trials": fused.num_target, "num_nontarget_trials": fused.num_nontarget}
+        learned = {"weights": dict(zip(map(str, scores), weights, strict=True)), "offset": float(fused.fusion.offset_)}
+        print_json({**counts, **learned, "num_trials": fused.num_trials, "path": str(out)})
+        return
     print(f"learnt from  {fused.num_target:,} target and {fused.num_nontarget:,} non-target trials")
-    for path, weight in zip(scores, fused.fusion.weights_.tolist(), strict=True):
+    for path, weight in zip(scores, weights, strict=True):
         print(f"weight       {weight:+.4g}  {path}")
     print(f"offset       {fused.fusion.offset_:+.4g}")
     print(f"{fused.num_trials:,} LLRs: {out}")
@@ -278,6 +296,7 @@ def compare(
     p_target: PTarget = 0.01,
     c_miss: CMiss = 1.0,
     c_fa: CFa = 1.0,
+    as_json: Json = False,
 ) -> None:
     """Compare systems on the same trials.
 
@@ -287,6 +306,9 @@ def compare(
     from xvectors.scoring import LeastCost
 
     result = run(systems, out, speakers=speakers, cost=LeastCost(p_target, c_miss, c_fa))
+    if as_json:
+        print_json(json.loads((result.folder / "comparison.json").read_text(encoding="utf-8")))
+        return
     print_lines(result.lines())
     print(f"written to {result.folder}: comparison.json, det.png")
 

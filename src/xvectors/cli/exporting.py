@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xvectors.cli.shared import EMBED, System, Trust, command, print_lines
-from xvectors.cli.terminal import print
+from xvectors.cli.shared import EMBED, Json, System, Trust, command, print_lines
+from xvectors.cli.terminal import print, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +31,7 @@ def export(
         list[Path] | None,
         typer.Option(metavar="AUDIO", help="Also compare the file with the system on this recording; may be repeated."),
     ] = None,
+    as_json: Json = False,
     trust: Trust = None,
 ) -> None:
     """Export a system as one ONNX file that turns waveforms into embeddings.
@@ -40,13 +42,17 @@ def export(
 
     exported = export_onnx(system, out, int8=int8)
     about = exported.description
+    checked = check_onnx(system, out, {str(path): path for path in check}) if check else []
+    if as_json:
+        figures = {"path": str(out), "precision": about.precision, "size_bytes": exported.size_bytes, "opset": OPSET}
+        shape = {name: getattr(about, name) for name in ("sample_rate_hz", "min_samples", "embedding_dim")}
+        print_json({**figures, **shape, "differences": [asdict(each) for each in (*exported.differences, *checked)]})
+        return
     print(
         f"{out}: {about.precision}, {exported.size_bytes / 1e6:.1f} MB, opset {OPSET}; waveform [batch, samples] at "
         f"{about.sample_rate_hz} Hz, at least {about.min_samples} samples, to embedding [batch, {about.embedding_dim}]"
     )
-    print_lines(_lines(exported.differences))
-    if check:
-        print_lines(_lines(check_onnx(system, out, {str(path): path for path in check})))
+    print_lines(_lines([*exported.differences, *checked]))
 
 
 def _lines(differences: Iterable[Difference]) -> Iterable[str]:

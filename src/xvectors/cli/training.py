@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -214,6 +214,7 @@ def calibrate(
         ),
     ] = 0.5,
     device: Device = "auto",
+    as_json: Json = False,
     quiet: Quiet = False,
     trust: Trust = None,
 ) -> None:
@@ -237,6 +238,9 @@ def calibrate(
         show_progress=not quiet,
     )
     basis, chosen = verifier.basis, verifier.backend_table
+    if as_json:
+        print_json({"backend": verifier.name, **chosen, "basis": basis, "figures": verifier.figures})
+        return
     print(f"back-end     {verifier.name}: {chosen['reason']}")
     print(
         f"learnt from  {basis['num_speakers']} speakers ({basis['source']}), {basis['num_recordings']} recordings and "
@@ -300,37 +304,61 @@ def recipes(
 def models(
     mels: Annotated[int, typer.Option(metavar="N", help="Number of mel filterbanks.")] = 80,
     seconds: Annotated[float, typer.Option(metavar="N", help="Duration of the recording whose cost is counted.")] = 3.0,
+    as_json: Json = False,
 ) -> None:
     """List the networks that `--set model.name=...` accepts, with their papers, sizes and costs."""
     import torch
     from rich.console import Console
     from rich.table import Table
 
+    from xvectors.config import BACKBONES
     from xvectors.models import PUBLISHED, build_model, count_flops, count_parameters
 
-    caption = "parameters up to the embedding; the number of filterbanks of the published network is in parentheses"
-    table = Table(caption=caption, caption_justify="left")
-    for column in ("name", "settings", "paper"):
-        table.add_column(column)
-    for column in ("embedding", "published", "ours", f"{mels} mels", f"GFLOP for {seconds:g} s"):
-        table.add_column(column, justify="right")
+    rows: list[dict[str, Any]] = []
     for row in PUBLISHED:
         with torch.device("meta"):
             published, model = (
                 build_model(row.model, num_speakers=2, input_dim=input_dim, **row.settings)
                 for input_dim in (row.num_mels, mels)
             )
+        rows.append(
+            {
+                "name": row.model,
+                "settings": dict(row.settings),
+                "paper": row.paper,
+                "embedding_dim": model.embedding_dim,
+                "published_parameters_m": row.size_m,
+                "published_mels": row.num_mels,
+                "parameters_at_published_mels": count_parameters(published),
+                "parameters": count_parameters(model),
+                "flop": count_flops(model, round(100 * seconds)),
+            }
+        )
+    of_packages = BACKBONES.names()
+    if as_json:
+        print_json({"mels": mels, "seconds": seconds, "models": rows, "of_installed_packages": of_packages})
+        return
+    caption = "parameters up to the embedding; the number of filterbanks of the published network is in parentheses"
+    table = Table(caption=caption, caption_justify="left")
+    for column in ("name", "settings", "paper"):
+        table.add_column(column)
+    for column in ("embedding", "published", "ours", f"{mels} mels", f"GFLOP for {seconds:g} s"):
+        table.add_column(column, justify="right")
+    for found in rows:
+        size_m = found["published_parameters_m"]
         table.add_row(
-            row.model,
-            ", ".join(f"{key}={str(value).lower()}" for key, value in row.settings.items()),
-            row.paper,
-            str(model.embedding_dim),
-            "-" if row.size_m is None else f"{row.size_m:g} M ({row.num_mels})",
-            f"{count_parameters(published) / 1e6:.2f} M",
-            f"{count_parameters(model) / 1e6:.2f} M",
-            f"{count_flops(model, round(100 * seconds)) / 1e9:.2f}",
+            found["name"],
+            ", ".join(f"{key}={str(value).lower()}" for key, value in found["settings"].items()),
+            found["paper"],
+            str(found["embedding_dim"]),
+            "-" if size_m is None else f"{size_m:g} M ({found['published_mels']})",
+            f"{found['parameters_at_published_mels'] / 1e6:.2f} M",
+            f"{found['parameters'] / 1e6:.2f} M",
+            f"{found['flop'] / 1e9:.2f}",
         )
     Console(width=None if sys.stdout.isatty() else 140).print(table)
+    if of_packages:
+        print(f"installed packages also offer: {', '.join(of_packages)}")
 
 
 @command(TRY, "xvectors demo try")
