@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tolerances import ROUNDING
 from xvectors.augment.noise import clicks, coloured_noise, hum, made_noise, mix_at_snr, mix_babble
 
 RATE = 16_000
@@ -31,7 +32,7 @@ def test_each_voice_of_a_babble_has_its_own_ratio_to_the_speech_alone() -> None:
     expected = 0.0
     for voice, snr_db in ((first, 13.0), (second, 20.0)):
         expected = expected + (mix_at_snr(speech, voice, snr_db) - speech)
-    np.testing.assert_allclose(both - speech, expected, atol=1e-6)
+    np.testing.assert_allclose(both - speech, expected, atol=ROUNDING)
 
 
 def test_silence_has_no_ratio_and_stays_as_it_is() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from drawn_voices import OTHER, SYSTEM, Voices, make_voices
 
+from tolerances import ROUNDING
 from xvectors.errors import AudioError, ConfigError, GalleryError, ShapeError, UnknownSpeakerError
 from xvectors.gallery import Found, Gallery, SqliteStore
 from xvectors.gallery.memory import SHORTLIST
@@ -58,8 +59,8 @@ def test_one_name_is_decided_as_a_trial_is(gallery: Gallery, verifier: Verifier,
     trial = Trials(enroll=np.array([0]), test=np.array([1]), target=np.array([True]))
     score = verifier.score(np.stack([enrolled, test]), trial)
     (llr,) = verifier.llrs(score, [4.0], [2.0])
-    assert match.score == pytest.approx(score[0], abs=1e-6)
-    assert match.llr == pytest.approx(llr, abs=1e-6)
+    assert match.score == pytest.approx(score[0], abs=ROUNDING)
+    assert match.llr == pytest.approx(llr, abs=ROUNDING)
     assert (match.threshold, match.same_speaker) == (0.0, True)
     assert match.probability == pytest.approx(1 / (1 + np.exp(-llr)))
     (impostor,), _ = voices.record(1, 2.0)
@@ -75,7 +76,7 @@ def test_several_recordings_are_one_weighted_by_their_seconds(gallery: Gallery, 
     gallery.enroll("joined", (np.array([0.6, 0.1, 0.3]) @ rows)[None], [5.0])
     (test,), _ = voices.record(0, 2.0)
     stepwise, joined = (gallery.verify_as(name, test, 2.0) for name in ("in two steps", "joined"))
-    assert stepwise.score == pytest.approx(joined.score, abs=1e-6)
+    assert stepwise.score == pytest.approx(joined.score, abs=ROUNDING)
     assert stepwise.llr == pytest.approx(joined.llr, abs=1e-5)
 
 
@@ -196,7 +197,7 @@ def test_a_system_without_calibration_ranks_and_does_not_decide(store: SqliteSto
     assert (best.llr, best.probability, best.threshold, best.same_speaker) == (None, None, None, None)
     assert found.matches[1].score < best.score <= 1
     alone = gallery.verify_as("alice", row, 4.0)
-    assert (alone.score, alone.same_speaker) == (pytest.approx(best.score, abs=1e-6), None)
+    assert (alone.score, alone.same_speaker) == (pytest.approx(best.score, abs=ROUNDING), None)
 
 
 def test_two_systems_are_never_compared(store: SqliteStore, verifier: Verifier, voices: Voices) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
+from tolerances import ROUNDING
 from xvectors.errors import ManifestError, ShapeError
 from xvectors.scoring import Trials, all_pairs, all_pairs_scores, cosine_scores, length_normalise, products
 
@@ -40,7 +41,7 @@ def test_scores_stay_within_one() -> None:
     target, nontarget = all_pairs_scores(embeddings, np.repeat(np.arange(50), 4))
     assert target.max() <= 1
     assert nontarget.min() >= -1
-    np.testing.assert_allclose(target, 1, atol=1e-6)
+    np.testing.assert_allclose(target, 1, atol=ROUNDING)
 
 
 @pytest.mark.parametrize("scale", [1e-40, 1e-20, 1.0, 1e20, 3e38])

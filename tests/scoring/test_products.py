@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tolerances import ROUNDING
 from xvectors.errors import ShapeError
 from xvectors.scoring import products
 from xvectors.scoring.products import all_pairs_products, pair_products, row_products
@@ -25,7 +26,7 @@ def test_listed_pairs_in_any_order_and_blocks(
     i, j = rng.integers(3, 20, 200), rng.integers(0, 17, 200)
     if order == "rising":
         i = np.sort(i)
-    np.testing.assert_allclose(pair_products(left, right, i, j), (left @ right.T)[i, j], atol=1e-6)
+    np.testing.assert_allclose(pair_products(left, right, i, j), (left @ right.T)[i, j], atol=ROUNDING)
 
 
 def test_many_rows_share_block_numbers_of_sixteen_bits() -> None:
@@ -54,7 +55,7 @@ def test_blocks_of_rows_make_up_the_matrix(monkeypatch: pytest.MonkeyPatch) -> N
     left, right = np.random.default_rng(2).normal(size=(2, 11, 4)).astype(np.float32)
     blocks = list(row_products(left, right))
     assert [start for start, _ in blocks] == [0, 2, 4, 6, 8, 10]
-    np.testing.assert_allclose(np.concatenate([block for _, block in blocks]), left @ right.T, atol=1e-6)
+    np.testing.assert_allclose(np.concatenate([block for _, block in blocks]), left @ right.T, atol=ROUNDING)
 
 
 def test_all_pairs_take_the_left_row_first() -> None:
