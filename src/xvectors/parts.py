@@ -16,7 +16,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.audio import Channel
 from xvectors.corpus import Manifest
 from xvectors.encoder import Embedded, SpeakerEncoder, save_embeddings
 from xvectors.encoder.results import durations
@@ -67,6 +68,7 @@ def embed_in_parts(
     part_format: str = PARQUET,
     shard: tuple[int, int] = (1, 1),
     rows_a_part: int = ROWS_A_PART,
+    channel: Channel | Sequence[Channel] | None = None,
     batch_size: int = 32,
     trim_silence: DetectorName | None = None,
     show_progress: bool = False,
@@ -81,6 +83,8 @@ def embed_in_parts(
     shard
         (i, n): of the parts, the i-th and every n-th from there on, i from 1. Shards may run at once, on machines that
         share the folder.
+    channel
+        As in `encode_manifest`.
 
     Recordings that cannot be used are listed in `_failures.csv`, not fatal. But for the manifest itself, memory does
     not grow with the corpus.
@@ -101,7 +105,7 @@ def embed_in_parts(
     if not 1 <= index <= count:
         raise ConfigError(f"shard {index} of {count} does not exist; shards count from 1")
     out = Path(out)
-    description = _describe(encoder, manifest, part_format, rows_a_part, trim_silence)
+    description = _describe(encoder, manifest, part_format, rows_a_part, trim_silence, channel)
     _agree(out, description)
     lock = out / f".shard-{index}-of-{count}.lock"
     with exclusive(lock, of=f"{out}, shard {index} of {count}"):
@@ -114,7 +118,11 @@ def embed_in_parts(
         with progress("embedding", total, enabled=show_progress, done=done) as shown:
             for number in todo:
                 embedded = encoder.encode_manifest(
-                    manifest, rows=rows_of[number], batch_size=batch_size, trim_silence=trim_silence
+                    manifest,
+                    rows=rows_of[number],
+                    channel=channel,
+                    batch_size=batch_size,
+                    trim_silence=trim_silence,
                 )
                 # the failures first: a part that is there has all of its own
                 _write_failures(_failures_of(out, number), manifest, embedded)
@@ -156,7 +164,12 @@ def read_parts(folder: Path | str) -> dict[str, NDArray[Any]]:
 
 
 def _describe(
-    encoder: SpeakerEncoder, manifest: Manifest, part_format: str, rows_a_part: int, trim_silence: str | None
+    encoder: SpeakerEncoder,
+    manifest: Manifest,
+    part_format: str,
+    rows_a_part: int,
+    trim_silence: str | None,
+    channel: Channel | Sequence[Channel] | None,
 ) -> dict[str, Any]:
     corpus = hashlib.sha256()
     for column in (manifest.path, manifest.id):
@@ -165,6 +178,8 @@ def _describe(
     corpus.update("\0".join(manifest.speakers).encode("utf-8", "surrogateescape"))
     for numbers in (manifest.speaker_index, manifest.start_s, manifest.duration_s):
         corpus.update(numbers.tobytes())
+    if channel is not None:
+        corpus.update(repr(channel).encode())
     return {
         "format_version": FORMAT_VERSION,
         "system_sha256": encoder.fingerprint,
@@ -180,7 +195,7 @@ def _describe(
 DIFFERENCES = {
     "format_version": "another version of xvectors",
     "system_sha256": "another system",
-    "corpus_sha256": "another corpus, or the corpus was changed",
+    "corpus_sha256": "another corpus or channel, or the corpus was changed",
     "num_rows": "a corpus of {0} rows, not {1}",
     "embedding_dim": "embeddings of {0} dimensions, not {1}",
     "part_format": "{0} parts, not {1}",

@@ -7,6 +7,7 @@ a file that holds less sound than it states is an error, whichever format hides 
 
 from xvectors.audio.channels import Cancelled as Cancelled
 from xvectors.audio.channels import Channel as Channel
+from xvectors.audio.channels import as_channel as as_channel
 from xvectors.audio.io import blocks as blocks
 from xvectors.audio.io import cancelled as cancelled
 from xvectors.audio.io import probe as probe

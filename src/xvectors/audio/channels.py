@@ -13,9 +13,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from xvectors.audio.sound import FileKey, Samples, Sound
-from xvectors.errors import AudioError
+from xvectors.errors import AudioError, ConfigError
 
 Channel: TypeAlias = Literal["mix", "left", "right"] | int
+NAMES: tuple[Literal["mix", "left", "right", "separate"], ...] = ("mix", "left", "right", "separate")
 SIDES = {"left": 0, "right": 1}
 
 CANCELLED_DB = 12.0
@@ -46,6 +47,16 @@ class Cancelled:
             f"its {self.num_channels} channels cancel each other: their mix {left_over}, so channel {self.channel}"
             f"{side} is used alone"
         )
+
+
+def as_channel(text: str) -> Channel | Literal["separate"]:
+    """The channel that a user names: mix, left, right, a number from 0, or separate. ConfigError for anything else."""
+    for name in NAMES:
+        if text == name:
+            return name
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    raise ConfigError(f"channel {text!r} is unknown; give mix, left, right, a number from 0, or separate")
 
 
 def chosen(sound: Sound, channel: Channel) -> Literal["mix"] | int:

@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xvectors.cli.shared import RECOGNIZE, Device, GalleryPath, Json, OfSystem, Trust, app, command, print_lines
+from xvectors.cli.shared import (
+    RECOGNIZE,
+    ChannelOption,
+    Device,
+    GalleryPath,
+    Json,
+    OfSystem,
+    Trust,
+    app,
+    command,
+    one_channel,
+    print_lines,
+)
 from xvectors.cli.terminal import print, print_json
 from xvectors.errors import ConfigError
 
@@ -19,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from xvectors.audio import Channel
     from xvectors.encoder import SpeakerEncoder
     from xvectors.gallery import Enrollment, Found, Imported, Match, Speaker, SqliteStore
     from xvectors.listening import Heard
@@ -49,6 +62,7 @@ def enroll(
     expires: Annotated[
         str | None, typer.Option(metavar="DATE", help="Day (UTC) from which these recordings are no longer used.")
     ] = None,
+    channel: ChannelOption = None,
     device: Device = "auto",
     as_json: Json = False,
     trust: Trust = None,
@@ -62,9 +76,12 @@ def enroll(
     name = speaker_name(name)
     if Path(name).is_file():
         raise ConfigError(f"{name} is a file: the speaker's name comes first, then the recordings")
+    taken = one_channel(channel)
+    if keep_audio and taken is not None:
+        raise ConfigError("--keep-audio keeps whole files, so give it files of one channel instead of --channel")
     expires_at = None if expires is None else expiry(expires, datetime.now(UTC))
     encoder = SpeakerEncoder.load(system, device=device)
-    embeddings, heard = _embed(encoder, recordings)
+    embeddings, heard = _embed(encoder, recordings, taken)
     seconds = [side.speech_s for side in heard]
     audio = [path.read_bytes() for path in recordings] if keep_audio else None
     with open_gallery(gallery, system=encoder, create=True) as opened:
@@ -81,7 +98,7 @@ def enroll(
         print(f"{name} is enrolled, with {what}")
 
 
-@command(RECOGNIZE, "xvectors identify call.wav", "xvectors identify call.wav --top 5 --p-target 0.9")
+@command(RECOGNIZE, "xvectors identify call.wav", "xvectors identify call.wav --channel separate")
 def identify(
     recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="Recording of the speaker to identify.")],
     top: Annotated[int, typer.Option(metavar="N", help="Number of most likely speakers to list.")] = 3,
@@ -94,22 +111,40 @@ def identify(
     ] = None,
     system: OfSystem = "starter",
     gallery: GalleryPath = None,
+    channel: ChannelOption = None,
     device: Device = "auto",
     as_json: Json = False,
     trust: Trust = None,
 ) -> None:
-    """Say which enrolled speaker a recording is of, that it is of none, or that it cannot be told."""
+    """Say which enrolled speaker a recording is of, that it is of none, or that it cannot be told.
+
+    With --channel separate, say it of each channel, as of the two parties of a call.
+    """
+    from xvectors.audio import as_channel, probe
     from xvectors.decisions import about
     from xvectors.encoder import SpeakerEncoder
     from xvectors.gallery import identify as run
     from xvectors.gallery import open_gallery
 
+    taken = None if channel is None else as_channel(channel)
+    asked: list[Channel | None] = [None if taken == "separate" else taken]
+    if taken == "separate":
+        asked = list(range(probe(recording).num_channels))
     with open_gallery(gallery, system=system) as opened:
         encoder = SpeakerEncoder.load(system, device=device)
-        found, heard = run(opened, encoder, recording, top=top, p_target=p_target)
+        answers = [run(opened, encoder, recording, top=top, p_target=p_target, channel=one) for one in asked]
+    as_dicts = [
+        {**found.to_dict(), "recording": {"name": heard.name, **heard.quality.to_dict()}} for found, heard in answers
+    ]
     if as_json:
-        print_json({**found.to_dict(), "recording": {"name": heard.name, **heard.quality.to_dict()}})
-    else:
+        if taken == "separate":
+            print_json({"channels": [{"channel": one, **found} for one, found in zip(asked, as_dicts, strict=True)]})
+        else:
+            print_json(as_dicts[0])
+        return
+    for one, (found, heard) in zip(asked, answers, strict=True):
+        if taken == "separate":
+            print(f"channel {one}:")
         print_lines(_answer(found))
         print(about(heard.name, heard.quality))
 
@@ -241,12 +276,14 @@ def _store(gallery: Path | None, *, create: bool = False) -> SqliteStore:
     return SqliteStore(gallery if gallery is not None else default_gallery(), create=create)
 
 
-def _embed(encoder: SpeakerEncoder, paths: Sequence[Path]) -> tuple[NDArray[np.float32], list[Heard]]:
+def _embed(
+    encoder: SpeakerEncoder, paths: Sequence[Path], channel: Channel | None = None
+) -> tuple[NDArray[np.float32], list[Heard]]:
     """Embeddings [n, D] of what is spoken in each; TooShortError where that is too little to compare."""
     from xvectors.decisions import lacking
     from xvectors.errors import TooShortError
 
-    heard = [encoder.listen(path) for path in paths]
+    heard = [encoder.listen(path, channel=channel) for path in paths]
     for side in heard:
         if reason := lacking(side, encoder.verifier):
             raise TooShortError(f"{reason}; give a recording with more speech")

@@ -6,12 +6,15 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeVar
 
 import typer
 from rich.markup import escape
 
 from xvectors.cli.terminal import print
+
+if TYPE_CHECKING:
+    from xvectors.audio import Channel
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -131,6 +134,16 @@ GalleryPath = Annotated[
         help="File that holds the enrolled speakers; by default gallery.sqlite in your data directory.",
     ),
 ]
+ChannelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--channel",
+        metavar="CHANNEL",
+        help="Channel of the recordings: mix, left, right, a number from 0, or separate (each by itself: embed and "
+        "identify); by default the system's, usually mix.",
+        autocompletion=one_of("mix", "left", "right", "separate"),
+    ),
+]
 OfSystem = Annotated[
     str,
     typer.Option(
@@ -160,3 +173,14 @@ def print_lines(lines: Iterable[str], stream: TextIO | None = None) -> None:
     """Print each line as it comes, to the standard output unless a stream is given."""
     for line in lines:
         print(line, file=stream or sys.stdout, flush=True)
+
+
+def one_channel(text: str | None) -> Channel | None:
+    """The channel that --channel names; ConfigError for "separate", which gives two recordings of one."""
+    from xvectors.audio import as_channel
+    from xvectors.errors import ConfigError
+
+    channel = None if text is None else as_channel(text)
+    if channel == "separate":
+        raise ConfigError("--channel separate gives several recordings of one; choose left, right or a number here")
+    return channel

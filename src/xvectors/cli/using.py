@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xvectors.cli.shared import (
     EMBED,
     RECOGNIZE,
+    ChannelOption,
     Device,
     GalleryPath,
     Json,
@@ -21,10 +23,14 @@ from xvectors.cli.shared import (
     System,
     Trust,
     command,
+    one_channel,
     one_of,
     print_lines,
 )
 from xvectors.cli.terminal import print, print_json
+
+if TYPE_CHECKING:
+    from xvectors.audio import Channel
 
 
 @command(
@@ -78,17 +84,20 @@ def embed(
         typer.Option(metavar="I/N", help="Write only shard I of N, to divide the work between processes or machines."),
     ] = None,
     rows_a_part: Annotated[int, typer.Option(metavar="N", help="Number of recordings in a part.")] = 1000,
+    channel: ChannelOption = None,
     quiet: Quiet = False,
     trust: Trust = None,
 ) -> None:
     """Embed every recording of a corpus into one file or a folder of parts.
 
     Recordings that cannot be used are listed and left out. With parts (OUT ends in .parquet, or --parts) an interrupted
-    run continues where it stopped, memory does not grow with the corpus, and --shard divides the work.
+    run continues where it stopped, memory does not grow with the corpus, and --shard divides the work. With --channel
+    separate each channel has a row; the ids of files with several end in :0, :1 and so on.
     """
+    from xvectors.audio import as_channel
     from xvectors.corpus import open_corpus
     from xvectors.corpus.walk import counted
-    from xvectors.encoder import SpeakerEncoder, save_embeddings
+    from xvectors.encoder import SpeakerEncoder, save_embeddings, separate_rows
     from xvectors.errors import ConfigError
     from xvectors.parts import PARQUET, embed_in_parts, parse_shard
     from xvectors.trimming import as_detector_name
@@ -98,13 +107,19 @@ def embed(
         raise ConfigError(f"--shard writes parts, and {out} is one file: end it in .parquet, or add --parts npz")
     share = parse_shard(shard or "1/1")
     trim_silence = as_detector_name(trim)
+    taken = None if channel is None else as_channel(channel)
+    channels: Channel | Sequence[Channel] | None
     encoder = SpeakerEncoder.load(system, device=device, threads=threads, precision=precision)
     manifest = open_corpus(data, metadata=metadata, speaker_level=speaker_level)
     if manifest.passed_over:
         print(f"files that are not recordings by their suffix: {counted(manifest.passed_over)}", file=sys.stderr)
+    if taken == "separate":
+        manifest, channels = separate_rows(manifest)
+    else:
+        channels = taken
     if part_format is None:
         embedded = encoder.encode_manifest(
-            manifest, batch_size=batch_size, trim_silence=trim_silence, show_progress=not quiet
+            manifest, channel=channels, batch_size=batch_size, trim_silence=trim_silence, show_progress=not quiet
         )
         print_lines((f"left out: {reason}" for _, reason in embedded.failures), stream=sys.stderr)
         save_embeddings(out, manifest, embedded)
@@ -119,6 +134,7 @@ def embed(
         part_format=part_format,
         shard=share,
         rows_a_part=rows_a_part,
+        channel=channels,
         batch_size=batch_size,
         trim_silence=trim_silence,
         show_progress=not quiet,
@@ -135,7 +151,7 @@ def embed(
 @command(
     RECOGNIZE,
     "xvectors verify a.wav b.wav",
-    "xvectors verify call.mp3 --as ann",
+    "xvectors verify call.mp3 --as ann --channel left",
     "xvectors verify a.wav b.wav --p-target 0.01 --json",
 )
 def verify(
@@ -155,6 +171,7 @@ def verify(
             help="Prior probability that the speaker is the same; by default the system's, usually 0.5.",
         ),
     ] = None,
+    channel: ChannelOption = None,
     as_json: Json = False,
     device: Device = "auto",
     trust: Trust = None,
@@ -171,15 +188,17 @@ def verify(
 
     if (second is None) == (name is None):
         raise ConfigError("give two recordings to compare, or one and --as NAME of a speaker who is enrolled")
-    enrolled = None
+    enrolled, taken = None, one_channel(channel)
     if name is not None:
         from xvectors.gallery import open_gallery, verify_as
 
         with open_gallery(gallery, system=system) as opened:
             enrolled = opened.enrolled(name)
-            decision = verify_as(opened, SpeakerEncoder.load(system, device=device), name, first, p_target=p_target)
+            encoder = SpeakerEncoder.load(system, device=device)
+            decision = verify_as(opened, encoder, name, first, p_target=p_target, channel=taken)
     else:
-        decision = SpeakerEncoder.load(system, device=device).verify(first, second or "", p_target=p_target)
+        encoder = SpeakerEncoder.load(system, device=device)
+        decision = encoder.verify(first, second or "", p_target=p_target, channel=taken)
     if as_json:
         print_json(decision.to_dict())
         return

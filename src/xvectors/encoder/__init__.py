@@ -9,7 +9,7 @@ here that imports torch, when it is asked for.
 from xvectors.encoder.encoder import SpeakerEncoder
 from xvectors.encoder.engine import Engine
 from xvectors.encoder.results import Embedded, load_embeddings, save_embeddings
-from xvectors.encoder.sources import LONGEST_WHOLE_S, Recording
+from xvectors.encoder.sources import LONGEST_WHOLE_S, Recording, separate_rows
 from xvectors.encoder.windows import Windows, WindowStream
 
 __all__ = [
@@ -22,4 +22,5 @@ __all__ = [
     "Windows",
     "load_embeddings",
     "save_embeddings",
+    "separate_rows",
 ]

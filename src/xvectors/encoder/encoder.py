@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.audio import Channel
 from xvectors.corpus import Manifest
 from xvectors.decisions import Decision, decide
 from xvectors.encoder import sources
@@ -27,6 +28,7 @@ from xvectors.encoder.sources import (
     name_of,
     opened,
     pieces,
+    separate,
     silent,
     too_short,
 )
@@ -187,6 +189,7 @@ class SpeakerEncoder:
         recordings: Iterable[Recording] | Recording,
         *,
         sample_rate_hz: int | None = None,
+        channel: Channel | Literal["separate"] | None = None,
         batch_size: int = 32,
         trim_silence: DetectorName | None = None,
         show_progress: bool = False,
@@ -202,6 +205,9 @@ class SpeakerEncoder:
             one that the system was trained on is taken; an array with channels is an error.
         sample_rate_hz
             Of the waveforms, where it is not the system's; they are resampled. Files say their own.
+        channel
+            Of files: "mix", "left", "right" or a number from 0; by default the system's, usually the mix. "separate"
+            makes each channel a recording of its own: a file with two gives two rows.
         trim_silence
             "energy" or "silero" (extra `vad`) embeds only what that detector takes for speech; see
             `xvectors.trimming`. None, as in training, embeds everything.
@@ -219,10 +225,13 @@ class SpeakerEncoder:
             Names the first recording that cannot be read, holds NaN, or is shorter than the network's context.
         """
         items = listed(recordings)
+        channels: list[Channel | None] = [None if channel == "separate" else channel] * len(items)
+        if channel == "separate":
+            items, channels = separate(items)
         detector = find_detector(trim_silence)
 
         def read(index: int) -> Whole | Long:
-            return opened(items[index], index, self.engine, sample_rate_hz, detector)
+            return opened(items[index], index, self.engine, sample_rate_hz, detector, channels[index])
 
         def name(index: int) -> str:
             return name_of(items[index], index)
@@ -236,29 +245,43 @@ class SpeakerEncoder:
         """The system's back-end and calibration; the cosine where it has none. Raises CheckpointError for damage."""
         return self.engine.verifier
 
-    def listen(self, recording: Recording, *, name: str = "recording", sample_rate_hz: int | None = None) -> Heard:
+    def listen(
+        self,
+        recording: Recording,
+        *,
+        name: str = "recording",
+        sample_rate_hz: int | None = None,
+        channel: Channel | None = None,
+    ) -> Heard:
         """The speech of one recording as a waveform to `encode`, its seconds, and what the recording is like.
 
         So is a recording heard that is verified, enrolled or identified. `name` is what errors call one that has no
-        path, `sample_rate_hz` the rate of a waveform where it is not the system's. Raises AudioError for a recording
-        that cannot be read.
+        path, `sample_rate_hz` the rate of a waveform where it is not the system's, `channel` that of a file, by
+        default the system's. Raises AudioError for a recording that cannot be read.
         """
         return listen(
             recording,
             name,
             sample_rate_hz=self.sample_rate_hz,
             waveform_rate_hz=sample_rate_hz,
-            channel=self.engine.channel,
+            channel=self.engine.channel if channel is None else channel,
         )
 
     def verify(
-        self, first: Recording, second: Recording, *, p_target: float | None = None, sample_rate_hz: int | None = None
+        self,
+        first: Recording,
+        second: Recording,
+        *,
+        p_target: float | None = None,
+        sample_rate_hz: int | None = None,
+        channel: Channel | None = None,
     ) -> Decision:
         """Whether two recordings are of one speaker: a `Decision`, whose `answer` is also "cannot tell".
 
         `p_target`: the probability of one speaker before the recordings were heard, by default the calibration's;
-        `sample_rate_hz`: of waveforms, where it is not the system's. Raises AudioError for a recording that cannot be
-        read, CheckpointError for a damaged calibration, ConfigError for a `p_target` outside (0, 1).
+        `sample_rate_hz`: of waveforms, where it is not the system's; `channel`: of files, by default the system's.
+        Raises AudioError for a recording that cannot be read, CheckpointError for a damaged calibration, ConfigError
+        for a `p_target` outside (0, 1).
         """
         return decide(
             first,
@@ -266,7 +289,7 @@ class SpeakerEncoder:
             encode=self.encode,
             verifier=self.verifier,
             sample_rate_hz=self.sample_rate_hz,
-            channel=self.engine.channel,
+            channel=self.engine.channel if channel is None else channel,
             waveform_rate_hz=sample_rate_hz,
             p_target=p_target,
         )
@@ -276,11 +299,15 @@ class SpeakerEncoder:
         manifest: Manifest,
         *,
         rows: ArrayLike | None = None,
+        channel: Channel | Sequence[Channel] | None = None,
         batch_size: int = 32,
         trim_silence: DetectorName | None = None,
         show_progress: bool = False,
     ) -> Embedded:
-        """Embed every row, or these `rows`, ascending; recordings that cannot be used are listed, not fatal."""
+        """Embed every row, or these `rows`, ascending; recordings that cannot be used are listed, not fatal.
+
+        `channel`: of all, or of each row of the manifest; by default the system's.
+        """
         # as in the scan: without starts, a stated duration is a fact about the file, not a segment of it
         has_segments = manifest.has_segments
         chosen = np.arange(len(manifest)) if rows is None else np.asarray(rows, dtype=np.int64)
@@ -299,6 +326,7 @@ class SpeakerEncoder:
                 start_s=float(manifest.start_s[row]),
                 duration_s=None if np.isnan(duration_s) else duration_s,
                 detector=detector,
+                channel=channel if channel is None or isinstance(channel, str | int) else channel[row],
             )
 
         def name(index: int) -> str:

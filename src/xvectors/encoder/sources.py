@@ -4,7 +4,7 @@ float32 samples at the system's rate, whole, or block by block where they are lo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeGuard
 
@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors import audio
-from xvectors.audio import Samples
+from xvectors.audio import Channel, Samples
+from xvectors.corpus import Manifest
+from xvectors.corpus.packed import PackedStrings
 from xvectors.encoder.engine import Engine
-from xvectors.errors import AudioError, TooShortError
+from xvectors.errors import AudioError, MissingExtraError, TooShortError
 from xvectors.listening import LOUDEST
 from xvectors.trimming import Detector, join_segments
 
@@ -66,19 +68,25 @@ def name_of(recording: object, index: int) -> str:
 
 
 def opened(
-    recording: Any, index: int, engine: Engine, rate_hz: int | None = None, detector: Detector | None = None
+    recording: Any,
+    index: int,
+    engine: Engine,
+    rate_hz: int | None = None,
+    detector: Detector | None = None,
+    channel: Channel | None = None,
 ) -> Whole | Long:
-    """Any kind of recording, read. `rate_hz` is that of arrays and tensors. Raises AudioError or a subclass."""
+    """Any kind of recording, read. `rate_hz` is that of arrays and tensors, `channel` of files, by default the
+    system's. Raises AudioError or a subclass."""
     name = name_of(recording, index)
     if isinstance(recording, str | PathLike):
-        return from_file(recording, name, engine, detector=detector)
+        return from_file(recording, name, engine, detector=detector, channel=channel)
     if isinstance(recording, bytes | bytearray | memoryview):
-        return from_file(bytes(recording), name, engine, detector=detector)
+        return from_file(bytes(recording), name, engine, detector=detector, channel=channel)
     if hasattr(recording, "read"):
         content = recording.read()
         if not isinstance(content, bytes):
             raise AudioError(f"{name}: the file object gives {type(content).__name__}; open it as binary, with 'rb'")
-        return from_file(content, name, engine, detector=detector)
+        return from_file(content, name, engine, detector=detector, channel=channel)
     if not isinstance(recording, np.ndarray) and not _is_tensor(recording):
         raise AudioError(f"{name}: a {type(recording).__name__} is no recording; give {KINDS}")
     return from_array(recording, name, engine, rate_hz, detector=detector)
@@ -92,9 +100,10 @@ def from_file(
     start_s: float = 0.0,
     duration_s: float | None = None,
     detector: Detector | None = None,
+    channel: Channel | None = None,
 ) -> Whole | Long:
     """A sound file, or the segment of it from `start_s`, which lasts `duration_s` or to the end."""
-    rate, channel = engine.sample_rate_hz, engine.channel
+    rate, channel = engine.sample_rate_hz, engine.channel if channel is None else channel
     most = round(LONGEST_WHOLE_S * rate)
     # one sample more tells a long recording, without a second opening for all the others
     wanted_s = (most + 1) / rate if duration_s is None else min(duration_s, (most + 1) / rate)
@@ -173,6 +182,39 @@ def pieces(blocks: Iterable[Samples], longest: int, needed: int) -> Iterator[Sam
             rest = rest[longest:]
     if len(rest):
         yield rest
+
+
+def separate(recordings: list[Any]) -> tuple[list[Any], list[Channel | None]]:
+    """Each channel of each recording as a recording of its own, and which it is; None of a waveform."""
+    items, channels = list[Any](), list[Channel | None]()
+    for recording in recordings:
+        if hasattr(recording, "read"):
+            recording = recording.read()
+        if not isinstance(recording, str | PathLike | bytes):
+            items.append(recording)
+            channels.append(None)
+            continue
+        count = audio.probe(recording).num_channels
+        items += [recording] * count
+        channels += range(count)
+    return items, channels
+
+
+def separate_rows(manifest: Manifest) -> tuple[Manifest, list[Channel]]:
+    """The manifest with a row for each channel, whose id ends in the channel's number, and the channels.
+
+    A recording that cannot be read stays one row. Ids of recordings with one channel stay as they are.
+    """
+    rows, channels, ids = list[int](), list[Channel](), list[str]()
+    for row in range(len(manifest)):
+        try:
+            count = audio.probe(manifest.full_path(row)).num_channels
+        except (AudioError, MissingExtraError):
+            count = 1  # embedding it says what is wrong
+        rows += [row] * count
+        channels += range(count)
+        ids += [manifest.id[row]] if count == 1 else [f"{manifest.id[row]}:{channel}" for channel in range(count)]
+    return replace(manifest.take(rows), id=PackedStrings.from_strings(ids)), channels
 
 
 def check_finite(samples: Samples, name: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
+from xvectors.audio import Channel
 from xvectors.decisions import Decision, judge, lacking, of_sides
 from xvectors.encoder import Recording, SpeakerEncoder
 from xvectors.errors import GalleryError, StorageError
@@ -53,14 +54,20 @@ def open_gallery(
 
 
 def verify_as(
-    gallery: Gallery, encoder: SpeakerEncoder, name: str, recording: Recording, *, p_target: float | None = None
+    gallery: Gallery,
+    encoder: SpeakerEncoder,
+    name: str,
+    recording: Recording,
+    *,
+    p_target: float | None = None,
+    channel: Channel | None = None,
 ) -> Decision:
     """Whether a recording is of the speaker enrolled as `name`, as `SpeakerEncoder.verify` answers it.
 
     Errors are those of `Gallery.verify_as`, and AudioError for a recording that cannot be read.
     """
     gallery.enrolled(name)
-    heard = encoder.listen(recording)
+    heard = encoder.listen(recording, channel=channel)
 
     def compare() -> tuple[float, float | None]:
         match = gallery.verify_as(name, encoder.encode(heard.samples)[0], heard.speech_s, p_target=p_target)
@@ -76,6 +83,7 @@ def identify(
     *,
     top: int = 3,
     p_target: float | None = None,
+    channel: Channel | None = None,
 ) -> tuple[Found, Heard]:
     """Which enrolled speaker a recording is of, if any, and the recording as it was heard.
 
@@ -83,7 +91,7 @@ def identify(
 
     Errors are those of `Gallery.identify`, and AudioError for a recording that cannot be read.
     """
-    heard = encoder.listen(recording)
+    heard = encoder.listen(recording, channel=channel)
     if reason := lacking(heard, gallery.verifier):
         return gallery.undecided(reason, p_target=p_target), heard
     found = gallery.identify(encoder.encode(heard.samples)[0], heard.speech_s, top=top, p_target=p_target)
