@@ -356,14 +356,15 @@ class ManifestBuilder:
         self, source: str, states_segments: bool, path_of: Callable[[int], Path]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[int, str]]:
         """Starts and durations in seconds, and what is wrong with rows'; says what else is not understood."""
-        start, end, duration_s = (self._column(name, _UNKNOWN[name]) for name in ("start_s", "end_s", "duration_s"))
+        start, duration_s = (self._column(name, _UNKNOWN[name]) for name in ("start_s", "duration_s"))
+        end = self._column("end_s", math.nan) if "end_s" in self._own_names else None
         bad = {**self._odd["end_s"].rows, **self._odd["start_s"].rows}
         if states_segments or start.any() or bad:
             bad = {**self._odd["duration_s"].rows, **bad}
             self._odd["duration_s"] = _OddCells()
         times = Times(
             start=start,
-            end=end if "end_s" in self._own_names else None,
+            end=end,
             duration_s=duration_s,
             names=self._own_names,
             bad=bad,

@@ -55,7 +55,7 @@ def find_segments(
     With start and end the segment is what lies between; a duration beside them must be the segment's or the file's.
     `first_path` gives the recording of a row, whose header tells the rate where ends are samples.
     """
-    start, end, duration_s, faults = times.start, times.end, times.duration_s.copy(), dict(times.bad)
+    start, end, duration_s, faults = times.start, times.end, times.duration_s, dict(times.bad)
     if end is not None:
         rate = _rate_of_samples(times, end, first_path)
         start, end = start / rate, end / rate
@@ -67,8 +67,10 @@ def find_segments(
         for row in np.flatnonzero(known & ~is_note).tolist():
             stated = f"it starts at {start[row]:g} s, lasts {duration_s[row]:g} s and ends at {end[row]:g} s"
             faults.setdefault(row, f"{stated}, which contradicts itself")
-        duration_s[known] = length[known]
-    duration_s[list(faults)] = CONTRADICTORY_S
+        duration_s = np.where(known, length, duration_s)
+    if faults:
+        duration_s = duration_s.copy()
+        duration_s[list(faults)] = CONTRADICTORY_S
     return start, duration_s, faults
 
 
