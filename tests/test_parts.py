@@ -74,7 +74,7 @@ def test_readers_of_parquet_see_one_table(
 ) -> None:
     embed_in_parts(encoder, manifest, tmp_path / "emb.parquet", rows_a_part=10)
     table = parquet.read_table(tmp_path / "emb.parquet")
-    names = ["id", "path", "speaker", "gender", "age", "start_s", "duration_s", "embedding"]
+    names = ["id", "path", "speaker", "gender", "age", "start_s", "duration_s", "speech_s", "embedding"]
     assert (table.num_rows, table.column_names) == (22, names)
     assert table["id"].to_pylist() == whole["id"].tolist()
     np.testing.assert_allclose(np.array(table["embedding"].to_pylist()), whole["embeddings"], atol=1e-4)
@@ -132,7 +132,7 @@ def test_what_was_begun_otherwise(encoder: SpeakerEncoder, manifest: Manifest, t
     cases = [
         ({"rows_a_part": 5}, "parts of 10 rows, not 5"),
         ({"part_format": "npz", "rows_a_part": 10}, "parquet parts, not npz"),
-        ({"trim_silence": "energy", "rows_a_part": 10}, "trim_silence '', not 'energy'"),
+        ({"trim_silence": None, "rows_a_part": 10}, "trim_silence 'energy', not 'none'"),
     ]
     for settings, message in cases:
         with pytest.raises(ConfigError, match=f"was begun with {message}; name another folder"):

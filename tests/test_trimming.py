@@ -13,7 +13,7 @@ import torch
 from xvectors import SpeakerEncoder
 from xvectors.encoder import sources
 from xvectors.errors import ConfigError, MissingExtraError, TooShortError
-from xvectors.trimming import SileroDetector, find_detector, find_spoken, join_segments
+from xvectors.trimming import SileroDetector, as_detector_name, find_detector, find_spoken, join_segments
 
 RATE = 16_000
 
@@ -88,8 +88,9 @@ def test_trimmed_embeddings_are_those_of_the_speech(monkeypatch: pytest.MonkeyPa
     wave, truth = scene(40.0)
     segments = find_spoken(wave, RATE)
     trimmed = encoder.encode(wave, trim_silence="energy")
-    np.testing.assert_allclose(trimmed, encoder.encode(join_segments(wave, segments)), atol=1e-4)
-    speech, whole = encoder.encode([wave[truth], wave])
+    np.testing.assert_allclose(trimmed, encoder.encode_heard([join_segments(wave, segments)]), atol=1e-4)
+    np.testing.assert_array_equal(encoder.encode(wave), trimmed)  # the default
+    speech, whole = encoder.encode([wave[truth], wave], trim_silence=None)
 
     def cosine(one: np.ndarray, other: np.ndarray) -> float:
         return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
@@ -105,6 +106,7 @@ def test_trimmed_embeddings_are_those_of_the_speech(monkeypatch: pytest.MonkeyPa
 
 def test_unknown_and_missing_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_detector(None) is None
+    assert as_detector_name("none") is None
     with pytest.raises(ConfigError, match="cannot be trimmed by 'webrtc'; give energy or silero"):
         find_detector("webrtc")
     monkeypatch.setitem(sys.modules, "silero_vad", None)

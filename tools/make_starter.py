@@ -6,7 +6,9 @@ src/xvectors/starter, which the package ships. Where the features' code changed 
 starter-onnx` writes model.onnx anew. Every tenth speaker with several real recordings is held out to calibrate on, and
 as many other synthetic voices, every second recording of theirs as a telephone would carry it. With --held-out N every
 Nth speaker of each corpus is kept for a test besides, and nothing is shipped: what the shipped system, which hears
-them all, can be expected to do for speakers it has not heard.
+them all, can be expected to do for speakers it has not heard. With
+--calibrate-only the network stays the one that is shipped, and back-end and calibration are learnt anew, as a change of
+what is heard of a recording asks for.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ from xvectors.audio import probe, read, resample, write
 from xvectors.calibrate import calibrate, verifier_of
 from xvectors.corpus.synth import synthesise
 from xvectors.scoring import ROC, all_pairs, all_pairs_scores, eer
-from xvectors.system import SystemFolder, kept_epoch, read_description, write_description, write_weights
+from xvectors.system import SystemFolder, find_system, kept_epoch, read_description, write_description, write_weights
 from xvectors.training import EpochResult
+from xvectors.training.corpus import prepare_corpus
 
 SYNTHETIC = {"speakers": 80, "utterances": 10, "seed": 2026}
 OTHER_SYNTHETIC = {"speakers": 13, "utterances": 20, "seed": 2027}
@@ -48,6 +51,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("exp/starter"), help="where to train")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--held-out", type=int, default=0, metavar="N", help="keep every Nth speaker out, and measure")
+    parser.add_argument("--calibrate-only", action="store_true", help="keep the shipped network, and learn the rest")
     arguments = parser.parse_args()
     work = arguments.work
     synthesise(work / SYNTHETIC_FOLDER, **SYNTHETIC)
@@ -63,10 +67,13 @@ def main() -> None:
         writer.writerows(rows)
     hours = sum(probe(row["path"]).duration_s for row in rows) / 3600
     print(f"{len(rows)} recordings, {hours:.1f} h, {len({row['speaker'] for row in rows})} speakers")
-    recipe = load_recipe("starter", arguments.settings)
-    train(manifest, work / "system", recipe, overwrite=True, on_epoch=say, calibrate=False)
     system = SystemFolder(work / "system")
-    halve(system)
+    if arguments.calibrate_only:
+        unpack(manifest, system)
+    else:
+        recipe = load_recipe("starter", arguments.settings)
+        train(manifest, system.path, recipe, overwrite=True, on_epoch=say, calibrate=False)
+        halve(system)
     calibrate(system.path, backend=BACKEND)
     if arguments.held_out:
         print(json.dumps(measure(system.path, rows), indent=2))
@@ -169,6 +176,18 @@ def halve(folder: SystemFolder) -> None:
     halves = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
     assert all(value.isfinite().all() for value in halves.values()), "a weight that float16 cannot hold"
     write_weights(folder, halves, kept_epoch(folder))
+
+
+def unpack(manifest: Path, folder: SystemFolder) -> None:
+    """The shipped system in `folder`, with the corpus that it was trained on."""
+    shipped = find_system("starter")
+    folder.path.mkdir(parents=True, exist_ok=True)
+    for name in ("description", "speakers", "weights"):
+        shutil.copyfile(getattr(shipped, name), getattr(folder, name))
+    encoder = SpeakerEncoder.load(shipped.path)
+    corpus, _ = prepare_corpus(manifest, encoder.recipe, min_samples=encoder.engine.samples_needed)
+    assert corpus.speakers == encoder.speakers, "this is not the corpus that the starter was trained on"
+    corpus.manifest.write_csv(folder.corpus)
 
 
 def ship(folder: SystemFolder) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.corpus import TEST, TRAIN, VAL, Manifest, open_corpus, scan
+from xvectors.decisions import SHORTER_SHARE, SHORTEST_LEARNT_S
 from xvectors.encoder import SpeakerEncoder, load_embeddings
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
 from xvectors.files import exclusive
@@ -130,7 +131,8 @@ def calibrate(
         if cohort is not None:
             learnt.backend.warn_of_overlap(manifest.speakers, "calibration")
             learnt.backend.warn_of_overlap(_test_speakers(paths))
-        crops = [length for length in CROP_DURATIONS_S if (basis.duration_s[~basis.whole] == length).any()]
+        longest_s = float(known_durations(manifest).max())
+        crops = [length for length in CROP_DURATIONS_S if shortest_s <= length < longest_s]
         facts = {**learnt.basis, "source": source, "held_out": held_out, "crop_durations_s": crops, **given.facts}
         if two_voices:
             facts["left_out_as_two_voices"] = two_voices
@@ -313,8 +315,9 @@ def embed_with_crops(
 ) -> Basis:
     """Embed every recording whole and, where it is longer, crops of `CROP_DURATIONS_S` from places drawn by `seed`.
 
-    Crops shorter than `shortest_s`, the network's context, are not made. Recordings that cannot be embedded are logged
-    and left out.
+    They are heard as recordings that are verified: the basis counts seconds of speech, and those with less than
+    `verify` answers on are left out. Crops shorter than `shortest_s`, the network's context, are not made. Recordings
+    that cannot be embedded are logged and left out.
     """
     manifest = manifest.with_columns(duration_s=known_durations(manifest))
     rng = np.random.default_rng(seed)
@@ -334,14 +337,25 @@ def embed_with_crops(
         logger.warning("left out: %s", reason)
     if not len(embedded.rows):
         raise ManifestError("none of the recordings to calibrate on could be embedded; see the warnings above")
+    enough = embedded.speech_s >= SHORTER_SHARE * SHORTEST_LEARNT_S
+    whole = embedded.rows < len(manifest)
+    if not (whole & enough).any():
+        raise ManifestError("no speech was found in the recordings to calibrate on; give recordings of speech")
+    if unheard := int(np.count_nonzero(whole & ~enough)):
+        logger.warning(
+            "left out: %d of %d recordings hold less than %.1f s of speech",
+            unheard,
+            np.count_nonzero(whole),
+            SHORTER_SHARE * SHORTEST_LEARNT_S,
+        )
     names = np.array(manifest.speakers, dtype=np.str_)
-    at = embedded.rows
+    at = embedded.rows[enough]
     return Basis(
-        embeddings=embedded.embeddings,
+        embeddings=embedded.embeddings[enough],
         speakers=names[manifest.speaker_index[of_row[at]]],
         recording=of_row[at],
-        duration_s=duration_s[at],
-        whole=at < len(manifest),
+        duration_s=embedded.speech_s[enough],
+        whole=whole[enough],
     )
 
 

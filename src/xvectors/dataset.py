@@ -28,11 +28,12 @@ from xvectors.augment import speed as play_faster
 from xvectors.brief import brief
 from xvectors.config import AugmentConfig
 from xvectors.corpus import TEST, TRAIN, VAL, Manifest, open_corpus, scan, split_corpus
-from xvectors.decoded import DecodedRecordings
+from xvectors.decoded import LONGEST_KEPT_S, DecodedRecordings
 from xvectors.errors import AudioError, ConfigError, ManifestError, MissingExtraError
 from xvectors.features import Fbank
 from xvectors.ordering import RowOrder, Shuffled, make_order
 from xvectors.processes import main_left_out
+from xvectors.speech import without_zeros
 
 __all__ = ["LabLoader", "load_all_data"]
 
@@ -162,9 +163,10 @@ class ChunkDataset(Dataset[Example]):
         duration_s = float(self.manifest.duration_s[row])
         if np.isnan(duration_s):
             duration_s = audio.probe(path).duration_s - start_s
-        wanted_s = request.num_samples / rate
+        wanted_s, begin_s, whole_s, place = request.num_samples / rate, start_s, duration_s, 0.5
         if request.num_samples != WHOLE and duration_s > wanted_s:
-            place = 0.5 if request.seed == CENTRED else float(np.random.default_rng(request.seed).random())
+            if request.seed != CENTRED:
+                place = float(np.random.default_rng(request.seed).random())
             start_s += place * (duration_s - wanted_s)
             duration_s = wanted_s
         samples, _ = self._recordings.read(
@@ -174,7 +176,17 @@ class ChunkDataset(Dataset[Example]):
             raise AudioError(f"{path}: no samples at {start_s:.2f} s; scan the corpus again")
         if not np.isfinite(samples.sum(dtype=np.float64)):
             raise AudioError(f"{path}: samples that are NaN or infinite; leave it out or convert it again")
-        return samples if request.num_samples == WHOLE else _repeat_to(samples, request.num_samples)
+        sound = without_zeros(samples, rate)
+        if request.num_samples == WHOLE:
+            return sound if len(sound) else samples
+        if len(sound) < len(samples) < round(whole_s * rate) and whole_s <= LONGEST_KEPT_S:
+            # what a run of zeros took away comes from elsewhere in the recording
+            whole, _ = self._recordings.read(
+                path, sample_rate_hz=rate, start_s=begin_s, duration_s=whole_s, channel=self._channel
+            )
+            sound = without_zeros(whole, rate)
+            sound = sound[round(place * max(0, len(sound) - request.num_samples)) :][: request.num_samples]
+        return _repeat_to(sound if len(sound) else samples, request.num_samples)
 
 
 def _speed(augment: AugmentConfig, seed: int) -> tuple[int, float]:

@@ -19,9 +19,9 @@ from xvectors.errors import ConfigError, ShapeError, TooShortError
 
 # What the logarithm sees at least, as in Kaldi: digital silence becomes log(1.19e-07) = -15.94.
 ENERGY_FLOOR = torch.finfo(torch.float32).eps
-LEVEL_DBFS = -26.0
-"""Where `normalize_level` brings recordings: the middle of what the corpora at hand are recorded at (medians of -27 to
--16 dBFS). The floor of the logarithm then lies 83 dB below the loudest vowels."""
+LEVEL_DBFS = -30.0
+"""Where `normalize_level` brings recordings: read speech is recorded at -35 to -15 dBFS, and of -18 to -30 this serves
+the weights that were trained without it best (docs/results.md)."""
 FAINTEST = 1e-6
 """Recordings of a smaller standard deviation, -120 dBFS, are amplified no further."""
 WINDOWS = ("povey", "hamming", "hanning", "rectangular")

@@ -17,9 +17,12 @@ from xvectors.audio import Channel, Samples
 from xvectors.brief import brief
 from xvectors.errors import AudioError
 from xvectors.quality import Meter, Quality
+from xvectors.speech import find_spoken, hear, without_zeros
 
 MOST_SPEECH_S = 300.0
 """More is not compared: LLRs of whole recordings stop growing long before."""
+LONGEST_WHOLE_S = 120.0
+"""A longer recording is heard and embedded in pieces, so that memory does not grow with it."""
 LOUDEST = 1e6
 """Times full scale, as in the scan of a corpus; what is beyond is no sound."""
 
@@ -34,8 +37,9 @@ class Heard:
     name : what to call it
     quality : of all of it
     speech_s : seconds of speech in `samples`
-    samples : float32 [samples] at the system's rate: the speech with pauses of at most 0.6 s, and of at most 300 s of
-        speech; a recording without longer pauses is there whole. Empty without speech
+    samples : float32 [samples] at the system's rate: the speech with pauses of at most 0.6 s, without runs of zeros,
+        and of at most 300 s of speech; of a recording of up to 120 s it is what `SpeakerEncoder.encode` embeds.
+        Empty without speech
     """
 
     name: str
@@ -91,9 +95,14 @@ def listen(
         meter.add(piece)
     mask = meter.mask()
     quality = replace(meter.quality(mask), remarks=sound.remarks)
+    if quality.duration_s <= LONGEST_WHOLE_S:
+        samples, speech_s = hear(sound.segment(0.0, None), sample_rate_hz, find_spoken)
+        quality = replace(quality, speech_s=speech_s)
+        return Heard(name=name, quality=quality, speech_s=speech_s, samples=samples if speech_s else samples[:0])
     stretches, speech_s = _stretches(mask, quality.duration_s)
     parts = [sound.segment(start_s, duration_s) for start_s, duration_s in stretches]
     samples = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.float32), *parts])
+    samples = without_zeros(samples, sample_rate_hz)
     return Heard(name=name, quality=quality, speech_s=speech_s, samples=samples)
 
 

@@ -31,7 +31,7 @@ from xvectors.encoder.results import durations
 from xvectors.errors import CheckpointError, ConfigError, StorageError
 from xvectors.files import atomic_write, exclusive, write_text
 from xvectors.progress import progress
-from xvectors.trimming import DetectorName
+from xvectors.trimming import NO_TRIMMING, DetectorName
 
 FORMAT_VERSION = 1
 PARQUET, NPZ = "parquet", "npz"
@@ -70,7 +70,7 @@ def embed_in_parts(
     rows_a_part: int = ROWS_A_PART,
     channel: Channel | Sequence[Channel] | None = None,
     batch_size: int = 32,
-    trim_silence: DetectorName | None = None,
+    trim_silence: DetectorName | None = "energy",
     show_progress: bool = False,
 ) -> PartsWritten:
     """Embed a corpus into the folder `out`, part by part; parts that are there stay as they are.
@@ -78,7 +78,8 @@ def embed_in_parts(
     Parameters
     ----------
     part_format
-        "parquet": columns id, path, speaker, gender, age, start_s, duration_s and embedding, a list of fixed size.
+        "parquet": columns id, path, speaker, gender, age, start_s, duration_s, speech_s and embedding, a list of
+        fixed size.
         "npz": the arrays of `save_embeddings`.
     shard
         (i, n): of the parts, the i-th and every n-th from there on, i from 1. Shards may run at once, on machines that
@@ -142,7 +143,8 @@ def embed_in_parts(
 def read_parts(folder: Path | str) -> dict[str, NDArray[Any]]:
     """All parts of a finished folder as one, in the manifest's order.
 
-    embeddings [n, dim] and id, path, speaker, gender, age and duration_s, [n] each, as `save_embeddings` writes them.
+    embeddings [n, dim] and id, path, speaker, gender, age, duration_s and speech_s, [n] each, as `save_embeddings`
+    writes them.
 
     Raises CheckpointError for a folder that holds no parts, lacks some, or has a damaged one.
     """
@@ -188,7 +190,7 @@ def _describe(
         "embedding_dim": encoder.embedding_dim,
         "part_format": part_format,
         "rows_a_part": rows_a_part,
-        "trim_silence": trim_silence or "",
+        "trim_silence": trim_silence or NO_TRIMMING,
     }
 
 
@@ -265,6 +267,7 @@ def _write_parquet(path: Path, manifest: Manifest, embedded: Embedded, descripti
         "age": pa.array(manifest.age[rows]),
         "start_s": pa.array(manifest.start_s[rows]),
         "duration_s": pa.array(durations(manifest, embedded)),
+        "speech_s": pa.array(embedded.speech_s),
         "embedding": pa.FixedSizeListArray.from_arrays(vectors, description["embedding_dim"]),
     }
     texts = {
@@ -287,7 +290,7 @@ def _read_parquet(path: Path) -> dict[str, NDArray[Any]]:
         flat = table["embedding"].combine_chunks().flatten().to_numpy()
         dim = table.schema.field("embedding").type.list_size
         texts = {key: np.array(table[key].to_pylist(), dtype=np.str_) for key in ("id", "path", "speaker")}
-        numbers = {key: table[key].to_numpy() for key in ("gender", "age", "duration_s")}
+        numbers = {key: table[key].to_numpy() for key in ("gender", "age", "duration_s", "speech_s")}
     except (OSError, KeyError, pa.ArrowException) as error:
         raise CheckpointError(f"{path} is damaged: {error}; remove it and embed again") from error
     return {"embeddings": flat.reshape(-1, dim), **texts, **numbers}

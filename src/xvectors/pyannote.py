@@ -19,6 +19,7 @@ from xvectors.encoder import SpeakerEncoder
 from xvectors.encoder.torch_engine import TorchEngine
 from xvectors.errors import ShapeError
 from xvectors.folders import STARTER
+from xvectors.speech import without_zeros
 
 
 class PyannoteEmbedding:
@@ -88,9 +89,9 @@ class PyannoteEmbedding:
             frames = masks.shape[1]
             # the frame that each sample lies in
             keep = (masks.detach().cpu() > 0.5)[:, torch.arange(num_samples) * frames // num_samples]
-        left = [wave[kept].numpy() for wave, kept in zip(sound, keep, strict=True)]
+        left = [without_zeros(wave[kept].numpy(), self.sample_rate) for wave, kept in zip(sound, keep, strict=True)]
         usable = [row for row, wave in enumerate(left) if len(wave) >= self.min_num_samples and wave.any()]
         embeddings = np.full((batch, self.dimension), np.nan, dtype=np.float32)
         if usable:
-            embeddings[usable] = self.encoder.encode([left[row] for row in usable])
+            embeddings[usable] = self.encoder.encode_heard([left[row] for row in usable])
         return embeddings

@@ -50,7 +50,7 @@ class SpeakerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         device: str = "auto",
         threads: int | None = None,
         batch_size: int = 32,
-        trim_silence: DetectorName | None = None,
+        trim_silence: DetectorName | None = "energy",
         sample_rate_hz: int | None = None,
     ) -> None:
         self.system = system

@@ -1,37 +1,36 @@
-"""Trimming silence before embedding. In: a waveform. Out: where somebody speaks in it, rows of (first sample, end).
+"""Detectors of speech by name, for trimming silence. In: a name. Out: what finds the segments of a waveform in which
+somebody speaks.
 
-"energy" finds loud and voiced sound with numpy alone, as `verify` does; see `xvectors.activity`. "silero" (extra
-`vad`) is a small network that tells speech from other sounds.
+"energy" finds loud and voiced sound with numpy alone; see `xvectors.activity`. "silero" (extra `vad`) is a small
+network that tells speech from other sounds. What is made of the segments is `xvectors.speech`'s.
 """
 
 from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable
 from typing import Literal, TypeAlias, cast, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from xvectors.activity import FRAMES_PER_S, KEPT_PAUSE_S, runs, speech_mask
 from xvectors.audio import Samples, resample
 from xvectors.errors import ConfigError, MissingExtraError
+from xvectors.speech import Detector, Segments, find_spoken
+from xvectors.speech import join_segments as join_segments
 
-Segments: TypeAlias = NDArray[np.int64]
-Detector: TypeAlias = Callable[[Samples, int], Segments]
 DetectorName: TypeAlias = Literal["energy", "silero"]
 
 SILERO_RATE_HZ = 16_000
+NO_TRIMMING = "none"
 
 
 def as_detector_name(name: str | None) -> DetectorName | None:
-    """`name` where it is that of a detector; ConfigError for another."""
-    if name is None:
+    """`name` where it is that of a detector, None for "none" and None; ConfigError for another."""
+    if name is None or name == NO_TRIMMING:
         return None
     if name in get_args(DetectorName):
         return cast(DetectorName, name)
-    raise ConfigError(f"silence cannot be trimmed by {name!r}; give energy or silero, or leave it out")
+    raise ConfigError(f"silence cannot be trimmed by {name!r}; give energy or silero, or none to keep it")
 
 
 def find_detector(name: DetectorName | None) -> Detector | None:
@@ -43,18 +42,6 @@ def find_detector(name: DetectorName | None) -> Detector | None:
     if known is None:
         return None
     return find_spoken if known == "energy" else SileroDetector()
-
-
-def find_spoken(samples: Samples, sample_rate_hz: int) -> Segments:
-    """Segments int64 [n, 2] of float [samples] that hold speech (see `xvectors.activity`), 0.3 s on either side with
-    it; none where nobody speaks."""
-    speech = speech_mask(samples, sample_rate_hz)
-    found = runs(speech)
-    last = found[:, 1] == len(speech)  # what follows the last whole frame belongs to it
-    margin = round(KEPT_PAUSE_S * sample_rate_hz)
-    segments = found * sample_rate_hz // FRAMES_PER_S + np.array([-margin, margin])
-    segments[last, 1] = len(samples)
-    return _joined(np.clip(segments, 0, len(samples)))
 
 
 class SileroDetector:
@@ -94,18 +81,3 @@ class SileroDetector:
             found = self._find(wave, self._model, sampling_rate=SILERO_RATE_HZ)
         at_16k = np.array([(part["start"], part["end"]) for part in found], dtype=np.int64).reshape(-1, 2)
         return np.clip(at_16k * sample_rate_hz // SILERO_RATE_HZ, 0, len(samples))
-
-
-def join_segments(samples: Samples, segments: Segments) -> Samples:
-    """The samples inside the segments, one after the other."""
-    parts = [samples[first:end] for first, end in segments.tolist()]
-    return np.concatenate(parts) if parts else samples[:0]
-
-
-def _joined(segments: Segments) -> Segments:
-    """Segments in order of time, with those that touch or overlap made one."""
-    if not len(segments):
-        return segments
-    new = np.append(True, segments[1:, 0] > segments[:-1, 1])
-    ends = np.append(np.flatnonzero(new)[1:] - 1, len(segments) - 1)
-    return np.stack([segments[new, 0], segments[ends, 1]], axis=1)

@@ -287,7 +287,7 @@ def _embed(
     for side in heard:
         if reason := lacking(side, encoder.verifier):
             raise TooShortError(f"{reason}; give a recording with more speech")
-    return encoder.encode([side.samples for side in heard]), heard
+    return encoder.encode_heard([side.samples for side in heard]), heard
 
 
 def _count(number: int, what: str) -> str:

@@ -64,13 +64,13 @@ def embed(
         int, typer.Option(metavar="N", help="Number of recordings in a batch; the result does not depend on it.")
     ] = 32,
     trim: Annotated[
-        str | None,
+        str,
         typer.Option(
             metavar="DETECTOR",
-            help="Embed only what this VAD takes for speech: energy or silero.",
-            autocompletion=one_of("energy", "silero"),
+            help="VAD that says what is embedded: energy, silero, or none for all but runs of zeros.",
+            autocompletion=one_of("energy", "silero", "none"),
         ),
-    ] = None,
+    ] = "energy",
     parts: Annotated[
         str | None,
         typer.Option(

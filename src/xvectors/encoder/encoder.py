@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -28,6 +29,7 @@ from xvectors.encoder.sources import (
     name_of,
     opened,
     pieces,
+    ready,
     separate,
     silent,
     too_short,
@@ -37,7 +39,8 @@ from xvectors.errors import AudioError, CheckpointError, ConfigError, MissingExt
 from xvectors.folders import ONNX_SUFFIX, STARTER, find_system
 from xvectors.listening import Heard, listen
 from xvectors.progress import progress as show
-from xvectors.trimming import Detector, DetectorName, find_detector, join_segments
+from xvectors.speech import Detector, find_spoken, hear
+from xvectors.trimming import DetectorName, find_detector
 from xvectors.verification import Verifier
 
 if TYPE_CHECKING:
@@ -191,7 +194,7 @@ class SpeakerEncoder:
         sample_rate_hz: int | None = None,
         channel: Channel | Literal["separate"] | None = None,
         batch_size: int = 32,
-        trim_silence: DetectorName | None = None,
+        trim_silence: DetectorName | None = "energy",
         show_progress: bool = False,
         progress: bool = False,
     ) -> NDArray[np.float32]:
@@ -209,15 +212,16 @@ class SpeakerEncoder:
             Of files: "mix", "left", "right" or a number from 0; by default the system's, usually the mix. "separate"
             makes each channel a recording of its own: a file with two gives two rows.
         trim_silence
-            "energy" or "silero" (extra `vad`) embeds only what that detector takes for speech; see
-            `xvectors.trimming`. None, as in training, embeds everything.
+            "energy" embeds the speech, as `verify` does: pauses longer than 0.6 s are cut down to that. Where it finds
+            no speech, as in a whisper or a tone, everything is embedded. "silero" (extra `vad`) embeds only what that
+            detector takes for speech; None embeds everything. Runs of zeros of 10 ms and more are never embedded.
         show_progress, progress
             Either shows a bar; `progress` is a second name.
 
         Returns
         -------
         float32 [recordings, embedding_dim], in the order given. A recording longer than `LONGEST_WHOLE_S` is cut into
-        pieces, whose embeddings are averaged, each by its duration; pieces that hold only zeros do not count.
+        pieces, whose embeddings are averaged, each by the duration of what was embedded of it.
 
         Raises
         ------
@@ -231,7 +235,8 @@ class SpeakerEncoder:
         detector = find_detector(trim_silence)
 
         def read(index: int) -> Whole | Long:
-            return opened(items[index], index, self.engine, sample_rate_hz, detector, channels[index])
+            found = opened(items[index], index, self.engine, sample_rate_hz, channels[index])
+            return ready(found, name(index), self.engine, detector)
 
         def name(index: int) -> str:
             return name_of(items[index], index)
@@ -255,9 +260,10 @@ class SpeakerEncoder:
     ) -> Heard:
         """The speech of one recording as a waveform to `encode`, its seconds, and what the recording is like.
 
-        So is a recording heard that is verified, enrolled or identified. `name` is what errors call one that has no
-        path, `sample_rate_hz` the rate of a waveform where it is not the system's, `channel` that of a file, by
-        default the system's. Raises AudioError for a recording that cannot be read.
+        It is what `encode` embeds by default, and so is a recording heard that is verified, enrolled or identified.
+        `name` is what errors call one that has no path, `sample_rate_hz` the rate of a waveform where it is not the
+        system's, `channel` that of a file, by default the system's. Raises AudioError for a recording that cannot be
+        read.
         """
         return listen(
             recording,
@@ -266,6 +272,10 @@ class SpeakerEncoder:
             waveform_rate_hz=sample_rate_hz,
             channel=self.engine.channel if channel is None else channel,
         )
+
+    def encode_heard(self, waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Embed the `samples` of recordings that were listened to, which need no more trimming."""
+        return self.encode(waveforms, trim_silence=None)
 
     def verify(
         self,
@@ -286,7 +296,7 @@ class SpeakerEncoder:
         return decide(
             first,
             second,
-            encode=self.encode,
+            encode=self.encode_heard,
             verifier=self.verifier,
             sample_rate_hz=self.sample_rate_hz,
             channel=self.engine.channel if channel is None else channel,
@@ -301,7 +311,7 @@ class SpeakerEncoder:
         rows: ArrayLike | None = None,
         channel: Channel | Sequence[Channel] | None = None,
         batch_size: int = 32,
-        trim_silence: DetectorName | None = None,
+        trim_silence: DetectorName | None = "energy",
         show_progress: bool = False,
     ) -> Embedded:
         """Embed every row, or these `rows`, ascending; recordings that cannot be used are listed, not fatal.
@@ -319,22 +329,22 @@ class SpeakerEncoder:
             path = manifest.full_path(row)
             if row in manifest.faults:
                 raise AudioError(f"{path}: {manifest.faults[row]}; correct the table")
-            return from_file(
+            found = from_file(
                 path,
                 str(path),
                 self.engine,
                 start_s=float(manifest.start_s[row]),
                 duration_s=None if np.isnan(duration_s) else duration_s,
-                detector=detector,
                 channel=channel if channel is None or isinstance(channel, str | int) else channel[row],
             )
+            return ready(found, str(path), self.engine, detector)
 
         def name(index: int) -> str:
             return str(manifest.full_path(int(chosen[index])))
 
         embedded = self._encode(len(chosen), read, name, batch_size, show_progress, detector, stop_at_failure=False)
         failures = [(int(chosen[index]), reason) for index, reason in embedded.failures]
-        return Embedded(embedded.embeddings, chosen[embedded.rows], failures, embedded.duration_s)
+        return replace(embedded, rows=chosen[embedded.rows], failures=failures)
 
     def encode_windows(
         self,
@@ -348,8 +358,9 @@ class SpeakerEncoder:
         """Embed windows of `window_s` seconds every `hop_s` seconds of one recording, of any length.
 
         One more window ends with the recording where the hops leave a rest, and a recording shorter than a window is
-        one window. Windows in which every sample is 0 are left out. Errors are those of `encode`, and ConfigError for a
-        window shorter than the network's context or a hop that is not above 0 and at most a window.
+        one window. Runs of zeros are not embedded; windows in which less than the network's context is left are left
+        out. Errors are those of `encode`, and ConfigError for a window shorter than the network's context or a hop that
+        is not above 0 and at most a window.
         """
         name = name_of(recording, 0)
         stream = WindowStream(self.engine, window_s=window_s, hop_s=hop_s, batch_size=batch_size, name=name)
@@ -390,7 +401,7 @@ class SpeakerEncoder:
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, not {batch_size}")
         embeddings = np.zeros((count, self.embedding_dim), dtype=np.float32)
-        duration_s = np.zeros(count)
+        duration_s, speech_s = np.zeros(count), np.zeros(count)
         failures: dict[int, str] = {}
 
         def attempt(index: int) -> Read:
@@ -415,10 +426,11 @@ class SpeakerEncoder:
                 waveforms = {}
                 for index, found in group.items():
                     if isinstance(found, Whole):
-                        waveforms[index], duration_s[index] = found.samples, found.duration_s
+                        waveforms[index] = found.samples
+                        duration_s[index], speech_s[index] = found.duration_s, found.speech_s
                     elif isinstance(found, Long):
                         try:
-                            vector, duration_s[index] = self._embed_long(found, detector)
+                            vector, duration_s[index], speech_s[index] = self._embed_long(found, detector)
                         except AudioError as error:
                             fail(index, error)
                         else:
@@ -430,24 +442,28 @@ class SpeakerEncoder:
                     store(members, self.engine.embed([waveforms[index] for index in members]))
                 shown.advance(len(group))
         rows = np.array([index for index in range(count) if index not in failures], dtype=np.int64)
-        return Embedded(embeddings[rows], rows, sorted(failures.items()), duration_s[rows])
+        return Embedded(embeddings[rows], rows, sorted(failures.items()), duration_s[rows], speech_s[rows])
 
-    def _embed_long(self, recording: Long, detector: Detector | None) -> tuple[NDArray[np.float32], float]:
-        """The mean embedding [dim] of a recording's pieces, each weighted by its samples, and its seconds."""
+    def _embed_long(self, recording: Long, detector: Detector | None) -> tuple[NDArray[np.float32], float, float]:
+        """The mean embedding [dim] of a recording's pieces, each weighted by its samples, its seconds, and those of
+        speech in it."""
         rate, needed = self.engine.sample_rate_hz, self.engine.samples_needed
-        total, weight, length, heard = np.zeros(self.embedding_dim), 0, 0, False
+        total, weight, length, speech_s, sounds = np.zeros(self.embedding_dim), 0, 0, 0.0, False
         for piece in pieces(recording.blocks(), round(sources.LONGEST_WHOLE_S * rate), needed):
             length += len(piece)
             check_finite(piece, recording.name)
-            if not piece.any():
-                continue
-            heard = True
-            speech = piece if detector is None else join_segments(piece, detector(piece, rate))
-            if len(speech) >= needed:
-                total += len(speech) * self.engine.embed([speech])[0].astype(np.float64)
-                weight += len(speech)
-        if not heard:
+            heard, seconds = hear(piece, rate, detector)
+            sounds |= bool(piece.any())
+            # a piece in which nobody speaks does not count beside others in which somebody does
+            if len(heard) >= needed and seconds:
+                total += len(heard) * self.engine.embed([heard])[0].astype(np.float64)
+                weight += len(heard)
+                speech_s += seconds
+        if not sounds:
             raise silent(recording.name)
+        if not weight and detector is find_spoken:
+            vector, *_ = self._embed_long(recording, None)
+            return vector, length / rate, 0.0
         if not weight:
             raise too_short(recording.name, 0, self.engine, f"speech in {length / rate:.0f} s of audio")
-        return (total / weight).astype(np.float32), length / rate
+        return (total / weight).astype(np.float32), length / rate, speech_s

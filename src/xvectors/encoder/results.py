@@ -23,17 +23,20 @@ class Embedded:
     """Embeddings of the recordings that could be embedded.
 
     `embeddings` float32 [n, dim], `rows` int64 [n] (which recordings, ascending); `failures`: (recording, reason);
-    `duration_s` float64 [n]: how much of each was read, before anything was trimmed.
+    `duration_s` float64 [n]: how much of each was read, before anything was trimmed; `speech_s` float64 [n]: how much
+    of that is speech, 0 where the detector found none and all was embedded.
     """
 
     embeddings: NDArray[np.float32]
     rows: NDArray[np.int64]
     failures: list[tuple[int, str]]
     duration_s: NDArray[np.float64]
+    speech_s: NDArray[np.float64]
 
 
 def save_embeddings(path: Path, manifest: Manifest, embedded: Embedded) -> None:
-    """Write one npz: embeddings float32 [n, dim] and, row by row, id, path, speaker, gender, age and duration_s.
+    """Write one npz: embeddings float32 [n, dim] and, row by row, id, path, speaker, gender, age, duration_s and
+    speech_s.
 
     The duration is the manifest's, and what was read where that does not know it.
     """
@@ -48,6 +51,7 @@ def save_embeddings(path: Path, manifest: Manifest, embedded: Embedded) -> None:
             gender=manifest.gender[rows],
             age=manifest.age[rows],
             duration_s=durations(manifest, embedded),
+            speech_s=embedded.speech_s,
         )
 
 

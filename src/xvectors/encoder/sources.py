@@ -17,26 +17,27 @@ from xvectors.corpus import Manifest
 from xvectors.corpus.packed import PackedStrings
 from xvectors.encoder.engine import Engine
 from xvectors.errors import AudioError, MissingExtraError, TooShortError
+from xvectors.listening import LONGEST_WHOLE_S as LONGEST_WHOLE_S
 from xvectors.listening import LOUDEST
-from xvectors.trimming import Detector, join_segments
+from xvectors.speech import Detector, hear
 
 if TYPE_CHECKING:
     import torch
 
 Recording: TypeAlias = "str | PathLike[str] | bytes | BinaryIO | NDArray[np.floating] | torch.Tensor"
 
-LONGEST_WHOLE_S = 120.0
-"""A longer recording is embedded in pieces of this length, so that memory does not grow with it."""
 BLOCK_S = 30.0
 """What is decoded at once of a long recording."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Whole:
-    """A recording in memory: `samples`, ready to be embedded, and how long it was before any trimming."""
+    """A recording in memory: its samples, how long it was before any trimming, and the seconds of speech in it, which
+    are all where nobody looked for it."""
 
     samples: Samples
     duration_s: float
+    speech_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,24 +73,23 @@ def opened(
     index: int,
     engine: Engine,
     rate_hz: int | None = None,
-    detector: Detector | None = None,
     channel: Channel | None = None,
 ) -> Whole | Long:
     """Any kind of recording, read. `rate_hz` is that of arrays and tensors, `channel` of files, by default the
     system's. Raises AudioError or a subclass."""
     name = name_of(recording, index)
     if isinstance(recording, str | PathLike):
-        return from_file(recording, name, engine, detector=detector, channel=channel)
+        return from_file(recording, name, engine, channel=channel)
     if isinstance(recording, bytes | bytearray | memoryview):
-        return from_file(bytes(recording), name, engine, detector=detector, channel=channel)
+        return from_file(bytes(recording), name, engine, channel=channel)
     if hasattr(recording, "read"):
         content = recording.read()
         if not isinstance(content, bytes):
             raise AudioError(f"{name}: the file object gives {type(content).__name__}; open it as binary, with 'rb'")
-        return from_file(content, name, engine, detector=detector, channel=channel)
+        return from_file(content, name, engine, channel=channel)
     if not isinstance(recording, np.ndarray) and not _is_tensor(recording):
         raise AudioError(f"{name}: a {type(recording).__name__} is no recording; give {KINDS}")
-    return from_array(recording, name, engine, rate_hz, detector=detector)
+    return from_array(recording, name, engine, rate_hz)
 
 
 def from_file(
@@ -99,7 +99,6 @@ def from_file(
     *,
     start_s: float = 0.0,
     duration_s: float | None = None,
-    detector: Detector | None = None,
     channel: Channel | None = None,
 ) -> Whole | Long:
     """A sound file, or the segment of it from `start_s`, which lasts `duration_s` or to the end."""
@@ -112,7 +111,7 @@ def from_file(
     except AudioError as error:
         raise _named(error, source, name) from error
     if len(samples) <= most:
-        return _whole(samples, name, engine, detector)
+        return _whole(samples, name, engine)
 
     def blocks() -> Iterator[Samples]:
         try:
@@ -130,9 +129,7 @@ def from_file(
     return Long(name=name, blocks=blocks)
 
 
-def from_array(
-    recording: Any, name: str, engine: Engine, rate_hz: int | None, *, detector: Detector | None = None
-) -> Whole | Long:
+def from_array(recording: Any, name: str, engine: Engine, rate_hz: int | None) -> Whole | Long:
     """A waveform [samples] of floats in [-1, 1] at `rate_hz`, the system's by default."""
     array = check_waveform(recording, name)
     rate, own_hz = engine.sample_rate_hz, engine.sample_rate_hz if rate_hz is None else rate_hz
@@ -140,7 +137,7 @@ def from_array(
         raise AudioError(f"sample_rate_hz is {own_hz}; it must be positive")
     if len(array) <= LONGEST_WHOLE_S * own_hz:
         samples = audio.resample(array.astype(np.float32, copy=False), own_hz, rate)
-        return _whole(samples, name, engine, detector)
+        return _whole(samples, name, engine)
 
     def blocks() -> Iterator[Samples]:
         resampler, size = audio.Resampler(own_hz, rate), round(BLOCK_S * own_hz)
@@ -235,18 +232,28 @@ def too_short(name: str, num_samples: int, engine: Engine, what: str = "audio") 
     )
 
 
-def _whole(samples: Samples, name: str, engine: Engine, detector: Detector | None) -> Whole:
+def ready(recording: Whole | Long, name: str, engine: Engine, detector: Detector | None) -> Whole | Long:
+    """The recording with what is to be embedded of it alone; one that comes in pieces is left to whoever takes them.
+
+    Raises TooShortError where too little is left.
+    """
+    if isinstance(recording, Long):
+        return recording
+    heard, speech_s = hear(recording.samples, engine.sample_rate_hz, detector)
+    if len(heard) < engine.samples_needed:
+        what = "sound" if detector is None else "speech"
+        raise too_short(name, len(heard), engine, f"{what} in {recording.duration_s:.3f} s of audio")
+    return Whole(samples=heard, duration_s=recording.duration_s, speech_s=speech_s)
+
+
+def _whole(samples: Samples, name: str, engine: Engine) -> Whole:
     if len(samples) < engine.samples_needed:
         raise too_short(name, len(samples), engine)
     check_finite(samples, name)
     if not samples.any():
         raise silent(name)
     duration_s = len(samples) / engine.sample_rate_hz
-    if detector is not None:
-        samples = join_segments(samples, detector(samples, engine.sample_rate_hz))
-        if len(samples) < engine.samples_needed:
-            raise too_short(name, len(samples), engine, f"speech in {duration_s:.3f} s of audio")
-    return Whole(samples=samples, duration_s=duration_s)
+    return Whole(samples=samples, duration_s=duration_s, speech_s=duration_s)
 
 
 def _named(error: AudioError, source: str | PathLike[str] | bytes, name: str) -> AudioError:

@@ -18,6 +18,7 @@ from xvectors.brief import brief
 from xvectors.encoder.engine import Engine
 from xvectors.encoder.sources import check_finite, check_waveform
 from xvectors.errors import ConfigError
+from xvectors.speech import without_zeros
 
 
 @brief()
@@ -47,7 +48,8 @@ class WindowStream:
     """Windows of sound that comes chunk by chunk; `SpeakerEncoder.stream` makes one.
 
     `feed` gives the windows that the chunk completes, `finish` those that the end does. Together they do not depend on
-    where the chunks are cut. Windows in which every sample is 0 are left out: nobody speaks there.
+    where the chunks are cut. Runs of zeros within a window are not embedded, and a window is left out where less
+    than the network's context remains; its times are those of the recording.
     """
 
     def __init__(
@@ -125,8 +127,8 @@ class WindowStream:
 
     def _embedded(self, starts: Sequence[int], length: int) -> Windows:
         rate = self._engine.sample_rate_hz
-        cut = {start: self._kept[start - self._first :][:length] for start in starts}
-        heard = [start for start, window in cut.items() if window.any()]
+        cut = {start: without_zeros(self._kept[start - self._first :][:length], rate) for start in starts}
+        heard = [start for start, window in cut.items() if len(window) >= self._engine.samples_needed and window.any()]
         embeddings = [np.zeros((0, self._engine.embedding_dim), dtype=np.float32)]
         for first in range(0, len(heard), self._batch_size):
             batch = heard[first : first + self._batch_size]

@@ -31,9 +31,11 @@ class Difference:
 def compare(
     encoder: SpeakerEncoder, exported: SpeakerEncoder, recordings: Mapping[str, Path | NDArray[np.floating]]
 ) -> list[Difference]:
-    """Embed named recordings, each alone, with the system and with the exported file. Errors are those of `encode`."""
+    """Embed named recordings, each alone and whole, with the system and with the exported file. Errors are those of
+    `encode`."""
+    both = (encoder, exported)
     return [
-        _difference(name, encoder.encode([recording])[0], exported.encode([recording])[0])
+        _difference(name, *(one.encode([recording], trim_silence=None)[0] for one in both))
         for name, recording in recordings.items()
     ]
 

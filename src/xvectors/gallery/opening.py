@@ -70,7 +70,7 @@ def verify_as(
     heard = encoder.listen(recording, channel=channel)
 
     def compare() -> tuple[float, float | None]:
-        match = gallery.verify_as(name, encoder.encode(heard.samples)[0], heard.speech_s, p_target=p_target)
+        match = gallery.verify_as(name, encoder.encode_heard([heard.samples])[0], heard.speech_s, p_target=p_target)
         return match.score, match.llr
 
     return judge([heard], compare, gallery.verifier, p_target=p_target, speaker=name)
@@ -94,7 +94,7 @@ def identify(
     heard = encoder.listen(recording, channel=channel)
     if reason := lacking(heard, gallery.verifier):
         return gallery.undecided(reason, p_target=p_target), heard
-    found = gallery.identify(encoder.encode(heard.samples)[0], heard.speech_s, top=top, p_target=p_target)
+    found = gallery.identify(encoder.encode_heard([heard.samples])[0], heard.speech_s, top=top, p_target=p_target)
     return replace(found, reasons=(*found.reasons, *of_sides([heard]))), heard
 
 

@@ -37,6 +37,7 @@ from xvectors.report.trial_choice import choose_trials
 from xvectors.scoring import LeastCost, eer
 from xvectors.scoring.operating import DEFAULT_COST
 from xvectors.system import SystemFolder, current_versions, find_system, kept_epoch, read_description
+from xvectors.verification.verifier import LEAST_HEARD_S
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +148,8 @@ def measure_system(
         scores = verifier.score(embedded.embeddings, chosen.trials)
         llrs = None
         if verifier.is_calibrated:
-            llrs = verifier.llrs(scores, duration_s[chosen.trials.enroll], duration_s[chosen.trials.test])
+            heard_s = embedded.speech_s.clip(min=LEAST_HEARD_S)
+            llrs = verifier.llrs(scores, heard_s[chosen.trials.enroll], heard_s[chosen.trials.test])
     warnings = list(chosen.findings)
     if llrs is None:
         warnings.append(NOT_CALIBRATED)

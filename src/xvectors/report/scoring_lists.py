@@ -13,6 +13,7 @@ from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeEr
 from xvectors.report.outputs import write_scores
 from xvectors.scoring import RecordingRows, read_enrollment, read_trials
 from xvectors.verification import Verifier, cosine_verifier
+from xvectors.verification.verifier import LEAST_HEARD_S
 
 AVERAGE, BOOK = "average", "book"
 
@@ -59,7 +60,7 @@ def score_list(
         raise ConfigError(f"models cannot be enrolled by {enroll_by!r}: give {AVERAGE} or {BOOK}")
     if enroll_by == BOOK and enrollment is None:
         raise ConfigError(f"enrolling by the {BOOK} needs an enrollment file of models: name it, or leave it out")
-    arrays = load_embeddings(Path(embeddings), "id", "duration_s", optional=["speaker"])
+    arrays = load_embeddings(Path(embeddings), "id", "duration_s", optional=["speaker", "speech_s"])
     speakers = arrays.get("speaker")
     names = arrays["id"].tolist()
     verifier = cosine_verifier() if system is None else _verifier(Path(system))
@@ -71,6 +72,8 @@ def score_list(
         raise ManifestError(f"{trials}: no trials are left to score")
     rows = arrays["embeddings"]
     seconds = enroll_seconds = arrays["duration_s"]
+    if "speech_s" in arrays:
+        seconds = enroll_seconds = arrays["speech_s"].clip(min=LEAST_HEARD_S)
     enroll_names = names
     enroll_rows = pairs.enroll
     findings = resolved.findings.lines()

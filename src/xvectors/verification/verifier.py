@@ -19,6 +19,8 @@ from xvectors.scoring import AffineCalibration, Trials, bayes_threshold, log_dur
 from xvectors.scoring.backends import Backend, load_backend, make_backend, save_backend
 
 FORMAT_VERSION = 1
+LEAST_HEARD_S = 0.01
+"""Seconds of speech of a recording in which none was found, where it has to have an LLR all the same."""
 P_TARGET = 0.5
 """The prior of a target trial at which decisions are made unless the system or its user says otherwise."""
 

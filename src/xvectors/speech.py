@@ -1,0 +1,87 @@
+"""What of a recording is embedded. In: a waveform. Out: its speech with short pauses, and how many seconds are speech.
+
+Everything that embeds a recording goes through `hear`: encoding, verifying, enrolling, calibrating, evaluating. Runs of
+zeros are nothing to anybody. numpy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xvectors.activity import FRAMES_PER_S, KEPT_PAUSE_S, Mask, runs, speech_mask
+from xvectors.audio import Samples
+
+Segments: TypeAlias = NDArray[np.int64]
+Detector: TypeAlias = Callable[[Samples, int], Segments]
+
+NOTHING = 2.0**-24
+"""Less than half of the least bit of 24-bit sound: what resampling and decoders leave of zeros."""
+ZEROS_S = 0.01
+"""A run of zeros that lasts as long is no sound; shorter ones happen in quiet 16-bit sound."""
+
+
+def hear(samples: Samples, sample_rate_hz: int, detector: Detector | None) -> tuple[Samples, float]:
+    """What of a waveform [samples] is to be embedded, and its seconds of speech.
+
+    Runs of zeros are cut out first. Without a detector all the rest is embedded, and counts as speech. Where "energy"
+    finds no speech, as in a whisper or a tone, all the rest is embedded, and 0 s count as speech; what another detector
+    does not find is not embedded.
+    """
+    sound = without_zeros(samples, sample_rate_hz)
+    if detector is None:
+        return sound, len(sound) / sample_rate_hz
+    if detector is find_spoken:
+        speech = speech_mask(sound, sample_rate_hz)
+        found = join_segments(sound, segments_of(speech, len(sound), sample_rate_hz))
+        return (found if len(found) else sound), float(np.count_nonzero(speech) / FRAMES_PER_S)
+    found = join_segments(sound, detector(sound, sample_rate_hz))
+    return found, len(found) / sample_rate_hz
+
+
+def without_zeros(samples: Samples, sample_rate_hz: int) -> Samples:
+    """A waveform [samples] without its runs of zeros of ZEROS_S and more; itself where it has none."""
+    least = max(1, round(ZEROS_S * sample_rate_hz))
+    # every such run holds one of these samples
+    if not (np.abs(samples[least - 1 :: least]) < NOTHING).any():
+        return samples
+    zeros = runs(np.abs(samples) < NOTHING)
+    zeros = zeros[zeros[:, 1] - zeros[:, 0] >= least]
+    if not len(zeros):
+        return samples
+    bounds = np.concatenate(([0], zeros.ravel(), [len(samples)])).reshape(-1, 2)
+    return join_segments(samples, bounds)
+
+
+def find_spoken(samples: Samples, sample_rate_hz: int) -> Segments:
+    """Segments int64 [n, 2] of float [samples] that hold speech (see `xvectors.activity`), 0.3 s on either side with
+    it; none where nobody speaks."""
+    return segments_of(speech_mask(samples, sample_rate_hz), len(samples), sample_rate_hz)
+
+
+def segments_of(speech: Mask, num_samples: int, sample_rate_hz: int) -> Segments:
+    """Segments int64 [n, 2] around the frames of 10 ms that are speech, 0.3 s on either side with them."""
+    found = runs(speech)
+    last = found[:, 1] == len(speech)  # what follows the last whole frame belongs to it
+    margin = round(KEPT_PAUSE_S * sample_rate_hz)
+    segments = found * sample_rate_hz // FRAMES_PER_S + np.array([-margin, margin])
+    segments[last, 1] = num_samples
+    return _joined(np.clip(segments, 0, num_samples))
+
+
+def join_segments(samples: Samples, segments: Segments) -> Samples:
+    """The samples inside the segments, one after the other."""
+    parts = [samples[first:end] for first, end in segments.tolist()]
+    return np.concatenate(parts) if parts else samples[:0]
+
+
+def _joined(segments: Segments) -> Segments:
+    """Segments in order of time, with those that touch or overlap made one."""
+    if not len(segments):
+        return segments
+    new = np.append(True, segments[1:, 0] > segments[:-1, 1])
+    ends = np.append(np.flatnonzero(new)[1:] - 1, len(segments) - 1)
+    return np.stack([segments[new, 0], segments[ends, 1]], axis=1)
