@@ -15,7 +15,8 @@ from xvectors.calibrate import calibrate, embed_with_crops, known_durations, tra
 from xvectors.config import load_recipe, parse_toml
 from xvectors.corpus import TRAIN, VAL, Manifest
 from xvectors.corpus.synth import synthesise
-from xvectors.encoder import SpeakerEncoder, load_embeddings, save_embeddings
+from xvectors.embeddings import load_embeddings
+from xvectors.encoder import SpeakerEncoder, save_embeddings
 from xvectors.errors import CheckpointError, ConfigError, ManifestError
 from xvectors.report import evaluate
 from xvectors.scoring.backends import ADAPTATIONS, PLDA

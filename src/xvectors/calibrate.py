@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from xvectors.corpus import TEST, TRAIN, VAL, Manifest, open_corpus, scan
 from xvectors.decisions import SHORTER_SHARE, SHORTEST_LEARNT_S
-from xvectors.encoder import SpeakerEncoder, load_embeddings
+from xvectors.embeddings import load_embeddings
+from xvectors.encoder import SpeakerEncoder
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
 from xvectors.files import exclusive
 from xvectors.hub import is_on_hub

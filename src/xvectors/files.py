@@ -7,6 +7,7 @@ import hashlib
 import os
 import platform
 import re
+import stat
 import sys
 import threading
 import unicodedata
@@ -25,6 +26,8 @@ _LEFTOVER = re.compile(r"\.(?P<rest>.*)\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-[
 _held: dict[Path, int] = {}
 """Locks of this process, and the thread that holds each."""
 _held_changes = threading.Lock()
+
+NO_SUCH_FILE, IS_FOLDER = "no such file", "is a folder, not a file"
 
 JOINERS = "\u200c\u200d"
 UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -161,6 +164,38 @@ def digest(path: Path) -> str:
     """The sha256 of a file, in hex. Raises OSError where it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def why_no_file(path: Path | str) -> str:
+    """Why no file can be read at `path`, in words that go behind its name; empty where one can."""
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return f"{NO_SUCH_FILE}, but a link to one that is gone" if os.path.islink(path) else NO_SUCH_FILE
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+    except ValueError:  # a null character, which no file's name holds
+        return NO_SUCH_FILE
+    if stat.S_ISDIR(mode):
+        return IS_FOLDER
+    if not stat.S_ISREG(mode):
+        return "is a pipe or device, not a file; write what comes out of it to a file first"
+    return "" if os.access(path, os.R_OK) else "cannot be read: permission denied"
+
+
+def user_folder(variable: str, *default: str) -> Path:
+    """A folder of the user's: the one that an environment variable names, if any, else `default` in the home directory.
+
+    Raises StorageError where neither is known.
+    """
+    stated = os.environ.get(variable, "")
+    if os.path.isabs(stated):
+        return Path(stated)
+    try:
+        return Path.home().joinpath(*default)
+    except RuntimeError as error:
+        remedy = f"set HOME, or {variable}" if variable else "set HOME"
+        raise StorageError(f"your home directory is not known: {remedy}") from error
 
 
 def composed(name: str) -> str:

@@ -160,7 +160,7 @@ def read_parts(folder: Path | str) -> dict[str, NDArray[Any]]:
             f"{folder} lacks {len(missing)} of its {count} parts, such as {missing[0]}; run the same `xvectors embed` "
             "again, which goes on where it stopped"
         )
-    read = _read_parquet if description["part_format"] == PARQUET else _read_npz
+    read = read_parquet if description["part_format"] == PARQUET else _read_npz
     parts = [read(path) for path in paths]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
@@ -229,7 +229,7 @@ def _read_description(folder: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}; remove the folder and embed again") from error
     if not isinstance(found, dict) or found.keys() < DIFFERENCES.keys():
         raise CheckpointError(f"{path} is damaged; remove the folder and embed again")
@@ -281,7 +281,8 @@ def _write_parquet(path: Path, manifest: Manifest, embedded: Embedded, descripti
         parquet.write_table(table, temporary)
 
 
-def _read_parquet(path: Path) -> dict[str, NDArray[Any]]:
+def read_parquet(path: Path) -> dict[str, NDArray[Any]]:
+    """The columns of one part, as `read_parts` gives them. CheckpointError for a damaged file."""
     import pyarrow as pa
     from pyarrow import parquet
 

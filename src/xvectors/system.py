@@ -43,7 +43,7 @@ from xvectors.config import (
 )
 from xvectors.errors import CheckpointError, ConfigError, ShapeError
 from xvectors.features import Fbank
-from xvectors.files import atomic_write, composed, write_text
+from xvectors.files import atomic_write, composed, why_no_file, write_text
 from xvectors.folders import STARTER as STARTER
 from xvectors.folders import SystemFolder as SystemFolder
 from xvectors.folders import find_system as find_system
@@ -185,11 +185,13 @@ def write_weights(
 
 def kept_epoch(folder: SystemFolder) -> int:
     """The epoch, from 1, that model.safetensors is from; 0 for weights saved before the first had ended."""
+    if why := why_no_file(folder.weights):
+        raise CheckpointError(f"{folder.weights}: {why}")
     try:
         with safetensors.safe_open(folder.weights, "pt") as file:
             return int(file.metadata()["epoch"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder.weights} is damaged or missing: {error}") from error
+        raise CheckpointError(f"{folder.weights} is damaged: {error}") from error
 
 
 def load_weights(folder: SystemFolder, model: nn.Module) -> EmbeddingMap | None:
@@ -239,6 +241,8 @@ def load_state(model: nn.Module, weights: Mapping[str, Any], source: str) -> Non
 
 
 def _read_text(path: Path) -> str:
+    if why := why_no_file(path):
+        raise CheckpointError(f"{path}: {why}; the system lacks a part, put back a copy of it")
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

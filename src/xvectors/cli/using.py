@@ -97,12 +97,15 @@ def embed(
     from xvectors.audio import as_channel
     from xvectors.corpus import open_corpus
     from xvectors.corpus.walk import counted
-    from xvectors.encoder import SpeakerEncoder, save_embeddings, separate_rows
+    from xvectors.embeddings import check_suffix, write_embeddings
+    from xvectors.encoder import SpeakerEncoder, separate_rows
     from xvectors.errors import ConfigError
     from xvectors.parts import PARQUET, embed_in_parts, parse_shard
     from xvectors.trimming import as_detector_name
 
-    part_format = parts or (PARQUET if out.suffix == f".{PARQUET}" else None)
+    part_format = parts or (PARQUET if out.suffix.lower() == f".{PARQUET}" else None)
+    if part_format is None:
+        check_suffix(out)
     if shard is not None and part_format is None:
         raise ConfigError(f"--shard writes parts, and {out} is one file: end it in .parquet, or add --parts npz")
     share = parse_shard(shard or "1/1")
@@ -122,7 +125,7 @@ def embed(
             manifest, channel=channels, batch_size=batch_size, trim_silence=trim_silence, show_progress=not quiet
         )
         print_lines((f"left out: {reason}" for _, reason in embedded.failures), stream=sys.stderr)
-        save_embeddings(out, manifest, embedded)
+        write_embeddings(out, manifest, embedded)
         print(f"{len(embedded.rows)} embeddings of {encoder.embedding_dim} dimensions: {out}")
         if embedded.failures:
             print(f"{len(embedded.failures)} recordings left out, listed above")

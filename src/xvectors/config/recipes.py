@@ -270,6 +270,8 @@ def _apply_override(table: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text.strip()}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"override {key.strip()}: not a value of TOML: {error}") from error
     if parts in (["model", "name"], ["loss", "name"]):
         _forget_settings(table, *({"name": value} if parts[0] == section else None for section in ("model", "loss")))
     for part in parts[:-1]:

@@ -16,6 +16,8 @@ from xvectors.errors import ConfigError
 
 T = TypeVar("T")
 
+LARGEST_INTEGER = 2**63 - 1  # TOML 1.0.0: "64-bit signed integers should be accepted"; no setting needs more
+
 EXPLANATION = "explanation"
 """Key of a field's metadata."""
 
@@ -33,7 +35,7 @@ def to_toml(table: Mapping[str, Any]) -> str:
 def parse_toml(text: str, source: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of whole numbers of thousands of digits, and of deep nesting
         raise ConfigError(f"{source}: not valid TOML: {error}") from error
 
 
@@ -74,11 +76,13 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         return value
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_INTEGER:
         return float(value)
     if isinstance(value, bool) != (hint is bool) or not isinstance(value, hint):
         wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}[hint]
         raise ConfigError(f"{where} must be {wanted}, not {value!r}")
+    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+        raise ConfigError(f"{where} is a whole number of {len(str(abs(value)))} digits; give at most {LARGEST_INTEGER}")
     return value
 
 

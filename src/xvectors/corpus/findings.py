@@ -26,6 +26,7 @@ from xvectors.errors import (
     StorageError,
     TruncatedFileError,
 )
+from xvectors.files import user_folder, why_no_file
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Reason(StrEnum):
     TWO_SPEAKERS = "two speakers"
     INCOMPLETE = "end missing"
     CANCELLED = "channels cancel"
+    NOT_UTF8 = "name not UTF-8"
     CLIPPED = "clipped"
 
 
@@ -180,12 +182,15 @@ class FindingCache:
     def __init__(self, source: Path) -> None:
         name = ".scan.csv" if source.is_dir() else f"{source.stem}.scan.csv"
         self._beside = (source if source.is_dir() else source.parent) / name
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         place = hashlib.blake2b(os.fsencode(os.path.abspath(source)), digest_size=16).hexdigest()
-        self._in_home = home / "xvectors" / f"{place}.scan.csv"
+        self._in_home: Path | None = None
+        try:
+            self._in_home = user_folder("XDG_CACHE_HOME", ".cache") / "xvectors" / f"{place}.scan.csv"
+        except StorageError as error:
+            logger.info("findings are kept beside the corpus or nowhere: %s", error)
         self._found: dict[Place, tuple[Key, Finding]] = {}
         for path in (self._beside, self._in_home):
-            if path.exists():
+            if path is not None and not why_no_file(path):
                 self._found |= self._load(path)
 
     def get(self, key: Key, *, contents: bool) -> Finding | None:
@@ -207,6 +212,9 @@ class FindingCache:
                 return
             except StorageError as error:
                 logger.info("%s", error)
+        if self._in_home is None:
+            logger.warning("findings cannot be kept anywhere; the next scan will read every recording again")
+            return
         logger.info("%s: cannot be written; findings are kept in %s", self._beside.parent, self._in_home)
         try:
             self._write(self._in_home)

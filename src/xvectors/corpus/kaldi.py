@@ -6,6 +6,7 @@ In: wav.scp, utt2spk, ... Out: a `Manifest`.
 from __future__ import annotations
 
 import logging
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,8 @@ def _segments(path: Path) -> dict[str, tuple[str, str, str]]:
             raise ManifestError(
                 f"{path}: {name}: {value!r} is not a recording, a start and an end in seconds"
             ) from error
+        if not (math.isfinite(start_s) and math.isfinite(end_s)):
+            raise ManifestError(f"{path}: {name}: {value!r} is not a recording, a start and an end in seconds")
         if start_s < 0 or (end_s != -1 and end_s <= start_s):
             raise ManifestError(f"{path}: {name}: a segment cannot go from {start} to {end} s; correct it")
         # Rounded to the microsecond: the difference of two decimal numbers is not decimal in binary.

@@ -185,6 +185,7 @@ def scan(
     faults = [_fault(finding, min_duration_s) for finding in findings]
     for row, detail in manifest.faults.items():
         faults[row] = Reason.CONTRADICTORY, detail
+    _find_names_no_table_holds(manifest, faults)
     _find_copies(manifest, findings, faults)
     kept_rows = np.array([row for row, fault in enumerate(faults) if fault is None], dtype=np.int64)
     durations = np.array([finding.duration_s for finding in findings])
@@ -272,6 +273,23 @@ def _fault(finding: Finding, min_duration_s: float) -> tuple[Reason, str] | None
             f"lasts {finding.duration_s:.3f} s, at least {min_duration_s:.3f} s are needed",
         )
     return None
+
+
+def _find_names_no_table_holds(manifest: Manifest, faults: list[tuple[Reason, str] | None]) -> None:
+    """Mark what cannot be written into the corpus's table, which training needs when everything has been read."""
+    bad_speakers = {at for at, name in enumerate(manifest.speakers) if not _is_utf8(name)}
+    for row, path in enumerate(manifest.path):
+        if int(manifest.speaker_index[row]) in bad_speakers or not (path.isascii() or _is_utf8(path)):
+            faults[row] = (Reason.NOT_UTF8, "the name of the file, or of its speaker, is not UTF-8; rename it")
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a name is text; what is not has stand-ins for its bytes (PEP 383)."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _find_copies(manifest: Manifest, findings: list[Finding], faults: list[tuple[Reason, str] | None]) -> None:

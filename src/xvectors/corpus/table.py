@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from xvectors.errors import ManifestError
-from xvectors.files import atomic_write
+from xvectors.files import atomic_write, why_no_file
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -101,6 +101,8 @@ class Table:
 
     @contextmanager
     def _opened(self) -> Iterator[io.TextIOWrapper]:
+        if why := why_no_file(self.path):
+            raise ManifestError(f"{self.path}: {why}")
         try:
             with open(self.path, encoding="utf-8-sig", newline="") as text:
                 yield text

@@ -55,7 +55,7 @@ def _walk(folder: str, prefix: str, above: frozenset[tuple[int, int]], passed_ov
     try:
         status = os.stat(folder)
         with os.scandir(folder) as entries:
-            names = sorted((entry.name, entry.is_dir(), entry.is_file()) for entry in entries)
+            names = sorted((entry.name, *_kind(entry)) for entry in entries)
     except OSError as error:
         raise ManifestError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from error
     here = (status.st_dev, status.st_ino)
@@ -70,3 +70,12 @@ def _walk(folder: str, prefix: str, above: frozenset[tuple[int, int]], passed_ov
             kind = HIDDEN if name.startswith(".") else os.path.splitext(name)[1].lower() or NO_SUFFIX
             if prefix or not (kind in COMPANIONS or kind in (HIDDEN, NO_SUFFIX)):
                 passed_over[kind] += 1
+
+
+def _kind(entry: os.DirEntry[str]) -> tuple[bool, bool]:
+    """Whether an entry is a folder, and whether a file. A link that leads to itself counts as a file that cannot be
+    read, so that a scan says so of a recording, and the rest of the folder is listed."""
+    try:
+        return entry.is_dir(), entry.is_file()
+    except OSError:
+        return False, True

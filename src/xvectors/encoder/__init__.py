@@ -8,7 +8,7 @@ here that imports torch, when it is asked for.
 
 from xvectors.encoder.encoder import SpeakerEncoder
 from xvectors.encoder.engine import Engine
-from xvectors.encoder.results import Embedded, load_embeddings, save_embeddings
+from xvectors.encoder.results import Embedded, save_embeddings
 from xvectors.encoder.sources import LONGEST_WHOLE_S, Recording, separate_rows
 from xvectors.encoder.windows import Windows, WindowStream
 
@@ -20,7 +20,6 @@ __all__ = [
     "SpeakerEncoder",
     "WindowStream",
     "Windows",
-    "load_embeddings",
     "save_embeddings",
     "separate_rows",
 ]

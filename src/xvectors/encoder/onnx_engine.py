@@ -109,7 +109,7 @@ class OnnxDescription:
                 versions=json.loads(own["versions"]),
                 verifier=_verifier(own),
             )
-        except (KeyError, TypeError, ValueError, binascii.Error, XVectorsError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError, binascii.Error, XVectorsError) as error:
             raise CheckpointError(f"{source}: damaged metadata ({error!r}); export it again") from error
 
 

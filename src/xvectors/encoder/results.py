@@ -1,19 +1,16 @@
-"""What embedding a corpus gives. In: a manifest and embeddings of its rows. Out: one npz with both, and it again."""
+"""What embedding a corpus gives. In: a manifest and embeddings of its rows. Out: one npz with both, which
+`embeddings.load_embeddings` reads."""
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.brief import brief
 from xvectors.corpus import Manifest
-from xvectors.errors import CheckpointError
 from xvectors.files import atomic_write
 
 
@@ -53,28 +50,6 @@ def save_embeddings(path: Path, manifest: Manifest, embedded: Embedded) -> None:
             duration_s=durations(manifest, embedded),
             speech_s=embedded.speech_s,
         )
-
-
-def load_embeddings(path: Path, *columns: str, optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
-    """The embeddings [n, dim] and the named columns [n] of an npz that `save_embeddings` wrote, and those of the
-    `optional` ones that it has.
-
-    Raises CheckpointError for a file that is missing, damaged or another thing, or lacks a column.
-    """
-    try:
-        # opened here, because np.load leaves open what it cannot read
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            columns = (*columns, *(key for key in optional if key in arrays))
-            found = {key: arrays[key] for key in ("embeddings", *columns)}
-            if found["embeddings"].ndim != 2:
-                raise ValueError(f"embeddings have the shape {list(found['embeddings'].shape)}, not [n, dim]")
-            for key in columns:
-                if found[key].shape != (len(found["embeddings"]),):
-                    raise ValueError(f"{key} has the shape {list(found[key].shape)}, not one value an embedding")
-            return found
-    # TypeError: a single array (npy), which is no archive
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path} is damaged or no embeddings file: {error}") from error
 
 
 def durations(manifest: Manifest, embedded: Embedded) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from xvectors.errors import GalleryError, StorageError, XVectorsError
-from xvectors.files import remove_leftovers, temporary_path
+from xvectors.files import IS_FOLDER, NO_SUCH_FILE, remove_leftovers, temporary_path, user_folder, why_no_file
 from xvectors.gallery.migrations import MIGRATIONS
 
 APPLICATION_ID = 0x78766763
@@ -32,14 +32,16 @@ FILE_NAME = "gallery.sqlite"
 
 
 def default_gallery() -> Path:
-    """gallery.sqlite in the user's data directory, where each platform has it; XDG_DATA_HOME is heeded."""
+    """gallery.sqlite in the user's data directory, where each platform has it; XDG_DATA_HOME is heeded.
+
+    Raises StorageError where there is no home directory.
+    """
     if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        base = user_folder("LOCALAPPDATA", "AppData", "Local")
     elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
+        base = user_folder("", "Library", "Application Support")
     else:
-        stated = os.environ.get("XDG_DATA_HOME", "")
-        base = Path(stated) if Path(stated).is_absolute() else Path.home() / ".local" / "share"
+        base = user_folder("XDG_DATA_HOME", ".local", "share")
     return base / "xvectors" / FILE_NAME
 
 
@@ -55,7 +57,7 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
     StorageError
         It cannot be made, or is of an older version and cannot be written.
     """
-    if create and not path.exists():
+    if create and why_no_file(path) == NO_SUCH_FILE:
         _make(path)
     check_kind(path)
     connection: sqlite3.Connection | None = None
@@ -201,12 +203,12 @@ def _make(path: Path) -> None:
 
 def check_kind(path: Path) -> None:
     """GalleryError where there is no SQLite file at `path`. A pipe is not opened: it would wait forever."""
-    if path.is_dir():
-        raise GalleryError(f"{path}: is a folder; name the gallery's file, such as {path / FILE_NAME}")
-    if not path.exists():
-        raise GalleryError(f"{path}: there is no gallery yet; `xvectors enroll NAME a.wav` makes one")
-    if not path.is_file():
-        raise GalleryError(f"{path}: is a pipe or a device, and no gallery; name another file")
+    if why := why_no_file(path):
+        if why == IS_FOLDER:
+            raise GalleryError(f"{path}: is a folder; name the gallery's file, such as {path / FILE_NAME}")
+        if why.startswith(NO_SUCH_FILE):
+            raise GalleryError(f"{path}: there is no gallery yet; `xvectors enroll NAME a.wav` makes one")
+        raise GalleryError(f"{path}: {why}")
     try:
         with path.open("rb") as file:
             head = file.read(len(MAGIC))

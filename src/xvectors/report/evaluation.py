@@ -20,9 +20,10 @@ from xvectors.calibrate import FEW_SPEAKERS, few_speakers_warning, known_duratio
 from xvectors.config import recipe_to_mapping
 from xvectors.corpus import TEST, TRAIN, Manifest, open_corpus, scan
 from xvectors.corpus.scanning import read_left_out
-from xvectors.encoder import Embedded, SpeakerEncoder, load_embeddings, save_embeddings
+from xvectors.embeddings import load_embeddings
+from xvectors.encoder import Embedded, SpeakerEncoder, save_embeddings
 from xvectors.errors import CheckpointError, ManifestError
-from xvectors.files import exclusive
+from xvectors.files import exclusive, why_no_file
 from xvectors.report.closed_set import rank_figures
 from xvectors.report.drawings import scale_name
 from xvectors.report.leakage import cohort_line, find_leakage, leakage_lines
@@ -354,7 +355,9 @@ def plot(folder: str | Path, *, device: str = "auto", show_progress: bool = True
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """history.csv as rows of numbers."""
+    """history.csv as rows of numbers. CheckpointError for a missing or damaged file."""
+    if why := why_no_file(path):
+        raise CheckpointError(f"{path}: {why}")
     with path.open(encoding="utf-8", newline="") as file:
         try:
             return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xvectors.encoder import load_embeddings
+from xvectors.embeddings import load_embeddings
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
 from xvectors.report.outputs import write_scores
 from xvectors.scoring import RecordingRows, read_enrollment, read_trials

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from xvectors.corpus.columns import ALIASES, identify
 from xvectors.corpus.table import DELIMITERS, Table
-from xvectors.encoder import load_embeddings
+from xvectors.embeddings import are_embeddings, load_embeddings
 from xvectors.errors import ManifestError
 from xvectors.scoring import RecordingRows, TrialList
 from xvectors.scoring.naming import listed
@@ -26,16 +26,16 @@ GUESSED = (
 def speakers_of(trials: TrialList, path: str | Path | None) -> NDArray[np.int32]:
     """[names] numbers of the speakers: as `path` says, or of target trials where that is None (`TrialList.speakers`).
 
-    `path` is an npz that `xvectors embed` or `evaluate` wrote, a table with the columns id (or path) and speaker, or
-    text of lines `recording speaker` (Kaldi's utt2spk). Names fit with or without a sound file's suffix; a model is a
-    name like any other.
+    `path` is embeddings that `xvectors embed` or `evaluate` wrote, a table with the columns id (or path) and speaker,
+    or text of lines `recording speaker` (Kaldi's utt2spk). Names fit with or without a sound file's suffix; a model is
+    a name like any other.
 
     Raises
     ------
     ManifestError
         A file that cannot be read; names of trials that it lacks; labels that contradict it, or with None each other.
     CheckpointError
-        A damaged npz.
+        Missing or damaged embeddings.
     """
     if path is None:
         return trials.speakers()
@@ -61,7 +61,7 @@ def speakers_of(trials: TrialList, path: str | Path | None) -> NDArray[np.int32]
 
 
 def _read(path: Path) -> tuple[list[str], list[str]]:
-    if path.suffix == ".npz":
+    if are_embeddings(path):
         arrays = load_embeddings(path, "id", "speaker")
         return arrays["id"].tolist(), arrays["speaker"].tolist()
     first = next((line for line in text_lines(path) if line.strip()), "")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from xvectors.corpus import open_corpus
-from xvectors.encoder import load_embeddings
+from xvectors.embeddings import are_embeddings, load_embeddings
 from xvectors.errors import ManifestError
 from xvectors.scoring import Trials, count_pairs, sample_trials, write_trials
 from xvectors.scoring.sampling import Relation
@@ -31,20 +31,20 @@ def make_trials(
 ) -> Trials:
     """Write trials of all pairs of recordings, or of `per_speaker` target and as many non-target ones a speaker.
 
-    `source` is a corpus, or an npz that `xvectors embed` wrote, which knows no sessions. The switches are those of
+    `source` is a corpus, or embeddings that `xvectors embed` wrote, which know no sessions. The switches are those of
     `sample_trials`, the forms those of `write_trials`.
 
     Raises
     ------
     CheckpointError
-        A damaged npz.
+        Missing or damaged embeddings.
     ManifestError
         A corpus that cannot be read, a column that a switch needs, no trials of a kind, more than 50 million pairs.
     ConfigError
         An unknown relation or form, `per_speaker` below 1.
     """
     names: Sequence[str]
-    if Path(source).suffix == ".npz":
+    if are_embeddings(Path(source)):
         if target_session != "any":
             raise ManifestError(f"{source} does not say which recordings are of one session; name the corpus instead")
         arrays = load_embeddings(Path(source), "id", "speaker", "gender")

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xvectors.errors import ManifestError
+from xvectors.files import why_no_file
 
 
 def text_lines(path: Path) -> Iterator[str]:
     """The lines of a UTF-8 file. ManifestError where it cannot be read or is not text."""
+    if why := why_no_file(path):
+        raise ManifestError(f"{path}: {why}")
     number = 0
     try:
         with open(path, encoding="utf-8-sig") as file:

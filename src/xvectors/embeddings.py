@@ -1,0 +1,134 @@
+"""Embedded corpora on disk, however `xvectors embed` wrote them. In: a path. Out: arrays.
+
+An npz file, a CSV table, or a folder of parts (`parts.py`) and any one of them.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xvectors.corpus import Manifest
+from xvectors.corpus.table import Table, write_table
+from xvectors.encoder import Embedded, save_embeddings
+from xvectors.encoder.results import durations
+from xvectors.errors import CheckpointError, ConfigError, ManifestError
+from xvectors.files import IS_FOLDER, why_no_file
+from xvectors.parts import DESCRIPTION, read_parquet, read_parts
+
+SUFFIXES = (".npz", ".csv", ".parquet")
+"""What `write_embeddings` writes, and a folder of parts."""
+TEXTS, NUMBERS = ("id", "path", "speaker"), ("gender", "age", "duration_s")
+
+
+def check_suffix(path: Path) -> None:
+    """ConfigError where nothing says in which form embeddings are to be written to `path`."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(
+            f"{path}: the suffix says how embeddings are written: .npz (one file of arrays), .csv (a table) or "
+            ".parquet (a folder of parts); end the name in one of them"
+        )
+
+
+def write_embeddings(path: Path, manifest: Manifest, embedded: Embedded) -> None:
+    """Write one file: npz as `save_embeddings` does, or where `path` ends in .csv a table with the columns id, path,
+    speaker, gender, age, duration_s, e0, e1, ...; numbers read back as they were.
+
+    Raises StorageError where it cannot be written.
+    """
+    if path.suffix.lower() != ".csv":
+        save_embeddings(path, manifest, embedded)
+        return
+    rows = embedded.rows.tolist()
+    names = (
+        (manifest.id[row], str(manifest.full_path(row)), manifest.speakers[manifest.speaker_index[row]]) for row in rows
+    )
+    numbers = zip(
+        manifest.gender[embedded.rows].tolist(),
+        map(_number, manifest.age[embedded.rows]),
+        map(_number, durations(manifest, embedded)),
+        strict=True,
+    )
+    vectors = (map(str, row) for row in embedded.embeddings)
+    write_table(
+        path,
+        [*TEXTS, *NUMBERS, *(f"e{at}" for at in range(embedded.embeddings.shape[1]))],
+        ([*texts, *others, *vector] for texts, others, vector in zip(names, numbers, vectors, strict=True)),
+        errors="backslashreplace",
+    )
+
+
+def are_embeddings(path: Path) -> bool:
+    """Whether `path` is a file or folder of embeddings, by its name and, for a folder, by what it holds."""
+    return path.suffix.lower() in (".npz", ".parquet") or (path / DESCRIPTION).is_file()
+
+
+def load_embeddings(path: Path, *columns: str, optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    """The embeddings float32 [n, dim] and the named columns [n] of what `xvectors embed` wrote, and those of the
+    `optional` ones that it has.
+
+    Raises CheckpointError where it is missing, damaged or another thing, or lacks a column.
+    """
+    why = why_no_file(path)
+    if why and why != IS_FOLDER:
+        raise CheckpointError(f"{path}: {why}; `xvectors embed SYSTEM DATA -o {path}` writes embeddings")
+    try:
+        if why == IS_FOLDER:
+            found = read_parts(path)
+        elif path.suffix.lower() == ".parquet":
+            found = read_parquet(path)
+        elif path.suffix.lower() == ".csv":
+            found = _read_csv(path)
+        else:
+            # opened here, because np.load leaves open what it cannot read
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                found = {key: arrays[key] for key in arrays if key in ("embeddings", *columns, *optional)}
+        missing = [key for key in ("embeddings", *columns) if key not in found]
+        if missing:
+            raise ValueError(f"it has no {', '.join(missing)}")
+        if found["embeddings"].ndim != 2:
+            raise ValueError(f"embeddings have the shape {list(found['embeddings'].shape)}, not [n, dim]")
+        chosen = {key: found[key] for key in ("embeddings", *columns, *optional) if key in found}
+        for key, values in chosen.items():
+            if key != "embeddings" and values.shape != (len(found["embeddings"]),):
+                raise ValueError(f"{key} has the shape {list(values.shape)}, not one value an embedding")
+        return chosen
+    except CheckpointError:
+        raise
+    # TypeError: a single array (npy), which is no archive
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path} is damaged or no embeddings file: {error}") from error
+
+
+def _read_csv(path: Path) -> dict[str, NDArray[Any]]:
+    """The table that `write_embeddings` wrote; ValueError, or ManifestError, which is one, for another."""
+    table = Table(path)
+    places = {name: at for at, name in enumerate(table.header)}
+    dim = sum(name[:1] == "e" and name[1:].isdecimal() for name in places)
+    vectors = [places[f"e{at}"] for at in range(dim)]
+    if not dim:
+        raise ManifestError(f"{path}: its header names no columns e0, e1, ...")
+    rows = [row for block in table.blocks() for row in block]
+    found: dict[str, NDArray[Any]] = {
+        "embeddings": np.array([[row[at] for at in vectors] for row in rows], dtype=np.str_).astype(np.float32)
+    }
+    if not rows:
+        found["embeddings"] = np.empty((0, dim), dtype=np.float32)
+    for name in TEXTS:
+        if name in places:
+            found[name] = np.array([row[places[name]] for row in rows], dtype=np.str_)
+    for name in NUMBERS:
+        if name in places:
+            found[name] = np.array([row[places[name]] or "nan" for row in rows], dtype=np.str_).astype(np.float64)
+    if "gender" in found:
+        found["gender"] = found["gender"].astype(np.int8)
+    return found
+
+
+def _number(value: Any) -> str:
+    return "" if np.isnan(value) else str(value)

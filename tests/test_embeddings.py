@@ -1,0 +1,86 @@
+"""Embedded corpora: every form that `xvectors embed` writes is read by every command that takes embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from commands import run
+from xvectors.embeddings import load_embeddings
+from xvectors.errors import CheckpointError
+
+
+@pytest.fixture(scope="module")
+def written(toy_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 recordings embedded by the starter as emb.npz, emb.csv, emb.parquet and parts of npz."""
+    out = tmp_path_factory.mktemp("embedded")
+    rows = [
+        f"{toy_corpus / f's0{s}' / f'u{u}.flac'},s0{s},s0{s}/u{u},{'mf'[s % 2]}" for s in range(3) for u in range(8)
+    ]
+    table = out / "corpus.csv"
+    table.write_text("\n".join(["path,speaker,id,gender", *rows]) + "\n")
+    for name, options in (("emb.npz", []), ("emb.csv", []), ("emb.parquet", ["--rows-a-part", "10"])):
+        run("embed", "starter", table, "-o", out / name, "--device", "cpu", "-q", *options)
+    run("embed", "starter", table, "-o", out / "parts", "--parts", "npz", "--device", "cpu", "-q")
+    return out
+
+
+FORMS = ("emb.npz", "emb.csv", "emb.parquet", "parts")
+
+
+def test_every_form_reads_back_equal(written: Path) -> None:
+    columns = ("id", "path", "speaker", "gender", "age", "duration_s")
+    expected = load_embeddings(written / "emb.npz", *columns)
+    assert expected["embeddings"].shape == (24, 128)
+    for form in FORMS:
+        found = load_embeddings(written / form, "id", optional=columns[1:])
+        assert found.keys() == expected.keys()
+        for key in ("id", "path", "speaker", "gender", "age", "duration_s"):
+            np.testing.assert_array_equal(found[key], expected[key], err_msg=f"{form} {key}")
+        if form == "emb.csv":  # the very numbers of the same run
+            np.testing.assert_array_equal(found["embeddings"], expected["embeddings"])
+        # other batches: rounding, as two runs over one corpus differ
+        np.testing.assert_allclose(found["embeddings"], expected["embeddings"], atol=1e-4)
+    one = load_embeddings(written / "emb.parquet" / "part-00001.parquet", "id")
+    assert one["id"].tolist() == expected["id"][10:20].tolist()
+
+
+def test_the_commands_take_every_form(written: Path, tmp_path: Path) -> None:
+    figures = set()
+    for form in FORMS:
+        trials = run("trials", written / form, "-o", tmp_path / "t.csv").stdout
+        assert trials.startswith("84 target and 192 non-target trials")
+        scores = tmp_path / f"{form}.scores.csv"
+        run("score", written / form, "--trials", tmp_path / "t.csv", "-o", scores)
+        printed = run("evaluate", "--scores", scores, "--speakers", written / form).stdout
+        figures.add(next(line for line in printed.splitlines() if line.startswith("EER")))
+    assert len(figures) == 1
+
+
+def test_what_holds_no_embeddings_says_so(written: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text.npz").write_text("no archive")
+    (tmp_path / "text.parquet").write_text("no parquet")
+    (tmp_path / "text.csv").write_text("id,speaker\na,b\n")
+    for name, message in (
+        ("none.npz", "none.npz: no such file; `xvectors embed"),
+        ("none.parquet", "none.parquet: no such file"),
+        ("folder", "folder holds no _embedding.json"),
+        ("text.npz", "text.npz is damaged or no embeddings file"),
+        ("text.parquet", "text.parquet is damaged"),
+        ("text.csv", "its header names no columns e0, e1"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            load_embeddings(tmp_path / name)
+    with pytest.raises(CheckpointError, match="it has no session"):
+        load_embeddings(written / "emb.csv", "session")
+
+
+def test_the_suffix_says_the_form(toy_corpus: Path, tmp_path: Path) -> None:
+    for name in ("out.txt", "out", "out.xlsx"):
+        printed = run("embed", "starter", toy_corpus, "-o", tmp_path / name, "--device", "cpu", "-q", status=2)
+        assert "end the name in one of them" in printed.stderr
+        assert all(suffix in printed.stderr for suffix in (".npz", ".csv", ".parquet"))
+    assert list(tmp_path.iterdir()) == []
