@@ -279,6 +279,8 @@ def _find_names_no_table_holds(manifest: Manifest, faults: list[tuple[Reason, st
     """Mark what cannot be written into the corpus's table, which training needs when everything has been read."""
     bad_speakers = {at for at, name in enumerate(manifest.speakers) if not _is_utf8(name)}
     for row, path in enumerate(manifest.path):
+        if faults[row] is not None:
+            continue
         if int(manifest.speaker_index[row]) in bad_speakers or not (path.isascii() or _is_utf8(path)):
             faults[row] = (Reason.NOT_UTF8, "the name of the file, or of its speaker, is not UTF-8; rename it")
 
