@@ -263,7 +263,7 @@ def test_mistakes_are_one_line_and_status_2(system: tuple[Path, str], toy_corpus
         (("plot", toy_corpus), "not a system directory"),
         (("calibrate", toy_corpus), "not a system directory"),
         (("evaluate",), "name a system directory to evaluate, or a file with --scores"),
-        (("evaluate", "--scores", tmp_path / "none.txt"), "none.txt: cannot be read"),
+        (("evaluate", "--scores", tmp_path / "none.txt"), "none.txt: no such file"),
         (
             ("evaluate", "--scores", tmp_path / "s", "-o", tmp_path / "r"),
             "--out with --scores: a file of scores has no",

@@ -125,7 +125,7 @@ def test_labels_of_the_file_and_of_the_list_must_agree(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="cannot be read"):
+    with pytest.raises(ManifestError, match="no such file"):
         read_scores(tmp_path / "none.txt")
 
 
@@ -164,3 +164,23 @@ def test_of_very_many_lines_repeated_pairs_are_not_looked_for(tmp_path: Path, mo
     assert trials.findings.lines() == ["1 of 7 trials of a recording with itself, kept: a1 a1"]
     assert len(trials) == 7
     assert measurement.notes[-1] == "pairs that come again were not looked for: the file has more than 5 lines"
+
+
+@pytest.mark.parametrize(
+    "line", ["{e} {t} {s} {y}", "{e} {t} {y} {s}", "{y} {e} {t} {s}", "{y} {s} {e} {t}", "{e},{t},{y},{s}"]
+)
+def test_the_order_of_the_fields_is_found_out(line: str, tmp_path: Path) -> None:
+    """SpeechBrain writes `enrol test label score`; others put the label first."""
+    trials = [("a", "b", "0.370000", 1), ("a", "c", "-1.5", 0), ("b", "c", "1", 0)]
+    text = "".join(line.format(e=e, t=t, s=s, y=y) + "\n" for e, t, s, y in trials)
+    (tmp_path / "scores.txt").write_text(text)
+    found = read_scores(tmp_path / "scores.txt")
+    assert found.names == ("a", "b", "c")
+    assert [(found.names[e], found.names[t]) for e, t in zip(found.enroll, found.test, strict=True)] == [
+        ("a", "b"),
+        ("a", "c"),
+        ("b", "c"),
+    ]
+    assert found.scores.tolist() == [0.37, -1.5, 1.0]
+    assert found.target is not None
+    assert found.target.tolist() == [True, False, False]

@@ -124,7 +124,7 @@ def test_lines_are_numbered_past_the_first_block(tmp_path: Path, monkeypatch: py
 
 
 def test_unreadable_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"missing: cannot be read \(No such file or directory\); check the path$"):
+    with pytest.raises(ManifestError, match=r"missing: no such file$"):
         read_trials(tmp_path / "missing")
     (tmp_path / "binary").write_bytes(b"a b 1\n\xff\xfe\n")
     with pytest.raises(ManifestError, match=r"binary: is not UTF-8 text"):

@@ -89,7 +89,7 @@ def test_damage_is_named(learnt: Verifier, files: dict[str, Path], key: str, val
 def test_files_that_are_no_such_files(learnt: Verifier, files: dict[str, Path]) -> None:
     save_verifier(learnt, **files)
     files["backend"].unlink()
-    with pytest.raises(CheckpointError, match=r"backend\.npz is damaged, missing or no back-end"):
+    with pytest.raises(CheckpointError, match=r"backend\.npz(: no such file| is damaged, or no back-end)"):
         load_verifier(**files)
     files["calibration"].write_text("scale = ")
     with pytest.raises(CheckpointError, match="not valid TOML"):

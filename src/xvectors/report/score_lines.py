@@ -71,7 +71,7 @@ def form_of(path: Path) -> Form:
         return Form(delimiter=delimiter, width=len(header), places=columns, header_line=number, column=column)
     parted_by = delimiter if delimiter in first else None
     width = len(first.split(parted_by))
-    places = dict(zip(("enroll", "test", "score", "target")[:width], range(width), strict=False))
+    places = _places(path, parted_by, width)
     return Form(delimiter=parted_by, width=width, places=places, header_line=0, column="score")
 
 
@@ -112,6 +112,28 @@ def _columns(header: list[str]) -> dict[str, int] | None:
     return found if {"enroll", "test", "score"} <= set(found) else None
 
 
+ORDERS = (
+    ("enroll", "test", "score", "target"),
+    ("enroll", "test", "target", "score"),  # SpeechBrain's recipe of speaker verification
+    ("target", "enroll", "test", "score"),
+    ("target", "score", "enroll", "test"),
+)
+EXAMPLE = "a.wav b.wav 0.37 target (or a.wav b.wav 0.37; a.wav b.wav 1 0.37; 1 a.wav b.wav 0.37)"
+SAMPLED = 1000
+
+
+def _places(path: Path, parted_by: str | None, width: int) -> dict[str, int]:
+    """In which field is what: the first of ORDERS that fits all lines of the beginning, else the first of all."""
+    rows = [[cell.strip() for cell in line.split(parted_by)] for line in islice(text_lines(path), SAMPLED)]
+    columns = list(zip(*(row for row in rows if len(row) == width), strict=True))
+    for order in ORDERS if width == 4 else ():
+        places = {what: at for at, what in enumerate(order)}
+        labels, scores = columns[places["target"]], columns[places["score"]]
+        if all(label.lower() in LABELS for label in labels) and all(map(_is_number, scores)):
+            return places
+    return {what: at for at, what in enumerate(ORDERS[0][:width])}
+
+
 def _table_blocks(path: Path, form: Form) -> Iterator[Block]:
     table, read, places = Table(path), 0, form.places
     for rows in table.blocks():
@@ -139,14 +161,16 @@ def _text_blocks(path: Path, form: Form) -> Iterator[Block]:
             at = next((at for at, row in enumerate(rows) if len(row) != width or width not in (3, 4)), 0)
             wanted = f"the lines above have {width}" if width in (3, 4) else "a scored trial has three or four"
             raise ManifestError(
-                f"{path}: line {numbered[at][0]} has {len(rows[at])} fields, {wanted}: enroll test score [label]"
+                f"{path}: line {numbered[at][0]} has {len(rows[at])} fields, {wanted}: enroll test score [label], "
+                f"such as {EXAMPLE}"
             )
         cells = list(zip(*rows, strict=True))
 
         def fail(at: int, what: str, numbered: list[tuple[int, str]] = numbered) -> NoReturn:
             raise ManifestError(f"{path}: line {numbered[at][0]}: {what}")
 
-        yield _block(cells[0], cells[1], cells[2], cells[3] if width == 4 else None, fail)
+        enroll, test, scores = (cells[form.places[what]] for what in ("enroll", "test", "score"))
+        yield _block(enroll, test, scores, cells[form.places["target"]] if width == 4 else None, fail)
 
 
 def _block(
@@ -156,7 +180,7 @@ def _block(
         values = np.array(list(map(float, scores)))
     except ValueError:
         at = next(at for at, score in enumerate(scores) if not _is_number(score))
-        fail(at, f"the score {scores[at]!r} is no number")
+        fail(at, f"the score {scores[at]!r} is no number; a line is such as {EXAMPLE}")
     if not np.isfinite(values).all():
         at = int(np.flatnonzero(~np.isfinite(values))[0])
         fail(at, f"the score is {scores[at]}; leave the trial out, or score it again")

@@ -188,7 +188,7 @@ def test_a_fusion_is_saved(tmp_path: Path) -> None:
 
 def test_what_is_no_backend_is_refused(train: Any, tmp_path: Path) -> None:
     path = tmp_path / "backend.npz"
-    with pytest.raises(CheckpointError, match=r"backend.npz is damaged, missing or no back-end: "):
+    with pytest.raises(CheckpointError, match=r"backend.npz(: no such file| is damaged, or no back-end)"):
         load_backend(path)
     with pytest.raises(ConfigError, match=r"^this LDA is not fitted"):
         save_backend(path, make_backend("lda"))
@@ -198,14 +198,14 @@ def test_what_is_no_backend_is_refused(train: Any, tmp_path: Path) -> None:
         load_fusion(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match=r"is damaged, missing or no back-end"):
+    with pytest.raises(CheckpointError, match=r"no such file|is damaged, or no back-end"):
         load_backend(path)
     path.write_bytes(pickle.dumps({"scorer": 1}))
-    with pytest.raises(CheckpointError, match=r"is damaged, missing or no back-end"):
+    with pytest.raises(CheckpointError, match=r"no such file|is damaged, or no back-end"):
         load_backend(path)
     with path.open("wb") as file:
         np.save(file, np.ones(3))
-    with pytest.raises(CheckpointError, match=r"is damaged, missing or no back-end"):
+    with pytest.raises(CheckpointError, match=r"no such file|is damaged, or no back-end"):
         load_backend(path)
     np.savez(path, embeddings=np.ones(3))
     with pytest.raises(CheckpointError, match=r"holds no description, so it is no back-end$"):
