@@ -73,7 +73,9 @@ def evaluate(
     CheckpointError, ManifestError
         Where `folder` is no system, there are no trials of both kinds, or a trial names an unknown recording.
     """
-    report = _report_folder(folder, find_system(Path(folder)), data, trials, out)
+    paths = find_system(Path(folder))
+    read_description(paths)  # where there is none, the lock would make a folder
+    report = _report_folder(folder, paths, data, trials, out)
     with exclusive(report / ".lock", of=str(report)):
         measured = measure_system(
             folder,
