@@ -273,7 +273,7 @@ def test_mistakes_are_one_line_and_status_2(system: tuple[Path, str], toy_corpus
         (("evaluate", out, "--p-target", "1.5"), "p_target is 1.5: give the share of target trials"),
         (("calibrate", out, "--p-target", "0"), "p_target is 0.0: give the share of target trials"),
         (("compare", out), "name two or more systems to compare"),
-        (("score", tmp_path / "none.npz", "--trials", tmp_path / "t", "-o", tmp_path / "s.csv"), "none.npz: no such file"),
+        (("score", tmp_path / "none.npz", "--trials", tmp_path / "t", "-o", tmp_path / "s.csv"), "npz: no such file"),
     ]
     for arguments, message in cases:
         result = run(*arguments, status=2)
