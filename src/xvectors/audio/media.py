@@ -89,6 +89,8 @@ class MediaSound:
         try:
             source = io.BytesIO(self._source) if isinstance(self._source, bytes) else self._source
             self._container = av.open(source, mode="r", metadata_errors="replace")
+        except MemoryError:
+            raise  # of PyAV's it is an FFmpegError, too
         except (av.FFmpegError, ValueError) as error:
             raise AudioFileError(f"{self.name}: FFmpeg finds no sound in it; check the file") from error
         if not self._container.streams.audio:
@@ -113,6 +115,8 @@ class MediaSound:
                     )
                 if len(samples):
                     yield samples
+        except MemoryError:
+            raise
         except (av.FFmpegError, OSError) as error:
             raise TruncatedFileError(
                 f"{self.name}: cannot be decoded to its end; the file is truncated or damaged, replace it"

@@ -1,0 +1,260 @@
+"""Recordings from strangers, decoded in processes of limited time and memory. In: paths, bytes, files. Out: samples.
+
+Decoders are C code that hostile bytes may crash, or keep busy without end. Here that ends a process made for it, and
+the caller gets an AudioError. It is no sandbox: a decoder that is taken over can do what the user can.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from dataclasses import fields
+from types import TracebackType
+from typing import Any, BinaryIO, Self, cast
+
+import numpy as np
+
+from xvectors import errors
+from xvectors.audio.channels import Cancelled, Channel
+from xvectors.audio.opening import Source
+from xvectors.audio.sound import AudioInfo, Samples
+from xvectors.audio.worker import receive, send
+from xvectors.errors import AudioError, ConfigError
+
+START_S = 60.0
+"""What a process may take to start on a busy machine; usually 0.2 s."""
+_CODE = (
+    "import sys, json; path, memory_bytes, cpu_s = json.loads(sys.argv[1]); sys.path[:] = path; "
+    "from xvectors.audio.worker import serve; serve(memory_bytes, cpu_s)"
+)
+
+
+class Decoder:
+    """Decodes as `xvectors.audio` does, in worker processes that are limited, and replaced where they fail.
+
+    Parameters
+    ----------
+    num_workers
+        Recordings decoded at once; further callers wait. Each process takes 50 MB and, once, 0.2 s to start.
+    wall_s, cpu_s
+        Seconds, and seconds of processor time, that one recording may take.
+    memory_bytes
+        What one recording may take: its bytes, where it is no file, and the samples decoded, twice.
+
+    An AudioError says what a recording exceeded. Linux enforces all three limits, macOS the time alone, Windows
+    `wall_s` alone. Safe to use from several threads; of a process that is forked later, it is an error. `close`, or a
+    `with` block, ends the processes; they also end with this one.
+    """
+
+    def __init__(
+        self, num_workers: int = 1, *, wall_s: float = 30.0, cpu_s: float = 10.0, memory_bytes: int = 1_000_000_000
+    ) -> None:
+        if num_workers < 1 or wall_s <= 0 or cpu_s <= 0 or memory_bytes <= 0:
+            raise ConfigError("num_workers must be at least 1; wall_s, cpu_s and memory_bytes must be positive")
+        self._wall_s, self._cpu_s, self._memory_bytes = wall_s, cpu_s, memory_bytes
+        self._pid = os.getpid()
+        self._closed, self._closing = False, threading.Lock()
+        # a place for each worker; None where one has yet to start
+        self._places: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
+        for _ in range(num_workers):
+            self._places.put(None)
+        self._num_workers = num_workers
+
+    def read(
+        self,
+        source: Source,
+        *,
+        sample_rate_hz: int | None = None,
+        start_s: float = 0.0,
+        duration_s: float | None = None,
+        channel: Channel = "mix",
+    ) -> tuple[Samples, int]:
+        """As `audio.read`: float32 [samples] and their rate. AudioError also for what exceeds a limit."""
+        options = {
+            "sample_rate_hz": None if sample_rate_hz is None else int(sample_rate_hz),
+            "start_s": float(start_s),
+            "duration_s": None if duration_s is None else float(duration_s),
+            "channel": channel if isinstance(channel, str) else int(channel),
+        }
+        answer, content = self._ask("read", source, options)
+        return np.frombuffer(content, dtype=np.float32), int(answer["sample_rate_hz"])
+
+    def probe(self, source: Source) -> AudioInfo:
+        """As `audio.probe`. AudioError also for what exceeds a limit."""
+        found = self._ask("probe", source, {})[0]["found"]
+        return AudioInfo(
+            **{field.name: found[field.name] for field in fields(AudioInfo)} | {"notes": tuple(found["notes"])}
+        )
+
+    def cancelled(self, source: Source) -> Cancelled | None:
+        """As `audio.cancelled`. AudioError also for what exceeds a limit."""
+        found = self._ask("cancelled", source, {})[0]["found"]
+        return None if found is None else Cancelled(**found)
+
+    def close(self) -> None:
+        """End the processes, those that are decoding once they are done. Nothing can be decoded afterwards."""
+        self._closed = True
+        if self._pid != os.getpid():
+            return
+        with self._closing:
+            for worker in [self._places.get() for _ in range(self._num_workers)]:
+                if worker is not None:
+                    worker.end()
+                self._places.put(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _ask(self, what: str, source: Source, options: dict[str, Any]) -> tuple[dict[str, Any], bytearray]:
+        request, content, name = _request(source)
+        if self._pid != os.getpid():
+            raise AudioError("this Decoder belongs to the process that was forked; make one in each process")
+        if len(content) > self._memory_bytes:
+            raise AudioError(f"{name}: {self._reason('memory')}")
+        place = self._places.get()
+        try:
+            if self._closed:
+                raise AudioError("this Decoder is closed; make another one")
+            worker = place if place is not None and place.is_alive else _Worker(self._memory_bytes, self._cpu_s)
+            place = None  # unless it answers, it is replaced
+            answer = worker.ask(request | {"do": what, "options": options}, content, self._wall_s, self._memory_bytes)
+            if isinstance(answer, str):
+                raise AudioError(f"{name}: {self._reason(answer)}")
+            if "out_of_memory" in answer[0]:
+                worker.end()
+                raise AudioError(f"{name}: {self._reason('memory')}")
+            place = worker
+        finally:
+            self._places.put(place)
+        fields_, samples = answer
+        if "error" in fields_:
+            kind = getattr(errors, str(fields_["error"]), None)
+            is_ours = isinstance(kind, type) and issubclass(kind, errors.XVectorsError)
+            text = str(fields_["text"])
+            if "path" in request and text.startswith(request["path"]):
+                text = name + text[len(request["path"]) :]
+            raise (cast(type[errors.XVectorsError], kind) if is_ours else AudioError)(text)
+        return fields_, samples
+
+    def _reason(self, found: str) -> str:
+        if found == "memory":
+            return f"needs more than {self._memory_bytes / 1e9:g} GB to decode; cut it, or allow more (memory_bytes)"
+        if found == "wall":
+            return f"took more than {self._wall_s:g} s to decode; cut it, or allow more (wall_s)"
+        if found == "cpu":
+            return f"took more than {self._cpu_s:g} s of processor time to decode; cut it, or allow more (cpu_s)"
+        return f"its decoder ended ({found}); the file is damaged or hostile"
+
+
+class _Worker:
+    """A process that decodes, and the pipes to it."""
+
+    def __init__(self, memory_bytes: int, cpu_s: float) -> None:
+        # the working folder is no place to import from, unless it is for the caller
+        command = [sys.executable, "-P", "-c", _CODE, json.dumps([sys.path, memory_bytes, cpu_s])]
+        # threads of linear algebra reserve memory, and nothing here needs them
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        self._end = weakref.finalize(self, _end, self._process, os.getpid())
+        with self._within(START_S):
+            hello = receive(self._answers)
+        if hello is None:
+            self.end()
+            raise AudioError(
+                f"the process that decodes does not start (exit status {self._process.returncode}); "
+                "what it says is on standard error"
+            )
+
+    def ask(
+        self, request: dict[str, Any], content: bytes, wall_s: float, most_bytes: int
+    ) -> tuple[dict[str, Any], bytearray] | str:
+        """The answer, or why there is none: "wall", "cpu", or how the process ended."""
+        answer, overran = None, threading.Event()
+        try:
+            with self._within(wall_s) as overran:
+                with contextlib.suppress(OSError):  # a broken pipe; why may be in the answer
+                    send(cast(BinaryIO, self._process.stdin), request, content)
+                answer = receive(self._answers, most_bytes)
+            if overran.is_set():
+                return "wall"
+            return self._how_it_ended() if answer is None else answer
+        finally:
+            if answer is None or overran.is_set():
+                self.end()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def end(self) -> None:
+        self._end()
+
+    @property
+    def _answers(self) -> BinaryIO:
+        return cast(BinaryIO, self._process.stdout)
+
+    @contextlib.contextmanager
+    def _within(self, seconds: float) -> Iterator[threading.Event]:
+        """Kill the process after so many seconds; afterwards the event that is given says whether."""
+        overran, lock, is_over = threading.Event(), threading.Lock(), False
+
+        def kill() -> None:
+            with lock:
+                if not is_over:
+                    overran.set()
+                    self._process.kill()
+
+        timer = threading.Timer(seconds, kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield overran
+        finally:
+            timer.cancel()
+            with lock:
+                is_over = True
+
+    def _how_it_ended(self) -> str:
+        try:
+            status = self._process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            return "its answer makes no sense"
+        if status >= 0:
+            return f"exit status {status}"
+        if status == -getattr(signal, "SIGXCPU", 0):
+            return "cpu"
+        return signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
+
+
+def _request(source: Source) -> tuple[dict[str, str], bytes, str]:
+    """What to ask for, the bytes to send along, and what errors call the recording."""
+    if isinstance(source, bytes):
+        return {"name": "<bytes>"}, source, "<bytes>"
+    if isinstance(source, str | os.PathLike):
+        name = os.fspath(source)
+        is_address = "://" in name
+        return {"path": name if is_address else os.path.abspath(name)}, b"", name
+    name = str(getattr(source, "name", "<file object>"))
+    return {"name": name}, source.read(), name
+
+
+def _end(process: subprocess.Popen[bytes], pid: int) -> None:
+    """Kill it, unless this is a fork of the process that it belongs to."""
+    if os.getpid() != pid:
+        return
+    process.kill()
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):  # a broken pipe, where something is left to be flushed
+            cast(BinaryIO, pipe).close()
+    process.wait()

@@ -1,0 +1,134 @@
+"""The process that decodes for `untrusted.Decoder`. In: requests on standard input. Out: answers on standard output.
+
+Messages are JSON and bytes, never pickles: what comes back from a decoder that hostile bytes took over is data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import struct
+import sys
+from dataclasses import asdict
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from xvectors.audio import io
+from xvectors.audio.opening import Source
+from xvectors.errors import XVectorsError
+
+LENGTHS = struct.Struct("<IQ")
+"""Of the JSON and of the bytes behind it; they begin each message."""
+MOST_JSON_BYTES = 1 << 20
+
+
+class NamedBytes:
+    """The bytes of a binary file, and what to call it."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        self._content, self.name = content, name
+
+    def read(self) -> bytes:
+        return self._content
+
+
+def send(file: BinaryIO, fields: dict[str, Any], content: bytes | memoryview = b"") -> None:
+    head = json.dumps(fields).encode()
+    file.write(LENGTHS.pack(len(head), len(content)))
+    file.write(head)
+    file.write(content)
+    file.flush()
+
+
+def receive(file: BinaryIO, most_bytes: int | None = None) -> tuple[dict[str, Any], bytearray] | None:
+    """The next message; None where the other side is gone, or sends what is no message of at most `most_bytes`."""
+    lengths = _exactly(file, LENGTHS.size)
+    if lengths is None:
+        return None
+    num_json, num_bytes = LENGTHS.unpack(lengths)
+    if num_json > MOST_JSON_BYTES or (most_bytes is not None and num_bytes > most_bytes):
+        return None
+    head = _exactly(file, num_json)
+    content = _exactly(file, num_bytes)
+    if head is None or content is None:
+        return None
+    try:
+        fields = json.loads(head)
+    except ValueError:
+        return None
+    return (fields, content) if isinstance(fields, dict) else None
+
+
+def _exactly(file: BinaryIO, count: int) -> bytearray | None:
+    content = bytearray(count)
+    view = memoryview(content)
+    while len(view):
+        got = file.readinto(view)  # type: ignore[attr-defined]
+        if not got:
+            return None
+        view = view[got:]
+    return content
+
+
+def serve(memory_bytes: int, cpu_s: float) -> None:
+    """Answer requests until standard input ends, or memory does. What libraries print goes to standard error."""
+    # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(ImportError):
+        import av  # noqa: F401  # before memory is limited, and once
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    _limit_memory(memory_bytes)
+    send(answers, {"ready": True})
+    try:
+        while (message := receive(sys.stdin.buffer)) is not None:
+            _allow_cpu(cpu_s)
+            send(answers, *_answer(*message))
+    except MemoryError:
+        send(answers, {"out_of_memory": True})  # and end: what is left of it lies in pieces
+
+
+def _answer(fields: dict[str, Any], content: bytearray) -> tuple[dict[str, Any], bytes | memoryview]:
+    source = fields["path"] if "path" in fields else cast(Source, NamedBytes(bytes(content), fields["name"]))
+    content.clear()
+    try:
+        if fields["do"] == "read":
+            samples, rate_hz = io.read(source, **fields["options"])
+            return {"sample_rate_hz": rate_hz}, memoryview(np.ascontiguousarray(samples).view(np.uint8).data)
+        found = io.probe(source) if fields["do"] == "probe" else io.cancelled(source)
+        return {"found": None if found is None else asdict(found)}, b""
+    except XVectorsError as error:
+        return {"error": type(error).__name__, "text": str(error)}, b""
+
+
+def _limit_memory(memory_bytes: int) -> None:
+    """Beyond what this process has reserved by now. Linux enforces it, macOS and Windows do not."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    with open("/proc/self/statm") as file:
+        reserved = int(file.read().split()[0]) * resource.getpagesize()
+    _set_soft(resource.RLIMIT_AS, reserved + memory_bytes)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _allow_cpu(cpu_s: float) -> None:
+    """So much more processor time, in whole seconds; then the system ends this process (SIGXCPU)."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    _set_soft(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime + cpu_s) + 1)
+
+
+def _set_soft(kind: int, wanted: int) -> None:
+    """The soft limit, where the hard one does not bind anyway."""
+    import resource
+
+    hard = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
