@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from commands import run
-from xvectors.embeddings import load_embeddings
+from xvectors.corpus import Manifest
+from xvectors.embeddings import load_embeddings, write_embeddings
+from xvectors.encoder import Embedded
 from xvectors.errors import CheckpointError
 
 
@@ -57,6 +59,24 @@ def test_the_commands_take_every_form(written: Path, tmp_path: Path) -> None:
         printed = run("evaluate", "--scores", scores, "--speakers", written / form).stdout
         figures.add(next(line for line in printed.splitlines() if line.startswith("EER")))
     assert len(figures) == 1
+
+
+def test_tables_keep_names_that_spreadsheets_would_compute(tmp_path: Path) -> None:
+    names = ["=1+1", "-5", "@x", "'quoted'"]
+    manifest = Manifest.from_rows([{"path": f"{name}/a.wav", "speaker": name} for name in names], tmp_path)
+    seconds = np.full(4, 2.5)
+    vectors = np.linspace(-1, 1, 8, dtype=np.float32).reshape(4, 2)
+    embedded = Embedded(
+        embeddings=vectors, rows=np.arange(4), failures=[], duration_s=seconds, speech_s=seconds
+    )  # fmt: skip
+    write_embeddings(tmp_path / "emb.csv", manifest, embedded)
+    assert (tmp_path / "emb.csv").stat().st_mode & 0o777 == 0o600
+    found = load_embeddings(tmp_path / "emb.csv", "id", "speaker")
+    assert found["speaker"].tolist() == names
+    assert found["id"].tolist() == [f"{name}/a" for name in names]
+    np.testing.assert_array_equal(found["embeddings"], vectors)
+    first = (tmp_path / "emb.csv").read_text().splitlines()[1].split(",")
+    assert (first[0], first[2], first[-2]) == ("'=1+1/a", "'=1+1", "-1.0")
 
 
 def test_what_holds_no_embeddings_says_so(written: Path, tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def write_embeddings(path: Path, manifest: Manifest, embedded: Embedded) -> None
         [*TEXTS, *NUMBERS, *(f"e{at}" for at in range(embedded.embeddings.shape[1]))],
         ([*texts, *others, *vector] for texts, others, vector in zip(names, numbers, vectors, strict=True)),
         errors="backslashreplace",
+        private=True,
     )
 
 

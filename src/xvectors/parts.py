@@ -11,12 +11,10 @@ alone, so a run goes on where another was killed, and any number of shards write
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from numpy.typing import NDArray
 
 from xvectors.audio import Channel
 from xvectors.corpus import Manifest
+from xvectors.corpus.table import write_table
 from xvectors.encoder import Embedded, SpeakerEncoder, save_embeddings
 from xvectors.encoder.results import durations
 from xvectors.errors import CheckpointError, ConfigError, StorageError
@@ -313,19 +312,13 @@ def _write_failures(path: Path, manifest: Manifest, embedded: Embedded) -> None:
         (row, _text(manifest.id[row]), _text(str(manifest.full_path(row))), _text(" ".join(reason.split())))
         for row, reason in embedded.failures
     ]
-    write_text(path, _as_csv([FAILURE_COLUMNS, *rows]))
+    write_table(path, FAILURE_COLUMNS, rows)
 
 
 def _join_failures(out: Path) -> None:
     listed = sorted((out / FAILURES).glob("part-*.csv"))
     rows = [path.read_text(encoding="utf-8").partition("\n")[2] for path in listed]
-    write_text(out / f"{FAILURES}.csv", _as_csv([FAILURE_COLUMNS]) + "".join(rows))
-
-
-def _as_csv(rows: Iterable[Iterable[object]]) -> str:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    write_text(out / f"{FAILURES}.csv", ",".join(FAILURE_COLUMNS) + "\n" + "".join(rows))
 
 
 def _text(name: str) -> str:

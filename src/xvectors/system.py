@@ -41,6 +41,7 @@ from xvectors.config import (
     recipe_to_mapping,
     to_toml,
 )
+from xvectors.corpus.table import restored, write_table
 from xvectors.errors import CheckpointError, ConfigError, ShapeError
 from xvectors.features import Fbank
 from xvectors.files import atomic_write, composed, why_no_file, write_text
@@ -89,11 +90,7 @@ def make_features(recipe: Recipe) -> Fbank:
 
 def write_description(folder: SystemFolder, recipe: Recipe, speakers: Sequence[str]) -> None:
     """Write speakers.csv, then system.toml, whose presence says that the folder is a system."""
-    table = io.StringIO(newline="")
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["index", "speaker"])
-    writer.writerows(enumerate(speakers))
-    write_text(folder.speakers, table.getvalue())
+    write_table(folder.speakers, ["index", "speaker"], enumerate(speakers))
     description: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "num_speakers": len(speakers),
@@ -168,7 +165,7 @@ def read_speakers(path: Path) -> tuple[str, ...]:
     rows = list(csv.DictReader(io.StringIO(_read_text(path))))
     if any("speaker" not in row or row.get("index") != str(i) for i, row in enumerate(rows)):
         raise CheckpointError(f"{path} is damaged: it must list index,speaker with the indices 0, 1, 2, ...")
-    return tuple(composed(row["speaker"]) for row in rows)
+    return tuple(composed(restored(row["speaker"])) for row in rows)
 
 
 def write_weights(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -844,3 +845,23 @@ def test_the_embedding_map_is_learnt_from_the_kept_weights(toy_corpus: Path, tmp
     assert mapped == pytest.approx(expected(torch.from_numpy(raw[:3])).numpy(), abs=2e-2)
     train(None, tmp_path / "s", resume=True, show_progress=False)  # of a finished run
     assert_same(weights_of(tmp_path / "s"), weights)
+
+
+def test_speakers_named_like_formulas_train_and_resume(toy_corpus: Path, tmp_path: Path) -> None:
+    """corpus.csv and speakers.csv hold them behind an apostrophe, for spreadsheets, and read back as they were."""
+    names = ["=HYPERLINK(1)", "-5", "+a", "@x", "'quoted'", "'=a", "-rf", "-a-", "ann", "=1+1"]
+    for folder, name in zip(sorted(path for path in toy_corpus.iterdir() if path.is_dir()), names, strict=True):
+        shutil.copytree(folder, tmp_path / "data" / name)
+    out = tmp_path / "system"
+    with watched_steps(interrupt_at=1):
+        train(tmp_path / "data", out, small("training.epochs=1"), device="cpu", show_progress=False)
+    corpus = Manifest.read_csv(out / "corpus.csv")
+    assert corpus.speakers == tuple(sorted(names))
+    assert set(read_description(SystemFolder(out)).speakers) == set(corpus.take(corpus.split == TRAIN).speakers)
+    written = (out / "corpus.csv").read_bytes()
+    result = train(tmp_path / "data", out, resume=True, device="cpu", show_progress=False)
+    assert len(result.epochs) == 1
+    assert (out / "corpus.csv").read_bytes() == written
+    for table in ("corpus.csv", "speakers.csv"):
+        with (out / table).open(newline="") as file:
+            assert not [cell for row in csv.reader(file) for cell in row if re.match(r"[=+@]|-(?!5$)", cell)]

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.corpus.table import restored
 from xvectors.report.score_lines import Form, ScoreColumns
 from xvectors.scoring.trial_lists import LABELS
 
@@ -38,7 +39,7 @@ def read_bulk(path: Path, form: Form) -> ScoreColumns:
     if form.width < 3 or (not form.is_table and form.width > 4):
         raise Irregular(f"its first line has {form.width} fields")
     threads = min(os.cpu_count() or 1, MOST_THREADS)
-    store = _Store(path.stat().st_size, "target" in form.places, form.delimiter)
+    store = _Store(path.stat().st_size, form)
     waiting: deque[Future[_Part]] = deque()
     with open(path, "rb") as file, ThreadPoolExecutor(threads) as pool:
         for text in _chunks(file, form):
@@ -64,13 +65,13 @@ class _Part:
 class _Store:
     """Columns that grow part by part. Room for the whole file is asked for with the first, and taken as it fills."""
 
-    def __init__(self, file_bytes: int, labelled: bool, delimiter: str | None) -> None:
+    def __init__(self, file_bytes: int, form: Form) -> None:
         import pyarrow as pa
 
-        self.file_bytes, self.delimiter = file_bytes, delimiter
+        self.file_bytes, self.delimiter, self.is_table = file_bytes, form.delimiter, form.is_table
         self.count = 0
         self.known = pa.array([], pa.string())
-        self.types = [np.int32, np.int32, np.float64, *([np.bool_] if labelled else [])]
+        self.types = [np.int32, np.int32, np.float64, *([np.bool_] if "target" in form.places else [])]
         self.arrays: list[NDArray[Any]] = [np.empty(0, dtype=kind) for kind in self.types]
 
     def add(self, part: _Part) -> None:
@@ -127,6 +128,8 @@ class _Store:
         for name in names:
             if name.split() != [name] if self.delimiter is None else name.strip() != name:
                 raise Irregular(f"there are spaces around or in the name {name!r}")
+            if self.is_table and restored(name) != name:
+                raise Irregular(f"the name {name!r} has an apostrophe for spreadsheets")
 
 
 def _chunks(file: BinaryIO, form: Form) -> Iterator[memoryview]:
