@@ -141,7 +141,7 @@ def calibrate(
         num_speakers = int(facts["num_speakers"])
         if held_out and num_speakers < FEW_SPEAKERS:
             logger.warning("%s", few_speakers_warning(num_speakers))
-        save_verifier(verifier, backend=paths.backend, calibration=paths.calibration, weights=paths.weights)
+        save_verifier(verifier, backend=paths.backend, calibration=paths.calibration, fingerprint=encoder.fingerprint)
         return verifier
 
 

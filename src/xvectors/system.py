@@ -49,8 +49,15 @@ from xvectors.folders import STARTER as STARTER
 from xvectors.folders import SystemFolder as SystemFolder
 from xvectors.folders import find_system as find_system
 from xvectors.models import MODELS, Backbone, EmbeddingMap, build_model
+from xvectors.verification.fingerprint import (
+    SYSTEM_FORMAT_VERSION,
+    check_format,
+    embedding_settings,
+    fingerprint,
+    weights_digest,
+)
+from xvectors.verification.verifier import FORMAT_VERSION as CALIBRATION_FORMAT_VERSION
 
-FORMAT_VERSION = 1
 MAP_PREFIX = "embedding_map."
 
 
@@ -92,7 +99,7 @@ def write_description(folder: SystemFolder, recipe: Recipe, speakers: Sequence[s
     """Write speakers.csv, then system.toml, whose presence says that the folder is a system."""
     write_table(folder.speakers, ["index", "speaker"], enumerate(speakers))
     description: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
+        "format_version": SYSTEM_FORMAT_VERSION,
         "num_speakers": len(speakers),
         "versions": current_versions(),
         "recipe": recipe_to_mapping(recipe),
@@ -133,13 +140,9 @@ def read_description(folder: SystemFolder) -> Description:
     if not folder.description.is_file():
         raise CheckpointError(f"{folder.path} holds no system.toml, so it is not a system directory")
     table = parse_toml(_read_text(folder.description), str(folder.description))
-    version = table.get("format_version")
-    if version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{folder.description}: format version {version!r} is not {FORMAT_VERSION}; "
-            "this system was written by another version of xvectors, use that one"
-        )
-    recipe = recipe_from_mapping(_with_level(_table(table, "recipe", folder.description)), str(folder.description))
+    check_format(table, folder.path)
+    embedding_settings(table, str(folder.description))
+    recipe = recipe_from_mapping(_table(table, "recipe", folder.description), str(folder.description))
     speakers = read_speakers(folder.speakers)
     if len(speakers) != table.get("num_speakers"):
         raise CheckpointError(
@@ -149,16 +152,39 @@ def read_description(folder: SystemFolder) -> Description:
     return Description(recipe=recipe, speakers=speakers, versions=_table(table, "versions", folder.description))
 
 
-def _with_level(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The recipe with `normalize_level`, which systems of older versions do not state.
+def upgrade_system(folder: SystemFolder) -> str | None:
+    """Bring a system directory of format 1 up to date; returns the fingerprint it had, or None if it was up to date.
 
-    Where the mean of the features is taken away, level shows in the floor alone, and the weights do better with it on
-    (docs/results.md). Weights without that have learnt what level their recordings have, and keep it.
+    Format 1 did not state `normalize_level`. Where the features' mean is taken away, level shows in the floor alone,
+    and the weights do better with it on (docs/results.md); weights without that have learned what level their
+    recordings have, and keep it. Every other setting must be there: the calibration is bound to features and weights as
+    they are now. Raises CheckpointError where they are not those of a whole system, and changes nothing then.
     """
-    features = recipe.get("features")
-    if not isinstance(features, Mapping) or "normalize_level" in features:
-        return recipe
-    return {**recipe, "features": {**features, "normalize_level": features.get("mean_normalisation") is True}}
+    table = parse_toml(_read_text(folder.description), str(folder.description))
+    if table.get("format_version") == SYSTEM_FORMAT_VERSION:
+        return None
+    recipe = dict(_table(table, "recipe", folder.description))
+    if table.get("format_version") == 1 and isinstance(features := recipe.get("features"), Mapping):
+        level = features.get("mean_normalisation") is True
+        recipe["features"] = {"normalize_level": level, **features}
+        table = {**table, "recipe": recipe, "format_version": SYSTEM_FORMAT_VERSION}
+    check_format(table, folder.path)
+    old = weights_digest(folder.weights)
+    new = fingerprint(embedding_settings(table, str(folder.description)), old)
+    calibration = None
+    if folder.calibration.is_file():
+        calibration = parse_toml(_read_text(folder.calibration), str(folder.calibration))
+        if calibration.get("format_version") == 1 and calibration.pop("weights_sha256", None) != old:
+            raise CheckpointError(
+                f"{folder.calibration} was learned with other weights than {folder.weights}; remove it, upgrade, and "
+                "calibrate again with `xvectors calibrate`"
+            )
+        calibration.update(format_version=CALIBRATION_FORMAT_VERSION, system_sha256=new)
+    # the calibration first: interrupted between the two, the system is still of format 1 and can be upgraded again
+    if calibration is not None:
+        write_text(folder.calibration, to_toml(calibration))
+    write_text(folder.description, to_toml(table))
+    return old
 
 
 def read_speakers(path: Path) -> tuple[str, ...]:

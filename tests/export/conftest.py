@@ -16,7 +16,7 @@ from xvectors.models import EmbeddingMap
 from xvectors.scoring import AffineCalibration, all_pairs
 from xvectors.scoring.backends import make_backend
 from xvectors.system import SystemFolder, make_model, write_description, write_weights
-from xvectors.verification import Verifier, save_verifier
+from xvectors.verification import Verifier, fingerprint_of, save_verifier
 from xvectors.verification.verifier import QUALITY_NAMES, duration_quality
 
 EXTRA = "not installed; pip install 'xvectors[onnx]'"
@@ -80,7 +80,7 @@ def calibrate_by_chance(folder: SystemFolder) -> Verifier:
         figures={"whole": {"eer": 0.125, "cllr": math.nan}},
         p_target=0.25,
     )
-    save_verifier(verifier, backend=folder.backend, calibration=folder.calibration, weights=folder.weights)
+    save_verifier(verifier, backend=folder.backend, calibration=folder.calibration, fingerprint=fingerprint_of(folder))
     return verifier
 
 

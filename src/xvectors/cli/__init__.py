@@ -19,6 +19,7 @@ from xvectors.cli import gallery  # noqa: F401
 from xvectors.cli import training  # noqa: F401
 from xvectors.cli import evaluation  # noqa: F401
 from xvectors.cli import exporting  # noqa: F401
+from xvectors.cli import upgrading  # noqa: F401
 
 # isort: on
 from xvectors.cli.crash import CRASH_STATUS, describe_crash

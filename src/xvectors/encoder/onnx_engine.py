@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import math
 import tempfile
@@ -27,10 +28,14 @@ from xvectors.errors import CheckpointError, ConfigError, MissingExtraError, XVe
 from xvectors.folders import SystemFolder
 from xvectors.scoring import AffineCalibration
 from xvectors.scoring.backends import load_backend
-from xvectors.verification import Verifier, cosine_verifier, verifier_of, weights_digest
+from xvectors.verification import Verifier, cosine_verifier, fingerprint_of, verifier_of
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: the fingerprint covers the features, and the file holds its own digest."""
 PREFIX = "xvectors."
+_UNSEALED = "0" * 64
+_SEAL = f"{PREFIX}sha256".encode() + b"\x12\x40"
+"""What stands before the file's digest: the key, then protobuf's tag and length of a value of 64 bytes."""
 FLOAT32, INT8 = "float32", "int8"
 MOST_SAMPLES_A_BATCH = 5_000_000
 """Five minutes at 16 kHz; a longer recording is a batch of its own."""
@@ -49,7 +54,7 @@ class OnnxDescription:
     sample_rate_hz, embedding_dim
     min_samples : of the shortest recording that has an embedding
     channel : of recordings with several, -1 for their mean
-    fingerprint : sha256 of the system's model.safetensors; embeddings of different fingerprints are not to be compared
+    fingerprint : the system's; embeddings of different fingerprints are not to be compared
     precision : "float32" or "int8"
     recipe : its name
     versions : of what trained the system and of what exported it
@@ -75,6 +80,7 @@ class OnnxDescription:
             "format_version": FORMAT_VERSION,
             **{key: getattr(self, key) for key in _NUMBERS + _TEXTS},
             "versions": dict(self.versions),
+            "sha256": _UNSEALED,
         }
         if backend_file is not None:
             table = self.verifier.table()
@@ -111,6 +117,24 @@ class OnnxDescription:
             )
         except (KeyError, TypeError, ValueError, RecursionError, binascii.Error, XVectorsError) as error:
             raise CheckpointError(f"{source}: damaged metadata ({error!r}); export it again") from error
+
+
+def sealed(content: bytes) -> bytes:
+    """The bytes of an exported file with their own sha256 (of the bytes with zeros in its place) among the metadata."""
+    start = _seal_start(content)
+    assert start is not None, "the metadata hold no place for the digest"
+    empty = content[:start] + _UNSEALED.encode() + content[start + len(_UNSEALED) :]
+    return content[:start] + hashlib.sha256(empty).hexdigest().encode() + content[start + len(_UNSEALED) :]
+
+
+def is_intact(content: bytes) -> bool:
+    """Whether the bytes of an exported file are those that `sealed` gave."""
+    return _seal_start(content) is not None and sealed(content) == content
+
+
+def _seal_start(content: bytes) -> int | None:
+    """Where the digest stands, if there is one place for it."""
+    return content.index(_SEAL) + len(_SEAL) if content.count(_SEAL) == 1 else None
 
 
 _NUMBERS = ("sample_rate_hz", "embedding_dim", "min_samples", "channel")
@@ -170,6 +194,10 @@ class OnnxEngine:
         self._session = open_session(self.path, device=device, threads=threads)
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.description = OnnxDescription.from_metadata(metadata, str(self.path))
+        if not is_intact(self.path.read_bytes()):
+            raise CheckpointError(
+                f"{self.path}: was changed after it was exported; put back a copy, or export it again"
+            )
         self._verifier = self.description.verifier
 
     @classmethod
@@ -177,7 +205,7 @@ class OnnxEngine:
         """Run a system directory by the `model.onnx` in it, with the directory's back-end and calibration.
 
         For where torch is not installed. Raises MissingExtraError where there is no such file or no onnxruntime
-        either, CheckpointError where the file was exported from other weights than the directory holds; else as the
+        either, CheckpointError where the file was exported from another system than the directory holds; else as the
         class.
         """
         if not folder.description.is_file():
@@ -194,10 +222,10 @@ class OnnxEngine:
                 f"{folder.path} needs torch or onnxruntime to be run, and neither is installed: pip install "
                 "onnxruntime, or, to train as well, pip install torch"
             ) from error
-        if engine.fingerprint != weights_digest(folder.weights):
+        if engine.fingerprint != fingerprint_of(folder):
             raise CheckpointError(
-                f"{folder.exported} was exported from other weights than {folder.weights}; where torch is, export it "
-                f"again: `xvectors export {folder.path} {folder.exported}`"
+                f"{folder.exported} was exported from another system than {folder.path} holds now; where torch is, "
+                f"export it again: `xvectors export {folder.path} {folder.exported}`"
             )
         engine._verifier = verifier_of(folder)  # the directory may have been calibrated since
         return engine
@@ -223,7 +251,7 @@ class OnnxEngine:
 
     @property
     def fingerprint(self) -> str:
-        """Of the system: the sha256 of its model.safetensors."""
+        """The system's."""
         return self.description.fingerprint
 
     @property

@@ -18,12 +18,11 @@ from xvectors.config import Recipe
 from xvectors.devices import check_bfloat16, find_device, survive_forks, threads_here
 from xvectors.errors import ConfigError
 from xvectors.features import Fbank
-from xvectors.files import digest
 from xvectors.folders import STARTER, SystemFolder, starter_folder
 from xvectors.models import Backbone, EmbeddingMap
 from xvectors.models.folding import fold_norms
 from xvectors.system import load_weights, make_features, make_model, read_description
-from xvectors.verification import Verifier, cosine_verifier, verifier_of
+from xvectors.verification import Verifier, cosine_verifier, fingerprint_of, verifier_of
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 PRECISIONS = (FLOAT32, BFLOAT16)
@@ -93,7 +92,7 @@ class TorchEngine:
             find_device(device),
             embedding_map,
             threads,
-            digest(paths.weights),
+            fingerprint_of(paths),
             paths,
             precision,
         )

@@ -18,13 +18,13 @@ import torch
 from numpy.typing import NDArray
 
 from xvectors.encoder import SpeakerEncoder
-from xvectors.encoder.onnx_engine import FLOAT32, INT8, OnnxDescription, OnnxEngine
+from xvectors.encoder.onnx_engine import FLOAT32, INT8, OnnxDescription, OnnxEngine, sealed
 from xvectors.errors import ExportError, MissingExtraError
 from xvectors.export.checking import TOLERANCE, Difference, compare, signals, worst
 from xvectors.export.graph import WaveformGraph
 from xvectors.files import atomic_write, exclusive
 from xvectors.system import find_system, load_weights, make_features, make_model, read_description
-from xvectors.verification import verifier_of, weights_digest
+from xvectors.verification import fingerprint_of, verifier_of
 
 OPSET = 23
 """ONNX's operator set."""
@@ -77,7 +77,7 @@ def export_onnx(system: str | Path, path: str | Path, *, int8: bool = False) -> 
         embedding_dim=network.embedding_dim,
         min_samples=min_samples,
         channel=source.recipe.data.channel,
-        fingerprint=weights_digest(folder.weights),
+        fingerprint=fingerprint_of(folder),
         precision=INT8 if int8 else FLOAT32,
         recipe=source.recipe.name,
         versions={
@@ -88,7 +88,7 @@ def export_onnx(system: str | Path, path: str | Path, *, int8: bool = False) -> 
     )
     backend_file = folder.backend.read_bytes() if verifier.is_calibrated else None
     onnx.helper.set_model_props(model, description.to_metadata(backend_file))
-    content: bytes = model.SerializeToString()
+    content = sealed(model.SerializeToString())
     with exclusive(path.with_name(f".{path.name}.lock"), of=str(path)), atomic_write(path, private=True) as temporary:
         temporary.write_bytes(content)
         exported = SpeakerEncoder(OnnxEngine(temporary, device="cpu", threads=1))
@@ -112,7 +112,7 @@ def check_onnx(
     """
     folder = find_system(system)
     engine = OnnxEngine(path, device="cpu")
-    if engine.fingerprint != weights_digest(folder.weights):
+    if engine.fingerprint != fingerprint_of(folder):
         raise ExportError(f"{path} was exported from another system than {system}; export it again")
     differences = compare(SpeakerEncoder.load(folder.path, device="cpu"), SpeakerEncoder(engine), recordings)
     _check_differences(Path(path), differences, engine.description.precision)

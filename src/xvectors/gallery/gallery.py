@@ -43,7 +43,7 @@ class Gallery:
 
     Args:
         store: where the speakers are.
-        system: the fingerprint of the system that makes the embeddings (`weights_digest`).
+        system: the fingerprint of the system that makes the embeddings (`fingerprint_of`).
         verifier: the system's.
         make_search: a `Search` of rows that come in blocks, and their number.
         now: the clock.

@@ -21,7 +21,7 @@ from xvectors.gallery.results import Found, Imported
 from xvectors.gallery.source import Source
 from xvectors.gallery.store import SqliteStore
 from xvectors.listening import Heard
-from xvectors.verification import verifier_of, weights_digest
+from xvectors.verification import fingerprint_of, verifier_of
 
 
 def open_gallery(
@@ -48,7 +48,7 @@ def open_gallery(
         verifier, fingerprint = system.verifier, system.fingerprint
     else:  # its network is not needed
         folder = find_system(os.fspath(system))
-        verifier, fingerprint = verifier_of(folder), weights_digest(folder.weights)
+        verifier, fingerprint = verifier_of(folder), fingerprint_of(folder)
     store = SqliteStore(Path(path) if path is not None else default_gallery(), create=create)
     return Gallery(store, system=fingerprint, verifier=verifier)
 

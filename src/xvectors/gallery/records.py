@@ -174,6 +174,10 @@ class Store(Protocol):
         """Recordings whose voiceprints match and are of other systems than this one."""
         ...
 
+    def rebind(self, old: str, new: str) -> int:
+        """Give the voiceprints of the fingerprint `old` the fingerprint `new`, and count them."""
+        ...
+
     def absorb(self, source: Carrier, *, merge: bool) -> tuple[dict[str, int], int]:
         """Add everything that `source` carries, or nothing; returns voiceprints added by name, and the number of those
         known already.

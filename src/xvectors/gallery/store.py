@@ -225,6 +225,12 @@ class SqliteStore:
             ).rowcount
         return changed > 0
 
+    def rebind(self, old: str, new: str) -> int:
+        with self._writing() as connection:
+            _count_removal(connection)
+            count = connection.execute("UPDATE voiceprints SET system = ? WHERE system = ?", (new, old)).rowcount
+        return int(count)
+
     def absorb(self, source: Carrier, *, merge: bool) -> tuple[dict[str, int], int]:
         added: Counter[str] = Counter()
         known = 0

@@ -1,6 +1,7 @@
 """Deciding whether two recordings are of one speaker. In: embeddings and durations. Out: scores and log-likelihood
 ratios, by a back-end and a calibration that were learnt on speakers the network does not know. No torch."""
 
+from xvectors.verification.fingerprint import fingerprint_of
 from xvectors.verification.learning import CROP_DURATIONS_S, Basis, learn_verifier
 from xvectors.verification.verifier import (
     Verifier,
@@ -8,7 +9,6 @@ from xvectors.verification.verifier import (
     load_verifier,
     save_verifier,
     verifier_of,
-    weights_digest,
 )
 
 __all__ = [
@@ -16,9 +16,9 @@ __all__ = [
     "Basis",
     "Verifier",
     "cosine_verifier",
+    "fingerprint_of",
     "learn_verifier",
     "load_verifier",
     "save_verifier",
     "verifier_of",
-    "weights_digest",
 ]

@@ -14,11 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 from xvectors.brief import brief
 from xvectors.config import parse_toml, to_toml
 from xvectors.errors import CheckpointError, ConfigError, StorageError
-from xvectors.files import digest, write_text
+from xvectors.files import write_text
 from xvectors.scoring import AffineCalibration, Trials, bayes_threshold, log_duration, pair_quality
 from xvectors.scoring.backends import Backend, load_backend, make_backend, save_backend
+from xvectors.verification.fingerprint import FingerprintFiles, fingerprint_of
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: bound to the system's fingerprint; 1 was bound to its weights alone."""
 LEAST_HEARD_S = 0.01
 """Seconds of speech of a recording in which none was found, where it has to have an LLR all the same."""
 P_TARGET = 0.5
@@ -116,17 +118,13 @@ def cosine_verifier() -> Verifier:
     return Verifier(backend=make_backend("cosine"), name="cosine")
 
 
-def save_verifier(verifier: Verifier, *, backend: Path, calibration: Path, weights: Path) -> None:
+def save_verifier(verifier: Verifier, *, backend: Path, calibration: Path, fingerprint: str) -> None:
     """Write the two files, each atomically, calibration.toml last: its presence says that both are there.
 
-    The digest of `weights` (model.safetensors) is noted, so that other weights are not taken for calibrated ones.
-
-    Raises
-    ------
-    StorageError, CheckpointError
-        Something cannot be written; the weights cannot be read.
+    The system's `fingerprint` is noted, so that another system is not taken for the calibrated one. StorageError where
+    something cannot be written.
     """
-    table = {"format_version": FORMAT_VERSION, "weights_sha256": weights_digest(weights), **verifier.table()}
+    table = {"format_version": FORMAT_VERSION, "system_sha256": fingerprint, **verifier.table()}
     remove_verifier(backend=backend, calibration=calibration)
     save_backend(backend, verifier.backend)
     write_text(calibration, to_toml(table))
@@ -141,13 +139,13 @@ def remove_verifier(*, backend: Path, calibration: Path) -> None:
             raise StorageError(f"{path}: cannot be removed: {error.strerror or error}") from error
 
 
-def load_verifier(*, backend: Path, calibration: Path, weights: Path) -> Verifier:
+def load_verifier(*, backend: Path, calibration: Path, fingerprint: str) -> Verifier:
     """The verifier that `save_verifier` wrote; that of plain cosines where there is no calibration.toml.
 
     Raises
     ------
     CheckpointError
-        A damaged file, one from another version, or a calibration of other weights.
+        A damaged file, one from another version, or a calibration of another system.
     """
     if not calibration.is_file():
         return cosine_verifier()
@@ -156,14 +154,19 @@ def load_verifier(*, backend: Path, calibration: Path, weights: Path) -> Verifie
     except (OSError, UnicodeDecodeError, ConfigError) as error:
         raise CheckpointError(f"{calibration} cannot be read: {error}") from error
     version = table.get("format_version")
+    if version == 1:
+        raise CheckpointError(
+            f"{calibration} was written by an earlier xvectors; `xvectors upgrade {calibration.parent}` brings it "
+            "up to date"
+        )
     if version != FORMAT_VERSION:
         raise CheckpointError(
             f"{calibration}: format version {version!r} is not {FORMAT_VERSION}; calibrate the system again"
         )
-    if table.get("weights_sha256") != weights_digest(weights):
+    if table.get("system_sha256") != fingerprint:
         raise CheckpointError(
-            f"{calibration} was learnt with other weights than {weights}; calibrate the system again, with "
-            "`xvectors calibrate`"
+            f"{calibration} was learned with other features, another network or other weights than the system has now: "
+            "put back what was changed, or calibrate again with `xvectors calibrate`"
         )
     parts: dict[str, Mapping[str, Any]] = {}
     for key in ("backend", "calibration", "decision", "basis", "figures"):
@@ -194,7 +197,7 @@ def load_verifier(*, backend: Path, calibration: Path, weights: Path) -> Verifie
     )
 
 
-class VerifierFiles(Protocol):
+class VerifierFiles(FingerprintFiles, Protocol):
     """The files of a system directory that a verifier is read from."""
 
     @property
@@ -203,18 +206,7 @@ class VerifierFiles(Protocol):
     @property
     def calibration(self) -> Path: ...
 
-    @property
-    def weights(self) -> Path: ...
-
 
 def verifier_of(folder: VerifierFiles) -> Verifier:
     """The system's back-end and calibration, or plain cosine where it has none; errors are those of load_verifier."""
-    return load_verifier(backend=folder.backend, calibration=folder.calibration, weights=folder.weights)
-
-
-def weights_digest(weights: Path) -> str:
-    """The sha256 of model.safetensors, the system's fingerprint. CheckpointError where it cannot be read."""
-    try:
-        return digest(weights)
-    except OSError as error:
-        raise CheckpointError(f"{weights} cannot be read: {error.strerror or error}") from error
+    return load_verifier(backend=folder.backend, calibration=folder.calibration, fingerprint=fingerprint_of(folder))

@@ -1,0 +1,104 @@
+"""The fingerprint of a system: one value for everything that its embeddings depend on.
+
+Embeddings are comparable where features, network and weights are the same. Calibrations and galleries are bound to
+the fingerprint, so that a changed line of system.toml is an error and not another answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from xvectors.config import FeaturesConfig, parse_toml
+from xvectors.config.tables import from_mapping
+from xvectors.errors import CheckpointError, ConfigError
+from xvectors.files import digest
+
+SYSTEM_FORMAT_VERSION = 2
+"""Of system.toml. 2: all settings of the features are stated, and the fingerprint covers them."""
+
+
+class FingerprintFiles(Protocol):
+    """The files of a system directory that a fingerprint covers."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def description(self) -> Path: ...
+
+    @property
+    def weights(self) -> Path: ...
+
+
+def fingerprint_of(folder: FingerprintFiles) -> str:
+    """The sha256, in hex, of a system's features, network, channel and weights.
+
+    Raises CheckpointError where system.toml or the weights cannot be read, or a setting is missing.
+    """
+    try:
+        table = parse_toml(folder.description.read_text(encoding="utf-8"), str(folder.description))
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
+        raise CheckpointError(f"{folder.description} cannot be read: {error}") from error
+    check_format(table, folder.path)
+    return fingerprint(embedding_settings(table, str(folder.description)), weights_digest(folder.weights))
+
+
+def fingerprint(settings: Mapping[str, Any], weights_sha256: str) -> str:
+    """Of settings as `embedding_settings` gives them, and the digest of the weights."""
+    content = json.dumps({**settings, "weights_sha256": weights_sha256}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def embedding_settings(table: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """What embeddings depend on besides the weights: features, model and channel of a system.toml, as plain values.
+
+    Raises CheckpointError for a missing or impossible setting. Nothing has a default here: features other than those
+    that were trained on give embeddings that look sound and are not.
+    """
+    recipe = table.get("recipe")
+    parts = {key: recipe.get(key) if isinstance(recipe, Mapping) else None for key in ("features", "model", "data")}
+    tables = {key: part for key, part in parts.items() if isinstance(part, Mapping)}
+    needed = [("features", field.name) for field in dataclasses.fields(FeaturesConfig)]
+    needed += [("model", "name"), ("data", "channel")]
+    if missing := [f"recipe.{table}.{key}" for table, key in needed if key not in tables.get(table, {})]:
+        some = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
+        raise CheckpointError(f"{source} is damaged: it lacks {some}; {PUT_BACK}")
+    try:
+        checked = from_mapping(FeaturesConfig, tables["features"], source, "recipe.features.")
+    except ConfigError as error:
+        raise CheckpointError(f"{error}; {PUT_BACK}") from error
+    return {
+        "features": dataclasses.asdict(checked),
+        "model": dict(tables["model"]),
+        "channel": tables["data"]["channel"],
+    }
+
+
+PUT_BACK = "put back a copy of the file"
+
+
+def check_format(table: Mapping[str, Any], folder: Path) -> None:
+    """CheckpointError for a system.toml of another version, with what to do."""
+    version = table.get("format_version")
+    if version == 1:
+        raise CheckpointError(
+            f"{folder} was written by an earlier xvectors; `xvectors upgrade {folder}` brings it up to date"
+        )
+    if version != SYSTEM_FORMAT_VERSION:
+        raise CheckpointError(
+            f"{folder / 'system.toml'}: format version {version!r} is not {SYSTEM_FORMAT_VERSION}; this system was "
+            "written by another version of xvectors, use that one"
+        )
+
+
+def weights_digest(weights: Path) -> str:
+    """The sha256 of model.safetensors. CheckpointError where it cannot be read."""
+    try:
+        return digest(weights)
+    except OSError as error:
+        raise CheckpointError(f"{weights} cannot be read: {error.strerror or error}") from error

@@ -1,0 +1,122 @@
+"""One fingerprint for all that embeddings depend on: a changed setting is an error, not another answer."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from commands import run
+from xvectors import SpeakerEncoder
+from xvectors.config import parse_toml, to_toml
+from xvectors.errors import CheckpointError
+from xvectors.gallery import SqliteStore, Voiceprint, open_gallery
+from xvectors.system import SystemFolder
+from xvectors.verification import fingerprint_of, verifier_of
+from xvectors.verification.fingerprint import weights_digest
+
+
+@pytest.fixture
+def folder(calibrated_starter: Path, tmp_path: Path) -> SystemFolder:
+    shutil.copytree(calibrated_starter, tmp_path / "system")
+    return SystemFolder(tmp_path / "system")
+
+
+def edit(path: Path, pattern: str, replacement: str) -> None:
+    text, count = re.subn(pattern, replacement, path.read_text(), count=1, flags=re.MULTILINE)
+    assert count == 1
+    path.write_text(text)
+
+
+def test_a_line_lost_from_system_toml(folder: SystemFolder) -> None:
+    """It turned "different speakers, -14.5" into "same speaker, +7.9", calibrated, with the same fingerprint."""
+    edit(folder.description, r"^mean_normalisation = .*\n", "")
+    for load in (lambda: SpeakerEncoder.load(folder.path), lambda: fingerprint_of(folder), lambda: verifier_of(folder)):
+        with pytest.raises(CheckpointError, match=r"lacks recipe\.features\.mean_normalisation; put back a copy"):
+            load()
+    with pytest.raises(CheckpointError, match="mean_normalisation"), open_gallery(system=folder.path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("mean_normalisation", "false"), ("window", '"hamming"'), ("low_frequency_hz", "40.0"), ("channel", "0")],
+)
+def test_a_changed_setting_is_no_longer_calibrated_nor_enrolled(folder: SystemFolder, setting: str, value: str) -> None:
+    before = fingerprint_of(folder)
+    edit(folder.description, rf"^{setting} = .*$", f"{setting} = {value}")
+    assert fingerprint_of(folder) != before
+    encoder = SpeakerEncoder.load(folder.path, device="cpu")
+    assert encoder.fingerprint == fingerprint_of(folder)
+    with pytest.raises(CheckpointError, match="learned with other features, another network or other weights"):
+        _ = encoder.verifier
+
+
+def test_what_does_not_change_embeddings_is_not_covered(folder: SystemFolder) -> None:
+    before = fingerprint_of(folder)
+    edit(folder.description, r"^seed = .*$", "seed = 123")
+    edit(folder.description, r"^preemphasis = 0\.97$", "preemphasis = 0.970")
+    assert fingerprint_of(folder) == before
+
+
+def test_a_flipped_byte_of_the_weights(folder: SystemFolder) -> None:
+    content = bytearray(folder.weights.read_bytes())
+    content[-5] ^= 1
+    folder.weights.write_bytes(content)
+    with pytest.raises(CheckpointError, match="other weights than the system has now"):
+        verifier_of(folder)
+
+
+def as_format_1(folder: SystemFolder) -> None:
+    """The system as the first format had it: no level, and a calibration that is bound to the weights alone."""
+    table = parse_toml(folder.description.read_text(), "system.toml")
+    del table["recipe"]["features"]["normalize_level"]
+    folder.description.write_text(to_toml({**table, "format_version": 1}))
+    calibration = parse_toml(folder.calibration.read_text(), "calibration.toml")
+    del calibration["system_sha256"]
+    calibration |= {"format_version": 1, "weights_sha256": weights_digest(folder.weights)}
+    folder.calibration.write_text(to_toml(calibration))
+
+
+def test_a_system_of_the_first_format_is_upgraded_in_a_stated_step(folder: SystemFolder, tmp_path: Path) -> None:
+    now, verifier = fingerprint_of(folder), verifier_of(folder)
+    as_format_1(folder)
+    gallery = tmp_path / "team.sqlite"
+    with SqliteStore(gallery, create=True) as store:
+        before = weights_digest(folder.weights)
+        row = np.ones(192, dtype=np.float32)
+        store.add("ann", [Voiceprint(embedding=row, duration_s=2.0, system=before, enrolled_at=datetime.now(UTC))])
+    with pytest.raises(CheckpointError, match=r"written by an earlier xvectors; `xvectors upgrade .*system` brings it"):
+        SpeakerEncoder.load(folder.path)
+    printed = run("upgrade", folder.path, "--gallery", gallery).stdout.splitlines()
+    assert printed[0] == f"{folder.path} was brought up to date"
+    assert printed[1].endswith("team.sqlite: 1 voiceprint of this system brought up to date")
+    assert fingerprint_of(folder) == now
+    assert verifier_of(folder).table() == verifier.table()
+    with open_gallery(gallery, system=folder.path) as opened:
+        assert opened.enrolled("ann").num_voiceprints == 1
+    again = run("upgrade", folder.path, "--gallery", gallery).stdout.splitlines()
+    assert again[0] == f"{folder.path} is up to date"
+    assert "0 voiceprints" in again[1]
+
+
+def test_what_cannot_be_upgraded_is_left_as_it_is(folder: SystemFolder) -> None:
+    as_format_1(folder)
+    edit(folder.description, r"^mean_normalisation = .*\n", "")
+    before = folder.description.read_bytes(), folder.calibration.read_bytes()
+    assert "lacks recipe.features.mean_normalisation" in run("upgrade", folder.path, status=2).stderr
+    assert (folder.description.read_bytes(), folder.calibration.read_bytes()) == before
+
+
+def test_an_upgrade_that_was_interrupted_goes_on(folder: SystemFolder) -> None:
+    """Between the two files it writes."""
+    now, calibration = fingerprint_of(folder), folder.calibration.read_text()
+    as_format_1(folder)
+    folder.calibration.write_text(calibration)
+    run("upgrade", folder.path)
+    assert fingerprint_of(folder) == now
+    assert verifier_of(folder).is_calibrated
