@@ -148,7 +148,7 @@ def test_the_directorys_calibration_counts_and_an_export_of_other_weights_is_ref
         file.write(b" ")
     ((status, _, err),) = commands(tmp_path, ["verify", "a.wav", "b.wav", "--system", str(system)])
     assert status == 2
-    assert f"{system / 'model.onnx'} was exported from other weights" in err
+    assert f"{system / 'model.onnx'} was exported from another system" in err
     assert f"xvectors export {system} {system / 'model.onnx'}" in err
 
 
