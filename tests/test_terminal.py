@@ -208,3 +208,40 @@ def test_a_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     print_safely("a\nb", 3)
     print_safely()
     assert capsys.readouterr().out == "a\\nb 3\n\n"
+
+
+HOSTILE = f"x\x1b[31m\n{RTL}y\x07"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "about"),
+    [
+        ([HOSTILE], "No such command"),
+        ([f"--{HOSTILE}"], "No such option"),
+        (["verify", "a.wav", "b.wav", HOSTILE], "unexpected extra argument"),
+        (["gallery", HOSTILE], "No such command"),
+        (["verify"], "Missing argument 'FILE'"),
+        (["verify", "a.wav", "--channel"], "requires an argument"),
+    ],
+)
+def test_usage_errors_show_arguments_safely(arguments: list[str], about: str) -> None:
+    """On two lines at most: how the command is used, and what is wrong."""
+    printed = run(*arguments, status=2).stderr.splitlines()
+    assert all(line == printable(line) for line in printed)
+    assert printed[-1].startswith("error: ")
+    assert about in printed[-1]
+    assert len(printed) == 1 or (len(printed) == 2 and printed[0].startswith("Usage: xvectors"))
+    assert HOSTILE not in arguments[-1] or "\\x1b[31m" in printed[-1]
+
+
+def test_tracebacks_of_the_log_are_safe_too() -> None:
+    from xvectors.cli.terminal import LogFormatter
+
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        record = logging.LogRecord("x", logging.ERROR, "", 0, "failed on %s", (HOSTILE,), sys.exc_info())
+    lines = LogFormatter().format(record).split("\n")
+    assert lines[0].startswith("ERROR: failed on x\\x1b[31m")
+    assert lines[1].startswith("Traceback")
+    assert all(line == printable(line) for line in lines)

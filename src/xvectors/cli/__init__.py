@@ -12,6 +12,8 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
+import typer
+
 # each registers its commands, in this order within a group of the help
 # isort: off
 from xvectors.cli import using  # noqa: F401
@@ -23,7 +25,7 @@ from xvectors.cli import upgrading  # noqa: F401
 
 # isort: on
 from xvectors.cli.crash import CRASH_STATUS, describe_crash
-from xvectors.cli.shared import ERROR_STATUS, PANELS, SIGNAL_STATUS, app
+from xvectors.cli.shared import ERROR_STATUS, PANELS, SIGNAL_STATUS, USAGE_ERROR, app, usage_lines
 from xvectors.cli.terminal import LogFormatter, ReaderGone, discard_output, flush_output, prepare_streams, print
 from xvectors.errors import StorageError, XVectorsError
 
@@ -44,9 +46,15 @@ def main() -> None:
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     try:
         try:
-            app(prog_name="xvectors")
+            # not standalone: typer would print usage errors itself, the user's own arguments as they are
+            status = app(prog_name="xvectors", standalone_mode=False)
         finally:
             flush_output()
+        sys.exit(status or 0)
+    except USAGE_ERROR as error:
+        _end(ERROR_STATUS, *usage_lines(error))
+    except typer.Abort:
+        _end(1, "aborted")
     except ReaderGone:
         _end(SIGNAL_STATUS + SIGPIPE)
     except XVectorsError as error:
@@ -68,10 +76,10 @@ def main() -> None:
         _end(CRASH_STATUS, f"error: {describe_crash(error)}")
 
 
-def _end(status: int, line: str | None = None) -> NoReturn:
-    """Print the line to standard error, if that can be written, and end with the status."""
-    if line is not None:
-        with suppress(StorageError, ReaderGone):
+def _end(status: int, *lines: str) -> NoReturn:
+    """Print the lines to standard error, if that can be written, and end with the status."""
+    with suppress(StorageError, ReaderGone):
+        for line in lines:
             print(line, file=sys.stderr, flush=True)
     discard_output()
     sys.exit(status)

@@ -11,6 +11,8 @@ import time
 import traceback
 from importlib import metadata
 
+from xvectors.cli.terminal import print
+
 CRASH_STATUS = 70
 """EX_SOFTWARE of sysexits.h: the fault is the program's, not the user's."""
 PACKAGES = ("xvectors", "torch", "numpy", "scipy", "typer")
@@ -22,7 +24,8 @@ def describe_crash(error: BaseException) -> str:
     try:
         path = _write_report(error)
     except OSError:
-        traceback.print_exception(error, file=sys.stderr)
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            print(line, file=sys.stderr)
         return f"internal error ({what}), which is a fault of xvectors; please report it with the lines above"
     return (
         f"internal error ({what}), which is a fault of xvectors; please report it with the file {path}, after a look "

@@ -26,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+USAGE_ERROR: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+"""What typer raises for arguments that it does not understand. Newer versions no longer take it from click."""
 ERROR_STATUS = 2
 SIGNAL_STATUS = 128
 """Plus the signal's number, as shells report it."""
@@ -57,6 +59,18 @@ def command(panel: str, *examples: str, name: str | None = None, group: typer.Ty
         return function
 
     return register
+
+
+def usage_lines(error: Any) -> list[str]:
+    """What to print about a `USAGE_ERROR`."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":  # the help is printed as it is made
+        return []
+    if context is None:
+        return [f"error: {error.format_message()}"]
+    message = error.format_message().removesuffix(".")
+    more = f"; {context.command_path} --help explains the arguments" if "Did you mean" not in message else ""
+    return [*context.get_usage().splitlines(), f"error: {message}{more}"]
 
 
 def one_of(*names: str) -> Callable[[str], list[str]]:

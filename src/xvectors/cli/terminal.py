@@ -76,7 +76,8 @@ class LogFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line = printable(f"{record.levelname}: {' '.join(record.getMessage().split())}")
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        traceback = self.formatException(record.exc_info).split("\n") if record.exc_info else []
+        return "\n".join([line, *map(printable, traceback)])
 
 
 def _write(stream: TextIO, text: str, flush: bool) -> None:
