@@ -53,10 +53,12 @@ class LibsndfileSound:
                 run_in = min(first, round(RUN_IN_S.get(self.info.subtype, 0.0) * self.info.sample_rate_hz))
                 run_in = max(run_in, first - self._last_target)
                 try:
-                    self._file.seek(first - run_in)
+                    at = self._file.seek(first - run_in)
                 except soundfile.LibsndfileError:
                     self._can_seek, run_in = False, 0
                     self._restart()
+                else:
+                    self._check_place(first - run_in, at)
             if not self._can_seek:
                 self._skip_to(first)
             frames = self._file.read(run_in + count, dtype="float32", always_2d=True)[run_in:]
@@ -72,6 +74,13 @@ class LibsndfileSound:
                 f"{first + len(frames)} could be decoded; replace the file"
             )
         return np.asarray(frames, dtype=np.float32)
+
+    def _check_place(self, wanted: int, at: int) -> None:
+        """soundfile asks libsndfile where it is, and for a negative count where that is beyond the end."""
+        if not wanted == at == self._file.tell():
+            raise AudioFileError(
+                f"{self.name}: damaged: sample {wanted} is sought, sample {at} found; replace the file"
+            )
 
     def _skip_to(self, first: int) -> None:
         """Decode as far as frame `first`, in encodings that cannot be sought in, such as GSM 6.10."""

@@ -93,10 +93,11 @@ class MediaSound:
             raise  # of PyAV's it is an FFmpegError, too
         except (av.FFmpegError, ValueError) as error:
             raise AudioFileError(f"{self.name}: FFmpeg finds no sound in it; check the file") from error
-        if not self._container.streams.audio:
+        streams = self._container.streams.audio
+        if not streams or streams[0].codec_context is None:  # without one FFmpeg does not know the encoding
             self.close()
             raise AudioFileError(f"{self.name}: FFmpeg finds no sound in it; check the file")
-        self._stream = self._container.streams.audio[0]
+        self._stream = streams[0]
         self._stream.codec_context.thread_count = 1
         self._at, self._rest = 0, np.zeros((0, 1), dtype=np.float32)
         self._frames = self._decoded(av)

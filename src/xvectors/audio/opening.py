@@ -97,7 +97,7 @@ def _by_libsndfile(file: BinaryIO, size: int, name: str, layout: Layout) -> Soun
 def _agrees(sound: LibsndfileSound, part: Part) -> bool:
     """Whether libsndfile finds as many samples as the stream's own frames say."""
     found = sound.info.num_frames
-    return found < 1 << 62 and (part.num_samples is None or 0 <= part.num_samples - found <= part.tolerance)
+    return 0 <= found < 1 << 62 and (part.num_samples is None or 0 <= part.num_samples - found <= part.tolerance)
 
 
 def _media(file: BinaryIO, name: str, layout: Layout, key: FileKey | None) -> MediaSound:
