@@ -150,6 +150,16 @@ def test_ogg_with_what_is_no_page(tmp_path: Path) -> None:
     check(b"".join(pages) + bytes(1000), tmp_path / "padded.ogg", len(SOUND))
 
 
+def test_opus_whose_pages_are_misnumbered_is_refused() -> None:
+    """libsndfile finds its first sample at 6148914691236517101, and soundfile then reads less than none."""
+    pages = [bytearray(page) for page in ogg_pages(encoded(noise(0.5), "OGG", "OPUS"))]
+    pages[1][18:22] = b"\xcc\x58\xa8\x74"
+    pages[1][22:26] = bytes(4)
+    pages[1][22:26] = struct.pack("<I", ogg_checksum(bytes(pages[1])))
+    with pytest.raises(AudioFileError, match=r"damaged: sample 0 is sought, sample .* found; replace"):
+        audio.read(b"".join(pages))
+
+
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_flac_of_unknown_length(tmp_path: Path, level: float) -> None:
     for seconds in (0.01, 1.0, 6.0):
@@ -177,8 +187,14 @@ def test_flac_that_states_less_than_there_is(tmp_path: Path) -> None:
     np.testing.assert_allclose(whole, SOUND, rtol=0, atol=2**-15)
 
 
-@pytest.mark.parametrize(("kind", "subtype"), [("WAV", "PCM_16"), ("WAV", "ULAW"), ("AIFF", "PCM_16")])
-def test_joined_wav_and_aiff(tmp_path: Path, kind: str, subtype: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "subtype"),
+    [
+        *(("WAV", "PCM_16"), ("WAV", "ULAW"), ("AIFF", "PCM_16"), ("AU", "PCM_16"), ("AU", "ULAW"), ("W64", "PCM_24")),
+        *(("CAF", "PCM_16"), ("CAF", "ALAC_16")),
+    ],
+)
+def test_joined_files(tmp_path: Path, kind: str, subtype: str) -> None:
     first, second = encoded(noise(2.0, seed=1), kind, subtype), encoded(noise(3.0, seed=2), kind, subtype)
     whole = check(first + second, tmp_path / "a", 5 * RATE)
     np.testing.assert_array_equal(whole[2 * RATE :], audio.read(second)[0])
@@ -214,9 +230,13 @@ CHUNKED = [
     ("NIST", "PCM_16"),
     ("CAF", "PCM_16"),
 ]
+OTHERS = [
+    *(("SVX", "PCM_16"), ("RF64", "PCM_24"), ("WAV", "ALAW")),
+    *(("AVR", "PCM_16"), ("MPC2K", "PCM_16"), ("VOC", "PCM_16"), ("VOC", "ULAW")),
+]
 
 
-@pytest.mark.parametrize(("kind", "subtype"), [*CHUNKED, ("SVX", "PCM_16"), ("RF64", "PCM_24"), ("WAV", "ALAW")])
+@pytest.mark.parametrize(("kind", "subtype"), [*CHUNKED, *OTHERS])
 def test_what_lacks_a_tenth_of_a_second_is_truncated_and_less_is_kept(kind: str, subtype: str) -> None:
     content = encoded(SOUND, kind, subtype)
     assert audio.probe(content).notes == ()
@@ -227,6 +247,26 @@ def test_what_lacks_a_tenth_of_a_second_is_truncated_and_less_is_kept(kind: str,
     with pytest.raises(TruncatedFileError, match=r"truncated: its header states .* bytes of sound"):
         audio.probe(content[: -round(0.1 * bytes_a_second) - 8])
     assert audio.probe(content[: -round(0.09 * bytes_a_second)]).num_frames > 5.9 * RATE
+
+
+def test_a_psion_recording_that_is_cut() -> None:
+    content = encoded(noise(2.0, 8000), "WVE", "ALAW", 8000)
+    assert audio.probe(content).notes == ()
+    with pytest.raises(TruncatedFileError, match="16000 bytes of sound, 15000 are there"):
+        audio.probe(content[:-1000])
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype"),
+    [
+        *(("PAF", "PCM_16"), ("PVF", "PCM_16"), ("IRCAM", "PCM_16")),
+        *(("MAT4", "PCM_16"), ("MAT5", "PCM_16"), ("XI", "DPCM_16")),
+    ],
+)
+def test_where_no_end_is_stated_a_note_says_so(kind: str, subtype: str) -> None:
+    (note,) = audio.probe(encoded(noise(1.0), kind, subtype)[:-8000]).notes
+    assert "cannot be checked" in note
+    assert "WAV or FLAC" in note
 
 
 def test_a_wav_whose_size_is_two_bytes_too_large(tmp_path: Path) -> None:

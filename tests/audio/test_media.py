@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
-from sounds import RATE, by_ffmpeg, noise
+from sounds import RATE, by_ffmpeg, encoded, noise
 from xvectors import audio
 from xvectors.errors import AudioError, AudioFileError, MissingExtraError, TruncatedFileError
 
@@ -101,3 +103,12 @@ def test_channels_and_rates(tmp_path: Path) -> None:
     assert (len(half), rate) == (8000, 8000)
     with pytest.raises(AudioError, match="has no channel 2, it has 2"):
         audio.read(path, channel=2)
+
+
+def test_an_encoding_that_nobody_knows_is_refused() -> None:
+    content = bytearray(encoded(noise(0.5), "WAV", "PCM_16"))
+    content[20:22] = b"\x34\x12"
+    with av.open(io.BytesIO(content)) as container:
+        assert container.streams.audio[0].codec_context is None  # FFmpeg has no decoder for it
+    with pytest.raises(AudioFileError, match=r"not a sound file that can be read .*convert it"):
+        audio.read(bytes(content))

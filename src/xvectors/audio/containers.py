@@ -93,7 +93,7 @@ def inspect(file: BinaryIO, head: bytes, size: int, name: str) -> Layout:
         return Layout(tuple(Part(pieces) for pieces in flac.streams(file, start, size, name)))
     if start or head[:1] == b"\xff" or head[:3] == b"TAG":
         return _mpeg(file, size, name) or whole
-    walk = _WALKS.get(head[:4])
+    walk = _WALKS.get(head[:4]) or _WALKS.get(head[:2])
     if walk is None:
         return whole
     return _chunked(list(walk(file, size))) or whole
@@ -208,44 +208,106 @@ def _only_chunks(file: BinaryIO, at: int, end: int, order: str) -> bool:
 
 
 def _walk_au(file: BinaryIO, size: int) -> Iterator[_Data]:
-    file.seek(4)
-    head = file.read(8)
-    if len(head) == 8:
+    start: int | None = 0
+    while start is not None:
+        file.seek(start + 4)
+        head = file.read(8)
+        if len(head) < 8:
+            return
         first, stated = struct.unpack(">II", head)
-        yield _Data(0, size, first, None if stated == 0xFFFFFFFF else stated)
+        behind = None if stated == 0xFFFFFFFF else _another(file, start + first + stated, b".snd", size)
+        yield _Data(start, behind or size, start + first, None if stated == 0xFFFFFFFF else stated)
+        start = behind
 
 
 def _walk_wave64(file: BinaryIO, size: int) -> Iterator[_Data]:
-    at = 40  # behind the two identifiers and the size
+    start, at = 0, 40  # behind the two identifiers and the size
     while at + 24 <= size:
         file.seek(at)
         head = file.read(24)
         stated = struct.unpack("<Q", head[16:])[0]  # with these 24 bytes
+        end = at + max(24, stated + -stated % 8)
         if head[:4] == b"data":
             streamed = stated < 24 or stated >= 1 << 62
-            yield _Data(0, size, at + 24, None if streamed else stated - 24)
-            return
-        at += max(24, stated + -stated % 8)
+            behind = None if streamed else _another(file, end, b"riff", size)
+            yield _Data(start, behind or size, at + 24, None if streamed else stated - 24)
+            if behind is None:
+                return
+            start, end = behind, behind + 40
+        at = end
 
 
 def _walk_caf(file: BinaryIO, size: int) -> Iterator[_Data]:
-    at, num_samples = 8, None
+    start, at, num_samples = 0, 8, None
+    sound: tuple[int, int] | None = None  # first byte, stated
     while at + 12 <= size:
         file.seek(at)
         head = file.read(12)
         stated = struct.unpack(">q", head[4:])[0]
+        if sound is not None and head[:4] == b"caff":
+            yield _Data(start, at, *sound, None, num_samples)
+            start, at, num_samples, sound = at, at + 8, None, None
+            continue
         if head[:4] == b"pakt":  # packets, then the samples in them
             file.seek(at + 20)
             num_samples = struct.unpack(">q", file.read(8).rjust(8, b"\0"))[0]
         if head[:4] == b"data" and stated == -1:
-            yield _Data(0, size, at + 16, None, (at + 4, struct.pack(">q", size - at - 12)), num_samples)
+            yield _Data(start, size, at + 16, None, (at + 4, struct.pack(">q", size - at - 12)), num_samples)
             return
         if head[:4] == b"data":
-            yield _Data(0, size, at + 16, max(0, stated - 4), None, num_samples)
-            return
+            sound = at + 16, max(0, stated - 4)
         if stated < 0:
-            return
+            break
         at += 12 + stated
+    if sound is not None:
+        yield _Data(start, size, *sound, None, num_samples)
+
+
+def _another(file: BinaryIO, at: int, magic: bytes, size: int) -> int | None:
+    """`at`, where another file of the kind begins there."""
+    file.seek(at)
+    return at if at + HEAD_BYTES < size and file.read(4) == magic else None
+
+
+def _walk_voc(file: BinaryIO, size: int) -> Iterator[_Data]:
+    """Creative Voice: blocks of a kind and three bytes of size; sound, silence, and more sound."""
+    file.seek(20)
+    at = int.from_bytes(file.read(2), "little")
+    first = 0
+    while 22 <= at < size:
+        file.seek(at)
+        block = file.read(4)
+        if not block[0]:
+            break
+        if block[0] in (1, 2, 9):
+            first = first or at + 4
+        at += 4 + int.from_bytes(block[1:], "little")
+    if first:
+        yield _Data(0, size, first, at - first)
+
+
+def _walk_avr(file: BinaryIO, size: int) -> Iterator[_Data]:
+    """Audio Visual Research: a header of 128 bytes."""
+    file.seek(12)
+    head = file.read(18)
+    if len(head) == 18:
+        is_stereo, bits, count = struct.unpack(">HH10xI", head)
+        yield _Data(0, size, 128, count * (bits // 8) * (2 if is_stereo else 1))
+
+
+def _walk_psion(file: BinaryIO, size: int) -> Iterator[_Data]:
+    """Psion's A-law: a header of 32 bytes."""
+    file.seek(18)
+    yield _Data(0, size, 32, int.from_bytes(file.read(4)))
+
+
+def _walk_mpc2000(file: BinaryIO, size: int) -> Iterator[_Data]:
+    """Akai MPC 2000: a header of 42 bytes."""
+    file.seek(21)
+    head = file.read(13)
+    if len(head) == 13:
+        is_stereo, count = struct.unpack("<B8xI", head)
+        yield _Data(0, size, 42, count * 2 * (2 if is_stereo else 1))
 
 
 def _walk_sphere(file: BinaryIO, size: int) -> Iterator[_Data]:
@@ -281,4 +343,10 @@ _WALKS: dict[bytes, Callable[[BinaryIO, int], Iterator[_Data]]] = {
     b"riff": _walk_wave64,
     b"caff": _walk_caf,
     b"NIST": _walk_sphere,
+    b"Crea": _walk_voc,
+    b"2BIT": _walk_avr,
+    b"ALaw": _walk_psion,
+    b"\x01\x04": _walk_mpc2000,
 }
+UNCHECKED = ("PAF", "PVF", "IRCAM", "MAT4", "MAT5", "XI")
+"""libsndfile's names of formats that state no length, or state it where no speech corpus is worth a walk."""

@@ -129,6 +129,8 @@ def _check(sound: Sound, size: int, layout: Layout) -> None:
         raise EmptyFileError(f"{name}: holds no samples; replace it or take it out of the corpus")
     if layout.missing:
         notes.append(f"its header states {missing_s * 1000:.2g} ms more than there is")
+    if info.format in containers.UNCHECKED:
+        notes.append(f"whether its end is there cannot be checked in {info.format} files; WAV or FLAC say so")
     if notes:
         sound.info = replace(info, notes=(*info.notes, *notes))
 
