@@ -5,7 +5,6 @@ An npz file, a CSV table, or a folder of parts (`parts.py`) and any one of them.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from xvectors.encoder import Embedded, save_embeddings
 from xvectors.encoder.results import durations
 from xvectors.errors import CheckpointError, ConfigError, ManifestError
 from xvectors.files import IS_FOLDER, why_no_file
+from xvectors.npz import read_npz
 from xvectors.parts import DESCRIPTION, read_parquet, read_parts
 
 SUFFIXES = (".npz", ".csv", ".parquet")
@@ -86,9 +86,7 @@ def load_embeddings(path: Path, *columns: str, optional: Sequence[str] = ()) -> 
         elif path.suffix.lower() == ".csv":
             found = _read_csv(path)
         else:
-            # opened here, because np.load leaves open what it cannot read
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                found = {key: arrays[key] for key in arrays if key in ("embeddings", *columns, *optional)}
+            found = read_npz(path, ("embeddings", *columns, *optional))
         missing = [key for key in ("embeddings", *columns) if key not in found]
         if missing:
             raise ValueError(f"it has no {', '.join(missing)}")
@@ -101,8 +99,7 @@ def load_embeddings(path: Path, *columns: str, optional: Sequence[str] = ()) -> 
         return chosen
     except CheckpointError:
         raise
-    # TypeError: a single array (npy), which is no archive
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, LookupError) as error:
         raise CheckpointError(f"{path} is damaged or no embeddings file: {error}") from error
 
 

@@ -15,6 +15,7 @@ from typing import Self, overload
 import torch
 from torch import Tensor, nn
 
+from xvectors.config import MOST_HZ, MOST_MELS
 from xvectors.errors import ConfigError, ShapeError, TooShortError
 
 # What the logarithm sees at least, as in Kaldi: digital silence becomes log(1.19e-07) = -15.94.
@@ -27,6 +28,8 @@ FAINTEST = 1e-6
 WINDOWS = ("povey", "hamming", "hanning", "rectangular")
 # Frames worked on at once: bounds the memory of an hour-long recording (three buffers of 2 KiB a frame at 16
 # kHz) and keeps those buffers near the cache of a CPU; a GPU wants few large kernels.
+MOST_SAMPLES_A_FRAME = 1 << 16
+"""Far more than features of speech have: what goes beyond is a mistake, or a file made to fill the memory."""
 FRAMES_PER_BLOCK = {"cpu": 512}
 FRAMES_PER_BLOCK_ELSEWHERE = 1 << 16
 
@@ -89,10 +92,14 @@ class Fbank(nn.Module):
         normalize_level: bool = False,
     ) -> None:
         super().__init__()
-        if sample_rate_hz < 1:
-            raise ConfigError(f"sample_rate_hz is {sample_rate_hz}; it must be at least 1, such as 16000")
-        if num_mels < 1:
-            raise ConfigError(f"num_mels is {num_mels}; it must be at least 1, such as 24 or 80")
+        if not 1 <= sample_rate_hz <= MOST_HZ:
+            raise ConfigError(
+                f"sample_rate_hz is {sample_rate_hz}; it must be at least 1 and at most {MOST_HZ}, such as 16000"
+            )
+        if not 1 <= num_mels <= MOST_MELS:
+            raise ConfigError(
+                f"num_mels is {num_mels}; it must be at least 1 and at most {MOST_MELS}, such as 24 or 80"
+            )
         if not 0.0 <= preemphasis <= 1.0:
             raise ConfigError(f"preemphasis is {preemphasis}; it must lie between 0 and 1, such as 0.97")
         self.sample_rate_hz = sample_rate_hz
@@ -278,6 +285,11 @@ def _samples(name: str, duration_ms: float, sample_rate_hz: int, at_least: int) 
         raise ConfigError(
             f"{name} is {duration_ms} ms, {samples} samples at {sample_rate_hz} Hz; it must be at least "
             f"{at_least} samples, such as {'25' if name == 'frame_length_ms' else '10'} ms"
+        )
+    if samples > MOST_SAMPLES_A_FRAME:
+        raise ConfigError(
+            f"{name} is {duration_ms} ms, more than {MOST_SAMPLES_A_FRAME} samples at {sample_rate_hz} Hz; it is "
+            f"usually {'25' if name == 'frame_length_ms' else '10'} ms"
         )
     return samples
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import os
@@ -162,6 +163,8 @@ def exclusive(path: Path | str, *, of: str) -> Iterator[None]:
 
 def digest(path: Path) -> str:
     """The sha256 of a file, in hex. Raises OSError where it cannot be read."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, why_no_file(path), os.fspath(path))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

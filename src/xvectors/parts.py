@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from xvectors.encoder import Embedded, SpeakerEncoder, save_embeddings
 from xvectors.encoder.results import durations
 from xvectors.errors import CheckpointError, ConfigError, StorageError
 from xvectors.files import atomic_write, exclusive, write_text
+from xvectors.npz import read_npz
 from xvectors.progress import progress
 from xvectors.trimming import NO_TRIMMING, DetectorName
 
@@ -152,13 +152,15 @@ def read_parts(folder: Path | str) -> dict[str, NDArray[Any]]:
     if description is None:
         raise CheckpointError(f"{folder} holds no {DESCRIPTION}, so it is no folder of embeddings")
     count = _num_parts(description)
-    paths = [_part(folder, number, description["part_format"]) for number in range(count)]
-    missing = [path.name for path in paths if not path.is_file()]
-    if missing:
-        raise CheckpointError(
-            f"{folder} lacks {len(missing)} of its {count} parts, such as {missing[0]}; run the same `xvectors embed` "
-            "again, which goes on where it stopped"
-        )
+    paths = []
+    for number in range(count):  # up to the first that is not there: the description may claim any number
+        paths.append(_part(folder, number, description["part_format"]))
+        if not paths[-1].is_file():
+            there = sum(path.suffix == paths[-1].suffix for path in folder.glob("part-*"))
+            raise CheckpointError(
+                f"{folder} lacks {count - there} of its {count} parts, such as {paths[-1].name}; run the same "
+                "`xvectors embed` again, which goes on where it stopped"
+            )
     read = read_parquet if description["part_format"] == PARQUET else _read_npz
     parts = [read(path) for path in paths]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
@@ -230,7 +232,13 @@ def _read_description(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}; remove the folder and embed again") from error
-    if not isinstance(found, dict) or found.keys() < DIFFERENCES.keys():
+    least = {"num_rows": 0, "rows_a_part": 1, "embedding_dim": 1}
+    if (
+        not isinstance(found, dict)
+        or not found.keys() >= DIFFERENCES.keys()
+        or not all(type(found[key]) is int and found[key] >= count for key, count in least.items())
+        or found["part_format"] not in FORMATS
+    ):
         raise CheckpointError(f"{path} is damaged; remove the folder and embed again")
     return found
 
@@ -298,9 +306,8 @@ def read_parquet(path: Path) -> dict[str, NDArray[Any]]:
 
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        return read_npz(path)
+    except ValueError as error:
         raise CheckpointError(f"{path} is damaged: {error}; remove it and embed again") from error
 
 

@@ -87,6 +87,27 @@ def make_model(recipe: Recipe, num_speakers: int) -> Backbone:
     )
 
 
+def check_size(folder: SystemFolder, description: Description) -> None:
+    """Compare the shapes that system.toml asks for with those in model.safetensors, before memory is taken for them.
+
+    Raises CheckpointError where they differ or the weights cannot be read. A network from outside xvectors is not
+    compared: not every one can be built without data.
+    """
+    if description.recipe.model.name not in MODELS or why_no_file(folder.weights):
+        return
+    with torch.device("meta"):
+        model = make_model(description.recipe, len(description.speakers))
+    own = {key: list(value.shape) for key, value in model.state_dict().items()}
+    try:
+        with safetensors.safe_open(folder.weights, "pt") as file:
+            shapes = {key: file.get_slice(key).get_shape() for key in own.keys() & set(file.keys())}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{folder.weights} is damaged or no safetensors file: {error}") from error
+    differing = [f"{key} is {shapes[key]} where the model has {own[key]}" for key in shapes if shapes[key] != own[key]]
+    if differing:
+        raise CheckpointError(f"{folder.weights} does not fit this model: {'; '.join(sorted(differing)[:3])}")
+
+
 def num_classes(recipe: Recipe, num_speakers: int) -> int:
     return num_speakers * (1 + len(recipe.augment.speed_factors))
 
@@ -188,10 +209,14 @@ def upgrade_system(folder: SystemFolder) -> str | None:
 
 
 def read_speakers(path: Path) -> tuple[str, ...]:
-    rows = list(csv.DictReader(io.StringIO(_read_text(path))))
-    if any("speaker" not in row or row.get("index") != str(i) for i, row in enumerate(rows)):
-        raise CheckpointError(f"{path} is damaged: it must list index,speaker with the indices 0, 1, 2, ...")
-    return tuple(composed(restored(row["speaker"])) for row in rows)
+    text = _read_text(path)
+    try:
+        header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+        if header == ["index", "speaker"] and [index for index, _ in rows] == [str(i) for i in range(len(rows))]:
+            return tuple(composed(restored(name)) for _, name in rows)
+    except (csv.Error, ValueError):  # ValueError: another number of cells
+        pass
+    raise CheckpointError(f"{path} is damaged: it must list index,speaker with the indices 0, 1, 2, ...")
 
 
 def write_weights(

@@ -26,7 +26,15 @@ from xvectors.cli import upgrading  # noqa: F401
 # isort: on
 from xvectors.cli.crash import CRASH_STATUS, describe_crash
 from xvectors.cli.shared import ERROR_STATUS, PANELS, SIGNAL_STATUS, USAGE_ERROR, app, usage_lines
-from xvectors.cli.terminal import LogFormatter, ReaderGone, discard_output, flush_output, prepare_streams, print
+from xvectors.cli.terminal import (
+    LogFormatter,
+    ReaderGone,
+    discard_output,
+    flush_output,
+    prepare_streams,
+    print,
+    shortened,
+)
 from xvectors.errors import StorageError, XVectorsError
 
 __all__ = ["app", "main"]
@@ -80,6 +88,6 @@ def _end(status: int, *lines: str) -> NoReturn:
     """Print the lines to standard error, if that can be written, and end with the status."""
     with suppress(StorageError, ReaderGone):
         for line in lines:
-            print(line, file=sys.stderr, flush=True)
+            print(shortened(line), file=sys.stderr, flush=True)
     discard_output()
     sys.exit(status)

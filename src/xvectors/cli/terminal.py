@@ -15,6 +15,9 @@ from typing import Any, TextIO
 from xvectors.errors import StorageError
 from xvectors.files import printable
 
+MOST_CHARACTERS = 2000
+"""Of an error or a warning: a cell of a damaged table may be 100,000 characters long."""
+
 
 class ReaderGone(Exception):
     """Whoever read the output has closed it, as `head` does. Not an OSError, which typer would handle itself."""
@@ -32,6 +35,13 @@ def print(*values: object, file: TextIO | None = None, flush: bool = False) -> N
     """
     stream = file or sys.stdout
     _write(stream, printable(" ".join(map(str, values))), flush)
+
+
+def shortened(message: str) -> str:
+    """The message, its middle left out where a file supplied more than anybody reads."""
+    if len(message) <= MOST_CHARACTERS:
+        return message
+    return f"{message[: MOST_CHARACTERS // 2]} [...] {message[-MOST_CHARACTERS // 2 :]}"
 
 
 def print_json(value: Any) -> None:
@@ -75,7 +85,7 @@ class LogFormatter(logging.Formatter):
     """`WARNING: message`, one line that is printable as `print` has it, and a traceback where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = printable(f"{record.levelname}: {' '.join(record.getMessage().split())}")
+        line = printable(shortened(f"{record.levelname}: {' '.join(record.getMessage().split())}"))
         traceback = self.formatException(record.exc_info).split("\n") if record.exc_info else []
         return "\n".join([line, *map(printable, traceback)])
 

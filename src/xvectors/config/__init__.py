@@ -18,6 +18,8 @@ from xvectors.config.recipes import (
 )
 from xvectors.config.schema import (
     BUILTIN_LOSSES,
+    MOST_HZ,
+    MOST_MELS,
     DataConfig,
     FeaturesConfig,
     LossConfig,
@@ -35,6 +37,8 @@ __all__ = [
     "DEFAULT_RECIPE",
     "FINE_TUNING_RECIPE",
     "LOSSES",
+    "MOST_HZ",
+    "MOST_MELS",
     "TRUST_VARIABLE",
     "AugmentConfig",
     "DataConfig",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xvectors.config.extensions import AUGMENTATIONS, LOSSES
-from xvectors.config.schema import BUILTIN_LOSSES, LossConfig, ModelConfig, Recipe
+from xvectors.config.schema import BUILTIN_LOSSES, MOST_HZ, MOST_MELS, LossConfig, ModelConfig, Recipe
 from xvectors.config.tables import flatten, from_mapping, nearest, parse_toml
 from xvectors.errors import ConfigError
 
@@ -76,7 +77,7 @@ def _read_with_bases(name: str | Path, above: tuple[Path, ...]) -> tuple[dict[st
     if isinstance(below, Path) and below.resolve() in files:
         circle = " -> ".join(each.name for each in (*files[files.index(below.resolve()) :], below))
         raise ConfigError(f"{source}: base = {base!r} leads in a circle: {circle}; let one of them do without a base")
-    if isinstance(below, Path) and not below.is_file():
+    if isinstance(below, Path) and not os.path.isfile(below):
         raise ConfigError(
             f"{source}: base = {base!r} is no recipe{nearest(base, recipe_names())}, and no file beside {path.name}"
         )
@@ -185,6 +186,12 @@ def _check_values(recipe: Recipe, source: str) -> None:
         return 0 <= margin < 1 if additive else 0 <= margin <= math.pi / 2
 
     rules = [
+        (
+            "features.sample_rate_hz",
+            1 <= recipe.features.sample_rate_hz <= MOST_HZ,
+            f"at least 1 and at most {MOST_HZ}",
+        ),
+        ("features.num_mels", 1 <= recipe.features.num_mels <= MOST_MELS, f"at least 1 and at most {MOST_MELS}"),
         (
             "data.train_test_prop",
             0 < data.train_test_prop <= 1 or data.train_test_prop == -1,

@@ -17,6 +17,11 @@ Scalar = bool | int | float | str
 BUILTIN_LOSSES = ("softmax", "am_softmax", "aam_softmax")
 
 
+MOST_HZ = 1_000_000
+MOST_MELS = 1024
+"""Far more than features of speech have: what goes beyond is a mistake, or made to fill the memory."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
     """Log-mel filterbanks; the fields are the arguments of `xvectors.features.Fbank`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import tomllib
 import types
 import typing
@@ -18,6 +19,7 @@ T = TypeVar("T")
 
 LARGEST_INTEGER = 2**63 - 1  # TOML 1.0.0: "64-bit signed integers should be accepted"; no setting needs more
 
+_DOTTED = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){100}""")
 EXPLANATION = "explanation"
 """Key of a field's metadata."""
 
@@ -33,6 +35,8 @@ def to_toml(table: Mapping[str, Any]) -> str:
 
 
 def parse_toml(text: str, source: str) -> dict[str, Any]:
+    if _DOTTED.search(text):  # for which tomllib takes a time that grows with their square
+        raise ConfigError(f"{source}: not valid TOML: it has a key of more than 100 parts")
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also of whole numbers of thousands of digits, and of deep nesting

@@ -14,6 +14,7 @@ from typing import Any
 
 from xvectors.corpus.table import ROWS_AT_A_TIME, Table
 from xvectors.errors import ManifestError
+from xvectors.files import why_no_file
 
 
 class JsonLines:
@@ -47,17 +48,27 @@ class JsonLines:
     def _entry(self, number: int, line: str) -> dict[str, Any]:
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # RecursionError: brackets in brackets, thousands deep
+            reason = getattr(error, "msg", error)
             raise ManifestError(
-                f"{self.path}: line {number} is no JSON ({error.msg}); write one object a line, as NeMo does"
+                f"{self.path}: line {number} is no JSON ({reason}); write one object a line, as NeMo does"
             ) from error
         if not isinstance(entry, dict):
             raise ManifestError(f"{self.path}: line {number} is no JSON object; write one object a line, as NeMo does")
+        if "\\u" in line:
+            try:
+                json.dumps(entry, ensure_ascii=False).encode()
+            except UnicodeEncodeError as error:
+                raise ManifestError(
+                    f"{self.path}: line {number} has half of a surrogate pair (\\ud800 to \\udfff), no character"
+                ) from error
         return entry
 
 
 def open_table(path: str | os.PathLike[str]) -> Table | JsonLines:
     """A table of either kind: JSON lines begin with a brace."""
+    if why_no_file(os.fspath(path)):
+        return Table(path)  # which says it
     try:
         with open(path, encoding="utf-8-sig") as text:
             first = next((line for line in text if line.strip()), "")

@@ -14,7 +14,7 @@ from pathlib import Path
 from xvectors.corpus.columns import identify
 from xvectors.corpus.manifest import Manifest, ManifestBuilder
 from xvectors.errors import ManifestError
-from xvectors.files import composed
+from xvectors.files import NO_SUCH_FILE, composed, why_no_file
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +62,8 @@ def read_kaldi(folder: Path, *, root: str | os.PathLike[str] | None = None) -> M
     if not rows:
         raise ManifestError(f"{folder}: no utterance has both a recording in wav.scp and a speaker in utt2spk")
     if root is None:
-        in_folder = (folder / rows[0][0]).exists()
-        root = folder if in_folder or not Path(rows[0][0]).exists() else Path.cwd()
+        first = rows[0][0]  # os.path, for which a name that is too long is a file that is not there
+        root = folder if os.path.exists(folder / first) or not os.path.exists(first) else Path.cwd()
     builder = ManifestBuilder(
         list(HEADER), identify(HEADER, str(folder)), lambda row: f"{folder}: utterance {rows[row][2]}"
     )
@@ -75,6 +75,9 @@ def _pairs(path: Path) -> dict[str, str]:
     """A file of lines `key value`, the value being the rest of the line."""
     pairs: dict[str, str] = {}
     lines: dict[str, int] = {}
+    why = why_no_file(path)
+    if why and why != NO_SUCH_FILE:
+        raise ManifestError(f"{path}: {why}")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:

@@ -7,7 +7,6 @@ the prefix `xvectors.`; docs/export.md lists the keys.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import math
@@ -115,7 +114,7 @@ class OnnxDescription:
                 versions=json.loads(own["versions"]),
                 verifier=_verifier(own),
             )
-        except (KeyError, TypeError, ValueError, RecursionError, binascii.Error, XVectorsError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError, XVectorsError) as error:
             raise CheckpointError(f"{source}: damaged metadata ({error!r}); export it again") from error
 
 

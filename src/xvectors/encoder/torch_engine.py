@@ -21,7 +21,7 @@ from xvectors.features import Fbank
 from xvectors.folders import STARTER, SystemFolder, starter_folder
 from xvectors.models import Backbone, EmbeddingMap
 from xvectors.models.folding import fold_norms
-from xvectors.system import load_weights, make_features, make_model, read_description
+from xvectors.system import check_size, load_weights, make_features, make_model, read_description
 from xvectors.verification import Verifier, cosine_verifier, fingerprint_of, verifier_of
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
@@ -82,6 +82,7 @@ class TorchEngine:
     ) -> TorchEngine:
         """Read a system directory. CheckpointError where it is damaged or missing, ConfigError for a setting."""
         description = read_description(paths)
+        check_size(paths, description)
         model = make_model(description.recipe, len(description.speakers))
         embedding_map = load_weights(paths, model)
         return cls(

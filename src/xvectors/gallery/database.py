@@ -270,6 +270,8 @@ def check_version(connection: sqlite3.Connection, path: Path) -> int:
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         raise GalleryError(f"{path}: is no gallery, but a database of another program; name another")
     version = _version(connection)
+    if version < 1:
+        raise GalleryError(f"{path}: is damaged (schema {version}); put back a copy")
     if version > len(MIGRATIONS):
         raise GalleryError(
             f"{path}: was written by a newer xvectors (schema {version}, and this one knows {len(MIGRATIONS)}); "

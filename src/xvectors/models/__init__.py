@@ -64,6 +64,10 @@ MODELS: dict[str, type[Backbone]] = {
 
 B = TypeVar("B", bound=Backbone)
 
+MOST = 65_536
+"""No width of a layer, nor another number of ours, goes beyond: memory would not hold the network."""
+NOT_SET_HERE = ("num_speakers", "input_dim")
+"""The corpus's and the features' to say."""
 WANTED: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 
 
@@ -110,6 +114,8 @@ def build_model(name: str, **settings: Any) -> Backbone:
         fits = type(value) is kind or (kind is float and type(value) is int)
         if kind in WANTED and not fits:
             raise ConfigError(f"model.{key} must be {WANTED[kind]}, not {value!r}")
+        if name in MODELS and key not in NOT_SET_HERE and kind in (int, float) and not -MOST <= value <= MOST:
+            raise ConfigError(f"model.{key} = {value!r} must be at most {MOST:,}")
     return backbone(**settings) if name in MODELS else build_checked(backbone, name, settings)
 
 

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from xvectors.errors import ShapeError
 
+MOST_LAYERS = 1000
+"""Of a network, or of a stage of one."""
+
 
 class Backbone(nn.Module):
     """A network called as `model(x, return_embedding=False, *, lengths=None)`.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xvectors.errors import ConfigError
-from xvectors.models.backbone import Backbone
+from xvectors.models.backbone import MOST_LAYERS, Backbone
 from xvectors.models.pooling import FrameNorm, Padding, check_sizes, find_padding, make_pooling
 
 
@@ -182,8 +182,11 @@ class ResidualBlock(nn.Module):
 
 
 def check_depths(owner: nn.Module, depths: object, stages: int) -> None:
-    """Raise ConfigError unless `depths` holds a number of layers, at least 1, for each stage."""
+    """Raise ConfigError unless `depths` holds a number of layers, from 1 to MOST_LAYERS, for each stage."""
     listed = depths if isinstance(depths, list | tuple) else []
-    if len(listed) != stages or any(not isinstance(depth, int) or depth < 1 for depth in listed):
+    if len(listed) != stages or any(not isinstance(depth, int) or not 1 <= depth <= MOST_LAYERS for depth in listed):
         name = type(owner).__name__
-        raise ConfigError(f"{name}: depths is {depths!r}; it must be a list of {stages} whole numbers, each at least 1")
+        raise ConfigError(
+            f"{name}: depths is {depths!r}; it must be a list of {stages} whole numbers, each at least 1 "
+            f"and at most {MOST_LAYERS}"
+        )

@@ -6,6 +6,7 @@ ICASSP 2018, table 1.
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xvectors.errors import ConfigError, ShapeError, TooShortError
-from xvectors.models.backbone import Backbone
+from xvectors.models.backbone import MOST_LAYERS, Backbone
 from xvectors.models.pooling import make_pooling
 from xvectors.models.tdnn import TDNNLayer
 
@@ -66,8 +67,10 @@ class XVector(Backbone):
         pooling: str = "statistics",
     ) -> None:
         super().__init__()
-        if depth < 0:
-            raise ConfigError(f"XVector: depth is {depth}; it must be at least 0")
+        if not 0 <= depth <= MOST_LAYERS:
+            raise ConfigError(f"XVector: depth is {depth}; it must be at least 0 and at most {MOST_LAYERS}")
+        if not math.isfinite(size):
+            raise ConfigError(f"XVector: size is {size}; it must be a number above 0, such as 1.0")
         width, pooled_dim = round(internal_dim * size), round(POOLED_DIM * size)
         if width < 1 or pooled_dim < 1:
             raise ConfigError(f"XVector: size {size} times internal_dim {internal_dim} leaves layers of no width")

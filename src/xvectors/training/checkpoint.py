@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,12 @@ from xvectors.errors import CheckpointError
 from xvectors.files import atomic_write
 
 FORMAT_VERSION = 3
+
+_FAULTS = (
+    *(pickle.UnpicklingError, OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError),
+    # torch's reader follows instructions: where they make no sense, Python's own errors show it
+    *(AssertionError, ArithmeticError, MemoryError, struct.error, ImportError),
+)
 
 
 @dataclass
@@ -64,10 +71,13 @@ def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
         raise CheckpointError(f"{path}: no checkpoint to resume from; train without --resume")
     try:
         values = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        reason = f"{error}".splitlines()[0]
+    except _FAULTS as error:
+        reason = next(iter(f"{error}".splitlines()), type(error).__name__)
         raise CheckpointError(f"{path} is damaged and cannot be resumed from: {reason}") from error
+    own = Checkpoint(model={}, optimiser={})
     known = {f.name for f in fields(Checkpoint)}
     if not isinstance(values, dict) or values.get("format_version") != FORMAT_VERSION or values.keys() != known:
         raise CheckpointError(f"{path} was written by another version of xvectors; resume with that one")
+    if odd := [name for name in sorted(known) if type(values[name]) is not type(getattr(own, name))]:
+        raise CheckpointError(f"{path} is damaged and cannot be resumed from: {', '.join(odd)} cannot be understood")
     return Checkpoint(**values)

@@ -155,7 +155,7 @@ def _claim(out: Path, asked: dict[str, int | str]) -> None:
     if written is not None:
         try:
             found = json.loads(written)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{marker}: is not JSON; choose another folder, or empty this one") from error
         if not isinstance(found, dict):
             raise ConfigError(f"{marker}: holds no settings; choose another folder, or empty this one")

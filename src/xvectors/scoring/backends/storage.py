@@ -3,8 +3,6 @@ again when it is read. Nothing in it is ever unpickled."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from xvectors.config import parse_toml, to_toml
 from xvectors.errors import CheckpointError, XVectorsError
 from xvectors.files import atomic_write, why_no_file
+from xvectors.npz import read_npz
 from xvectors.scoring.backends.backend import Backend
 from xvectors.scoring.backends.estimator import Estimator
 from xvectors.scoring.backends.fusion import Fusion
@@ -80,11 +79,8 @@ def _load(path: Path) -> dict[str, Estimator]:
     if why := why_no_file(path):
         raise CheckpointError(f"{path}: {why}; calibrate the system again")
     try:
-        # opened here, because np.load leaves open what it cannot read
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
-    # TypeError: a single array (npy), which is no archive
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        arrays = read_npz(path)
+    except ValueError as error:
         raise CheckpointError(f"{path} is damaged, or no back-end: {error}") from error
     if DESCRIPTION not in arrays:
         raise CheckpointError(f"{path} holds no description, so it is no back-end")
