@@ -200,9 +200,9 @@ def test_a_source_that_is_being_written(gallery: Gallery, verifier: Verifier, vo
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_is_refused_at_once(gallery: Gallery, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(GalleryError, match="pipe: is a pipe or a device"):
+    with pytest.raises(GalleryError, match="pipe: is a pipe or device"):
         import_gallery(gallery, tmp_path / "pipe")
-    with pytest.raises(GalleryError, match="pipe: is a pipe or a device"):
+    with pytest.raises(GalleryError, match="pipe: is a pipe or device"):
         SqliteStore(tmp_path / "pipe", create=True)
 
 
