@@ -200,6 +200,19 @@ def test_joined_files(tmp_path: Path, kind: str, subtype: str) -> None:
     np.testing.assert_array_equal(whole[2 * RATE :], audio.read(second)[0])
 
 
+@pytest.mark.parametrize(("kind", "at", "number"), [("AU", 4, bytes(8)), ("W64", 0, (2**62 - 1).to_bytes(8, "little"))])
+def test_joined_files_are_sought_behind_the_first_and_within_the_file(
+    tmp_path: Path, kind: str, at: int, number: bytes
+) -> None:
+    content = bytearray(encoded(noise(1.0), kind, "PCM_16"))
+    if kind == "W64":
+        at = content.index(b"data") + 16
+    content[at : at + 8] = number
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(AudioFileError):
+        audio.read(tmp_path / "a")
+
+
 def test_what_is_joined_must_be_alike() -> None:
     with pytest.raises(AudioFileError, match=r"2 recordings are joined in it, which differ .*8000 Hz.*; split"):
         audio.probe(encoded(noise(1.0), "WAV", "PCM_16") + encoded(noise(1.0, 8000), "WAV", "PCM_16", 8000))

@@ -215,7 +215,7 @@ def _walk_au(file: BinaryIO, size: int) -> Iterator[_Data]:
         if len(head) < 8:
             return
         first, stated = struct.unpack(">II", head)
-        behind = None if stated == 0xFFFFFFFF else _another(file, start + first + stated, b".snd", size)
+        behind = None if stated == 0xFFFFFFFF else _another(file, start, start + first + stated, b".snd", size)
         yield _Data(start, behind or size, start + first, None if stated == 0xFFFFFFFF else stated)
         start = behind
 
@@ -229,7 +229,7 @@ def _walk_wave64(file: BinaryIO, size: int) -> Iterator[_Data]:
         end = at + max(24, stated + -stated % 8)
         if head[:4] == b"data":
             streamed = stated < 24 or stated >= 1 << 62
-            behind = None if streamed else _another(file, end, b"riff", size)
+            behind = None if streamed else _another(file, start, end, b"riff", size)
             yield _Data(start, behind or size, at + 24, None if streamed else stated - 24)
             if behind is None:
                 return
@@ -263,10 +263,12 @@ def _walk_caf(file: BinaryIO, size: int) -> Iterator[_Data]:
         yield _Data(start, size, *sound, None, num_samples)
 
 
-def _another(file: BinaryIO, at: int, magic: bytes, size: int) -> int | None:
-    """`at`, where another file of the kind begins there."""
+def _another(file: BinaryIO, start: int, at: int, magic: bytes, size: int) -> int | None:
+    """`at`, where another file of the kind begins there, behind the one from `start` on."""
+    if not start < at < size - HEAD_BYTES:
+        return None
     file.seek(at)
-    return at if at + HEAD_BYTES < size and file.read(4) == magic else None
+    return at if file.read(4) == magic else None
 
 
 def _walk_voc(file: BinaryIO, size: int) -> Iterator[_Data]:
