@@ -20,6 +20,7 @@ from xvectors.cli import main
 from xvectors.cli.terminal import print as print_safely
 from xvectors.files import printable
 from xvectors.gallery import SqliteStore, Voiceprint
+from xvectors.verification import cosine_verifier
 
 RTL = "\u202e"
 FULL = Path("/dev/full")
@@ -123,6 +124,28 @@ def test_names_that_cannot_be_seen_are_not_enrolled(name: str, tmp_path: Path) -
     assert printed.stderr.startswith(f"error: the speaker's name {printable(name)} holds control characters")
     assert printed.stderr.count("\n") == 1
     assert not (tmp_path / "g.sqlite").exists()
+
+
+@pytest.mark.parametrize("note", [f"yes{RTL}", "yes\nno", "\x1b]0;title\x07", "yes\u200b", "y" * 10_001])
+def test_notes_that_cannot_be_seen_are_not_enrolled(note: str, tmp_path: Path) -> None:
+    """Before any recording is read, and from Python as from the command line."""
+    import numpy as np
+
+    from xvectors.errors import ConfigError
+    from xvectors.gallery import Gallery
+
+    printed = run("enroll", "ann", "a.wav", "--consent", note, "--gallery", tmp_path / "g.sqlite", status=2)
+    assert printed.stderr.startswith("error: ")
+    assert "note of consent" in printed.stderr
+    assert printed.stderr.count("\n") == 1
+    assert len(printed.stderr) < 300
+    assert not (tmp_path / "g.sqlite").exists()
+    with SqliteStore(tmp_path / "g.sqlite", create=True) as store:
+        gallery = Gallery(store, system="a" * 64, verifier=cosine_verifier())
+        with pytest.raises(ConfigError, match="note of consent"):
+            gallery.enroll("ann", np.ones((1, 4)), [3.0], consent=note)
+        gallery.enroll("ann", np.ones((1, 4)), [3.0], consent="signé ✔ 2026")
+        assert store.speakers(gallery.now())[0].consent == ("signé ✔ 2026",)
 
 
 def test_log_messages_are_printable(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

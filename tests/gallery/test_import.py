@@ -126,6 +126,9 @@ SMUGGLED = {
     "a name with an escape": ("UPDATE speakers SET name = 'ann' || char(27) || '[2J'", "name"),
     "an endless name": ("UPDATE speakers SET name = printf('%0*d', 100000, 7)", "name"),
     "a note of bytes": ("UPDATE voiceprints SET consent = x'00'", "consent"),
+    "a note with an escape": ("UPDATE voiceprints SET consent = 'yes' || char(27) || ']0;x'", "note of consent yes"),
+    "a note that turns around": ("UPDATE voiceprints SET consent = 'yes' || char(8238)", "note of consent yes"),
+    "an endless note": ("UPDATE voiceprints SET consent = printf('%0*d', 100000, 7)", "100000 characters"),
     "sound that is none": ("INSERT INTO recordings SELECT id, 'text' FROM voiceprints", "recording"),
 }
 

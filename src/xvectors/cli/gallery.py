@@ -71,9 +71,10 @@ def enroll(
     from datetime import UTC, datetime
 
     from xvectors.encoder import SpeakerEncoder
-    from xvectors.gallery import expiry, open_gallery, speaker_name
+    from xvectors.gallery import consent_note, expiry, open_gallery, speaker_name
 
     name = speaker_name(name)
+    consent = None if consent is None else consent_note(consent)
     if Path(name).is_file():
         raise ConfigError(f"{name} is a file: the speaker's name comes first, then the recordings")
     taken = one_channel(channel)

@@ -6,7 +6,7 @@ keeps everything in one SQLite file. No torch, but to search more than 200 speak
 
 from xvectors.gallery.database import default_gallery
 from xvectors.gallery.gallery import Gallery
-from xvectors.gallery.names import expiry, speaker_name
+from xvectors.gallery.names import consent_note, expiry, speaker_name
 from xvectors.gallery.opening import export_gallery, identify, import_gallery, open_gallery, verify_as
 from xvectors.gallery.records import Speaker, Store, Voiceprint
 from xvectors.gallery.results import NOBODY, Doubt, Enrolled, Enrollment, Found, Imported, Match, ReEnrollment
@@ -29,6 +29,7 @@ __all__ = [
     "SqliteStore",
     "Store",
     "Voiceprint",
+    "consent_note",
     "default_gallery",
     "expiry",
     "export_gallery",

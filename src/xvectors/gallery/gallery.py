@@ -23,7 +23,7 @@ from xvectors.errors import AudioError, ConfigError, GalleryError, ShapeError, U
 from xvectors.gallery.checks import checked
 from xvectors.gallery.memory import MakeSearch, Memory
 from xvectors.gallery.models import models_of
-from xvectors.gallery.names import speaker_name
+from xvectors.gallery.names import consent_note, speaker_name
 from xvectors.gallery.records import Block, Carrier, Store, Voiceprint
 from xvectors.gallery.results import Doubt, Enrolled, Enrollment, Found, Imported, Match, ReEnrollment
 from xvectors.gallery.search import ExactSearch
@@ -105,13 +105,15 @@ class Gallery:
         Raises
         ------
         ConfigError
-            A name that cannot be one, an expiry that is past or has no time zone.
+            A name or note with control characters, a name that is empty or too long, an expiry that is past or has no
+            time zone.
         ShapeError
             Embeddings that are not finite, all zeros or not [n, D]; durations that are not above 0.
         GalleryError, StorageError
             The store cannot be used, or written.
         """
         name, now = speaker_name(name), self.now()
+        consent = None if consent is None else consent_note(consent)
         rows, seconds = checked(embeddings, duration_s)
         if audio is not None and len(audio) != len(rows):
             raise ShapeError(f"{len(audio)} sound files for {len(rows)} embeddings: give one a recording")

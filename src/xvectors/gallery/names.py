@@ -1,4 +1,4 @@
-"""Speakers' names, and the dates of enrollment, as people type them. In: text. Out: names and times, or an error."""
+"""Speakers' names, notes of consent and dates of enrollment, as people type them. In: text. Out: the same, checked."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from xvectors.errors import ConfigError
 from xvectors.files import is_printable, printable
 
 MOST_CHARACTERS = 200
+MOST_NOTE_CHARACTERS = 10_000
 
 
 def speaker_name(text: str, *, known: bool = False) -> str:
@@ -33,6 +34,18 @@ def speaker_name(text: str, *, known: bool = False) -> str:
             "out"
         )
     return name
+
+
+def consent_note(text: str) -> str:
+    """The note as it is. Raises ConfigError where it is too long, or holds characters that no terminal shows."""
+    if len(text) > MOST_NOTE_CHARACTERS:
+        raise ConfigError(f"a note of consent of {len(text)} characters; give at most {MOST_NOTE_CHARACTERS}")
+    if not all(map(is_printable, text)):
+        raise ConfigError(
+            f"the note of consent {printable(text)[:60]} holds control characters, or others that cannot be seen; "
+            "write it on one line, without them"
+        )
+    return text
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

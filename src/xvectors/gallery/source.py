@@ -17,10 +17,9 @@ from xvectors.errors import ConfigError, GalleryError, ShapeError
 from xvectors.gallery.checks import MOST_AUDIO_BYTES, check_duration, check_embedding
 from xvectors.gallery.database import check_kind, check_version, explained, to_time
 from xvectors.gallery.migrations import MIGRATIONS
-from xvectors.gallery.names import speaker_name
+from xvectors.gallery.names import consent_note, speaker_name
 from xvectors.gallery.records import Carried, Voiceprint
 
-MOST_NOTE_CHARACTERS = 10_000
 MOST_EMBEDDING_BYTES = 4 * 65_536
 MOST_VOICEPRINTS = 100_000
 """Of one speaker."""
@@ -114,8 +113,8 @@ class Source:
             raise ConfigError("its system is no fingerprint of 64 hexadecimal digits")
         if not isinstance(embedding, bytes) or not 0 < len(embedding) <= MOST_EMBEDDING_BYTES or len(embedding) % 4:
             raise ShapeError("its embedding is no row of float32 numbers")
-        if consent is not None and not (isinstance(consent, str) and len(consent) <= MOST_NOTE_CHARACTERS):
-            raise ConfigError(f"its consent is no text of at most {MOST_NOTE_CHARACTERS} characters")
+        if not isinstance(consent, str | None):
+            raise ConfigError("its consent is no text")
         vector = np.frombuffer(embedding, dtype="<f4").astype(np.float32)
         check_embedding(vector[None])
         enrolled = _time("enrolled_at", enrolled_at)
@@ -127,7 +126,7 @@ class Source:
             system=system,
             enrolled_at=enrolled,
             expires_at=None if expires_at is None else _time("expires_at", expires_at),
-            consent=consent,
+            consent=None if consent is None else consent_note(consent),
         )
 
     def _check_name(self, name: object) -> None:
