@@ -15,9 +15,10 @@ from xvectors.calibrate import calibrate, embed_with_crops, known_durations, tra
 from xvectors.config import load_recipe, parse_toml
 from xvectors.corpus import TRAIN, VAL, Manifest
 from xvectors.corpus.synth import synthesise
-from xvectors.embeddings import load_embeddings
+from xvectors.embeddings import load_embeddings, write_embeddings
 from xvectors.encoder import SpeakerEncoder, save_embeddings
 from xvectors.errors import CheckpointError, ConfigError, ManifestError
+from xvectors.parts import embed_in_parts
 from xvectors.report import evaluate
 from xvectors.scoring.backends import ADAPTATIONS, PLDA
 from xvectors.system import SystemFolder
@@ -216,7 +217,7 @@ def test_an_imposter_cohort_normalises_scores_and_is_recorded(
 
     overlapping = embedded_file(system, manifest.take(manifest.speaker_index >= 6), tmp_path / "overlap.npz")
     calibrate(system.path, cohort=overlapping, **options)
-    assert "1 calibration speakers are in the cohort of the score normalisation (s06): their target" in caplog.text
+    assert "1 calibration speaker is in the cohort of the score normalisation (s06): their target" in caplog.text
     assert "3 test speakers are in the cohort of the score normalisation (s07, s08, s09): their target" in caplog.text
 
     command = ("calibrate", system.path, "--backend", "snorm", "--device", "cpu", "-q", "--cohort", others)
@@ -279,6 +280,41 @@ def test_plda_is_adapted_to_another_domain(many_held_out: SystemFolder, toy_corp
         calibrate(system.path, backend="asnorm", adapt_to=new, device="cpu")
     with pytest.raises(ConfigError, match="adaptation 'corall' is not known; did you mean"):
         calibrate(system.path, adapt_to=new, adapt_by="corall", **options)
+
+
+@pytest.mark.parametrize("form", ["emb.csv", "emb.parquet", "parts", "part"])
+def test_cohorts_and_domains_come_in_every_form_that_embed_writes(
+    form: str, many_held_out: SystemFolder, toy_corpus: Path, tmp_path: Path
+) -> None:
+    """They count as the npz of the same recordings does."""
+    system = many_held_out
+    manifest = Manifest.read_csv(toy_corpus / "metadata.csv")
+    encoder = SpeakerEncoder.load(system.path, device="cpu")
+    imposters = manifest.take(manifest.speaker_index < 4)
+    if form == "emb.csv":
+        path = tmp_path / form
+        write_embeddings(path, imposters, encoder.encode_manifest(imposters))
+    else:
+        path = tmp_path / "folder"
+        written = {"part_format": "npz"} if form == "parts" else {}
+        embed_in_parts(encoder, imposters, path, rows_a_part=20 if form != "part" else 32, **written)
+        path = path / "part-00000.parquet" if form == "part" else path
+    options = {"device": "cpu", "show_progress": False}
+    plain = embedded_file(system, imposters, tmp_path / "emb.npz")
+    # parts are other batches than the whole, whose sums are rounded differently
+    normalized, expected = (
+        calibrate(system.path, backend="snorm", cohort=given, **options).backend.normaliser for given in (path, plain)
+    )
+    assert normalized is not None
+    assert expected is not None
+    np.testing.assert_allclose(normalized.cohort_, expected.cohort_, atol=1e-3)
+    assert normalized.cohort_speakers_.tolist() == ["s00", "s01", "s02", "s03"]
+    assert verifier_of(system).basis["cohort"] == {"file": "emb.npz", "num_speakers": 4, "num_embeddings": 32}
+    adapted = calibrate(system.path, backend="lda_plda", adapt_to=path, **options)
+    moved = adapted.backend.transform(load_embeddings(plain)["embeddings"])
+    assert isinstance(adapted.backend.scorer, PLDA)
+    np.testing.assert_allclose(adapted.backend.scorer.mean_, moved.mean(axis=0), atol=1e-3)
+    assert adapted.basis["adapted_to"] == {"file": path.name, "by": "coral_plus", "num_embeddings": 32}
 
 
 def test_what_cannot_be_calibrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
