@@ -71,7 +71,7 @@ def atomic_write(path: Path | str, *, private: bool = False) -> Iterator[Path]:
     except StorageError:
         raise
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = _why_unwritable(path) or error.strerror or str(error)
         kept = "; the file that stood there is intact" if _is_file(path) else ""
         raise StorageError(f"{path}: cannot be written: {reason}{kept}") from error
     finally:
@@ -257,7 +257,8 @@ def _locked(path: Path, of: str) -> int:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise StorageError(f"{of}: cannot be written: {error.strerror or error}") from error
+            reason = _why_unwritable(path) or error.strerror or str(error)
+            raise StorageError(f"{of}: cannot be written: {reason}") from error
         if not _lock(descriptor):
             holder = os.read(descriptor, 1000).decode("utf-8", "replace").strip() or "another process"
             os.close(descriptor)
@@ -319,6 +320,17 @@ def _runs(pid: int) -> bool:
     except (OSError, OverflowError):
         return True
     return True
+
+
+def _why_unwritable(path: Path) -> str:
+    """Why no file can be written at `path`, where that is a folder or something above it is a file; else empty."""
+    with suppress(OSError):
+        if path.is_dir():
+            return IS_FOLDER
+        for above in path.parents:
+            if above.exists():
+                return "" if above.is_dir() else f"{above} is a file, not a folder"
+    return ""
 
 
 def _is_file(path: Path) -> bool:
