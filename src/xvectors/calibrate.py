@@ -27,6 +27,7 @@ from xvectors.system import SystemFolder, find_system
 from xvectors.verification import CROP_DURATIONS_S, Basis, Verifier, learn_verifier, save_verifier
 from xvectors.verification import verifier_of as verifier_of
 from xvectors.verification.verifier import P_TARGET
+from xvectors.wording import agree, count
 
 logger = logging.getLogger(__name__)
 
@@ -108,11 +109,12 @@ def calibrate(
             held_out, source = not known, f"speakers of {data}"
             if known:
                 logger.warning(
-                    "%d of the %d speakers of %s bear names that were trained on (%s): if they are the same people, "
-                    "the LLRs of others will be too confident",
+                    "%d of the %s of %s %s trained on (%s): if they are the same people, the LLRs of others will be "
+                    "too confident",
                     len(known),
-                    len(manifest.speakers),
+                    count(len(manifest.speakers), "speaker"),
                     data,
+                    agree(len(known), "bears a name that was", "bear names that were"),
                     ", ".join(known[:3]),
                 )
         if not held_out and backend != "cosine" and (backend is not None or given.facts):
@@ -194,7 +196,8 @@ def _cohort_speakers(cohort: str | Path, speakers: NDArray[Any]) -> NDArray[np.s
     nameless = int(np.count_nonzero(np.char.strip(names) == ""))
     if nameless:
         raise ManifestError(
-            f"{cohort}: {nameless} of {len(names)} embeddings name no speaker; embed a manifest with all"
+            f"{cohort}: {nameless} of {count(len(names), 'embedding')} {agree(nameless, 'names', 'name')} "
+            "no speaker; embed a manifest with all"
         )
     if len(np.unique(names)) < 2:
         raise ManifestError(f"{cohort}: a cohort of one speaker; score normalisation needs at least two, better 200")
@@ -240,10 +243,11 @@ def _of_one_voice_each(basis: Basis, manifest: Manifest, seed: int) -> tuple[Bas
     num_speakers = len(np.unique(basis.speakers))
     if len(found) > MOST_TWO_VOICES * num_speakers or num_speakers - len(found) < FEWEST_SPEAKERS:
         logger.warning(
-            "%d of the %d speakers to calibrate on sound like two people each, perhaps for two devices or rooms, and "
-            "are kept; the clearest: %s",
+            "%d of the %s to calibrate on %s, perhaps for two devices or rooms, and %s kept; the clearest: %s",
             len(found),
-            num_speakers,
+            count(num_speakers, "speaker"),
+            agree(len(found), "sounds like two people", "sound like two people each"),
+            agree(len(found), "is", "are"),
             found[0].sentence(names),
         )
         return basis, []
@@ -256,7 +260,8 @@ def _of_one_voice_each(basis: Basis, manifest: Manifest, seed: int) -> tuple[Bas
 def few_speakers_warning(num_speakers: int) -> str:
     """What to know of a calibration on so few speakers, and the remedy."""
     return (
-        f"the calibration rests on {num_speakers} speakers, fewer than {FEW_SPEAKERS}: other speakers' LLRs may be "
+        f"the calibration rests on {count(num_speakers, 'speaker')}, fewer than {FEW_SPEAKERS}: other "
+        "speakers' LLRs may be "
         "off; hold out more with data.held_out_prop, or calibrate on a corpus of other speakers with "
         "`xvectors calibrate --data`"
     )
@@ -276,14 +281,14 @@ def _held_out(paths: SystemFolder, encoder: SpeakerEncoder) -> tuple[Manifest, b
     rows = np.flatnonzero(validation & trained)
     if not len(rows):
         raise ManifestError(
-            f"{paths.corpus} holds out {repeated} speakers with two recordings, and keeps no recordings for "
+            f"{paths.corpus} holds out {count(repeated, 'speaker')} with two recordings, and keeps no recordings for "
             "validation; hold out speakers with data.held_out_prop, or name a corpus with --data"
         )
     logger.warning(
-        "calibrating on validation recordings of trained speakers, because training held out %d speakers with two "
+        "calibrating on validation recordings of trained speakers, because training held out %s with two "
         "recordings and at least %d are needed: the LLRs of other speakers will be too confident; hold out more with "
         "data.held_out_prop, or name a corpus of other speakers with `xvectors calibrate --data`",
-        repeated,
+        count(repeated, "speaker"),
         FEWEST_SPEAKERS,
     )
     return corpus.take(rows), False
@@ -344,9 +349,10 @@ def embed_with_crops(
         raise ManifestError("no speech was found in the recordings to calibrate on; give recordings of speech")
     if unheard := int(np.count_nonzero(whole & ~enough)):
         logger.warning(
-            "left out: %d of %d recordings hold less than %.1f s of speech",
+            "left out: %d of %s %s less than %.1f s of speech",
             unheard,
-            np.count_nonzero(whole),
+            count(int(np.count_nonzero(whole)), "recording"),
+            agree(unheard, "holds", "hold"),
             SHORTER_SHARE * SHORTEST_LEARNT_S,
         )
     names = np.array(manifest.speakers, dtype=np.str_)

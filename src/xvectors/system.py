@@ -57,6 +57,7 @@ from xvectors.verification.fingerprint import (
     weights_digest,
 )
 from xvectors.verification.verifier import FORMAT_VERSION as CALIBRATION_FORMAT_VERSION
+from xvectors.wording import count
 
 MAP_PREFIX = "embedding_map."
 
@@ -167,7 +168,7 @@ def read_description(folder: SystemFolder) -> Description:
     speakers = read_speakers(folder.speakers)
     if len(speakers) != table.get("num_speakers"):
         raise CheckpointError(
-            f"{folder.speakers} names {len(speakers)} speakers but {folder.description} counts "
+            f"{folder.speakers} names {count(len(speakers), 'speaker')} but {folder.description} counts "
             f"{table.get('num_speakers')!r}; the two belong to different systems"
         )
     return Description(recipe=recipe, speakers=speakers, versions=_table(table, "versions", folder.description))

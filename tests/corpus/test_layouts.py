@@ -86,7 +86,7 @@ def test_what_does_not_fit_a_recognized_layout_is_left_out_aloud(
 ) -> None:
     tree(tmp_path, *(f"dev/wav/id{n:05d}/v/1.wav" for n in range(40)), "dev/wav/stray.wav")
     assert len(speakers(tmp_path)) == 40
-    assert "1 recordings lie in no speaker's folder and are left out, such as dev/wav/stray.wav" in caplog.text
+    assert "1 recording lies in no speaker's folder and is left out, such as dev/wav/stray.wav" in caplog.text
 
 
 @pytest.mark.parametrize(

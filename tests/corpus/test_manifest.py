@@ -153,12 +153,12 @@ def test_what_makes_no_sense_is_refused_with_its_line(tmp_path: Path, text: str 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,spk,gender\na,b,m\nc,d,x\n", "m.csv: line 3: 1 cells of 'gender' .*gender 'x' is not known; write m, f"),
-        ("path,spk,age\na,b,\nc,d,-4\n", "m.csv: line 3: 1 cells of 'age' .*age -4 cannot be"),
+        ("path,spk,gender\na,b,m\nc,d,x\n", "m.csv: line 3: 1 cell of 'gender' .*gender 'x' is not known; write m, f"),
+        ("path,spk,age\na,b,\nc,d,-4\n", "m.csv: line 3: 1 cell of 'age' .*age -4 cannot be"),
         ("path,spk,age\na,b,1987\n", "m.csv: line 2: .*age 1987 is above 130 years; .*not a year of birth"),
         ("path,spk,age\na,b,old\nc,d,young\n", "m.csv: line 2: 2 cells of 'age' .*age 'old' is not a number"),
-        ("path,spk,dur\na,b,1.0\nc,d,3:20\n", "m.csv: line 3: 1 cells of 'dur' .*duration_s '3:20' is not a number"),
-        ("path,spk,dur\na,b,inf\n", "m.csv: line 2: 1 cells of 'dur' .*duration_s inf cannot be"),
+        ("path,spk,dur\na,b,1.0\nc,d,3:20\n", "m.csv: line 3: 1 cell of 'dur' .*duration_s '3:20' is not a number"),
+        ("path,spk,dur\na,b,inf\n", "m.csv: line 2: 1 cell of 'dur' .*duration_s inf cannot be"),
     ],
 )
 def test_what_decides_nothing_is_unknown_where_it_makes_no_sense(
@@ -172,7 +172,7 @@ def test_what_decides_nothing_is_unknown_where_it_makes_no_sense(
 def test_a_bad_cell_far_down_is_found_on_its_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = "".join(f"{i}.wav,s,2{i % 10}\n" for i in range(40_000))
     ages = read(tmp_path, f"path,speaker,age\n{rows}last.wav,s,old\n").age
-    assert "m.csv: line 40002: 1 cells of 'age'" in caplog.text
+    assert "m.csv: line 40002: 1 cell of 'age'" in caplog.text
     assert np.isnan(ages).nonzero()[0].tolist() == [40_000]
     with pytest.raises(ManifestError, match="line 40002: split 'x'"):
         read(tmp_path, "path,speaker,split\n" + "".join(f"{i},s,train\n" for i in range(40_000)) + "a,b,x\n")

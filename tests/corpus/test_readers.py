@@ -155,7 +155,7 @@ def test_voxceleb2_as_published_with_its_folders_above_the_speakers(
     assert manifest.speakers == ("id00012", "id00099")
     assert manifest.gender.tolist() == [0, -1]
     assert sessions_of(manifest) == ["21Uxsk56VDQ", "x"]
-    assert "1 speakers of " in caplog.text
+    assert "1 speaker of " in caplog.text
     assert "such as id00099" in caplog.text
     assert "such as id00016" in caplog.text
 
@@ -210,7 +210,7 @@ def test_the_laboratory_table_of_utterances(tmp_path: Path, style: str, caplog: 
         assert sessions_of(manifest) == ([None, None] if style == "no session" else ["vi_d1", "vid2"])
         assert (manifest.root, manifest.source) == (data, table)
         assert manifest.full_path(1).exists()
-    assert "1 of 3 rows have no recording and are left out, such as id00016/" in caplog.text
+    assert "1 of 3 rows has no recording and is left out, such as id00016/" in caplog.text
 
 
 def test_the_laboratory_table_without_any_file(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_one_row_a_speaker_in_the_folder(tmp_path: Path, caplog: pytest.LogCaptu
         open_corpus(tmp_path)
     (tmp_path / "metadata.csv").write_text("ID,sex\ns,x\n")
     assert open_corpus(tmp_path).gender.tolist() == [-1, -1]
-    assert "s/1.wav: 1 cells of 'sex' are not understood and count as unknown, the first: gender 'x'" in caplog.text
+    assert "s/1.wav: 1 cell of 'sex' is not understood and counts as unknown, the first: gender 'x'" in caplog.text
 
 
 def kaldi(folder: Path, **files: str) -> Path:
@@ -308,7 +308,7 @@ def test_kaldi_segments(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
     assert manifest.start_s.tolist() == [0.3, 1.1]
     np.testing.assert_array_equal(manifest.duration_s, [0.8, np.nan])
     assert sessions_of(manifest) == ["r1", "r1"]
-    assert "1 utterances have no speaker in utt2spk and are left out, such as u5" in caplog.text
+    assert "1 utterance has no speaker in utt2spk and is left out, such as u5" in caplog.text
     assert "2 utterances have no recording in wav.scp and are left out, such as u4, u3" in caplog.text
 
 

@@ -94,8 +94,8 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
         ([a, a], "each once"),
         ([a, tmp_path / "none"], r"none holds no scores to compare; `xvectors evaluate .*none` writes them"),
         ([a, shorter], "has 1,770 trials and .* 1,769: only systems on the same trials can be compared"),
-        ([a, other], r"do not hold the same trials and labels \(.* 1 of 1770 trials .* such as s11/58 s11/59"),
-        ([a, relabelled], r"do not hold .* \(.* label 1 trials differently, such as s11/58 s11/59"),
+        ([a, other], r"do not hold the same trials and labels \(.* 1 of 1,770 trials .* such as s11/58 s11/59"),
+        ([a, relabelled], r"do not hold .* \(.* label 1 trial differently, such as s11/58 s11/59"),
     ):
         with pytest.raises(ManifestError, match=message):
             compare(folders)

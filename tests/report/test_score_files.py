@@ -107,8 +107,8 @@ def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(("lines", "message"), [
-    ("1 a1 a2\n0 a1 z9\n", "1 names are not in .*, such as z9; name the list that was scored"),
-    ("1 a1 a2\n0 a2 b2\n", "1 of 2 trials of .* have no score, such as a2 b2; score them"),
+    ("1 a1 a2\n0 a1 z9\n", "1 name is not in .*, such as z9; name the list that was scored"),
+    ("1 a1 a2\n0 a2 b2\n", "1 of 2 trials of .* has no score, such as a2 b2; score them"),
     ("1 a1 a2\n1 b1 b2\n", "no non-target trials"),
 ])  # fmt: skip
 def test_lists_that_do_not_fit(tmp_path: Path, lines: str, message: str) -> None:
@@ -144,8 +144,8 @@ def test_self_trials_and_repeated_pairs_of_the_file_are_counted_and_left_out(tmp
 
 
 @pytest.mark.parametrize(("more", "message"), [
-    ("a1 a2 2.25 1\n", "1 pairs have two scores, such as a1 a2 with 2.5 and 2.25; keep the scores of one system"),
-    ("a2 a1 2.5 0\n", "1 trials are called both target and non-target, such as a2 a1; correct the labels"),
+    ("a1 a2 2.25 1\n", "1 pair has two scores, such as a1 a2 with 2.5 and 2.25; keep the scores of one system"),
+    ("a2 a1 2.5 0\n", "1 trial is called both target and non-target, such as a2 a1; correct the labels"),
 ])  # fmt: skip
 def test_contradictions_within_a_file(tmp_path: Path, more: str, message: str) -> None:
     path = written(tmp_path, "".join(f"{a} {b} {score} {target}\n" for a, b, score, target in TRIALS) + more)
@@ -153,7 +153,7 @@ def test_contradictions_within_a_file(tmp_path: Path, more: str, message: str) -
         measure_score_file(path)
     assert str(caught.value) == f"{path}: {message}"
     if "two scores" in message:
-        with pytest.raises(ManifestError, match="1 pairs have two scores"):
+        with pytest.raises(ManifestError, match="1 pair has two scores"):
             measure_score_file(path, written(tmp_path, "1 a1 a2\n0 a1 b1\n", "trials.txt"))
 
 

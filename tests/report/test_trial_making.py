@@ -99,6 +99,6 @@ def test_what_cannot_be_made(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ManifestError, match="6 recordings make 15 pairs, more than 14; give --per-speaker N"):
         make_trials(corpus, out)
     corpus.write_text("path,speaker\na 1.wav,ann\na2.wav,ann\nb.wav,bob\n")
-    with pytest.raises(ManifestError, match=r"1 recordings have spaces in their names: a 1.*; write a CSV table$"):
+    with pytest.raises(ManifestError, match=r"1 recording has a name with spaces: a 1.*; write a CSV table$"):
         make_trials(corpus, out, per_speaker=2, form="kaldi")
     assert not out.exists()

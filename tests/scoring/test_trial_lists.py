@@ -283,7 +283,7 @@ def test_two_spellings_of_one_recording_hide_nothing(tmp_path: Path) -> None:
     with pytest.raises(ManifestError) as caught:
         read_trials(path).resolve(rows)
     assert str(caught.value) == (
-        f"{path}: 1 trials are called both target and non-target under two spellings of a recording's name: a.wav b; "
+        f"{path}: 1 trial is called both target and non-target under two spellings of a recording's name: a.wav b; "
         "correct the labels"
     )
 

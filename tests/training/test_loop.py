@@ -476,7 +476,7 @@ def test_resuming_with_another_corpus_is_refused(
     more.append({"path": "other/s00/u0.flac", "speaker": "s00"})
     Manifest.from_rows(more, tmp_path).write_csv(tmp_path / "more.csv")
     assert len(train(tmp_path / "more.csv", trained, resume=True, show_progress=False).epochs) == 3
-    assert f"more.csv holds 1 recordings that {trained} was not begun with" in caplog.text
+    assert f"more.csv holds 1 recording that {trained} was not begun with" in caplog.text
 
 
 def test_one_speaker_is_refused(toy_corpus: Path, tmp_path: Path) -> None:

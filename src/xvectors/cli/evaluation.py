@@ -28,6 +28,7 @@ from xvectors.cli.shared import (
 )
 from xvectors.cli.terminal import print, print_json
 from xvectors.errors import ConfigError
+from xvectors.wording import count
 
 if TYPE_CHECKING:
     from xvectors.scoring import LeastCost
@@ -129,7 +130,7 @@ def make_trials(
     data: Annotated[
         Path,
         typer.Argument(
-            metavar="DATA|EMB.npz", help="Corpus, as for `xvectors train`, or embeddings written by `xvectors embed`."
+            metavar="DATA|EMB", help="Corpus, as for `xvectors train`, or embeddings written by `xvectors embed`."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Trial list to write.")],
@@ -196,7 +197,10 @@ def make_trials(
     "xvectors score embeddings.npz --trials trials.csv --system exp/mine -o scores.csv",
 )
 def score(
-    embeddings: Annotated[Path, typer.Argument(metavar="EMB.npz", help="Embeddings written by `xvectors embed`.")],
+    embeddings: Annotated[
+        Path,
+        typer.Argument(metavar="EMB", help="Embeddings written by `xvectors embed`: npz, CSV, or a folder of parts."),
+    ],
     trials: Annotated[Path, typer.Option(metavar="FILE", help="Trial list (VoxCeleb's, Kaldi's, or CSV).")],
     out: Annotated[
         Path | None,
@@ -246,7 +250,10 @@ def score(
         figures = {"num_trials": scored.num_trials, "backend": scored.backend, "has_llrs": scored.has_llrs}
         print_json({**figures, "path": str(out)})
         return
-    print(f"{scored.num_trials:,} trials scored by {scored.backend}{', with LLRs' if scored.has_llrs else ''}: {out}")
+    print(
+        f"{count(scored.num_trials, 'trial')} scored by "
+        f"{scored.backend}{', with LLRs' if scored.has_llrs else ''}: {out}"
+    )
 
 
 @command(MEASURE, "xvectors fuse a.csv b.csv --fit-on a-dev.csv --fit-on b-dev.csv -o fused.csv")

@@ -26,6 +26,7 @@ from xvectors.cli.shared import (
 )
 from xvectors.cli.terminal import print, print_json
 from xvectors.errors import ConfigError
+from xvectors.wording import count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,9 +93,9 @@ def enroll(
     if as_json:
         print_json(asdict(done))
         return
-    what = f"{_count(done.num_added, 'recording')}, {sum(seconds):.1f} s of speech"
+    what = f"{count(done.num_added, 'recording')}, {sum(seconds):.1f} s of speech"
     if done.num_before:
-        print(f"{name} was enrolled already, with {_count(done.num_before, 'voiceprint')}; added {what}")
+        print(f"{name} was enrolled already, with {count(done.num_before, 'voiceprint')}; added {what}")
     else:
         print(f"{name} is enrolled, with {what}")
 
@@ -186,8 +187,8 @@ def forget(
 
     name = speaker_name(name, known=True)
     with _store(gallery) as store:
-        count = store.forget(name, last=last)
-    done = f"{_count(count, 'voiceprint')} removed from the file"
+        number = store.forget(name, last=last)
+    done = f"{count(number, 'voiceprint')} removed from the file"
     print(f"{name}: {done}" if last else f"{name} is forgotten: {done}")
 
 
@@ -221,8 +222,8 @@ def re_enroll(
         print_lines(
             [f"still enrolled with another system only: {', '.join(done.without_audio)}; enroll again"], sys.stderr
         )
-    count, num_speakers = sum(done.renewed.values()), len(done.renewed)
-    print(f"embedded again with this system: {_count(count, 'voiceprint')} of {_count(num_speakers, 'speaker')}")
+    number, num_speakers = sum(done.renewed.values()), len(done.renewed)
+    print(f"embedded again with this system: {count(number, 'voiceprint')} of {count(num_speakers, 'speaker')}")
 
 
 @command(GALLERY, "xvectors gallery export backup.sqlite", name="export", group=files)
@@ -234,8 +235,8 @@ def export_file(
     from xvectors.gallery import export_gallery
 
     with _store(gallery) as store:
-        count = export_gallery(store, out)
-    print(f"{_count(count, 'voiceprint')}: {out}")
+        number = export_gallery(store, out)
+    print(f"{count(number, 'voiceprint')}: {out}")
 
 
 @command(GALLERY, "xvectors gallery import backup.sqlite", name="import", group=files)
@@ -258,7 +259,7 @@ def import_file(
     print_lines(_import_warnings(done), stream=sys.stderr)
     if done.merged:
         print(f"further voiceprints for names that were enrolled: {', '.join(done.merged)}")
-    print(f"added: {_count(done.num_added, 'voiceprint')}; there already: {done.num_known}")
+    print(f"added: {count(done.num_added, 'voiceprint')}; there already: {done.num_known}")
 
 
 @command(GALLERY, "xvectors gallery purge", group=files)
@@ -267,8 +268,8 @@ def purge(gallery: GalleryPath = None) -> None:
     from datetime import UTC, datetime
 
     with _store(gallery) as store:
-        count = store.purge(datetime.now(UTC))
-    print(f"{_count(count, 'expired voiceprint')} removed from the file")
+        number = store.purge(datetime.now(UTC))
+    print(f"{count(number, 'expired voiceprint')} removed from the file")
 
 
 def _store(gallery: Path | None, *, create: bool = False) -> SqliteStore:
@@ -291,10 +292,6 @@ def _embed(
     return encoder.encode_heard([side.samples for side in heard]), heard
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
-
-
 def _warnings(done: Enrollment, recordings: Sequence[Path]) -> list[str]:
     lines = [
         f"warning: {recordings[at]} is enrolled as {done.speaker} already: once more it tells nothing new, but counts "
@@ -315,7 +312,7 @@ def _import_warnings(done: Imported) -> Iterator[str]:
     for name, doubts in done.doubts.items():
         lowest = min(doubts, key=lambda doubt: doubt.llr)
         yield (
-            f"warning: {_count(len(doubts), 'imported voiceprint')} of {name} does not sound like the others of that "
+            f"warning: {count(len(doubts), 'imported voiceprint')} of {name} does not sound like the others of that "
             f"name (LLR {lowest.llr:.1f}, below the threshold of {lowest.threshold:.1f}): is it the same person? If "
             f"not, `xvectors forget {name} --last` takes back what was imported now"
         )
@@ -331,7 +328,7 @@ def _answer(found: Found) -> list[str]:
     from xvectors.gallery import NOBODY
 
     best = found.matches[0] if found.matches else None
-    among = _count(found.num_enrolled, "enrolled speaker")
+    among = count(found.num_enrolled, "enrolled speaker")
     if best is None:
         return [f"{found.answer}: {'; '.join(found.reasons)}"]
     if found.p_nobody is None or best.llr is None:
@@ -361,7 +358,7 @@ def _match(match: Match) -> str:
 
 def _line(speaker: Speaker) -> str:
     parts = [
-        _count(speaker.num_voiceprints, "voiceprint"),
+        count(speaker.num_voiceprints, "voiceprint"),
         f"{speaker.duration_s:.1f} s",
         f"since {speaker.enrolled_at:%Y-%m-%d}",
     ]
@@ -370,7 +367,7 @@ def _line(speaker: Speaker) -> str:
     if speaker.expires_at is not None:
         parts.append(f"expires {speaker.expires_at:%Y-%m-%d}")
     if speaker.num_kept:
-        parts.append(f"{_count(speaker.num_kept, 'recording')} kept")
+        parts.append(f"{count(speaker.num_kept, 'recording')} kept")
     parts += [f"system {system[:12]}" for system in speaker.systems]
     parts += [f"consent: {note}" for note in speaker.consent]
     return f"{speaker.name}  {', '.join(parts)}"

@@ -27,6 +27,7 @@ from xvectors.cli.shared import (
 from xvectors.cli.terminal import print, print_json
 from xvectors.config import recipe_names
 from xvectors.errors import ConfigError
+from xvectors.wording import count
 
 if TYPE_CHECKING:
     from xvectors.corpus import ScanReport
@@ -187,15 +188,17 @@ def calibrate(
     cohort: Annotated[
         Path | None,
         typer.Option(
-            metavar="COHORT.npz",
-            help="Cohort that normalizes scores, as `xvectors embed` writes it; by default the training speakers.",
+            metavar="EMB",
+            help="Cohort that normalizes scores, as `xvectors embed` writes it (npz, CSV, or a folder of parts); by "
+            "default the training speakers.",
         ),
     ] = None,
     adapt_to: Annotated[
         Path | None,
         typer.Option(
-            metavar="NEW.npz",
-            help="Unlabeled embeddings of a new domain, to which PLDA is adapted; --data should be of that domain too.",
+            metavar="EMB",
+            help="Unlabeled embeddings of a new domain, as `xvectors embed` writes them, to which PLDA is adapted; "
+            "--data should be of that domain too.",
         ),
     ] = None,
     adapt_by: Annotated[
@@ -243,15 +246,19 @@ def calibrate(
         return
     print(f"back-end     {verifier.name}: {chosen['reason']}")
     print(
-        f"learnt from  {basis['num_speakers']} speakers ({basis['source']}), {basis['num_recordings']} recordings and "
-        f"{basis['num_crops']} crops of them"
+        f"learnt from  {count(basis['num_speakers'], 'speaker')} ({basis['source']}), "
+        f"{count(basis['num_recordings'], 'recording')} and "
+        f"{count(basis['num_crops'], 'crop')} of them"
     )
     if "cohort" in basis:
         used = basis["cohort"]
-        print(f"cohort       {used['num_speakers']} speakers, {used['num_embeddings']} recordings ({used['file']})")
+        print(
+            f"cohort       {count(used['num_speakers'], 'speaker')}, "
+            f"{count(used['num_embeddings'], 'recording')} ({used['file']})"
+        )
     if "adapted_to" in basis:
         used = basis["adapted_to"]
-        print(f"adapted to   {used['num_embeddings']} recordings ({used['file']}), by {used['by']}")
+        print(f"adapted to   {count(used['num_embeddings'], 'recording')} ({used['file']}), by {used['by']}")
     for name, figures in verifier.figures.items():
         trials = figures["num_target_trials"] + figures["num_nontarget_trials"]
         cllr = f"Cllr {figures['cllr']:.3f} bits, at best {figures['min_cllr']:.3f}"
@@ -386,7 +393,7 @@ def demo(
     table.add_column("result")
     table.add_row("training speakers", str(result.training.num_speakers))
     table.add_row("validation accuracy", f"{best.val_accuracy:.1%} (epoch {best.epoch})")
-    table.add_row("unseen speakers", f"{evaluation.num_speakers} ({evaluation.num_utterances} utterances)")
+    table.add_row("unseen speakers", f"{evaluation.num_speakers} ({count(evaluation.num_utterances, 'utterance')})")
     table.add_row("EER on unseen speakers", f"{evaluation.eer:.2%}")
     table.add_row("minDCF(0.01)", f"{evaluation.min_dcf:.3f}")
     paths = {
@@ -405,7 +412,7 @@ def _finish_training(result: TrainingResult, command: str) -> None:
         print()
         print_lines(result.lines())
     if result.unreadable:
-        print(f"{len(result.unreadable)} recordings could not be read any more:")
+        print(f"{count(len(result.unreadable), 'recording')} could not be read any more:")
         print_lines(f"  {reason}" for reason in result.unreadable.values())
     if result.interrupted is not None:
         print(f"interrupted by {result.interrupted.name} and saved; go on with: {command}")

@@ -28,6 +28,7 @@ from xvectors.cli.shared import (
     print_lines,
 )
 from xvectors.cli.terminal import print, print_json
+from xvectors.wording import count
 
 if TYPE_CHECKING:
     from xvectors.audio import Channel
@@ -43,7 +44,9 @@ def embed(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Corpus, as for `xvectors train`.")],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", metavar="OUT", help="File to write (.npz), or a folder of parts (NAME.parquet)."),
+        typer.Option(
+            "--out", "-o", metavar="OUT", help="File to write (.npz or .csv), or a folder of parts (NAME.parquet)."
+        ),
     ],
     metadata: Metadata = None,
     speaker_level: SpeakerLevel = None,
@@ -126,9 +129,9 @@ def embed(
         )
         print_lines((f"left out: {reason}" for _, reason in embedded.failures), stream=sys.stderr)
         write_embeddings(out, manifest, embedded)
-        print(f"{len(embedded.rows)} embeddings of {encoder.embedding_dim} dimensions: {out}")
+        print(f"{count(len(embedded.rows), 'embedding')} of {encoder.embedding_dim} dimensions: {out}")
         if embedded.failures:
-            print(f"{len(embedded.failures)} recordings left out, listed above")
+            print(f"{count(len(embedded.failures), 'recording')} left out, listed above")
         return
     written = embed_in_parts(
         encoder,
@@ -144,11 +147,12 @@ def embed(
     )
     there = f", {written.num_there} were there" if written.num_there else ""
     print(
-        f"{written.num_embedded} embeddings of {encoder.embedding_dim} dimensions in {written.num_written} parts"
+        f"{count(written.num_embedded, 'embedding')} of {encoder.embedding_dim} dimensions in "
+        f"{count(written.num_written, 'part')}"
         f"{there}: {out}"
     )
     if written.num_failed:
-        print(f"{written.num_failed} recordings left out, listed in {out / '_failures.csv'}")
+        print(f"{count(written.num_failed, 'recording')} left out, listed in {out / '_failures.csv'}")
 
 
 @command(

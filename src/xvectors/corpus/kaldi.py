@@ -15,6 +15,7 @@ from xvectors.corpus.columns import identify
 from xvectors.corpus.manifest import Manifest, ManifestBuilder
 from xvectors.errors import ManifestError
 from xvectors.files import NO_SUCH_FILE, composed, why_no_file
+from xvectors.wording import agree, count
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +57,12 @@ def read_kaldi(folder: Path, *, root: str | os.PathLike[str] | None = None) -> M
     for what, names in (("speaker in utt2spk", without_speaker), ("recording in wav.scp", without_recording)):
         if names:
             logger.warning(
-                "%s: %d utterances have no %s and are left out, such as %s",
-                *(folder, len(names), what, ", ".join(names[:EXAMPLES_SHOWN])),
+                "%s: %s no %s and %s left out, such as %s",
+                folder,
+                f"{count(len(names), 'utterance')} {agree(len(names), 'has', 'have')}",
+                what,
+                agree(len(names), "is", "are"),
+                ", ".join(names[:EXAMPLES_SHOWN]),
             )
     if not rows:
         raise ManifestError(f"{folder}: no utterance has both a recording in wav.scp and a speaker in utt2spk")

@@ -32,6 +32,7 @@ from xvectors.corpus.segments import Times, find_segments, warn_of_open_ends
 from xvectors.corpus.table import write_table
 from xvectors.errors import ManifestError
 from xvectors.files import as_on_disk
+from xvectors.wording import agree, count
 
 logger = logging.getLogger(__name__)
 
@@ -374,8 +375,12 @@ class ManifestBuilder:
             if odd := self._odd[name].rows:
                 row = min(odd)
                 logger.warning(
-                    "%s: %d cells of %r are not understood and count as unknown, the first: %s",
-                    *(self._place(row), self._odd[name].count, self._own_names[name], odd[row]),
+                    "%s: %s of %r %s as unknown, the first: %s",
+                    self._place(row),
+                    count(self._odd[name].count, "cell"),
+                    self._own_names[name],
+                    agree(self._odd[name].count, "is not understood and counts", "are not understood and count"),
+                    odd[row],
                 )
         return find_segments(times, path_of)
 

@@ -16,6 +16,7 @@ from xvectors.corpus.json_lines import open_table
 from xvectors.corpus.manifest import Manifest, ManifestBuilder
 from xvectors.errors import ManifestError
 from xvectors.files import composed
+from xvectors.wording import agree, count
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +129,8 @@ class SpeakerTable:
             ([name for name in self._by_speaker if name not in there], self.path, data),
         ):
             if names:
-                logger.warning("%d speakers of %s are not in %s, such as %s", len(names), where, lacking, some(names))
+                number, are = count(len(names), "speaker"), agree(len(names), "is", "are")
+                logger.warning("%s of %s %s not in %s, such as %s", number, where, are, lacking, some(names))
         unknown = [""] * len(self._names)
         return [*header, *self._names], [
             [*row, *(self._by_session.get((row[1], row[2])) or self._by_speaker.get(row[1]) or unknown)] for row in rows

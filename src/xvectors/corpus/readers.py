@@ -21,6 +21,7 @@ from xvectors.corpus.table import Table
 from xvectors.corpus.walk import AUDIO_SUFFIXES, counted, is_recording, unknown_files, walk_recordings
 from xvectors.errors import ManifestError
 from xvectors.files import as_on_disk, composed
+from xvectors.wording import agree, count
 
 logger = logging.getLogger(__name__)
 
@@ -139,11 +140,12 @@ def _listed_utterances(data: Path, table: UtteranceTable, root: str | os.PathLik
         )
     if missing:
         logger.warning(
-            "%s: %d of %d rows have no recording and are left out, such as %s",
+            "%s: %d of %s %s left out, such as %s",
             *(
                 table.path,
                 len(missing),
-                len(found),
+                count(len(found), "row"),
+                agree(len(missing), "has no recording and is", "have no recording and are"),
                 some([table.expected(row) for row in missing]),
             ),
         )
@@ -195,13 +197,17 @@ def _speaker_folders(
     loose = [path for path, place in zip(paths, places, strict=True) if place is None]
     if len(loose) == len(paths):
         raise ManifestError(
-            f"{data}: {len(loose)} recordings lie in no speaker's folder, such as {some(loose)}; "
+            f"{data}: {count(len(loose), 'recording')} {agree(len(loose), 'lies', 'lie')} in no speaker's "
+            f"folder, such as {some(loose)}; "
             "make one sub-folder a speaker, or write a manifest"
         )
     if loose:
         logger.warning(
-            "%s: %d recordings lie in no speaker's folder and are left out, such as %s",
-            *(data, len(loose), some(loose)),
+            "%s: %s in no speaker's folder and %s left out, such as %s",
+            data,
+            f"{count(len(loose), 'recording')} {agree(len(loose), 'lies', 'lie')}",
+            agree(len(loose), "is", "are"),
+            some(loose),
         )
     # Folders such as day1 tell a speaker's sessions apart; where a table describes them (VoxCeleb), their names are
     # those of videos, in which several speakers may speak.

@@ -28,6 +28,7 @@ from xvectors.corpus.walk import counted
 from xvectors.errors import ManifestError
 from xvectors.files import as_on_disk
 from xvectors.progress import progress
+from xvectors.wording import count
 
 SECONDS_BETWEEN_SAVES = 60.0
 ROWS_AT_A_TIME = 4096
@@ -82,7 +83,7 @@ class ScanReport:
         genders = ", ".join(f"{count} {name}" for name, count in self.genders.items() if count)
         rates = ", ".join(f"{rate} Hz ({count})" for rate, count in self.sample_rates_hz.items())
         lines = [
-            f"{self.num_kept} utterances, {len(self.utterances_per_speaker)} speakers ({genders}), "
+            f"{count(self.num_kept, 'utterance')}, {count(len(self.utterances_per_speaker), 'speaker')} ({genders}), "
             f"{self.hours:.2f} hours, {rates}",
             f"utterances per speaker: {min(counts)} to {max(counts)}, median {statistics.median(counts):g}",
         ]

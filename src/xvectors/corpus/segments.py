@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.errors import AudioError, ManifestError, MissingExtraError
+from xvectors.wording import agree, count
 
 logger = logging.getLogger(__name__)
 
@@ -79,9 +80,11 @@ def warn_of_open_ends(start_s: NDArray[np.float64], duration_s: NDArray[np.float
     num_open = int(np.count_nonzero((start_s > 0) & np.isnan(duration_s)))
     if num_open:
         logger.warning(
-            "%s: %d rows have a start and neither an end nor a duration: each goes on to the end of its file; add a "
-            "column end or duration if it should not",
-            *(source, num_open),
+            "%s: %s %s a start and neither an end nor a duration: each goes on to the end of its file; add a column "
+            "end or duration if it should not",
+            source,
+            count(num_open, "row"),
+            agree(num_open, "has", "have"),
         )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from xvectors.corpus import TEST, VAL, Manifest
 from xvectors.report.measured import Leakage, SharedRecording, SuspectPair
 from xvectors.scoring import find_two_voices, length_normalise, sample_recordings
+from xvectors.wording import agree, count
 
 SUSPECT_QUANTILE = 0.99
 """Of one speaker's cosines: recordings of two speakers that are nearer than this are worth listening to."""
@@ -70,8 +71,7 @@ def leakage_lines(leakage: Leakage, manifest: Manifest) -> list[str]:
         lines.append(f"{begin} trained on ({_few(recordings)}): the error rates are too good; leave them out")
     if leakage.num_suspect_pairs:
         nearest = leakage.suspect_pairs[0]
-        pairs = "1 pair" if leakage.num_suspect_pairs == 1 else f"{leakage.num_suspect_pairs:,} pairs"
-        are = "is" if leakage.num_suspect_pairs == 1 else "are"
+        pairs, are = count(leakage.num_suspect_pairs, "pair"), agree(leakage.num_suspect_pairs, "is", "are")
         lines.append(
             f"{pairs} of two speakers' recordings {are} nearer to each other than 99 % of the pairs of one speaker, "
             f"such as {manifest.id[nearest.a]} and {manifest.id[nearest.b]} (cosine "
@@ -96,7 +96,7 @@ def cohort_line(in_cohort: Sequence[str], manifest: Manifest) -> str:
 
 def _of(number: int, total: int, things: str, one: str, more: str) -> str:
     """So many of all, with the verb that one or more of them take."""
-    return f"{number:,} of the {total:,} {things} {one if number == 1 else more}"
+    return f"{number:,} of the {total:,} {things} {agree(number, one, more)}"
 
 
 def _shared_recordings(manifest: Manifest, training: Manifest) -> list[SharedRecording]:

@@ -75,10 +75,6 @@ def score(value: float, calibrated: bool) -> str:
     return f"{value:.{2 if calibrated else 3}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def count(value: int, thing: str) -> str:
-    return f"{value:,} {thing}" if value == 1 else f"{value:,} {thing}s"
-
-
 def seconds(value: float) -> str:
     """A duration in the unit that suits it."""
     if not math.isfinite(value):

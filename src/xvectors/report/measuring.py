@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xvectors.report.markup import count
 from xvectors.report.measured import Figure
 from xvectors.report.resampling import Resampled, choose_resampled
 from xvectors.scoring import (
@@ -27,6 +26,7 @@ from xvectors.scoring import (
 )
 from xvectors.scoring.bootstrap import MIN_SPEAKERS
 from xvectors.scoring.operating import DEFAULT_COST, RATE_CRITERIA, FARAtMost
+from xvectors.wording import count
 
 logger = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from xvectors.brief import brief
 from xvectors.corpus.table import write_table
 from xvectors.files import write_text
-from xvectors.report.markup import count
 from xvectors.report.measured import Figure, Leakage, Measured
 from xvectors.report.slices import Slice, Slices
 from xvectors.report.verdict import verdict_of
 from xvectors.scoring import Interval, LeastCost, OperatingPoint, Trials
 from xvectors.scoring.bootstrap import COVERAGE
+from xvectors.wording import count
 
 NOT_CALIBRATED = (
     "the system is not calibrated, so that its scores are cosines and no LLRs; `xvectors calibrate` mends that"

@@ -35,6 +35,7 @@ from xvectors.report.colours import (
     write_names,
 )
 from xvectors.scoring import length_normalise
+from xvectors.wording import count
 
 DPI = 150
 MAX_TITLE = 72  # characters a line
@@ -247,7 +248,7 @@ def speaker_figure(
 
     present = [code for code in colours.GENDERS if (gender == code).any()]
     handles = [dot(colours.MUTED, colours.GENDERS[code][1]) for code in present]
-    labels = [f"{colours.GENDERS[code][0]}: {_count(len(set(speaker[gender == code])), 'speaker')}" for code in present]
+    labels = [f"{colours.GENDERS[code][0]}: {count(len(set(speaker[gender == code])), 'speaker')}" for code in present]
     if len(names) <= len(colours.SPEAKERS):
         handles.append(dot("none", ""))
         labels.append("")
@@ -324,7 +325,7 @@ def score_figure(
         axes.stairs(density, edges, fill=True, color=colour, alpha=0.25)
         axes.stairs(density, edges, color=colour, lw=1.6)
         handles.append(Patch(facecolor=colour, alpha=0.6))
-        labels.append(f"{name}: {_count(scores.size, 'trial')}")
+        labels.append(f"{name}: {count(scores.size, 'trial')}")
     handles.append(axes.axvline(threshold, color=colours.INK, lw=1.4, ls=(0, (4, 3))))
     labels.append(f"EER {eer:.2%} at {threshold:.3g}")
     axes.set_xlim(edges[0], edges[-1])
@@ -387,10 +388,6 @@ def _column(history: History, key: str) -> NDArray[np.float64]:
 
 def _value(metric: str, value: float) -> str:
     return f"{value:.3f}" if metric == "loss" else f"{value:.2%}"
-
-
-def _count(n: int, thing: str) -> str:
-    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
 
 
 def _check_map(points: NDArray[np.float64], speakers: Sequence[object], genders: NDArray[np.int64]) -> None:

@@ -20,6 +20,7 @@ from xvectors.report.speakers import GUESSED, speakers_of
 from xvectors.scoring import LeastCost, RecordingRows, TrialFindings, TrialList, read_trials
 from xvectors.scoring.operating import DEFAULT_COST
 from xvectors.scoring.trial_lists import repeated_pairs, without
+from xvectors.wording import agree, count
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,8 @@ class ScoreFile:
         missing = [trials.names[at] for at in used if rows[at] < 0]
         if missing:
             raise ManifestError(
-                f"{trials.source}: {len(missing)} names are not in {self.source}, such as {', '.join(missing[:3])}; "
+                f"{trials.source}: {count(len(missing), 'name')} {agree(len(missing), 'is', 'are')} not in "
+                f"{self.source}, such as {', '.join(missing[:3])}; "
                 "name the list that was scored"
             )
         resolved = trials.resolve(recordings)
@@ -107,7 +109,8 @@ class ScoreFile:
         if len(lost):
             first = f"{trials.names[trials.enroll[lost[0]]]} {trials.names[trials.test[lost[0]]]}"
             raise ManifestError(
-                f"{self.source}: {len(lost)} of {len(trials)} trials of {trials.source} have no score, such as "
+                f"{self.source}: {len(lost):,} of {count(len(trials), 'trial')} of {trials.source} "
+                f"{agree(len(lost), 'has', 'have')} no score, such as "
                 f"{first}; score them, or name the list that was scored"
             )
         if self.target is not None:
@@ -115,7 +118,8 @@ class ScoreFile:
             if len(wrong):
                 first = f"{trials.names[trials.enroll[wrong[0]]]} {trials.names[trials.test[wrong[0]]]}"
                 raise ManifestError(
-                    f"{self.source} and {trials.source} label {len(wrong)} trials differently, such as {first}; "
+                    f"{self.source} and {trials.source} label {count(len(wrong), 'trial')} differently, "
+                    f"such as {first}; "
                     "correct one of them"
                 )
         return trials, self.scores[at]
@@ -142,7 +146,8 @@ class ScoreFile:
             wrong = again[self.target[again] != self.target[first[again]]]
             if len(wrong):
                 raise ManifestError(
-                    f"{self.source}: {len(wrong)} trials are called both target and non-target, such as "
+                    f"{self.source}: {count(len(wrong), 'trial')} {agree(len(wrong), 'is', 'are')} called "
+                    "both target and non-target, such as "
                     f"{self._named(wrong[0])}; correct the labels"
                 )
         lines = np.union1d(again, first[again])
@@ -152,7 +157,8 @@ class ScoreFile:
         if len(wrong):
             first, again = before[wrong[0]], lines[wrong[0]]
             raise ManifestError(
-                f"{self.source}: {len(wrong)} pairs have two scores, such as {self._named(again)} with "
+                f"{self.source}: {count(len(wrong), 'pair')} {agree(len(wrong), 'has', 'have')} two scores, "
+                f"such as {self._named(again)} with "
                 f"{self.scores[first]:g} and {self.scores[again]:g}; keep the scores of one system"
             )
         return selves, repeats

@@ -13,7 +13,6 @@ from xvectors.report.markup import (
     MOST_OF_NAME,
     amount,
     bullets,
-    count,
     escaped,
     interval,
     named,
@@ -29,6 +28,7 @@ from xvectors.report.measured import Figure, Measured
 from xvectors.report.mistakes import confusable_pairs, error_speakers, worst_false_accepts, worst_false_rejects
 from xvectors.report.recordings import Recordings
 from xvectors.scoring.bootstrap import COVERAGE, MIN_SPEAKERS
+from xvectors.wording import count
 
 MAX_NAMES = 20
 PAIRS = 5  # of speakers that are shown at once; the others by a click

@@ -19,6 +19,7 @@ from xvectors.scoring.bootstrap import MIN_SPEAKERS, interval_ends
 from xvectors.scoring.operating import MIN_ERRORS
 from xvectors.scoring.roc import cost_weights
 from xvectors.scoring.trials import checked_labels
+from xvectors.wording import count
 
 MIN_TRIALS = 30  # of a kind; fewer give no rate
 MAX_NAN = 0.05  # of the draws may leave a slice without trials of a kind
@@ -234,10 +235,10 @@ class _Resample:
     def _lacks(self, kind: str, rows: Rows) -> str:
         """What these trials of a kind lack to give a rate; nothing where they suffice."""
         if len(rows) < MIN_TRIALS:
-            return f"{_count(len(rows), f'{kind} trial')}, fewer than {MIN_TRIALS}"
+            return f"{count(len(rows), f'{kind} trial')}, fewer than {MIN_TRIALS}"
         speakers = len(np.union1d(self.enroll[rows], self.test[rows]))
         if speakers < MIN_SPEAKERS:
-            return f"{kind} trials of {_count(speakers, 'speaker')}, fewer than {MIN_SPEAKERS}"
+            return f"{kind} trials of {count(speakers, 'speaker')}, fewer than {MIN_SPEAKERS}"
         return ""
 
     def _values(self, roc: ROC) -> dict[str, float]:
@@ -348,7 +349,3 @@ def _figure(
 def _ends(drawn: NDArray[np.float64], confidence: float, num_speakers: int) -> tuple[float, float]:
     low, high = interval_ends(drawn[~np.isnan(drawn)], confidence, num_speakers)
     return float(low), float(high)
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}" if number == 1 or thing.endswith("s") else f"{number:,} {thing}s"

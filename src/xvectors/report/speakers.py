@@ -16,6 +16,7 @@ from xvectors.scoring import RecordingRows, TrialList
 from xvectors.scoring.naming import listed
 from xvectors.scoring.text import text_lines
 from xvectors.scoring.trials import speaker_numbers
+from xvectors.wording import agree, count
 
 GUESSED = (
     "intervals take names that target trials join for one speaker, and any other name for a speaker of its own; "
@@ -47,14 +48,16 @@ def speakers_of(trials: TrialList, path: str | Path | None) -> NDArray[np.int32]
     missing = [trials.names[at] for at in used if rows[at] < 0]
     if missing:
         raise ManifestError(
-            f"{path}: {len(missing)} names of {trials.source} have no speaker: {listed(missing)}; add them"
+            f"{path}: {count(len(missing), 'name')} of {trials.source} {agree(len(missing), 'has', 'have')} "
+            f"no speaker: {listed(missing)}; add them"
         )
     found = speaker_numbers(np.array(speakers, dtype=np.str_))[rows]
     wrong = np.flatnonzero((found[trials.enroll] == found[trials.test]) != trials.target)
     if len(wrong):
         first = f"{trials.names[trials.enroll[wrong[0]]]} {trials.names[trials.test[wrong[0]]]}"
         raise ManifestError(
-            f"{trials.source}: {len(wrong)} trials contradict the speakers of {path}, such as {first}; "
+            f"{trials.source}: {count(len(wrong), 'trial')} "
+            f"{agree(len(wrong), 'contradicts', 'contradict')} the speakers of {path}, such as {first}; "
             "correct one of them"
         )
     return found

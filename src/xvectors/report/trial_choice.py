@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from xvectors.corpus import Manifest
 from xvectors.errors import ManifestError
 from xvectors.scoring import RecordingRows, TrialList, Trials, all_pairs, count_pairs, read_trials, sample_trials
+from xvectors.wording import agree, count
 
 MOST_PAIRS = 5_000_000
 SEED = 0
@@ -79,7 +80,8 @@ def _listed(manifest: Manifest, path: Path, rows: NDArray[np.int64]) -> ChosenTr
         names = [manifest.id[int(rows[side[at]])] for side in (trials.enroll, trials.test)]
         kind = "target" if trials.target[at] else "non-target"
         raise ManifestError(
-            f"{path}: {len(wrong)} trials contradict the speakers of the corpus, such as the {kind} trial "
+            f"{path}: {count(len(wrong), 'trial')} {agree(len(wrong), 'contradicts', 'contradict')} the "
+            f"speakers of the corpus, such as the {kind} trial "
             f"{names[0]} {names[1]}; correct the labels or the corpus"
         )
     return ChosenTrials(trials=trials, source=str(path), findings=tuple(findings))

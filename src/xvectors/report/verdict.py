@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from xvectors.report.measured import Measured
 from xvectors.report.mistakes import trial_speakers
 from xvectors.scoring.bootstrap import MIN_SPEAKERS
+from xvectors.wording import count
 
 GUESSING = 0.4
 """An EER from here on is called close to guessing, whose EER is 0.5."""
@@ -103,7 +104,7 @@ class Verdict:
         if self.is_guessing:
             found.append(style.strong("This is close to guessing."))
         found += self._whose(style)
-        basis = f"Measured on {people(self.num_speakers)} and {_pairs(self.num_trials)} of recordings"
+        basis = f"Measured on {people(self.num_speakers)} and {count(self.num_trials, 'pair')} of recordings"
         if any(rate.high is not None for rate in (self.false_accepts, self.misses)):
             basis += "; the brackets hold with 95 % confidence for other people of the same kind"
         found.append(f"{basis}.")
@@ -218,7 +219,7 @@ def _often(rate: ErrorRate, does: str, did: str, style: Style) -> str:
     object_ = "them for one person" if does == "takes" else "that"
     if not rate.num_errors:
         most = "" if rate.high is None else f"; with other people, up to {_in(*times_in(rate.high))}"
-        return f"{style.strong('never')} {did} {object_} (none of {_pairs(rate.num_trials)}{most})"
+        return f"{style.strong('never')} {did} {object_} (none of {count(rate.num_trials, 'pair')}{most})"
     times, base = times_in(rate.value)
     often = "once" if times == 1 else f"{times:,} times"
     may = ""
@@ -233,10 +234,6 @@ def _in(times: int, base: int) -> str:
 
 def _of(rate: ErrorRate) -> str:
     return f"{rate.num_errors if rate.num_errors else 'none'} of {rate.num_trials:,}"
-
-
-def _pairs(number: int) -> str:
-    return "1 pair" if number == 1 else f"{number:,} pairs"
 
 
 def _share(found: Concentration) -> str:

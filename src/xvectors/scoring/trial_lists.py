@@ -23,6 +23,7 @@ from xvectors.scoring.naming import NAMED, RecordingRows, listed
 from xvectors.scoring.sorting import blocks
 from xvectors.scoring.text import text_lines
 from xvectors.scoring.trials import Trials
+from xvectors.wording import agree, count
 
 LINES_AT_A_TIME = 16_384
 FORMS = ("csv", "voxceleb", "kaldi")
@@ -117,13 +118,14 @@ class TrialList:
         if not known.all():
             of_enroll, of_test = np.unique(self.enroll[enroll < 0]), np.unique(self.test[test < 0])
             missing = [self.names[at] for at in np.union1d(of_enroll, of_test)]
-            left_out = len(known) - np.count_nonzero(known)
+            left_out = len(known) - int(np.count_nonzero(known))
             if not drop_unknown or not known.any():
                 raise ManifestError(
-                    f"{self.source}: {left_out} of {len(self)} trials name recordings or models that are not known, "
+                    f"{self.source}: {left_out} of {count(len(self), 'trial')} "
+                    f"{agree(left_out, 'names', 'name')} recordings or models that are not known, "
                     f"{len(missing)} in all: {listed(missing)}; embed them, or correct the names"
                 )
-            findings = replace(findings, num_unknown=int(left_out), unknown_examples=tuple(missing[: NAMED + 1]))
+            findings = replace(findings, num_unknown=left_out, unknown_examples=tuple(missing[: NAMED + 1]))
         found = rows[rows >= 0]
         if len(np.unique(found)) < len(found):
             findings, faulty = self._faults_by_row(findings, enroll, test, known, symmetric=enrollment is None)
@@ -192,7 +194,8 @@ class TrialList:
         against = at[self.target[at] != self.target[at[first]]]
         if len(against):
             raise ManifestError(
-                f"{self.source}: {len(against)} trials are called both target and non-target under two spellings of a "
+                f"{self.source}: {count(len(against), 'trial')} {agree(len(against), 'is', 'are')} called "
+                "both target and non-target under two spellings of a "
                 f"recording's name: {listed(self._examples(against))}; correct the labels"
             )
         selves, repeats = selves & ~by_name, repeats & ~repeats_by_name
@@ -268,7 +271,10 @@ def write_trials(path: str | os.PathLike[str], trials: Trials, recordings: Seque
         return
     spaced = [name for name in recordings if name.split() != [name]]
     if spaced:
-        raise ManifestError(f"{len(spaced)} recordings have spaces in their names: {listed(spaced)}; write a CSV table")
+        raise ManifestError(
+            f"{count(len(spaced), 'recording')} {agree(len(spaced), 'has a name', 'have names')} with "
+            f"spaces: {listed(spaced)}; write a CSV table"
+        )
     with atomic_write(Path(path)) as temporary, open(temporary, "w", encoding="utf-8", newline="") as text:
         if form == "voxceleb":
             text.writelines(f"{y:d} {recordings[e]} {recordings[t]}\n" for e, t, y in rows)
@@ -429,6 +435,7 @@ def _raise_contradiction(
         examples.append(f"{pair} (lines {lines[0]} and {lines[1]})")
     more = ", ..." if len(later) > NAMED else ""
     raise ManifestError(
-        f"{path}: {len(later)} trials are called both target and non-target: {', '.join(examples)}{more}; "
+        f"{path}: {count(len(later), 'trial')} {agree(len(later), 'is', 'are')} called both target and "
+        f"non-target: {', '.join(examples)}{more}; "
         "correct the labels"
     )

@@ -18,6 +18,7 @@ from xvectors.corpus.scanning import read_left_out
 from xvectors.dataset import assign_labels
 from xvectors.errors import CheckpointError, ManifestError
 from xvectors.folders import SystemFolder
+from xvectors.wording import count
 
 logger = logging.getLogger(__name__)
 
@@ -138,8 +139,8 @@ def check_same_corpus(given: Manifest, began_with: Manifest, folder: SystemFolde
     num_new = len(speaker_of.keys() - began.keys()) - left_out
     if num_new > 0:
         logger.warning(
-            "%s holds %d recordings that %s was not begun with; it goes on without them (train anew with --overwrite)",
-            *(data, num_new, folder.path),
+            "%s holds %s that %s was not begun with; it goes on without them (train anew with --overwrite)",
+            *(data, count(num_new, "recording"), folder.path),
         )
 
 

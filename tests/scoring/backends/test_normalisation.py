@@ -84,7 +84,7 @@ def test_impossible_numbers_of_the_cohort_are_refused(top_k: Any) -> None:
 
 
 def test_cohorts_that_are_none_are_refused() -> None:
-    with pytest.raises(ManifestError, match=r"^a cohort of 1 speakers: score normalisation needs at least two"):
+    with pytest.raises(ManifestError, match=r"^a cohort of 1 speaker: score normalisation needs at least two"):
         ScoreNorm().fit(np.eye(4)[:1], ["ann"])
     with pytest.raises(ShapeError, match=r"^a cohort of 4 embeddings, but 3 speakers: give one speaker a row$"):
         ScoreNorm().fit(np.eye(4), ["ann", "bob", "cem"])

@@ -18,6 +18,7 @@ from xvectors.errors import ConfigError, ManifestError, ShapeError
 from xvectors.scoring.backends.estimator import Array, Estimator, finite_rows
 from xvectors.scoring.backends.scorers import Scorer
 from xvectors.scoring.products import Rows, row_products
+from xvectors.wording import agree, count
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +52,14 @@ class ScoreNorm(Estimator):
         """
         rows, names = finite_rows(cohort), np.asarray(speakers).astype(np.str_)
         if names.shape != (len(rows),):
-            raise ShapeError(f"a cohort of {len(rows)} embeddings, but {names.size} speakers: give one speaker a row")
+            raise ShapeError(
+                f"a cohort of {count(len(rows), 'embedding')}, but {count(names.size, 'speaker')}: give one "
+                "speaker a row"
+            )
         if len(rows) < 2:
-            raise ManifestError(f"a cohort of {len(rows)} speakers: score normalisation needs at least two, better 200")
+            raise ManifestError(
+                f"a cohort of {count(len(rows), 'speaker')}: score normalisation needs at least two, better 200"
+            )
         self.cohort_, self.cohort_speakers_ = rows.astype(np.float32), names
         self._top()
         return self
@@ -64,10 +70,10 @@ class ScoreNorm(Estimator):
         shared = sorted({str(speaker) for speaker in speakers} & set(self.cohort_speakers_.tolist()))
         if shared:
             logger.warning(
-                "%d %s speakers are in the cohort of the score normalisation (%s): their target scores come out too "
-                "low; give a cohort of other speakers",
-                len(shared),
-                what,
+                "%s %s in the cohort of the score normalisation (%s): their target scores come out too low; give a "
+                "cohort of other speakers",
+                count(len(shared), f"{what} speaker"),
+                agree(len(shared), "is", "are"),
                 ", ".join(shared[:3]),
             )
         return shared
