@@ -13,6 +13,7 @@ import soundfile
 from sounds import RATE, encoded, mp3, noise, ogg_checksum, ogg_pages, without_end_mark, without_length, without_xing
 from xvectors import audio
 from xvectors.audio import mpeg
+from xvectors.audio.opening import opened
 from xvectors.errors import AudioFileError, EmptyFileError, TruncatedFileError
 
 SOUND = noise(6.0)
@@ -140,6 +141,24 @@ def test_the_end_of_vorbis_is_the_end(tmp_path: Path) -> None:
         for start_s in np.linspace(1.2, 2.46, 12):
             first = round(start_s * rate)
             np.testing.assert_array_equal(audio.read(content, start_s=start_s)[0], whole[first:])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pieces_of_vorbis_one_after_the_other(seed: int) -> None:
+    """libsndfile that seeks a second time loses hundreds of samples at the end of some recordings."""
+    num_samples = 11 * RATE + 4_111 * seed
+    sound = noise(num_samples / RATE, seed=seed)
+    content = encoded(np.stack([sound, -sound], axis=1), "OGG", "VORBIS")
+    whole, _ = audio.read(content, channel=0)
+    assert len(whole) == num_samples
+    with opened(content) as recording:
+        for first in [*range(0, num_samples - RATE, 18_000), num_samples - RATE, 0, num_samples - 100, 77_777]:
+            count = min(RATE, num_samples - first)
+            np.testing.assert_allclose(
+                recording.read(first, count)[:, 0], whole[first : first + count], rtol=0, atol=1e-6
+            )
+    # whether the channels cancel is found from pieces
+    assert len(audio.read(content)[0]) == num_samples
 
 
 def test_ogg_with_what_is_no_page(tmp_path: Path) -> None:

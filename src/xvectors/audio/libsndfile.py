@@ -33,8 +33,8 @@ class LibsndfileSound:
         self.info = AudioInfo(opened.samplerate, opened.channels, opened.frames, opened.format, opened.subtype)
         self._can_seek = opened.seekable()
         # libsndfile seeks to a wrong place within the last page of Vorbis, mostly where its end is trimmed.
-        is_vorbis = opened.subtype == "VORBIS"
-        self._last_target = max(0, opened.frames - last_samples - 1) if is_vorbis else opened.frames
+        self._is_vorbis = opened.subtype == "VORBIS"
+        self._last_target = max(0, opened.frames - last_samples - 1) if self._is_vorbis else opened.frames
 
     def read(self, first: int, count: int) -> Samples:
         """Decode exactly `count` frames from frame `first`: float32 [frames, channels]."""
@@ -48,6 +48,8 @@ class LibsndfileSound:
     def _decode(self, first: int, count: int) -> Samples:
         run_in = 0
         try:
+            if self._is_vorbis and first != self._at:
+                self._restart()  # libsndfile that seeks a second time may lose the end
             if self._can_seek:
                 # soundfile seeks after every read: adjoining segments need the run-in too, and in the same read.
                 run_in = min(first, round(RUN_IN_S.get(self.info.subtype, 0.0) * self.info.sample_rate_hz))
