@@ -71,7 +71,7 @@ def atomic_write(path: Path | str, *, private: bool = False) -> Iterator[Path]:
     except StorageError:
         raise
     except OSError as error:
-        reason = _why_unwritable(path) or error.strerror or str(error)
+        reason = why_unwritable(path) or error.strerror or str(error)
         kept = "; the file that stood there is intact" if _is_file(path) else ""
         raise StorageError(f"{path}: cannot be written: {reason}{kept}") from error
     finally:
@@ -154,9 +154,9 @@ def exclusive(path: Path | str, *, of: str) -> Iterator[None]:
             with suppress(OSError):  # while it is locked: afterwards it may be another's
                 path.unlink()
             os.close(descriptor)
-            for folder in made:
-                with suppress(OSError):  # what is not empty stays
-                    folder.rmdir()
+        for folder in made:
+            with suppress(OSError):  # what is not empty stays
+                folder.rmdir()
         with _held_changes:
             del _held[path]
 
@@ -184,6 +184,17 @@ def why_no_file(path: Path | str) -> str:
     if not stat.S_ISREG(mode):
         return "is a pipe or device, not a file; write what comes out of it to a file first"
     return "" if os.access(path, os.R_OK) else "cannot be read: permission denied"
+
+
+def why_unwritable(path: Path) -> str:
+    """Why no file can be written at `path`, where that is a folder or something above it is a file; else empty."""
+    with suppress(OSError):
+        if path.is_dir():
+            return IS_FOLDER
+        for above in path.parents:
+            if above.exists():
+                return "" if above.is_dir() else f"{above} is a file, not a folder"
+    return ""
 
 
 def user_folder(variable: str, *default: str) -> Path:
@@ -257,7 +268,7 @@ def _locked(path: Path, of: str) -> int:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            reason = _why_unwritable(path) or error.strerror or str(error)
+            reason = why_unwritable(path) or error.strerror or str(error)
             raise StorageError(f"{of}: cannot be written: {reason}") from error
         if not _lock(descriptor):
             holder = os.read(descriptor, 1000).decode("utf-8", "replace").strip() or "another process"
@@ -270,7 +281,13 @@ def _locked(path: Path, of: str) -> int:
         os.close(descriptor)
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])
-    os.write(descriptor, f"process {os.getpid()} on {platform.node()} ({command}, since {now})".encode())
+    try:
+        os.write(descriptor, f"process {os.getpid()} on {platform.node()} ({command}, since {now})".encode())
+    except OSError as error:
+        with suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+        raise StorageError(f"{of}: cannot be written: {error.strerror or error}") from error
     return descriptor
 
 
@@ -320,17 +337,6 @@ def _runs(pid: int) -> bool:
     except (OSError, OverflowError):
         return True
     return True
-
-
-def _why_unwritable(path: Path) -> str:
-    """Why no file can be written at `path`, where that is a folder or something above it is a file; else empty."""
-    with suppress(OSError):
-        if path.is_dir():
-            return IS_FOLDER
-        for above in path.parents:
-            if above.exists():
-                return "" if above.is_dir() else f"{above} is a file, not a folder"
-    return ""
 
 
 def _is_file(path: Path) -> bool:

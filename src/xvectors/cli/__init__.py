@@ -40,7 +40,16 @@ from xvectors.errors import StorageError, XVectorsError
 __all__ = ["app", "main"]
 
 SIGPIPE = 13  # signal.SIGPIPE, which Windows has not
-OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
+OF_THE_MACHINE = {
+    errno.ENOSPC,
+    errno.EFBIG,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.EIO,
+}
 """Errors that no file's name comes with, and that are not the program's fault."""
 
 app.registered_commands.sort(key=lambda command: PANELS.index(str(command.rich_help_panel)))

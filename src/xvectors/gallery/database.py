@@ -18,7 +18,15 @@ from importlib import metadata
 from pathlib import Path
 
 from xvectors.errors import GalleryError, StorageError, XVectorsError
-from xvectors.files import IS_FOLDER, NO_SUCH_FILE, remove_leftovers, temporary_path, user_folder, why_no_file
+from xvectors.files import (
+    IS_FOLDER,
+    NO_SUCH_FILE,
+    remove_leftovers,
+    temporary_path,
+    user_folder,
+    why_no_file,
+    why_unwritable,
+)
 from xvectors.gallery.migrations import MIGRATIONS
 
 APPLICATION_ID = 0x78766763
@@ -196,7 +204,8 @@ def _make(path: Path) -> None:
     except OSError as error:
         if isinstance(error, StorageError):
             raise
-        raise StorageError(f"{path}: cannot be made: {error.strerror or error}; name another gallery") from error
+        reason = why_unwritable(path) or error.strerror or str(error)
+        raise StorageError(f"{path}: cannot be made: {reason}; name another gallery") from error
     finally:
         remove_database(temporary)
 
