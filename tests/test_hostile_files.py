@@ -138,6 +138,24 @@ def parts_folder(folder: Path, part_format: str, **claims: Any) -> Path:
     return folder
 
 
+def test_parquet_files_with_texts_that_are_none(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    offsets, data = pa.py_buffer(struct.pack("<ii", 0, 2)), pa.py_buffer(b"\x80\xff")
+    texts = pa.Array.from_buffers(pa.string(), 1, [None, offsets, data])
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array([1.0, 2.0]), 2)
+    columns = dict.fromkeys(("id", "path", "speaker"), texts)
+    numbers = dict.fromkeys(("gender", "age", "duration_s", "speech_s"), pa.array([1.0]))
+    parts = parts_folder(tmp_path / "parts", "parquet")
+    for number, vector in enumerate((vectors, pa.array([[1.0, 2.0]]), pa.array(["x"]))):
+        held = texts if number == 0 else pa.array(["x"])
+        table = pa.table({**dict.fromkeys(columns, held), **numbers, "embedding": vector})
+        parquet.write_table(table, parts / "part-00000.parquet")
+        with pytest.raises(CheckpointError, match=r"part-00000\.parquet is damaged"):
+            read_parts(parts)
+
+
 @pytest.mark.parametrize("place", ["/etc/passwd", "../secret.bin"])
 def test_an_onnx_file_that_points_to_other_files(tmp_path: Path, place: str) -> None:
     """Its weights would be what another file holds, which the embeddings would then tell."""

@@ -295,13 +295,13 @@ def read_parquet(path: Path) -> dict[str, NDArray[Any]]:
 
     try:
         table = parquet.ParquetFile(path).read()
-        flat = table["embedding"].combine_chunks().flatten().to_numpy()
         dim = table.schema.field("embedding").type.list_size
+        vectors = table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, dim)
         texts = {key: np.array(table[key].to_pylist(), dtype=np.str_) for key in ("id", "path", "speaker")}
         numbers = {key: table[key].to_numpy() for key in ("gender", "age", "duration_s", "speech_s")}
-    except (OSError, KeyError, pa.ArrowException) as error:
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, pa.ArrowException) as error:
         raise CheckpointError(f"{path} is damaged: {error}; remove it and embed again") from error
-    return {"embeddings": flat.reshape(-1, dim), **texts, **numbers}
+    return {"embeddings": vectors, **texts, **numbers}
 
 
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
