@@ -27,7 +27,7 @@ def probe(source: Source) -> AudioInfo:
 
 
 def cancelled(source: Source) -> Cancelled | None:
-    """Which channel "mix" takes alone, because the channels cancel: their mean is 12 dB or more below them.
+    """Which channel "mix" takes alone, because the channels cancel: their mean is 5 dB or more below them.
 
     None where the mean is a mix, or there is one channel. `.note` says it in words. Raises as `read` does.
     """
