@@ -341,7 +341,7 @@ def test_recipes_are_listed_and_printed(tmp_path: Path) -> None:
     assert "did you mean 'resnet'?" in run("recipes", "resnt", status=2).stderr
 
 
-def test_models_lists_papers_sizes_and_costs() -> None:
+def test_models_lists_papers_sizes_and_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each beside its published size; the FLOPs are those that tests/models counts layer by layer."""
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in run("models").stdout.splitlines()]
     rows = {" ".join(cells[:2]).strip(): cells[2:] for cells in lines if cells and cells[0]}  # others: long cells go on
@@ -358,11 +358,14 @@ def test_models_lists_papers_sizes_and_costs() -> None:
     }
     assert rows["campplus"][0] == "CAM++: Wang et al., Interspeech 2023"
     assert {name.split()[0] for name in rows} == MODELS.keys()
+    # counting takes seconds; what follows is of the options
+    monkeypatch.setattr("xvectors.models.count_flops", lambda model, num_frames: model.input_dim * num_frames)
     cheaper = run("models", "--mels", "24", "--seconds", "2").stdout
     assert "24 mels" in cheaper
     assert "GFLOP for 2 s" in cheaper
-    listed = json.loads(run("models", "--json").stdout)["models"]
+    listed = json.loads(run("models", "--mels", "24", "--seconds", "2", "--json").stdout)["models"]
     assert [each["name"] for each in listed] == [row.model for row in PUBLISHED]
+    assert {each["flop"] for each in listed} == {24 * 200}
     assert round(listed[0]["parameters_at_published_mels"] / 1e6, 2) == 4.20
 
 

@@ -91,14 +91,39 @@ def small_system() -> Callable[..., SystemFolder]:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A calibrated small x-vector system: its `folder` and `verifier`; its files `float32` and `int8`."""
+    """A calibrated small x-vector system: its `folder` and `verifier`; its files `float32` and `int8`; its `graph`."""
     for package in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package, reason=EXTRA)
-    from xvectors.export import export_onnx
+    from xvectors.export import export_onnx, onnx_file
+
+    built: list[Any] = []
+    build_onnx = onnx_file.build_onnx
+
+    def build(*arguments: Any) -> Any:
+        if not built:
+            built.append(build_onnx(*arguments))
+        return copy_of(built[0])
 
     root = tmp_path_factory.mktemp("exported")
     folder = write_small_system(root / "system", "xvector", "model.size=0.25")
     verifier = calibrate_by_chance(folder)
-    files = {precision: export_onnx(folder.path, root / f"{precision}.onnx", int8=precision == "int8")
-             for precision in ("float32", "int8")}  # fmt: skip
-    return {"folder": folder, "verifier": verifier, **files}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_file, "build_onnx", build)
+        files = {precision: export_onnx(folder.path, root / f"{precision}.onnx", int8=precision == "int8")
+                 for precision in ("float32", "int8")}  # fmt: skip
+    return {"folder": folder, "verifier": verifier, "graph": built[0], **files}
+
+
+@pytest.fixture
+def built_before(exported: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports take the graph of `exported`, for tests of everything but the graph: building one takes seconds."""
+    from xvectors.export import onnx_file
+
+    monkeypatch.setattr(onnx_file, "build_onnx", lambda *_: copy_of(exported["graph"]))
+
+
+def copy_of(model: Any) -> Any:
+    """An equal `onnx.ModelProto`: an export writes metadata into its own."""
+    copied = type(model)()
+    copied.CopyFrom(model)
+    return copied

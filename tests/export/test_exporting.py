@@ -18,6 +18,7 @@ pytest.importorskip("onnx", reason="not installed; pip install 'xvectors[onnx]'"
 pytest.importorskip("onnxruntime", reason="not installed; pip install 'xvectors[onnx]'")
 
 
+@pytest.mark.usefixtures("built_before")
 def test_export_writes_the_file_and_says_how_near_it_comes(exported: dict[str, Any], tmp_path: Path) -> None:
     wave = 0.1 * np.random.default_rng(0).standard_normal(20_000)
     soundfile.write(tmp_path / "a.wav", wave, 16_000)
@@ -36,6 +37,7 @@ def test_export_writes_the_file_and_says_how_near_it_comes(exported: dict[str, A
     assert SpeakerEncoder.load(target, device="cpu").embedding_dim == 12
 
 
+@pytest.mark.usefixtures("built_before")
 def test_a_mistake_is_one_line(exported: dict[str, Any], tmp_path: Path) -> None:
     error = run("export", tmp_path / "none", tmp_path / "model.onnx", status=2).stderr
     assert len(error.splitlines()) == 1

@@ -156,8 +156,8 @@ def test_padding_changes_neither_gradients_nor_running_statistics(name: str, cou
 @pytest.mark.parametrize("lengths", [None, torch.tensor([50, 40, 45, 36])])
 def test_half_precision_steps_lower_the_loss(name: str, lengths: Tensor | None) -> None:
     """Four recordings, learned by heart. Rounding moves the loss of a single step, and so the step at which it has
-    fallen by this much: mostly before the 15th, and before the 40th in each of 12 runs of each network on AVX2 and on
-    AVX-512."""
+    fallen by this much. With 12 seeds of each network, with and without lengths, the last of them took 21 steps on AVX2
+    and 19 on AVX-512 with its bfloat16."""
     model = small(name)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
     x = seeded(4, 50, BANDS) + 2 * seeded(4, 1, BANDS, seed=1)

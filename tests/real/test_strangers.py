@@ -11,7 +11,7 @@ from xvectors import SpeakerEncoder
 from xvectors.decisions import CANNOT_TELL, DIFFERENT, SAME
 from xvectors.gallery import NOBODY, identify, open_gallery, verify_as
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 
 def test_strangers_get_one_answer_from_identify_and_verify(speechocean: Path, tmp_path: Path) -> None:
