@@ -115,10 +115,10 @@ def test_a_scored_list_warns_of_speakers_in_the_cohort(
     for third, warned in (("x", False), (known, False)):
         np.savez(tmp_path / "e.npz", **arrays, speaker=np.array(["x", "x", third]))
         score_list(tmp_path / "e.npz", tmp_path / "trials.txt", tmp_path / "s.csv", system=system.path)
-        assert ("1 test speakers are in the cohort" in caplog.text) == warned  # c is in no trial
+        assert ("1 test speaker is in the cohort" in caplog.text) == warned  # c is in no trial
     (tmp_path / "trials.txt").write_text("1 a b\n0 a c\n")
     score_list(tmp_path / "e.npz", tmp_path / "trials.txt", tmp_path / "s.csv", system=system.path)
-    assert f"1 test speakers are in the cohort of the score normalisation ({known})" in caplog.text
+    assert f"1 test speaker is in the cohort of the score normalisation ({known})" in caplog.text
 
 
 def test_a_damaged_list_of_what_was_left_out(tmp_path: Path) -> None:

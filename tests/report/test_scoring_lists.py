@@ -50,7 +50,7 @@ def test_models_of_several_recordings(embeddings: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(scores.scores, [0.6, -1, -0.6], atol=1e-6)
     assert [scores.names[row] for row in scores.enroll] == ["ann", "bob", "ann"]
     (tmp_path / "t.txt").write_text("1 eve a/3\n")
-    with pytest.raises(ManifestError, match="name recordings or models that are not known, 1 in all: eve"):
+    with pytest.raises(ManifestError, match="names recordings or models that are not known, 1 in all: eve"):
         score_list(embeddings, tmp_path / "t.txt", tmp_path / "s.csv", enrollment=tmp_path / "models.txt")
 
 

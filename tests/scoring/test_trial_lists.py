@@ -253,7 +253,7 @@ def test_target_trials_tell_the_speakers(tmp_path: Path) -> None:
     with pytest.raises(ManifestError) as caught:
         read_trials(path).speakers()
     assert str(caught.value) == (
-        f"{path}: 1 non-target trials are of names that target trials make one speaker: a1 a3; correct the labels"
+        f"{path}: 1 non-target trial is of names that target trials make one speaker: a1 a3; correct the labels"
     )
 
 

@@ -171,7 +171,8 @@ class TrialList:
         ])  # fmt: skip
         if len(wrong):
             raise ManifestError(
-                f"{self.source}: {len(wrong)} non-target trials are of names that target trials make one speaker: "
+                f"{self.source}: {count(len(wrong), 'non-target trial')} {agree(len(wrong), 'is', 'are')} of names "
+                "that target trials make one speaker: "
                 f"{listed(self._examples(wrong))}; correct the labels"
             )
         return speakers
