@@ -41,7 +41,7 @@ class Cancelled:
 
     @property
     def note(self) -> str:
-        side = f", the {'left' if self.channel == 0 else 'right'} one" if self.num_channels == 2 else ""
+        side = f" ({'left' if self.channel == 0 else 'right'})" if self.num_channels == 2 else ""
         left_over = "leaves nothing" if math.isinf(self.below_db) else f"is {self.below_db:.0f} dB below them"
         return (
             f"its {self.num_channels} channels cancel each other: their mix {left_over}, so channel {self.channel}"
