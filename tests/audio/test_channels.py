@@ -71,7 +71,7 @@ def test_the_louder_channel_is_taken() -> None:
     found = audio.cancelled(encoded(stereo(0.7 * SOUND, -SOUND), "WAV", "FLOAT"))
     assert found is not None
     assert found.channel == 1
-    assert "channel 1, the right one" in found.note
+    assert "channel 1 (right)" in found.note
 
 
 def test_two_voices_and_many_microphones_do_not_cancel() -> None:
