@@ -118,9 +118,9 @@ def decide(
         The probability of one speaker before the recordings were heard; by default the verifier's.
 
     The embedding is that of the speech, with its short pauses; the LLR is the one that so many seconds of speech
-    support, not so many seconds of recording. The answer is "cannot tell" with less than 0.4 s of speech (0.8 times
-    the shortest recordings that the calibration learnt from, where these last more than 0.5 s), without a calibration,
-    and with a probability between 0.2 and 0.8.
+    support, not so many seconds of recording. The answer is "cannot tell" where a side sounds like music, tones or a
+    machine and not like speech, with less than 0.4 s of speech (0.8 times the shortest recordings that the calibration
+    learned from, where these last more than 0.5 s), without a calibration, and with a probability between 0.2 and 0.8.
 
     Raises
     ------
@@ -246,6 +246,8 @@ def lacking(side: Heard, verifier: Verifier) -> str:
         return f"{side.name} is silent"
     if not side.speech_s:
         return f"{side.name} holds no speech, only noise (or a whisper) in its {quality.duration_s:.1f} s"
+    if quality.is_unlike_speech:
+        return f"{side.name}: no speech found; it sounds like music, tones or a machine"
     if side.speech_s < least_s:
         return f"{side.name} holds {side.speech_s:.2f} s of speech, and {least_s:.1f} s are needed"
     return ""

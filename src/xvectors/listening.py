@@ -3,6 +3,7 @@ waveform at the system's rate. Recordings of any length take the same memory."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from xvectors.activity import FRAMES_PER_S, KEPT_PAUSE_S, PIECE_S, Mask, runs
 from xvectors.audio import Channel, Samples
 from xvectors.brief import brief
 from xvectors.errors import AudioError
+from xvectors.likeness import SPEECH_LOG_ODDS, log_odds
 from xvectors.quality import Meter, Quality
 from xvectors.speech import find_spoken, hear, without_zeros
 
@@ -89,12 +91,15 @@ def listen(
         name = os.fspath(recording)
     sound = _open(recording, name, sample_rate_hz, waveform_rate_hz, channel)
     meter = Meter(sound.sample_rate_hz)
+    speech_like = list[bool]()
     for piece in sound.pieces():
         if not np.abs(piece).max(initial=0.0) <= LOUDEST:
             raise AudioError(f"{name}: samples that are NaN, infinite or absurdly large; convert it again")
         meter.add(piece)
+        speech_like += [value >= SPEECH_LOG_ODDS for value in log_odds(piece, sound.sample_rate_hz)]
     mask = meter.mask()
-    quality = replace(meter.quality(mask), remarks=sound.remarks)
+    share = float(np.mean(speech_like)) if speech_like else math.nan
+    quality = replace(meter.quality(mask), speech_like_share=share, remarks=sound.remarks)
     if quality.duration_s <= LONGEST_WHOLE_S:
         samples, speech_s = hear(sound.segment(0.0, None), sample_rate_hz, find_spoken)
         quality = replace(quality, speech_s=speech_s)

@@ -24,6 +24,9 @@ SILENT_SHARE = 0.5
 QUIET_DBFS = -50.0
 """Speech of this level is 51 dB above the rounding to 16 bits; what is quieter may have lost what is faint in it."""
 
+LEAST_SPEECH_LIKE = 0.2
+"""Of the stretches that sound: with less, music with a word in it is no recording of a voice."""
+
 FLAT_TOLERANCE = 2.0**-15
 """From the greatest or the least value of all; unclipped speech is there for one sample."""
 FAINTEST_CLIPPED = 0.05
@@ -61,6 +64,8 @@ class Quality:
     zero_share : of the samples, those in runs of exact zeros of 10 ms and more
     dc_offset : mean of the samples, 1 is full scale
     peak : greatest absolute value, 1 is full scale
+    speech_like_share : of the stretches of five seconds that sound, those that sound like speech, not like music,
+        tones, machines or noise; NaN where nobody asked or too little sounds to say. See xvectors.likeness
     remarks : what is worth knowing of its file, such as that its end is missing
     """
 
@@ -75,12 +80,20 @@ class Quality:
     zero_share: float
     dc_offset: float
     peak: float
+    speech_like_share: float = math.nan
     remarks: tuple[str, ...] = ()
+
+    @property
+    def is_unlike_speech(self) -> bool:
+        """Whether what sounds is none of speech; False where that cannot be told."""
+        return self.speech_like_share < LEAST_SPEECH_LIKE
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a listener should know before relying on the recording; nothing where nothing stands out."""
         found = list(self.remarks)
+        if self.is_unlike_speech:
+            found.append("little or no speech: it sounds like music, tones or a machine")
         if self.snr_db < NOISY_DB:
             found.append(f"noisy: the speech is about {self.snr_db:.0f} dB above the noise")
         if self.level_dbfs < QUIET_DBFS:
