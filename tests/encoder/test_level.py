@@ -12,7 +12,7 @@ from xvectors import SpeakerEncoder
 from xvectors.config import load_recipe
 from xvectors.folders import SystemFolder
 from xvectors.scoring import length_normalise
-from xvectors.system import read_description, write_description
+from xvectors.system import SYSTEM_FORMAT_VERSION, SystemFolder, read_description, upgrade_system, write_description
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +62,14 @@ def test_the_answer_is_the_same_at_every_level(starter: SpeakerEncoder, voices: 
 
 
 @pytest.mark.parametrize(("recipe", "expected"), [("starter", True), ("lab", False)])
-def test_a_system_that_does_not_say_follows_its_mean_normalisation(recipe: str, expected: bool, tmp_path: Path) -> None:
+def test_an_upgraded_system_follows_its_mean_normalisation(recipe: str, expected: bool, tmp_path: Path) -> None:
     folder = SystemFolder(tmp_path)
     write_description(folder, load_recipe(recipe), ["a", "b"])
     text = folder.description.read_text(encoding="utf-8")
     line = f"normalize_level = {str(expected).lower()}\n"
     assert line in text
-    folder.description.write_text(text.replace(line, ""), encoding="utf-8")
+    old = text.replace(line, "").replace(f"format_version = {SYSTEM_FORMAT_VERSION}", "format_version = 1")
+    folder.description.write_text(old, encoding="utf-8")
+    folder.weights.write_bytes(b"weights")
+    upgrade_system(folder)
     assert read_description(folder).recipe.features.normalize_level is expected
