@@ -12,7 +12,7 @@ from xvectors import SpeakerEncoder
 from xvectors.config import load_recipe
 from xvectors.folders import SystemFolder
 from xvectors.scoring import length_normalise
-from xvectors.system import SYSTEM_FORMAT_VERSION, SystemFolder, read_description, upgrade_system, write_description
+from xvectors.system import SYSTEM_FORMAT_VERSION, read_description, upgrade_system, write_description
 
 
 @pytest.fixture(scope="module")
