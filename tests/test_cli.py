@@ -92,7 +92,7 @@ def test_embed_in_parts(toy_corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "emb.parquet"
     command = ["embed", "starter", table, "-o", out, "--rows-a-part", "10", "--device", "cpu", "--threads", "1", "-q"]
     assert run(*command, "--shard", "1/2").stdout == (
-        f"20 embeddings of 128 dimensions in 3 parts: {out}\n1 recordings left out, listed in {out / '_failures.csv'}\n"
+        f"20 embeddings of 128 dimensions in 3 parts: {out}\n1 recording left out, listed in {out / '_failures.csv'}\n"
     )
     assert run(*command, "--shard", "2/2").stdout == f"20 embeddings of 128 dimensions in 2 parts: {out}\n"
     assert run(*command).stdout == f"0 embeddings of 128 dimensions in 0 parts, 5 were there: {out}\n"

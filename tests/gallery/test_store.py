@@ -247,6 +247,20 @@ def test_a_truncated_file(path: Path, share: float) -> None:
     assert path.stat().st_size == round(share * len(content))
 
 
+def test_a_time_that_is_none(path: Path) -> None:
+    with SqliteStore(path, create=True) as store:
+        store.add("alice", [voiceprint(1)])
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE voiceprints SET enrolled_at = '2026-11-28T21:16208Z'")
+        connection.commit()
+    with SqliteStore(path) as store:
+        for read in (lambda: store.speakers(NOW), lambda: list(store.carried())):
+            with pytest.raises(
+                GalleryError, match=r"gallery\.sqlite: is damaged: a time reads '2026-11-28T21:16208Z'; put"
+            ):
+                read()
+
+
 def test_damage_met_while_traces_are_removed_is_no_other_process_using_the_file(path: Path) -> None:
     with SqliteStore(path, create=True) as store:
         store.add("alice", [voiceprint(seed) for seed in range(200)])

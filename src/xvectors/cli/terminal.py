@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 from typing import Any, TextIO
 
@@ -17,6 +18,9 @@ from xvectors.files import printable
 
 MOST_CHARACTERS = 2000
 """Of an error or a warning: a cell of a damaged table may be 100,000 characters long."""
+MOST_OF_WORD = 800
+"""Of a name in it, so that what the message says of the name is not cut off."""
+_LONG_WORD = re.compile(rf"\S{{{MOST_OF_WORD + 1},}}")
 
 
 class ReaderGone(Exception):
@@ -38,7 +42,10 @@ def print(*values: object, file: TextIO | None = None, flush: bool = False) -> N
 
 
 def shortened(message: str) -> str:
-    """The message, its middle left out where a file supplied more than anybody reads."""
+    """The message without the middle of its words, and of itself, where these are longer than anybody reads."""
+    message = _LONG_WORD.sub(
+        lambda word: f"{word[0][: MOST_OF_WORD // 2]}[...]{word[0][-MOST_OF_WORD // 2 :]}", message
+    )
     if len(message) <= MOST_CHARACTERS:
         return message
     return f"{message[: MOST_CHARACTERS // 2]} [...] {message[-MOST_CHARACTERS // 2 :]}"

@@ -139,8 +139,8 @@ class SqliteStore:
                 duration_s=duration_s,
                 systems=tuple(sorted(systems.split(","))) if systems else (),
                 consent=tuple(consent.get(name, ())),
-                enrolled_at=to_time(enrolled),
-                expires_at=None if expires is None else to_time(expires),
+                enrolled_at=self._time(enrolled),
+                expires_at=None if expires is None else self._time(expires),
             )
             for name, matching, count, kept, duration_s, enrolled, expires, systems in sorted(rows)
         ]
@@ -148,7 +148,7 @@ class SqliteStore:
     def state(self, now: datetime) -> State:
         (revision, removals), *_ = self._all("SELECT number, removals FROM revision")
         (expiry,), *_ = self._all("SELECT min(expires_at) FROM voiceprints WHERE expires_at > ?", (to_text(now),))
-        return State(revision=revision, removals=removals, next_expiry=None if expiry is None else to_time(expiry))
+        return State(revision=revision, removals=removals, next_expiry=None if expiry is None else self._time(expiry))
 
     def speaker_ids(self, system: str, now: datetime) -> NDArray[np.int64]:
         rows = self._all(
@@ -278,8 +278,8 @@ class SqliteStore:
                     embedding=np.frombuffer(embedding, dtype="<f4"),
                     duration_s=duration_s,
                     system=system,
-                    enrolled_at=to_time(enrolled),
-                    expires_at=None if expires is None else to_time(expires),
+                    enrolled_at=self._time(enrolled),
+                    expires_at=None if expires is None else self._time(expires),
                     consent=consent,
                 )
                 yield Carried(name=name, number=voiceprint, voiceprint=row)
@@ -310,6 +310,15 @@ class SqliteStore:
             embeddings=np.frombuffer(joined, dtype="<f4").reshape(len(rows), -1) if rows else np.empty((0, 0), "f4"),
             duration_s=np.array([duration for _, _, duration in rows], dtype=np.float64),
         )
+
+    def _time(self, text: object) -> datetime:
+        try:
+            return to_time(str(text))
+        except ValueError as error:
+            raise GalleryError(
+                f"{self.path}: is damaged: a time reads {text!a:.40}; put back a copy, or a file that "
+                "`xvectors gallery export` wrote"
+            ) from error
 
     def _all(self, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
         with self._lock, explained(self.path):

@@ -78,6 +78,7 @@ def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
     known = {f.name for f in fields(Checkpoint)}
     if not isinstance(values, dict) or values.get("format_version") != FORMAT_VERSION or values.keys() != known:
         raise CheckpointError(f"{path} was written by another version of xvectors; resume with that one")
-    if odd := [name for name in sorted(known) if type(values[name]) is not type(getattr(own, name))]:
+    # a state dict is an OrderedDict
+    if odd := [name for name in sorted(known) if not isinstance(values[name], type(getattr(own, name)))]:
         raise CheckpointError(f"{path} is damaged and cannot be resumed from: {', '.join(odd)} cannot be understood")
     return Checkpoint(**values)
