@@ -87,6 +87,10 @@ def explained(path: Path) -> Iterator[None]:
     """SQLite's errors in the block, as sentences: StorageError for what cannot be written, GalleryError else."""
     try:
         yield
+    except UnicodeDecodeError as error:  # in a name of the damaged file's own schema
+        raise GalleryError(
+            f"{path}: is damaged ({error.reason}); put back a copy, or a file that `xvectors gallery export` wrote"
+        ) from error
     except sqlite3.Error as error:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith("SQLITE_READONLY"):
