@@ -247,6 +247,17 @@ def test_a_truncated_file(path: Path, share: float) -> None:
     assert path.stat().st_size == round(share * len(content))
 
 
+def test_a_schema_that_is_no_text(path: Path) -> None:
+    """SQLite's own message then holds bytes that are no UTF-8."""
+    SqliteStore(path, create=True).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_master SET name = CAST(x'ff6162' AS TEXT), sql = 'x' WHERE name = 'speakers'")
+        connection.commit()
+    with pytest.raises(GalleryError, match=r"gallery\.sqlite: is damaged \(.*\); put back a copy"):
+        SqliteStore(path)
+
+
 def test_a_time_that_is_none(path: Path) -> None:
     with SqliteStore(path, create=True) as store:
         store.add("alice", [voiceprint(1)])

@@ -23,10 +23,10 @@ CANCELLED_DB = 5.0
 """The mean of two channels so far below them, or farther, is taken for what is left of channels that cancel. Two
 voices, or one channel of silence, come to 3 dB; speech and its opposite after Vorbis of the lowest quality to 5.2."""
 WHOLE_S = 10.0
-"""Of longer recordings pieces all over are compared."""
+"""Longer recordings are compared by pieces from all over."""
 NUM_PIECES, PIECE_S = 10, 1.0
 LIKE_LEVEL = 0.8
-"""Of the loudest channel's power: the first channel with as much is taken."""
+"""The share of the loudest channel's power that a channel needs; the first one with it is taken."""
 _KEPT = 100_000
 _decided: dict[FileKey, Cancelled | None] = {}
 

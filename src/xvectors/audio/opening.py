@@ -28,7 +28,7 @@ Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 2_000, 1_000_000
 MOST_FRAMES_A_BYTE = 2048
-"""Of a whole file. Silence in FLAC, with frames as long as encoders make them, comes to 420, in Opus to 1,440."""
+"""The bound for a whole file. Silence comes to 420 in FLAC with frames of the usual length, to 1,440 in Opus."""
 KEPT_S = 0.1
 """A file that lacks less than this of what it states is read, with a note."""
 SMALLEST_KEPT_BYTES, LAYOUTS_KEPT = 1 << 20, 10_000

@@ -21,7 +21,7 @@ from xvectors.audio.opening import Source
 from xvectors.errors import XVectorsError
 
 LENGTHS = struct.Struct("<IQ")
-"""Of the JSON and of the bytes behind it; they begin each message."""
+"""The lengths of the JSON and of the bytes behind it, which begin each message."""
 MOST_JSON_BYTES = 1 << 20
 
 
