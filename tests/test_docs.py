@@ -14,7 +14,39 @@ from xvectors.scoring import ROC, all_pairs
 from xvectors.scoring.backends import PLDA, load_backend
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = DOCS.parent
+PAGES = sorted(DOCS.rglob("*.md"))
+KINDS = {"tutorials", "how-to", "reference", "explanation"}
 DIM = 8
+
+
+def links(page: Path) -> list[str]:
+    """Relative targets of a page's links, without those in code blocks."""
+    prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return [found for found in re.findall(r"\]\(([^)\s]+)\)", prose) if "://" not in found]
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub and MkDocs make them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_has_a_kind_and_is_in_the_index() -> None:
+    indexed = {(DOCS / link).resolve() for link in links(DOCS / "index.md")}
+    assert {page for page in PAGES if page.name != "index.md"} == {path for path in indexed if DOCS in path.parents}
+    assert {page.parent.name for page in PAGES if page.parent != DOCS} == KINDS
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "SECURITY.md", *PAGES], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page}: {link}"
+        assert not anchor or anchor in anchors(target), f"{page}: {link}"
 
 
 def run_example(page: str, section: str, **given: Any) -> dict[str, Any]:
@@ -38,7 +70,7 @@ def test_adapting_plda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (train, speakers), (new, _) = drawn(30, seed=0), drawn(20, seed=1)
     new = 2 * new + 1
     found = run_example(
-        "backends.md",
+        "reference/backends.md",
         "Another domain",
         train_embeddings=train,
         train_speakers=speakers,
@@ -58,7 +90,7 @@ def test_fusing_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     labels = np.arange(4000) % 2 == 0
     means = np.array([0.6, 1.2])
     dev, scores = (np.where(labels[:, None], 1, -1) * means + rng.normal(size=(4000, 2)) for _ in range(2))
-    found = run_example("backends.md", "Fusion", dev_scores=dev, dev_labels=labels, scores=scores)
+    found = run_example("reference/backends.md", "Fusion", dev_scores=dev, dev_labels=labels, scores=scores)
     np.testing.assert_allclose(found["fusion"].weights_, 2 * means, rtol=0.15)
     assert np.mean((found["llrs"] > 0) == labels) > 0.89
 
@@ -87,7 +119,7 @@ def test_snr_and_magnitude_in_the_calibration(monkeypatch: pytest.MonkeyPatch) -
         )
 
     monkeypatch.setattr("xvectors.report.measure_system", measure_system)
-    found = run_example("metrics.md", "More measures: SNR and magnitude")
+    found = run_example("reference/metrics.md", "More measures: SNR and magnitude")
     target = found["test"].trials.target
     plain = type(found["calibration"])().fit(found["dev"].scores, found["dev"].trials.target)
     costs = [

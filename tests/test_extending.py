@@ -1,4 +1,4 @@
-"""Backbones, losses and augmentations of one's own: those of docs/extending.md, and wrong ones."""
+"""Backbones, losses and augmentations of one's own: those of docs/how-to/extend.md, and wrong ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from xvectors.losses import make_head, register_loss
 from xvectors.models import Backbone, build_model, find_backbone, register_backbone
 from xvectors.system import SystemFolder, make_model, write_description, write_weights
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "extending.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "extend.md"
 WITHOUT = ["--set", "training.epochs=1", "--set", "training.workers=0", "--set", "data.train_test_prop=0.7"]
 
 

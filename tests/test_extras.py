@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-TEXTS = [*SOURCES, ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = [*SOURCES, ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def named(text: str) -> set[str]:

@@ -74,7 +74,7 @@ def test_the_corpus_is_set_by_two_variables_in_the_first_cell_of_code() -> None:
 
 
 def test_the_two_files_of_the_documentation_make_the_exercises_imports_work(tmp_path: Path) -> None:
-    text = (ROOT / "docs" / "lab.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "tutorials" / "laboratory.md").read_text(encoding="utf-8")
     files = dict(re.findall(r"```python\n# (\w+\.py)\n(.*\n)```", text))
     assert {name: content.count("\n") for name, content in files.items()} == {"dataset.py": 1, "models.py": 1}
     for name, content in files.items():

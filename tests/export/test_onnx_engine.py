@@ -257,7 +257,9 @@ def test_the_ten_lines_of_the_documentation_run_without_torch(
     encoder: SpeakerEncoder, path: Path, tmp_path: Path
 ) -> None:
     """In an environment of their own that holds onnxruntime, numpy and soundfile alone."""
-    code = re.search(r"```python\n(import.*?)```", (ROOT / "docs" / "export.md").read_text(encoding="utf-8"), re.DOTALL)
+    code = re.search(
+        r"```python\n(import.*?)```", (ROOT / "docs" / "how-to" / "export.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     assert code is not None
     assert len([line for line in code[1].splitlines() if line.strip()]) <= 12
     (tmp_path / "lines.py").write_text(code[1], encoding="utf-8")
