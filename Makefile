@@ -1,52 +1,66 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`. Both can be repeated and interrupted.
+# `make demo` and `make test` set up all they need on a fresh machine. Every target can be interrupted and repeated.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-# One process a core, four at most; the tests of one file stay together, since they share fixtures.
+# At most four processes, one per core. The tests of one file share fixtures, so they stay in one process.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-# What makes an x86 processor with AVX-512, AMX or units for bfloat16 compute as one with AVX2 alone: torch's own kernels,
-# oneDNN, MKL, OpenBLAS (SciPy's and numpy's products) and numpy's loops; onnxruntime cannot be told. Our choice of bfloat16
-# goes by the second of them.
+# Settings that make an x86 processor with AVX-512, AMX or bfloat16 units compute as one with AVX2 only: for torch's own
+# kernels, oneDNN (which also decides our use of bfloat16), MKL, OpenBLAS and numpy. onnxruntime has no such setting.
 OLDER := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OPENBLAS_CORETYPE=Haswell \
 	NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR"
 
-.PHONY: demo test test-older test-slow test-all lint notebook starter-onnx clean
+.PHONY: help demo test test-older test-slow test-all coverage lint format docs build notebook starter-onnx clean
 
-demo: $(VENV)/.demo-installed
+help:  ## list the targets (default)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.demo-installed  ## train and evaluate a system on synthetic voices; report in demo/system/report
 	$(BIN)/xvectors demo demo
 
-test: lint
+test: lint  ## lint, types, import contracts and the fast tests
 	$(PYTEST)
 
-# The same tests as on an older x86 processor.
-test-older: $(VENV)/.test-installed
+test-older: $(VENV)/.test-installed  ## fast tests as on an x86 processor with AVX2 only
 	$(OLDER) $(PYTEST)
 
-test-slow: $(VENV)/.test-installed
+test-slow: $(VENV)/.test-installed  ## tests that take more than about 10 seconds each
 	$(PYTEST) -m slow
 
-# Everything, the slow tests included.
-test-all: lint
+test-all: lint  ## lint and all tests, the slow ones included
 	$(PYTEST) -m "slow or not slow"
 
-lint: $(VENV)/.test-installed
+coverage: $(VENV)/.test-installed  ## share of the source lines that the fast tests run; details in build/coverage
+	$(PYTEST) --cov --cov-report=term --cov-report=html
+
+lint: $(VENV)/.test-installed  ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Runs examples/lab.ipynb again and keeps its outputs.
-notebook: $(VENV)/.test-installed
+format: $(VENV)/.test-installed  ## format the code, and fix what ruff can fix
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.docs-installed  ## build and check the documentation site in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+build: $(VENV)/.test-installed  ## source distribution and wheel in dist
+	$(BIN)/python -m build --outdir dist
+
+notebook: $(VENV)/.test-installed  ## run examples/lab.ipynb and keep its outputs
 	$(BIN)/python tools/run_notebook.py
 
-# Writes the starter's model.onnx anew, where the features or the export changed and the weights did not.
-starter-onnx: $(VENV)/.test-installed
+starter-onnx: $(VENV)/.test-installed  ## export the starter system again, after a change of features or export
 	$(BIN)/xvectors export src/xvectors/starter src/xvectors/starter/model.onnx
 
-# A stamp file is written only after its install succeeded, so an interrupted install is simply run again.
+clean:  ## remove the environment, the demo and everything built
+	rm -rf $(VENV) demo build dist src/*.egg-info
+
+# A stamp file is written after its install has succeeded, so an interrupted install is repeated.
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -58,5 +72,6 @@ $(VENV)/.test-installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) -e '.[synth,dev]'
 	touch $@ $(VENV)/.demo-installed
 
-clean:
-	rm -rf $(VENV) demo build dist src/*.egg-info
+$(VENV)/.docs-installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) -e '.[docs]'
+	touch $@
