@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from xvectors.backends import all_pairs_scores
 from xvectors.corpus import NO_SPLIT, TEST, TRAIN, Manifest, open_corpus, split_corpus
 from xvectors.encoder import Embedded
-from xvectors.scoring import all_pairs_scores, eer, min_dcf
+from xvectors.metrics import eer, min_dcf
 
 TRAIN_SHARE = 0.8
 P_TARGET = 0.01

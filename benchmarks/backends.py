@@ -20,13 +20,14 @@ from numpy.typing import ArrayLike
 
 from _timing import Row, write_json
 from xvectors import SpeakerEncoder
+from xvectors.backends import Backend, make_backend
 from xvectors.calibrate import training_embeddings
 from xvectors.corpus import TEST, Manifest
 from xvectors.errors import ConfigError, ManifestError, ShapeError
+from xvectors.metrics import ROC, ScoredTrials, compare_systems, speaker_intervals
 from xvectors.report.measuring import FEWEST_DRAWS, MOST_DRAWS, WORK
-from xvectors.scoring import ROC, ScoredTrials, all_pairs, compare_systems, sample_recordings, speaker_intervals
-from xvectors.scoring.backends import Backend, make_backend
 from xvectors.system import SystemFolder
+from xvectors.trials import all_pairs, sample_recordings
 from xvectors.verification.learning import CANDIDATES, COSINE
 
 P_TARGET = 0.01

@@ -17,8 +17,9 @@ import numpy as np
 from xvectors import SpeakerEncoder
 from xvectors.calibrate import embed_with_crops
 from xvectors.corpus import TEST, VAL, Manifest
-from xvectors.scoring import ROC, all_pairs
+from xvectors.metrics import ROC
 from xvectors.system import SystemFolder
+from xvectors.trials import all_pairs
 from xvectors.verification import Basis, Verifier, learn_verifier
 
 NUM_SPEAKERS = (4, 7, 10, 13, 16, 19)

@@ -21,8 +21,9 @@ from _timing import Row, write_json
 from _unseen import unheard
 from embedding_speed import Embed, resemblyzer
 from xvectors import Manifest, SpeakerEncoder, audio, open_corpus
+from xvectors.backends import all_pairs_scores
 from xvectors.corpus import TEST
-from xvectors.scoring import all_pairs_scores, eer
+from xvectors.metrics import eer
 from xvectors.system import SystemFolder, find_system
 
 RATE_HZ, NARROW_HZ = 16_000, 8_000

@@ -35,7 +35,8 @@ from numpy.typing import NDArray
 
 from _timing import Row, write_json
 from xvectors import SpeakerEncoder, audio, export_onnx, open_corpus
-from xvectors.scoring import all_pairs_scores, eer
+from xvectors.backends import all_pairs_scores
+from xvectors.metrics import eer
 
 Embed = Callable[[list[Any]], NDArray[np.float32]]
 """Of paths, or of waveforms at 16 kHz."""

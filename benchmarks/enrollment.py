@@ -25,7 +25,7 @@ from xvectors.corpus import Manifest
 from xvectors.encoder import SpeakerEncoder
 from xvectors.gallery.models import models_of
 from xvectors.gallery.records import Block
-from xvectors.scoring import ROC
+from xvectors.metrics import ROC
 from xvectors.system import find_system
 from xvectors.verification import Basis, Verifier, learn_verifier
 

@@ -22,8 +22,9 @@ import numpy as np
 from _timing import Row, write_json
 from _unseen import unheard
 from xvectors import Manifest, SpeakerEncoder, load_recipe, open_corpus, train
+from xvectors.backends import all_pairs_scores
 from xvectors.corpus import TEST, TRAIN, VAL
-from xvectors.scoring import all_pairs_scores, eer
+from xvectors.metrics import eer
 
 TRAIN_SHARE = 0.75
 FIGURES = ("identified", "enrolled_eer", "unseen_eer")

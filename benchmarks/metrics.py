@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xvectors.scoring import ROC, ScoreHistogram
+from xvectors.metrics import ROC, ScoreHistogram
 
 MEASURES: dict[str, Callable[[ROC], object]] = {
     "eer": ROC.eer,

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from _speechbrain import speechbrain
 from _timing import interleaved_medians
-from xvectors.scoring.backends import PLDA, Backend
+from xvectors.backends import PLDA, Backend
 
 DIM = 200
 

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from _timing import Row, write_json
 from xvectors import Manifest, SpeakerEncoder, audio, open_corpus
 from xvectors.decisions import CERTAIN
-from xvectors.scoring import ROC, all_pairs
+from xvectors.metrics import ROC
 from xvectors.speech import find_spoken, hear
+from xvectors.trials import all_pairs
 
 RATE_HZ = 16_000
 Wave = NDArray[np.float32]

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.report.score_bulk import read_bulk
-from xvectors.report.score_lines import form_of, read_lines
+from xvectors.trials.score_bulk import read_bulk
+from xvectors.trials.score_lines import form_of, read_lines
 
 SPEAKERS, RECORDINGS = 1_000, 20
 TARGETS = 0.02

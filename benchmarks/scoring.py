@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from xvectors.scoring.backends import PLDA, Backend, Cosine, ScoreNorm
+from xvectors.backends import PLDA, Backend, Cosine, ScoreNorm
 
 COHORT, TOP_K = 1000, 300
 LOOP_TRIALS = {"cosine": 50_000, "PLDA": 20_000, "AS-norm": 1_000}

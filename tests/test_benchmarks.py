@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from xvectors import SpeakerEncoder, audio, load_recipe, train
+from xvectors.backends import all_pairs_scores
 from xvectors.corpus import TEST, Manifest, open_corpus, split_corpus
-from xvectors.scoring import all_pairs_scores, eer
+from xvectors.metrics import eer
 
 TINY = (
     "model.channels=4",
@@ -198,8 +199,9 @@ def test_the_parts_of_a_tiny_runs_steps(module: ModuleType, toy_corpus: Path) ->
 
 @pytest.mark.parametrize("module", ["backends"], indirect=True)
 def test_back_ends_are_compared_with_cosine_on_other_speakers(module: ModuleType) -> None:
-    from xvectors.scoring import all_pairs, compare_systems, eer
-    from xvectors.scoring.backends import make_backend
+    from xvectors.backends import make_backend
+    from xvectors.metrics import compare_systems, eer
+    from xvectors.trials import all_pairs
 
     def drawn(num_speakers: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Speakers differ in all of 8 dimensions, recordings mostly in the first two: cosine is at a loss there."""

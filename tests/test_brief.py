@@ -17,7 +17,7 @@ import xvectors
 from xvectors import SpeakerEncoder, open_corpus
 from xvectors.brief import brief, in_brief
 from xvectors.gallery import SqliteStore, open_gallery
-from xvectors.scoring import all_pairs
+from xvectors.trials import all_pairs
 
 PUBLIC = [
     importlib.import_module(f"xvectors.{each.name}")

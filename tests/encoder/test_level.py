@@ -9,9 +9,9 @@ import pytest
 
 from voices import mixed, spoken
 from xvectors import SpeakerEncoder
+from xvectors.backends import length_normalise
 from xvectors.config import load_recipe
 from xvectors.folders import SystemFolder
-from xvectors.scoring import length_normalise
 from xvectors.system import SYSTEM_FORMAT_VERSION, read_description, upgrade_system, write_description
 
 

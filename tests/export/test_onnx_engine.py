@@ -18,7 +18,7 @@ from tolerances import ROUNDING
 from voices import spoken
 from xvectors import SpeakerEncoder
 from xvectors.errors import AudioError, CheckpointError, ConfigError, MissingExtraError, MissingFileError, TooShortError
-from xvectors.scoring import all_pairs
+from xvectors.trials import all_pairs
 from xvectors.verification import Verifier
 
 onnx = pytest.importorskip("onnx", reason="not installed; pip install 'xvectors[onnx]'")

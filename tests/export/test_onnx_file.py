@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from xvectors import SpeakerEncoder
+from xvectors.backends import all_pairs_scores
 from xvectors.corpus import open_corpus
 from xvectors.errors import CheckpointError, ExportError, MissingExtraError, StorageError
+from xvectors.metrics import eer
 from xvectors.models import MODELS
-from xvectors.scoring import all_pairs_scores, eer
 from xvectors.system import SystemFolder
 from xvectors.verification import fingerprint_of
 

@@ -16,6 +16,8 @@ import torch
 from campaign import Reader
 from pyarrow import parquet
 
+from xvectors.backends import AffineCalibration, load_fusion, make_backend, save_fusion
+from xvectors.backends.fusion import Fusion
 from xvectors.config import load_recipe
 from xvectors.corpus import open_corpus
 from xvectors.corpus.metadata import read_metadata
@@ -27,13 +29,11 @@ from xvectors.models import EmbeddingMap
 from xvectors.parts import DESCRIPTION, DIFFERENCES, read_parts
 from xvectors.report.evaluation import read_history
 from xvectors.report.score_files import read_scores
-from xvectors.scoring import AffineCalibration, all_pairs
-from xvectors.scoring.backends import load_fusion, make_backend, save_fusion
-from xvectors.scoring.backends.fusion import Fusion
-from xvectors.scoring.enrollment import read_enrollment
-from xvectors.scoring.trial_lists import read_trials
 from xvectors.system import SystemFolder, kept_epoch, make_model, write_description, write_weights
 from xvectors.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from xvectors.trials import all_pairs
+from xvectors.trials.enrollment import read_enrollment
+from xvectors.trials.lists import read_trials
 from xvectors.verification import Verifier, cosine_verifier, fingerprint_of, save_verifier, verifier_of
 from xvectors.verification.verifier import QUALITY_NAMES, duration_quality
 
@@ -92,8 +92,8 @@ def make_readers(folder: Path) -> list[Reader]:
 
 
 def bulk(path: Path) -> object:
-    from xvectors.report.score_bulk import Irregular, read_bulk
-    from xvectors.report.score_lines import form_of
+    from xvectors.trials.score_bulk import Irregular, read_bulk
+    from xvectors.trials.score_lines import form_of
 
     try:
         return read_bulk(path, form_of(path))

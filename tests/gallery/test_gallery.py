@@ -15,13 +15,13 @@ import pytest
 from drawn_voices import OTHER, SYSTEM, Voices, make_voices
 
 from tolerances import ROUNDING
+from xvectors.backends import BACKENDS, LDA, PLDA, Backend, LengthNorm
 from xvectors.errors import AudioError, ConfigError, GalleryError, ShapeError, UnknownSpeakerError
 from xvectors.gallery import Found, Gallery, SqliteStore
 from xvectors.gallery.memory import SHORTLIST
 from xvectors.gallery.models import models_of
 from xvectors.gallery.records import Block
-from xvectors.scoring import Trials
-from xvectors.scoring.backends import BACKENDS, LDA, PLDA, Backend, LengthNorm
+from xvectors.trials import Trials
 from xvectors.verification import Verifier, cosine_verifier
 
 START = datetime(2030, 5, 1, 12, tzinfo=UTC)

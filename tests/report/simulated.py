@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from xvectors.backends import length_normalise
 from xvectors.corpus import Manifest
+from xvectors.metrics import ROC, Interval, LeastCost, operating_points
 from xvectors.report.measured import Figure, Leakage, Measured
-from xvectors.scoring import ROC, Interval, LeastCost, all_pairs, length_normalise, operating_points
+from xvectors.trials import all_pairs
 
 
 def evaluation(

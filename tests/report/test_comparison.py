@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from xvectors.errors import ConfigError, ManifestError
+from xvectors.metrics import ROC, LeastCost, eer
 from xvectors.report.comparison import compare
 from xvectors.report.det import det_figure
 from xvectors.report.outputs import write_scores
 from xvectors.report.speakers import GUESSED
-from xvectors.scoring import ROC, LeastCost, all_pairs, eer
+from xvectors.trials import all_pairs
 
 SPEAKERS = np.repeat(np.arange(12), 5)
 NAMES = [f"s{speaker}/{row}" for row, speaker in enumerate(SPEAKERS)]

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from commands import run
 from xvectors.errors import ManifestError
+from xvectors.metrics import cllr, eer
 from xvectors.report.fusing import fuse
 from xvectors.report.score_files import read_scores
-from xvectors.scoring import cllr, eer
 
 MEANS = (0.6, 1.2)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from xvectors.errors import ManifestError, ShapeError
-from xvectors.report import resampling
+from xvectors.metrics import Interval, LeastCost, actual_dcf, cllr, eer, min_cllr, min_dcf, resampling, rocch_eer
 from xvectors.report.measuring import MOST_LEVELS, Measurement, _levelled, measure, most_unseen
-from xvectors.scoring import Interval, LeastCost, Trials, actual_dcf, all_pairs, cllr, eer, min_cllr, min_dcf, rocch_eer
+from xvectors.trials import Trials, all_pairs
 
 
 def simulated(num_speakers: int, seed: int = 0) -> tuple[np.ndarray, Trials, np.ndarray]:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from xvectors.metrics import ROC, Interval, operating_points
 from xvectors.report.measured import Figure
 from xvectors.report.outputs import figure_table, point_table, write_scores
-from xvectors.scoring import ROC, Interval, Trials, operating_points
+from xvectors.trials import Trials
 
 
 def test_scores_read_back_as_the_same_numbers(tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ import pytest
 import soundfile
 from simulated import evaluation
 
+from xvectors.metrics import ROC, operating_points
 from xvectors.report import colours, drawings, sections
 from xvectors.report.measured import Leakage, Measured, SharedRecording, SuspectPair
 from xvectors.report.mistakes import confusable_pairs, error_speakers, worst_false_accepts, worst_false_rejects
 from xvectors.report.page import write_page
 from xvectors.report.slice_section import SliceWords, slice_section
 from xvectors.report.slices import Slice, SliceFigure, slices_of
-from xvectors.scoring import ROC, TwoVoices, operating_points
+from xvectors.verification.label_check import TwoVoices
 
 VOID = {"meta", "br", "img", "input"}
 

@@ -18,8 +18,8 @@ from matplotlib.text import Annotation
 from numpy.typing import NDArray
 
 from xvectors.errors import CheckpointError, ConfigError, ShapeError, StorageError
+from xvectors.metrics import eer
 from xvectors.report import plots, score_histogram, speaker_map, training_curves, tsne
-from xvectors.scoring import eer
 
 Row = dict[str, float | str | None]
 

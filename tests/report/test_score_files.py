@@ -10,7 +10,7 @@ import pytest
 from xvectors.errors import ManifestError
 from xvectors.report import score_files
 from xvectors.report.score_files import measure_score_file, read_scores
-from xvectors.scoring import read_trials
+from xvectors.trials import read_trials
 
 TRIALS = [
     ("a1", "a2", 2.5, 1),

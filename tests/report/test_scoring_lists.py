@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xvectors.backends import AffineCalibration, make_backend
 from xvectors.errors import CheckpointError, ConfigError, ManifestError
 from xvectors.report.score_files import read_scores
 from xvectors.report.scoring_lists import score_list
-from xvectors.scoring import AffineCalibration
-from xvectors.scoring.backends import make_backend
 from xvectors.verification import Verifier
 from xvectors.verification.verifier import QUALITY_NAMES, duration_quality
 

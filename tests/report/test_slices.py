@@ -7,10 +7,11 @@ import pytest
 from simulated import evaluation
 
 from xvectors.corpus import Manifest
+from xvectors.metrics import ROC, ScoredTrials, speaker_intervals
 from xvectors.report.groups import Dimension, trial_dimensions
 from xvectors.report.measured import Measured
 from xvectors.report.slices import Slice, Slices, measure_slices, slices_of
-from xvectors.scoring import ROC, ScoredTrials, Trials, speaker_intervals
+from xvectors.trials import Trials
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from xvectors.errors import ManifestError
 from xvectors.report.score_files import measure_score_file
 from xvectors.report.speakers import GUESSED, speakers_of
-from xvectors.scoring import TrialList, read_trials
+from xvectors.trials import TrialList, read_trials
 
 
 @pytest.fixture

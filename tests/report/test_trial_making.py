@@ -11,7 +11,7 @@ from commands import run
 from xvectors.errors import ConfigError, ManifestError
 from xvectors.report import trial_making
 from xvectors.report.trial_making import make_trials
-from xvectors.scoring import read_trials
+from xvectors.trials import read_trials
 
 ROWS = [
     ("a1", "ann", "f", "x"),

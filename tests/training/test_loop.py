@@ -24,13 +24,14 @@ import torch
 import xvectors.training.learner as learner
 import xvectors.training.loop as loop
 from commands import run
+from xvectors.backends import all_pairs_scores
 from xvectors.config import Recipe, load_recipe
 from xvectors.corpus import TRAIN, Manifest
 from xvectors.encoder import SpeakerEncoder
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, StorageError, TrainingError
 from xvectors.losses import margin_at
+from xvectors.metrics import eer
 from xvectors.ordering import SAMPLERS
-from xvectors.scoring import all_pairs_scores, eer
 from xvectors.system import SystemFolder, load_weights, make_model, read_description
 from xvectors.training import EpochResult, TrainingResult, train
 from xvectors.training.learner import Learner

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from xvectors.backends import all_pairs_scores
 from xvectors.errors import ShapeError
+from xvectors.metrics import eer
 from xvectors.models import EmbeddingMap
-from xvectors.scoring import all_pairs_scores, eer
 from xvectors.training.mapping import fit_embedding_map
 
 

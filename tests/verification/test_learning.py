@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from xvectors.backends import BACKENDS
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
-from xvectors.scoring import ROC, Trials, all_pairs
-from xvectors.scoring.backends import BACKENDS
+from xvectors.metrics import ROC
+from xvectors.trials import Trials, all_pairs
 from xvectors.verification import Basis, cosine_verifier, learn_verifier
 from xvectors.verification.learning import CANDIDATES, _some_recordings, _trials
 from xvectors.verification.verifier import duration_quality

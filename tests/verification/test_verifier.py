@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from xvectors.backends import BACKENDS
 from xvectors.config import parse_toml, to_toml
 from xvectors.errors import CheckpointError, ConfigError, StorageError
-from xvectors.scoring import all_pairs
-from xvectors.scoring.backends import BACKENDS
+from xvectors.trials import all_pairs
 from xvectors.verification import Basis, Verifier, cosine_verifier, learn_verifier, load_verifier, save_verifier
 
 

@@ -31,7 +31,7 @@ from xvectors.errors import ConfigError
 from xvectors.wording import count
 
 if TYPE_CHECKING:
-    from xvectors.scoring import LeastCost
+    from xvectors.metrics import LeastCost
 
 
 @command(
@@ -81,7 +81,7 @@ def evaluate(
 
     Prints error rates with confidence intervals and how good the calibration is; writes a report with figures.
     """
-    from xvectors.scoring import LeastCost
+    from xvectors.metrics import LeastCost
 
     cost = LeastCost(p_target, c_miss, c_fa)
     if system is None and scores is not None:
@@ -309,8 +309,8 @@ def compare(
 
     Prints the differences from the first system with confidence intervals and p-values; draws DET curves.
     """
+    from xvectors.metrics import LeastCost
     from xvectors.report.comparison import compare as run
-    from xvectors.scoring import LeastCost
 
     result = run(systems, out, speakers=speakers, cost=LeastCost(p_target, c_miss, c_fa))
     if as_json:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.backends.products import Rows
 from xvectors.errors import ShapeError
-from xvectors.scoring.products import Rows
 
 MOST_AUDIO_BYTES = 500_000_000
 """SQLite holds a value of up to 10^9 bytes."""

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logit
 
+from xvectors.backends.products import Rows
 from xvectors.decisions import CERTAIN, is_certain, of_prior, of_verifier
 from xvectors.errors import AudioError, ConfigError, GalleryError, ShapeError, UnknownSpeakerError
 from xvectors.gallery.checks import checked
@@ -27,8 +28,7 @@ from xvectors.gallery.names import consent_note, speaker_name
 from xvectors.gallery.records import Block, Carrier, Store, Voiceprint
 from xvectors.gallery.results import Doubt, Enrolled, Enrollment, Found, Imported, Match, ReEnrollment
 from xvectors.gallery.search import ExactSearch
-from xvectors.scoring import bayes_threshold, open_set_posterior
-from xvectors.scoring.products import Rows
+from xvectors.metrics import bayes_threshold, open_set_posterior
 from xvectors.verification import Verifier
 
 SAME_EMBEDDING = 1e-3

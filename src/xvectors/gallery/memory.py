@@ -11,10 +11,10 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.backends.products import Rows
 from xvectors.gallery.models import models_of
 from xvectors.gallery.records import Block, State, Store
 from xvectors.gallery.search import Search
-from xvectors.scoring.products import Rows
 from xvectors.verification import Verifier
 
 SHORTLIST = 200

@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.backends.products import Rows
 from xvectors.brief import brief
-from xvectors.scoring.products import Rows
 
 BLOCK_ROWS = 8192
 GROUP_ROWS = 512

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.backends import Backend
+from xvectors.metrics import identify
 from xvectors.report.measured import Figure
-from xvectors.scoring import identify
-from xvectors.scoring.backends import Backend
 
 RANKS = (1, 5)
 MOST_SCORES = 20_000_000

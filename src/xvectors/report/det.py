@@ -12,9 +12,9 @@ from scipy.special import ndtri
 
 from xvectors.errors import ConfigError
 from xvectors.files import atomic_write
+from xvectors.metrics import ROC
 from xvectors.report import colours
 from xvectors.report.colours import FONT, SMALL, TITLE, new_figure, outside_legend
-from xvectors.scoring import ROC
 
 DPI = 150
 TICKS = (0.0001, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)

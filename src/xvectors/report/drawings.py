@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from xvectors.backends import length_normalise
+from xvectors.metrics import applied_probability_of_error, reliability
+from xvectors.metrics.roc import bayes_threshold
 from xvectors.report import colours
 from xvectors.report.labels import Box, free_place, moved
 from xvectors.report.markup import score, shortened
@@ -15,8 +18,7 @@ from xvectors.report.measured import Measured
 from xvectors.report.plots import principal_plane, tsne
 from xvectors.report.slices import Slices
 from xvectors.report.svg import LETTER, LINE, Panel, Tick, legend, marker, nice_ticks
-from xvectors.scoring import applied_probability_of_error, length_normalise, reliability, sample_recordings
-from xvectors.scoring.roc import bayes_threshold
+from xvectors.trials import sample_recordings
 from xvectors.wording import count
 
 DET_TICKS = (0.0001, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99)

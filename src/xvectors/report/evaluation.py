@@ -24,6 +24,8 @@ from xvectors.embeddings import load_embeddings
 from xvectors.encoder import Embedded, SpeakerEncoder, save_embeddings
 from xvectors.errors import CheckpointError, ManifestError
 from xvectors.files import exclusive, why_no_file
+from xvectors.metrics import LeastCost, eer
+from xvectors.metrics.operating_points import DEFAULT_COST
 from xvectors.report.closed_set import rank_figures
 from xvectors.report.drawings import scale_name
 from xvectors.report.leakage import cohort_line, find_leakage, leakage_lines
@@ -35,8 +37,6 @@ from xvectors.report.plots import score_histogram, speaker_map, training_curves,
 from xvectors.report.slices import slices_of
 from xvectors.report.snr import snr_of_rows
 from xvectors.report.trial_choice import choose_trials
-from xvectors.scoring import LeastCost, eer
-from xvectors.scoring.operating import DEFAULT_COST
 from xvectors.system import SystemFolder, current_versions, find_system, kept_epoch, read_description
 from xvectors.verification.verifier import LEAST_HEARD_S
 

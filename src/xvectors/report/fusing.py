@@ -1,5 +1,5 @@
 """Scores of several systems made one. In: score files of the same trials, and files by the same systems to learn from.
-Out: a score file of log-likelihood ratios (see scoring/backends/fusion.py)."""
+Out: a score file of log-likelihood ratios (see backends/fusion.py)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.backends import Fusion
 from xvectors.corpus.table import write_table
 from xvectors.errors import ManifestError
 from xvectors.report.score_files import ScoreFile, read_scores, scores_on
-from xvectors.scoring import TrialList, read_trials
-from xvectors.scoring.backends import Fusion
+from xvectors.trials import TrialList, read_trials
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xvectors.corpus import Manifest, PackedStrings
 from xvectors.corpus.manifest import FEMALE, MALE
-from xvectors.scoring import Trials
+from xvectors.trials import Trials
 
 Kind = Literal["both", "targets", "non-targets"]
 

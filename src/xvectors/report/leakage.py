@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.backends import length_normalise
 from xvectors.corpus import TEST, VAL, Manifest
 from xvectors.report.measured import Leakage, SharedRecording, SuspectPair
-from xvectors.scoring import find_two_voices, length_normalise, sample_recordings
+from xvectors.trials import sample_recordings
+from xvectors.verification.label_check import find_two_voices
 from xvectors.wording import agree, count
 
 SUSPECT_QUANTILE = 0.99

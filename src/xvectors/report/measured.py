@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from xvectors.brief import brief
 from xvectors.corpus import Manifest
-from xvectors.scoring import ROC, Interval, LeastCost, OperatingPoint, Trials, TwoVoices
+from xvectors.metrics import ROC, Interval, LeastCost, OperatingPoint
+from xvectors.trials import Trials
+from xvectors.verification.label_check import TwoVoices
 
 
 @dataclass(frozen=True, kw_only=True)

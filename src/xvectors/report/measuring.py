@@ -12,9 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xvectors.report.measured import Figure
-from xvectors.report.resampling import Resampled, choose_resampled
-from xvectors.scoring import (
+from xvectors.metrics import (
     ROC,
     Interval,
     LeastCost,
@@ -24,8 +22,10 @@ from xvectors.scoring import (
     operating_points,
     speaker_intervals,
 )
-from xvectors.scoring.bootstrap import MIN_SPEAKERS
-from xvectors.scoring.operating import DEFAULT_COST, RATE_CRITERIA, FARAtMost
+from xvectors.metrics.bootstrap import MIN_SPEAKERS
+from xvectors.metrics.operating_points import DEFAULT_COST, RATE_CRITERIA, FARAtMost
+from xvectors.metrics.resampling import Resampled, choose_resampled
+from xvectors.report.measured import Figure
 from xvectors.wording import count
 
 logger = logging.getLogger(__name__)

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from xvectors.brief import brief
 from xvectors.corpus.table import write_table
 from xvectors.files import write_text
+from xvectors.metrics import Interval, LeastCost, OperatingPoint
+from xvectors.metrics.bootstrap import COVERAGE
 from xvectors.report.measured import Figure, Leakage, Measured
 from xvectors.report.slices import Slice, Slices
 from xvectors.report.verdict import verdict_of
-from xvectors.scoring import Interval, LeastCost, OperatingPoint, Trials
-from xvectors.scoring.bootstrap import COVERAGE
+from xvectors.trials import Trials
 from xvectors.wording import count
 
 NOT_CALIBRATED = (

@@ -20,6 +20,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
+from xvectors.backends import length_normalise
 from xvectors.errors import CheckpointError, ConfigError, ShapeError
 from xvectors.files import atomic_write
 from xvectors.report import colours
@@ -34,7 +35,6 @@ from xvectors.report.colours import (
     short,
     write_names,
 )
-from xvectors.scoring import length_normalise
 from xvectors.wording import count
 
 DPI = 150

@@ -11,7 +11,7 @@ import numpy as np
 from xvectors.embeddings import load_embeddings
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
 from xvectors.report.outputs import write_scores
-from xvectors.scoring import RecordingRows, read_enrollment, read_trials
+from xvectors.trials import RecordingRows, read_enrollment, read_trials
 from xvectors.verification import Verifier, cosine_verifier
 from xvectors.verification.verifier import LEAST_HEARD_S
 

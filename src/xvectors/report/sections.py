@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from xvectors.corpus.manifest import FEMALE, MALE
+from xvectors.metrics.bootstrap import COVERAGE, MIN_SPEAKERS
 from xvectors.report.glossary import term
 from xvectors.report.markup import (
     MOST_OF_NAME,
@@ -27,7 +28,6 @@ from xvectors.report.markup import (
 from xvectors.report.measured import Figure, Measured
 from xvectors.report.mistakes import confusable_pairs, error_speakers, worst_false_accepts, worst_false_rejects
 from xvectors.report.recordings import Recordings
-from xvectors.scoring.bootstrap import COVERAGE, MIN_SPEAKERS
 from xvectors.wording import count
 
 MAX_NAMES = 20

@@ -1,5 +1,5 @@
 """For whom the system fails: error rates of groups of trials, and how surely they depart from those of all trials.
-In: scored trials and their groups. Out: slices with intervals. Speakers are resampled as in `scoring.bootstrap`, the
+In: scored trials and their groups. Out: slices with intervals. Speakers are resampled as in `metrics.bootstrap`, the
 same draws for every slice and for the whole, so that a difference is measured within each draw."""
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 
+from xvectors.metrics import ROC, LeastCost, ScoredTrials, bayes_threshold
+from xvectors.metrics.bootstrap import MIN_SPEAKERS, interval_ends
+from xvectors.metrics.operating_points import MIN_ERRORS
+from xvectors.metrics.roc import cost_weights
 from xvectors.report.groups import Dimension, Kind, trial_dimensions
 from xvectors.report.measured import Measured
-from xvectors.scoring import ROC, LeastCost, ScoredTrials, bayes_threshold
-from xvectors.scoring.bootstrap import MIN_SPEAKERS, interval_ends
-from xvectors.scoring.operating import MIN_ERRORS
-from xvectors.scoring.roc import cost_weights
-from xvectors.scoring.trials import checked_labels
+from xvectors.trials.pairs import checked_labels
 from xvectors.wording import count
 
 MIN_TRIALS = 30  # of a kind; fewer give no rate

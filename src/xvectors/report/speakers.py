@@ -12,10 +12,10 @@ from xvectors.corpus.columns import ALIASES, identify
 from xvectors.corpus.table import DELIMITERS, Table
 from xvectors.embeddings import are_embeddings, load_embeddings
 from xvectors.errors import ManifestError
-from xvectors.scoring import RecordingRows, TrialList
-from xvectors.scoring.naming import listed
-from xvectors.scoring.text import text_lines
-from xvectors.scoring.trials import speaker_numbers
+from xvectors.trials import RecordingRows, TrialList
+from xvectors.trials.names import listed
+from xvectors.trials.pairs import speaker_numbers
+from xvectors.trials.text import text_lines
 from xvectors.wording import agree, count
 
 GUESSED = (

@@ -10,8 +10,8 @@ import numpy as np
 from xvectors.corpus import open_corpus
 from xvectors.embeddings import are_embeddings, load_embeddings
 from xvectors.errors import ManifestError
-from xvectors.scoring import Trials, count_pairs, sample_trials, write_trials
-from xvectors.scoring.sampling import Relation
+from xvectors.trials import Trials, count_pairs, sample_trials, write_trials
+from xvectors.trials.sampling import Relation
 
 MOST_PAIRS = 50_000_000
 """All pairs, of which a list of some gigabytes is made."""

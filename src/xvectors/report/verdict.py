@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.metrics.bootstrap import MIN_SPEAKERS
 from xvectors.report.measured import Measured
 from xvectors.report.mistakes import trial_speakers
-from xvectors.scoring.bootstrap import MIN_SPEAKERS
 from xvectors.wording import count
 
 GUESSING = 0.4

@@ -14,8 +14,8 @@ from xvectors.dataset import Batch, ChunkBatches, ChunkDataset, CollateWaveforms
 from xvectors.devices import choose_workers
 from xvectors.errors import TrainingError
 from xvectors.ordering import make_order
-from xvectors.scoring import sample_recordings
 from xvectors.training.corpus import PreparedCorpus
+from xvectors.trials import sample_recordings
 
 HELD_OUT_EACH = 20
 """Recordings of a held-out speaker that the error rate of every epoch is of, as of a speaker for the embedding map."""

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from xvectors.backends import all_pairs_scores
 from xvectors.calibrate import calibrate as calibrate_system
 from xvectors.config import DEFAULT_RECIPE, FINE_TUNING_RECIPE, Recipe, differences, load_recipe
 from xvectors.corpus import Manifest, ScanReport, open_corpus
@@ -26,8 +27,8 @@ from xvectors.dataset import Batch
 from xvectors.devices import find_device
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError, StorageError, TrainingError
 from xvectors.files import exclusive, write_text
+from xvectors.metrics import eer
 from xvectors.progress import Progress, progress
-from xvectors.scoring import all_pairs_scores, eer, sample_recordings
 from xvectors.system import (
     SystemFolder,
     find_system,
@@ -47,6 +48,7 @@ from xvectors.training.mapping import fit_embedding_map
 from xvectors.training.optimise import in_large_margin_stage
 from xvectors.training.result import EpochResult, TrainingResult
 from xvectors.training.signals import Signals, answered_signals
+from xvectors.trials import sample_recordings
 from xvectors.verification.verifier import remove_verifier
 
 logger = logging.getLogger(__name__)

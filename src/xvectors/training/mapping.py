@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from xvectors.backends import WCCN, Centre
 from xvectors.errors import ManifestError
 from xvectors.models import EmbeddingMap
-from xvectors.scoring.backends import WCCN, Centre
 
 logger = logging.getLogger(__name__)
 

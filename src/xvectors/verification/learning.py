@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.backends import BACKENDS, AffineCalibration, Backend, make_backend, select_backend
+from xvectors.backends.cosine import real_rows
 from xvectors.brief import brief
 from xvectors.errors import ManifestError, ShapeError
-from xvectors.scoring import ROC, AffineCalibration, Trials, sample_recordings
-from xvectors.scoring.backends import BACKENDS, Backend, make_backend, select_backend
-from xvectors.scoring.bootstrap import MIN_SPEAKERS
-from xvectors.scoring.cosine import real_rows
-from xvectors.scoring.trials import speaker_numbers
+from xvectors.metrics import ROC
+from xvectors.metrics.bootstrap import MIN_SPEAKERS
+from xvectors.trials import Trials, sample_recordings
+from xvectors.trials.pairs import speaker_numbers
 from xvectors.verification.verifier import P_TARGET, QUALITY_NAMES, Verifier, duration_quality
 
 CROP_DURATIONS_S = (0.5, 1.0, 2.0)

@@ -11,12 +11,21 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.backends import (
+    AffineCalibration,
+    Backend,
+    load_backend,
+    log_duration,
+    make_backend,
+    pair_quality,
+    save_backend,
+)
 from xvectors.brief import brief
 from xvectors.config import parse_toml, to_toml
 from xvectors.errors import CheckpointError, ConfigError, StorageError
 from xvectors.files import write_text
-from xvectors.scoring import AffineCalibration, Trials, bayes_threshold, log_duration, pair_quality
-from xvectors.scoring.backends import Backend, load_backend, make_backend, save_backend
+from xvectors.metrics import bayes_threshold
+from xvectors.trials import Trials
 from xvectors.verification.fingerprint import FingerprintFiles, fingerprint_of
 
 FORMAT_VERSION = 2

@@ -1,0 +1,49 @@
+"""Back-ends: from embeddings to scores, learnt on training speakers. In: embeddings [n, D], speakers, trials.
+Out: float32 scores. `make_backend("lda_plda").fit(embeddings, speakers).score(others, trials)`; no torch."""
+
+from xvectors.backends.adaptation import ADAPTATIONS, adapt_coral, adapt_coral_plus, adapt_kaldi
+from xvectors.backends.backend import Backend, Enrolled
+from xvectors.backends.calibration import AffineCalibration, log_duration, log_magnitude, pair_quality
+from xvectors.backends.cosine import all_pairs_scores, cosine_scores, length_normalise
+from xvectors.backends.fusion import Fusion
+from xvectors.backends.plda import PLDA
+from xvectors.backends.score_normalization import ScoreNorm
+from xvectors.backends.scorers import Cosine
+from xvectors.backends.selection import Figures, Selection, select_backend
+from xvectors.backends.storage import load_backend, load_fusion, save_backend, save_fusion
+from xvectors.backends.table import BACKENDS, make_backend
+from xvectors.backends.transforms import LDA, WCCN, Centre, LengthNorm, Whiten
+
+__all__ = [
+    "ADAPTATIONS",
+    "BACKENDS",
+    "LDA",
+    "PLDA",
+    "WCCN",
+    "AffineCalibration",
+    "Backend",
+    "Centre",
+    "Cosine",
+    "Enrolled",
+    "Figures",
+    "Fusion",
+    "LengthNorm",
+    "ScoreNorm",
+    "Selection",
+    "Whiten",
+    "adapt_coral",
+    "adapt_coral_plus",
+    "adapt_kaldi",
+    "all_pairs_scores",
+    "cosine_scores",
+    "length_normalise",
+    "load_backend",
+    "load_fusion",
+    "log_duration",
+    "log_magnitude",
+    "make_backend",
+    "pair_quality",
+    "save_backend",
+    "save_fusion",
+    "select_backend",
+]

@@ -1,0 +1,136 @@
+"""A PLDA model moved to another domain by embeddings without labels. In: a model, embeddings [n, D] of the new domain.
+Out: a new model.
+
+The unsupervised adaptation of the Kaldi toolkit; CORAL (Sun, Feng and Saenko, AAAI 2016; for PLDA Alam, Bhattacharya
+and Kenny, Odyssey 2018); CORAL+ (Lee, Wang and Koshinaka, ICASSP 2019). The model's own total covariance, within +
+between, stands for that of the old domain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from xvectors.backends.estimator import Array, finite_rows
+from xvectors.backends.plda import PLDA
+from xvectors.backends.statistics import total_statistics, whitener
+from xvectors.config import nearest
+from xvectors.errors import ConfigError, ManifestError
+
+ADAPT_BY = "coral_plus"
+"""The method unless another is asked for: it never takes the model for surer than it was."""
+NO_SPREAD = 1e-8  # share of `within` by which a direction without spread between speakers is told from none at all
+
+
+def adapt_kaldi(
+    plda: PLDA,
+    embeddings: ArrayLike,
+    within_scale: float = 0.75,
+    between_scale: float = 0.25,
+    mean_scale: float = 1.0,
+) -> PLDA:
+    """Where the new domain varies more than the model says, the excess goes to the two covariances by their scales.
+
+    Args:
+        within_scale, between_scale: shares of the excess, 0 or more; their sum is 1 where all of it is explained. The
+            defaults are those of Kaldi's SRE 2016 recipe.
+        mean_scale: how much of the square of the means' difference counts as variation, 0 or more.
+
+    Raises:
+        ConfigError: a scale below 0.
+        ManifestError: no more embeddings than dimensions.
+        ShapeError: embeddings of other dimensions than the model's, or not finite.
+    """
+    _check_scales(within_scale=within_scale, between_scale=between_scale, mean_scale=mean_scale)
+    mean, total = _new_domain(plda, embeddings)
+    difference = mean - plda.mean_
+    total = total + mean_scale * np.outer(difference, difference)
+    excess = _excess(*_common_basis(plda.within_ + plda.between_, total))
+    return PLDA.from_covariances(mean, plda.within_ + within_scale * excess, plda.between_ + between_scale * excess)
+
+
+def adapt_coral(plda: PLDA, embeddings: ArrayLike) -> PLDA:
+    """Both covariances as if the old domain's embeddings had been whitened and given the new domain's covariance.
+
+    Raises ManifestError and ShapeError as `adapt_kaldi` does.
+    """
+    mean, total = _new_domain(plda, embeddings)
+    recolour = _recolouring(plda.within_ + plda.between_, total)
+    return PLDA.from_covariances(mean, recolour @ plda.within_ @ recolour.T, recolour @ plda.between_ @ recolour.T)
+
+
+def adapt_coral_plus(plda: PLDA, embeddings: ArrayLike, within_scale: float = 0.5, between_scale: float = 0.5) -> PLDA:
+    """Each covariance raised towards its CORAL version where that is larger, never lowered.
+
+    Args:
+        within_scale, between_scale: from 0, the model as it was, to 1, the larger of both in every direction.
+
+    Raises:
+        ConfigError: a scale outside 0 to 1.
+        ManifestError, ShapeError: as `adapt_kaldi` does.
+    """
+    _check_scales(most=1.0, within_scale=within_scale, between_scale=between_scale)
+    moved = adapt_coral(plda, embeddings)
+    within, between = plda.within_, plda.between_
+    reference = between + NO_SPREAD * within  # between alone may be of lower rank, without a basis
+    within = within + within_scale * _excess(*_common_basis(within, moved.within_))
+    between = between + between_scale * _excess(*_common_basis(reference, moved.between_))
+    return PLDA.from_covariances(moved.mean_, within, between)
+
+
+ADAPTATIONS: Mapping[str, Callable[[PLDA, ArrayLike], PLDA]] = MappingProxyType(
+    {"kaldi": adapt_kaldi, "coral": adapt_coral, "coral_plus": adapt_coral_plus}
+)
+
+
+def check_adaptation(name: str) -> None:
+    """Raises ConfigError for a method that is not known."""
+    if name not in ADAPTATIONS:
+        raise ConfigError(f"adaptation {name!r} is not known{nearest(name, ADAPTATIONS)}")
+
+
+def _new_domain(plda: PLDA, embeddings: ArrayLike) -> tuple[Array, Array]:
+    """The mean [D] and the covariance [D, D] of the new domain's embeddings."""
+    dim = len(plda.arrays()["mean_"])
+    rows = finite_rows(embeddings, dim, "PLDA")
+    if len(rows) <= dim:
+        raise ManifestError(
+            f"adaptation in {dim} dimensions needs more than {dim} embeddings of the new domain, and there are "
+            f"{len(rows)}: give more"
+        )
+    mean, total = total_statistics(rows)
+    return mean, total.matrix
+
+
+def _common_basis(reference: Array, other: Array) -> tuple[Array, Array]:
+    """A basis F [D, D] and values v [D] with reference = F F' and other = F diag(v) F'."""
+    white = whitener(reference)
+    values, directions = np.linalg.eigh(white.T @ other @ white)
+    return np.linalg.inv(white).T @ directions, values
+
+
+def _excess(basis: Array, values: Array) -> Array:
+    """What the other covariance of a common basis has beyond the reference, in the directions where it has more."""
+    excess: Array = (basis * np.maximum(values - 1.0, 0.0)) @ basis.T
+    return excess
+
+
+def _recolouring(old: Array, new: Array) -> Array:
+    """The matrix [D, D] that gives columns of covariance `old` the covariance `new`: new^1/2 old^-1/2."""
+    recolouring: Array = _power(new, 0.5) @ _power(old, -0.5)
+    return recolouring
+
+
+def _power(covariance: Array, exponent: float) -> Array:
+    values, directions = np.linalg.eigh(covariance)
+    power: Array = (directions * np.maximum(values, np.finfo(float).tiny) ** exponent) @ directions.T
+    return power
+
+
+def _check_scales(most: float = np.inf, **scales: float) -> None:
+    for name, scale in scales.items():
+        if not 0.0 <= scale <= most:
+            raise ConfigError(f"{name} is {scale}: give " + (f"0 to {most:g}" if np.isfinite(most) else "0 or more"))

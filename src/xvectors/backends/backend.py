@@ -1,0 +1,189 @@
+"""A back-end: transforms, then a scorer, then score normalisation or none. In: embeddings as the network gives them,
+and trials. Out: float32 scores, higher for more alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xvectors.backends.adaptation import ADAPT_BY, ADAPTATIONS, check_adaptation
+from xvectors.backends.cosine import Embeddings, length_normalise
+from xvectors.backends.estimator import Estimator, labelled_rows
+from xvectors.backends.plda import PLDA
+from xvectors.backends.products import Rows, all_pairs_products, pair_products, row_products
+from xvectors.backends.score_normalization import ScoreNorm
+from xvectors.backends.scorers import Cosine
+from xvectors.backends.statistics import speaker_means
+from xvectors.backends.transforms import LengthNorm, Transform
+from xvectors.brief import brief
+from xvectors.errors import ConfigError
+from xvectors.trials.pairs import Trials
+
+
+@brief()
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Enrolled:
+    """Models of k speakers in the space of one back-end: what it needs of their recordings."""
+
+    names: NDArray[Any]  # [k] sorted
+    means: Embeddings  # [k, D'] of each model's transformed recordings
+    counts: NDArray[np.int64]  # [k] recordings each counts for
+
+
+class Backend:
+    """What turns embeddings into scores, fitted on training speakers.
+
+    Args:
+        steps: transforms in the order they apply.
+        scorer: cosine or PLDA.
+        normaliser: S-norm or AS-norm of the scorer's scores, with the training speakers' means as the cohort unless
+            `use_cohort` gives another.
+
+    An example:
+
+        >>> backend = Backend([LDA(dim=100), LengthNorm()], PLDA()).fit(embeddings, speakers)
+        >>> scores = backend.score(other_embeddings, trials)
+    """
+
+    def __init__(
+        self, steps: Sequence[Transform] = (), scorer: Cosine | PLDA | None = None, normaliser: ScoreNorm | None = None
+    ) -> None:
+        self.steps = tuple(steps)
+        self.scorer = Cosine() if scorer is None else scorer
+        self.normaliser = normaliser
+
+    def __repr__(self) -> str:
+        return " > ".join(map(repr, self.parts().values()))
+
+    def parts(self) -> dict[str, Estimator]:
+        """Every part under the name it has in a file, in the order they apply."""
+        named: dict[str, Estimator] = {f"step{number}": step for number, step in enumerate(self.steps)}
+        named["scorer"] = self.scorer
+        if self.normaliser is not None:
+            named["normaliser"] = self.normaliser
+        return named
+
+    def fit(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
+        """Learn every part from embeddings [n, D] and the speaker of each, numbers or names [n].
+
+        Raises:
+            ConfigError: a setting that the data do not allow.
+            ManifestError: too few speakers or recordings for a part.
+            ShapeError: unusable embeddings, or not one speaker a row.
+        """
+        rows, _ = labelled_rows(embeddings, speakers)
+        raw = rows
+        for step in self.steps:
+            rows = step.fit(rows, speakers).transform(rows)
+        self.scorer.fit(rows, speakers)
+        if self.normaliser is not None:
+            self.use_cohort(raw, speakers)
+        return self
+
+    def use_cohort(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
+        """Normalise scores by these imposters: embeddings [n, D], whose mean over each speaker [n] is the cohort.
+
+        Raises ConfigError for a back-end without score normalisation, otherwise as `ScoreNorm.fit` does.
+        """
+        if self.normaliser is None:
+            raise ConfigError("this back-end normalises no scores: give it a ScoreNorm to use a cohort")
+        models = self.enroll(embeddings, speakers, average=True)
+        self.normaliser.fit(models.means, models.names)
+        return self
+
+    def adapt(self, embeddings: ArrayLike, by: str = ADAPT_BY) -> Self:
+        """Move the PLDA to another domain by embeddings [n, D] of it, whoever speaks in them.
+
+        Scores change, and with them the LLRs that a calibration makes of them: calibrate again.
+
+        Args:
+            by: "coral_plus", "coral" or "kaldi" (see adaptation.py), each with its own default scales.
+
+        Raises ConfigError for another scorer or a method that is not known, otherwise as the methods do.
+        """
+        if not isinstance(self.scorer, PLDA):
+            raise ConfigError(
+                "this back-end scores without PLDA, and only that adapts: take lda_plda or another with it"
+            )
+        check_adaptation(by)
+        self.scorer = ADAPTATIONS[by](self.scorer, self.transform(embeddings))
+        return self
+
+    def warn_of_overlap(self, speakers: Iterable[Any], what: str = "test") -> list[str]:
+        """The speakers (`what` says which) who are in the cohort, logged as a warning; none without normalisation."""
+        return [] if self.normaliser is None else self.normaliser.warn_of_overlap(speakers, what)
+
+    def transform(self, embeddings: ArrayLike) -> Embeddings:
+        """Embeddings [n, D] as the scorer sees them, float32 [n, D']; ShapeError where they do not fit."""
+        rows = embeddings
+        for step in self.steps:
+            rows = step.transform(rows)
+        return np.asarray(rows, dtype=np.float32)
+
+    def enroll(self, embeddings: ArrayLike, models: ArrayLike, average: bool = False) -> Enrolled:
+        """Models of several recordings each.
+
+        Args:
+            embeddings: [n, D].
+            models: [n] which model each belongs to, numbers or names.
+            average: the mean counts as one recording, at length 1 if the embeddings are. Otherwise PLDA scores "by the
+                book", with the posterior given all recordings. Cosine scores the mean either way.
+
+        Raises:
+            ShapeError, ManifestError: unusable embeddings, not one model a row, or none.
+        """
+        labelled_rows(embeddings, models)
+        means, counts = speaker_means(self.transform(embeddings), models)
+        vectors = means.astype(np.float32)
+        if average:
+            counts = np.ones_like(counts)
+            if self.steps and isinstance(self.steps[-1], LengthNorm):
+                vectors = length_normalise(vectors)
+        return Enrolled(names=np.unique(np.asarray(models)), means=vectors, counts=counts)
+
+    def score(self, embeddings: ArrayLike, trials: Trials) -> NDArray[np.float32]:
+        """Scores [m] of trials, whose both sides are rows of embeddings [n, D]; ShapeError where they do not fit."""
+        left, right = self.project(embeddings, embeddings)
+        return pair_products(left, right, trials.enroll, trials.test)
+
+    def score_pairs(
+        self, enroll: Enrolled | ArrayLike, test: ArrayLike, enroll_index: ArrayLike, test_index: ArrayLike
+    ) -> NDArray[np.float32]:
+        """Scores [m] of listed pairs of an enrollment row (models, or embeddings [k, D]) and a row of test [t, D]."""
+        return pair_products(*self.project(enroll, test), enroll_index, test_index)
+
+    def score_matrix(self, enroll: Enrolled | ArrayLike, test: ArrayLike) -> NDArray[np.float32]:
+        """Scores [k, t] of every enrollment row (models, or embeddings [k, D]) with every row of test [t, D]."""
+        left, right = self.project(enroll, test)
+        scores = np.empty((len(left), len(right)), dtype=np.float32)
+        for start, block in row_products(left, right):
+            scores[start : start + len(block)] = block
+        return scores
+
+    def all_pairs_scores(
+        self, embeddings: ArrayLike, speaker_index: ArrayLike
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(target, non-target) scores of all pairs i < j of embeddings [n, D], as `all_pairs_scores` of cosines.
+
+        Raises:
+            ManifestError: fewer than two rows, no target pair or no non-target pair.
+            ShapeError: unusable embeddings, or not one speaker a row.
+        """
+        return all_pairs_products(*self.project(embeddings, embeddings), speaker_index)
+
+    def project(self, enroll: Enrolled | ArrayLike, test: ArrayLike) -> tuple[Rows, Rows]:
+        """Rows [k, d] and [t, d], float32, whose dot products are the scores of models, or embeddings [k, D], with test
+        [t, D]. Where every model counts for one recording, as with `average`, either side's do not depend on the other.
+        """
+        test_rows = self.transform(test)
+        if isinstance(enroll, Enrolled):
+            models, counts = enroll.means, enroll.counts
+        else:
+            models, counts = test_rows if enroll is test else self.transform(enroll), None
+        if self.normaliser is None:
+            return self.scorer.project(models, test_rows, counts)
+        return self.normaliser.project(self.scorer, models, test_rows, counts)

@@ -1,0 +1,260 @@
+"""Scores into log-likelihood ratios. In: scores of trials with known truth, and how good their recordings are.
+Out: natural-log LLRs. Prior-weighted logistic regression: Brümmer and du Preez (Comput. Speech Lang. 2006); quality
+measures: Mandasari et al. (IEEE TASLP 2013); a scale that depends on the recordings: Ferrer et al. (Comput. Speech
+Lang. 2022)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xvectors.backends.cosine import real_rows
+from xvectors.backends.logistic import logistic_regression
+from xvectors.brief import brief
+from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
+from xvectors.metrics.roc import bayes_threshold, checked_scores
+from xvectors.trials.pairs import checked_labels
+
+logger = logging.getLogger(__name__)
+
+RIDGE = 1e-6  # pulls weights of standardised inputs to 0: unfelt, but where scores are parted perfectly
+
+Values = NDArray[np.float64]
+
+
+@brief("p_target", "scale_", "offset_")
+class AffineCalibration:
+    """LLR = scale score + offset, fitted by logistic regression at a prior; with quality measures also
+    LLR = (scale + scale_weights . q) score + offset + quality_weights . q.
+
+    Without `quality_scales` the quality moves all LLRs of a trial up or down, as in QMF; with it, it also says how
+    far the score is to be trusted, so that half a second of speech gives an LLR nearer to 0. In `transform`, quality
+    is held within the range seen in training, and the scale never falls below 0: more of a score is never less
+    support for one speaker.
+
+    Parameters
+    ----------
+    p_target : the prior at which the cost is least; 0.5 makes Cllr least
+    quality_scales : whether quality changes the scale too
+
+    Attributes
+    ----------
+    scale_, offset_ : float
+    quality_weights_, quality_scale_weights_ : [k], of the standardised quality
+    quality_mean_, quality_std_, quality_low_, quality_high_ : [k]
+    quality_names_ : k names
+    num_target_, num_nontarget_ : how many trials it was fitted on
+
+    Examples
+    --------
+    >>> calibration = AffineCalibration().fit([2.0, 3.0, 0.5, 0.0, -1.0, 1.0], [1, 1, 1, 0, 0, 0])
+    >>> (calibration.transform([3.0, -1.0]) > 0).tolist()
+    [True, False]
+    """
+
+    scale_: float
+    offset_: float
+    quality_weights_: Values
+    quality_scale_weights_: Values
+    quality_mean_: Values
+    quality_std_: Values
+    quality_low_: Values
+    quality_high_: Values
+    quality_names_: tuple[str, ...]
+    num_target_: int
+    num_nontarget_: int
+
+    def __init__(self, p_target: float = 0.5, *, quality_scales: bool = True) -> None:
+        """Raises ConfigError for a prior outside (0, 1)."""
+        bayes_threshold(p_target)
+        self.p_target, self.quality_scales = p_target, quality_scales
+
+    def fit(
+        self,
+        scores: ArrayLike,
+        target: ArrayLike,
+        quality: ArrayLike | None = None,
+        quality_names: Sequence[str] | None = None,
+    ) -> AffineCalibration:
+        """Fit on scores [m] of trials with labels [m], and quality measures [m, k] (`pair_quality` makes them).
+
+        Use speakers that neither the network was trained nor the system is tested on.
+
+        Raises
+        ------
+        ManifestError
+            No target or no non-target trials.
+        ShapeError
+            Lengths that differ, labels that are not 0 or 1, values that are not finite, scores all alike, or targets
+            that score lower than non-targets.
+        TrainingError
+            Scores and measures for which no weights settle.
+        """
+        values, labels = _values(scores), checked_labels(target)
+        if labels.shape != values.shape:
+            raise ShapeError(f"there are {len(values)} scores, but {len(labels)} labels: give one label a trial")
+        for kind, number in (("target", labels.sum()), ("non-target", (~labels).sum())):
+            if not number:
+                raise ManifestError(f"no {kind} trials: calibration learns from target and from non-target trials")
+        measures = _quality(quality, len(values))
+        names = tuple(quality_names) if quality_names is not None else tuple(f"q{i}" for i in range(measures.shape[1]))
+        if len(names) != measures.shape[1]:
+            raise ShapeError(f"{len(names)} names for {measures.shape[1]} quality measures: name each one")
+        self.quality_names_ = names
+        self.quality_mean_, std = measures.mean(axis=0), measures.std(axis=0)
+        self.quality_std_ = np.where(std > 0, std, 1.0)
+        self.quality_low_, self.quality_high_ = (
+            measures.min(axis=0, initial=np.inf),
+            measures.max(axis=0, initial=-np.inf),
+        )
+        spread = values.std()
+        if not spread > 0:
+            raise ShapeError(f"all {len(values)} scores are alike: nothing to calibrate; score with another system")
+        z, q = (values - values.mean()) / spread, (measures - self.quality_mean_) / self.quality_std_
+        inputs = [z[:, None], q]
+        if self.quality_scales:
+            inputs.append(q * z[:, None])
+        *weights, offset = logistic_regression(np.hstack(inputs), labels, self.p_target, RIDGE)
+        k = q.shape[1]
+        on_scale = np.array(weights[1 + k :]) / spread if self.quality_scales else np.zeros(k)
+        self.scale_ = float(weights[0] / spread)
+        self.offset_ = float(offset - self.scale_ * values.mean())
+        self.quality_scale_weights_ = on_scale
+        self.quality_weights_ = np.array(weights[1 : 1 + k]) - on_scale * values.mean()
+        self.num_target_, self.num_nontarget_ = int(labels.sum()), int((~labels).sum())
+        if self.scale_ <= 0:
+            raise ShapeError("targets score lower than non-targets: give scores that are higher for more alike")
+        if values[labels].min() > values[~labels].max():
+            logger.warning(
+                "calibration: all %d target trials score above all %d non-target trials, so nothing says how strong "
+                "the LLRs may be; fit on more, or harder trials",
+                self.num_target_,
+                self.num_nontarget_,
+            )
+        return self
+
+    def transform(self, scores: ArrayLike, quality: ArrayLike | None = None) -> Values:
+        """LLRs [m], natural log, of scores [m] and quality measures [m, k] as in `fit`.
+
+        Raises ShapeError for lengths that differ, another number of measures, values that are not finite.
+        """
+        if not hasattr(self, "scale_"):
+            raise ConfigError("the calibration is not fitted: call fit, or load a fitted one with from_dict")
+        values = _values(scores)
+        measures = _quality(quality, len(values))
+        if measures.shape[1] != len(self.quality_names_):
+            wanted = ", ".join(self.quality_names_) or "none"
+            raise ShapeError(f"{measures.shape[1]} quality measures: give those of fit, in its order ({wanted})")
+        q = (np.clip(measures, self.quality_low_, self.quality_high_) - self.quality_mean_) / self.quality_std_
+        scale = np.maximum(self.scale_ + q @ self.quality_scale_weights_, 0.0)
+        return np.asarray(scale * values + self.offset_ + q @ self.quality_weights_, dtype=np.float64)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, lists and names, for TOML or JSON; `from_dict` gives the same calibration back."""
+        if not hasattr(self, "scale_"):
+            raise ConfigError("the calibration is not fitted: there is nothing to save before fit")
+        return {
+            "p_target": self.p_target,
+            "quality_scales": self.quality_scales,
+            **{name: getattr(self, name + "_") for name in _NUMBERS},
+            **{name: getattr(self, name + "_").tolist() for name in _ARRAYS},
+            "quality_names": list(self.quality_names_),
+        }
+
+    @classmethod
+    def from_dict(cls, fitted: Mapping[str, Any]) -> AffineCalibration:
+        """What `to_dict` gave. Raises CheckpointError where something is missing, unknown or no number."""
+        expected = {"p_target", "quality_scales", "quality_names", *_NUMBERS, *_ARRAYS}
+        if set(fitted) != expected:
+            odd = ", ".join(sorted(expected ^ set(fitted)))
+            raise CheckpointError(f"not a saved calibration: missing or unknown {odd}; calibrate the system again")
+        try:
+            calibration = cls(float(fitted["p_target"]), quality_scales=bool(fitted["quality_scales"]))
+            for name, kind in _NUMBERS.items():
+                setattr(calibration, name + "_", kind(fitted[name]))
+            calibration.quality_names_ = tuple(map(str, fitted["quality_names"]))
+            arrays = {name: np.array(fitted[name], dtype=np.float64) for name in _ARRAYS}
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"a damaged calibration: {error}; calibrate the system again") from error
+        for name, array in arrays.items():
+            if array.shape != (len(calibration.quality_names_),) or not np.isfinite(array).all():
+                raise CheckpointError(
+                    f"a damaged calibration: {name} must be {len(calibration.quality_names_)} finite numbers; "
+                    "calibrate the system again"
+                )
+            setattr(calibration, name + "_", array)
+        return calibration
+
+
+_NUMBERS: dict[str, type[float] | type[int]] = {
+    "scale": float,
+    "offset": float,
+    "num_target": int,
+    "num_nontarget": int,
+}
+_ARRAYS = (
+    "quality_weights",
+    "quality_scale_weights",
+    "quality_mean",
+    "quality_std",
+    "quality_low",
+    "quality_high",
+)
+
+
+def pair_quality(enroll: ArrayLike, test: ArrayLike) -> Values:
+    """Two recordings' measures as those of their trial, the same whichever comes first: [m, 2] the lesser, the greater.
+
+    Args:
+        enroll, test: [m] a measure of each side, such as the log of its seconds (`log_duration`), its SNR in dB
+            (`xvectors.quality.estimate_snr_db`), or the log of its embedding's length (`log_magnitude`).
+
+    Raises:
+        ShapeError: sides of unequal length, values that are not finite.
+    """
+    sides = [_values(side, name) for side, name in ((enroll, "enroll quality"), (test, "test quality"))]
+    if sides[0].shape != sides[1].shape:
+        raise ShapeError(f"{len(sides[0])} enroll and {len(sides[1])} test measures: give one a trial and side")
+    return np.stack([np.minimum(*sides), np.maximum(*sides)], axis=1)
+
+
+def log_duration(duration_s: ArrayLike) -> Values:
+    """The natural log of seconds. ShapeError for durations that are not above 0."""
+    seconds = _values(duration_s, "duration")
+    if not (seconds > 0).all():
+        raise ShapeError(f"duration {np.argmin(seconds)} is {seconds.min():g} s: give seconds above 0")
+    return np.log(seconds)
+
+
+def log_magnitude(embeddings: ArrayLike) -> Values:
+    """[n] the natural log of the length of embeddings [n, D], as the network gives them: many networks make it the
+    greater the more speech there is and the clearer it is. ShapeError for other arrays, or an embedding of length 0."""
+    lengths = np.linalg.norm(real_rows(embeddings).astype(np.float64), axis=1)
+    if not (lengths > 0).all():
+        raise ShapeError(f"embedding row {int(np.argmin(lengths > 0))} has no length above 0; leave it out")
+    return np.asarray(np.log(lengths), dtype=np.float64)
+
+
+def _values(values: ArrayLike, name: str = "trial") -> Values:
+    array = np.asarray(values)
+    return np.empty(0) if array.shape == (0,) else checked_scores(array, name).astype(np.float64)
+
+
+def _quality(quality: ArrayLike | None, num_trials: int) -> Values:
+    """Quality measures [m, k], k = 0 where there are none."""
+    if quality is None:
+        return np.empty((num_trials, 0))
+    array: NDArray[Any] = np.asarray(quality)
+    if array.ndim != 2 or len(array) != num_trials or array.dtype.kind not in "iuf":
+        raise ShapeError(
+            f"quality has the shape {list(array.shape)} and type {array.dtype}, but there are {num_trials} trials: "
+            "give one row of numbers a trial, [trials, measures]"
+        )
+    if not np.isfinite(array).all():
+        trial, column = np.argwhere(~np.isfinite(array))[0]
+        raise ShapeError(f"quality measure {column} of trial {trial} is {array[trial, column]}: give finite numbers")
+    return array.astype(np.float64)

@@ -1,0 +1,79 @@
+"""What every part of a back-end has in common: parameters given at construction, arrays learnt by `fit`, whose names
+end with an underscore. In: embeddings and speakers, which are checked here. Out: plain values and arrays to save."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xvectors.backends.cosine import real_rows
+from xvectors.errors import CheckpointError, ConfigError, ShapeError
+from xvectors.trials.pairs import speaker_numbers
+
+Array = NDArray[np.float64]
+
+
+class Estimator:
+    """Parameters are the arguments of `__init__`, kept under their names; `fitted_names` are what `fit` learns."""
+
+    fitted_names: ClassVar[tuple[str, ...]] = ()
+
+    def parameters(self) -> dict[str, Any]:
+        names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
+        # `object.__init__`, which parts without parameters have, takes *args and **kwargs
+        return {name: getattr(self, name) for name in names if name not in ("args", "kwargs")}
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What `fit` learnt, by name."""
+        self._check_fitted()
+        return {name: np.asarray(getattr(self, name)) for name in self.fitted_names}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take back what `arrays` gave; CheckpointError where names are missing or unknown."""
+        if set(arrays) != set(self.fitted_names):
+            raise CheckpointError(
+                f"{type(self).__name__} needs the arrays {', '.join(self.fitted_names) or 'none'}, "
+                f"but {', '.join(sorted(arrays)) or 'none'} were saved"
+            )
+        for name, array in arrays.items():
+            setattr(self, name, array if array.ndim else array.item())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.parameters().items())})"
+
+    def _check_fitted(self) -> None:
+        if not all(hasattr(self, name) for name in self.fitted_names):
+            raise ConfigError(f"this {type(self).__name__} is not fitted: call fit(embeddings, speakers) first")
+
+
+def finite_rows(embeddings: ArrayLike, dim: int | None = None, what: str = "back-end") -> NDArray[Any]:
+    """Embeddings [n, D], float32 or float64, all finite.
+
+    Raises:
+        ShapeError: another shape or kind of values, NaN or infinity, or not `dim` dimensions where that is given.
+    """
+    array = real_rows(embeddings)
+    if dim is not None and array.shape[1] != dim:
+        raise ShapeError(
+            f"embeddings have {array.shape[1]} dimensions, but this {what} was fitted on {dim}: "
+            "use embeddings of the same network"
+        )
+    usable = np.isfinite(array).all(axis=1)
+    if not usable.all():
+        row = int(np.flatnonzero(~usable)[0])
+        more = int(np.count_nonzero(~usable)) - 1
+        others = f" (and {more} more rows like it)" if more else ""
+        raise ShapeError(f"embedding row {row} holds a value that is not finite{others}; leave it out")
+    return array
+
+
+def labelled_rows(embeddings: ArrayLike, speakers: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Embeddings [n, D], checked, and the number of each row's speaker [n], from 0, in sorted order."""
+    rows, numbers = finite_rows(embeddings), speaker_numbers(speakers)
+    if len(rows) != len(numbers):
+        raise ShapeError(f"{len(rows)} embeddings, but {len(numbers)} speakers: give one speaker a row")
+    return rows, numbers

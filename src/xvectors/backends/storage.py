@@ -1,0 +1,103 @@
+"""Back-ends and fusions in a file. In: a fitted one. Out: one npz of plain arrays and a description in TOML; the same
+again when it is read. Nothing in it is ever unpickled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xvectors.backends.backend import Backend
+from xvectors.backends.estimator import Estimator
+from xvectors.backends.fusion import Fusion
+from xvectors.backends.plda import PLDA
+from xvectors.backends.score_normalization import ScoreNorm
+from xvectors.backends.scorers import Cosine
+from xvectors.backends.transforms import LDA, WCCN, Centre, LengthNorm, Transform, Whiten
+from xvectors.config import parse_toml, to_toml
+from xvectors.errors import CheckpointError, XVectorsError
+from xvectors.files import atomic_write, why_no_file
+from xvectors.npz import read_npz
+
+FORMAT_VERSION = 1
+DESCRIPTION = "description"
+KINDS: Mapping[str, type[Estimator]] = {
+    kind.__name__: kind for kind in (Centre, Whiten, WCCN, LDA, LengthNorm, Cosine, PLDA, ScoreNorm, Fusion)
+}
+
+
+def save_backend(path: Path | str, backend: Backend) -> None:
+    """Write a fitted back-end, atomically; ConfigError if it is not fitted, StorageError if it cannot be written."""
+    _save(Path(path), backend.parts())
+
+
+def load_backend(path: Path | str) -> Backend:
+    """The back-end that `save_backend` wrote; CheckpointError for a file that is missing, damaged or another thing."""
+    parts = _load(Path(path))
+    scorer, normaliser = parts.pop("scorer", None), parts.pop("normaliser", None)
+    steps = [parts.pop(f"step{number}", None) for number in range(len(parts))]
+    if (
+        not isinstance(scorer, Cosine | PLDA)
+        or not (normaliser is None or isinstance(normaliser, ScoreNorm))
+        or not all(isinstance(step, Transform) for step in steps)
+    ):
+        raise CheckpointError(f"{path} holds no back-end")
+    return Backend([step for step in steps if isinstance(step, Transform)], scorer, normaliser)
+
+
+def save_fusion(path: Path | str, fusion: Fusion) -> None:
+    """Write a fitted fusion, atomically; errors are those of `save_backend`."""
+    _save(Path(path), {"fusion": fusion})
+
+
+def load_fusion(path: Path | str) -> Fusion:
+    """The fusion that `save_fusion` wrote; errors are those of `load_backend`."""
+    fusion = _load(Path(path)).get("fusion")
+    if not isinstance(fusion, Fusion):
+        raise CheckpointError(f"{path} holds no fusion")
+    return fusion
+
+
+def _save(path: Path, parts: Mapping[str, Estimator]) -> None:
+    contents: dict[str, Any] = {
+        f"{name}.{key}": array for name, part in parts.items() for key, array in part.arrays().items()
+    }
+    tables = {
+        name: {"kind": type(part).__name__}
+        | {key: value for key, value in part.parameters().items() if value is not None}  # TOML knows no None
+        for name, part in parts.items()
+    }
+    contents[DESCRIPTION] = np.array(to_toml({"format_version": FORMAT_VERSION, "parts": tables}))
+    with atomic_write(path, private=True) as temporary, temporary.open("wb") as file:
+        np.savez(file, **contents)
+
+
+def _load(path: Path) -> dict[str, Estimator]:
+    if why := why_no_file(path):
+        raise CheckpointError(f"{path}: {why}; calibrate the system again")
+    try:
+        arrays = read_npz(path)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged, or no back-end: {error}") from error
+    if DESCRIPTION not in arrays:
+        raise CheckpointError(f"{path} holds no description, so it is no back-end")
+    try:
+        description = parse_toml(str(arrays.pop(DESCRIPTION)), str(path))
+        if description.get("format_version") != FORMAT_VERSION:
+            raise CheckpointError(
+                f"format version {description.get('format_version')!r} is not {FORMAT_VERSION}; "
+                "it was written by another version of xvectors, use that one"
+            )
+        return {name: _part(name, table, arrays) for name, table in description["parts"].items()}
+    except (XVectorsError, TypeError, KeyError, AttributeError, np.linalg.LinAlgError) as error:
+        raise CheckpointError(f"{path} cannot be read as a back-end: {error}") from error
+
+
+def _part(name: str, table: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Estimator:
+    parameters = dict(table)
+    part = KINDS[parameters.pop("kind")](**parameters)
+    part.restore({key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")})
+    return part

@@ -1,0 +1,138 @@
+"""Maps of embeddings that a back-end applies before it scores. In: embeddings [n, D], and speakers to learn from.
+Out: float32 [n, D'].
+
+Whitening and length normalisation after Garcia-Romero and Espy-Wilson, Interspeech 2011; WCCN after Hatch, Kajarekar
+and Stolcke, Interspeech 2006; LDA after Fisher, with the within-speaker covariance shrunk.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from xvectors.backends.cosine import Embeddings, length_normalise
+from xvectors.backends.estimator import Array, Estimator, finite_rows
+from xvectors.backends.statistics import speaker_statistics, total_statistics, whitener
+from xvectors.errors import ConfigError, ManifestError
+
+
+class Transform(Estimator):
+    """One step before scoring."""
+
+    def fit(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
+        """Learn from embeddings [n, D] and the speaker of each, numbers or names [n]."""
+        raise NotImplementedError
+
+    def transform(self, embeddings: ArrayLike) -> Embeddings:
+        """Embeddings [n, D] mapped to [n, D'], float32; ShapeError for other dimensions than `fit` saw, or NaN."""
+        raise NotImplementedError
+
+
+class LengthNorm(Transform):
+    """Every embedding at Euclidean length 1. Learns nothing; a zero vector raises ShapeError."""
+
+    def fit(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
+        return self
+
+    def transform(self, embeddings: ArrayLike) -> Embeddings:
+        return length_normalise(embeddings)
+
+
+class Centre(Transform):
+    """Takes away the mean of the training recordings, `mean_` [D]."""
+
+    fitted_names: ClassVar[tuple[str, ...]] = ("mean_",)
+    mean_: Array
+
+    def fit(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
+        rows = finite_rows(embeddings)
+        if not len(rows):
+            raise ManifestError("no embeddings to learn from: give at least one")
+        self.mean_ = rows.mean(axis=0, dtype=np.float64)
+        return self
+
+    def transform(self, embeddings: ArrayLike) -> Embeddings:
+        self._check_fitted()
+        rows = finite_rows(embeddings, len(self.mean_), type(self).__name__)
+        centred: Embeddings = (rows - self.mean_).astype(np.float32)
+        return centred
+
+
+class Projection(Centre):
+    """What the affine maps share: (x - mean_) @ projection_ [D, D']."""
+
+    fitted_names = ("mean_", "projection_")
+    projection_: Array
+
+    def transform(self, embeddings: ArrayLike) -> Embeddings:
+        return super().transform(embeddings) @ self.projection_.astype(np.float32)
+
+
+class Whiten(Projection):
+    """Centres, and turns the covariance of all recordings into the identity.
+
+    Args:
+        shrinkage: how far the covariance is drawn towards a sphere, 0 to 1; None: Ledoit and Wolf's estimate.
+    """
+
+    def __init__(self, shrinkage: float | None = None) -> None:
+        self.shrinkage = shrinkage
+
+    def fit(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
+        """Raises ManifestError for a singular covariance, ConfigError for an impossible shrinkage."""
+        self.mean_, covariance = total_statistics(embeddings)
+        self.projection_ = whitener(covariance.shrunk(self.shrinkage))
+        return self
+
+
+class WCCN(Projection):
+    """Within-class covariance normalisation: centres, and turns the covariance within speakers into the identity.
+
+    Args:
+        shrinkage: how far the covariance is drawn towards a sphere, 0 to 1; None: Ledoit and Wolf's estimate.
+    """
+
+    def __init__(self, shrinkage: float | None = None) -> None:
+        self.shrinkage = shrinkage
+
+    def fit(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
+        """Raises ManifestError for one speaker, one recording a speaker or a singular covariance."""
+        statistics = speaker_statistics(embeddings, speakers)
+        self.mean_ = statistics.mean
+        self.projection_ = whitener(statistics.within.shrunk(self.shrinkage))
+        return self
+
+
+class LDA(Projection):
+    """Linear discriminant analysis: the directions in which speakers differ most beside how their recordings do.
+
+    Speakers count by their recordings. The result has the identity as its covariance within speakers, and uncorrelated
+    speakers' means, the most spread first.
+
+    Args:
+        dim: directions kept, at most the dimensions and at most speakers - 1; None: as many as that.
+        shrinkage: of the covariance within speakers, 0 to 1; None: Ledoit and Wolf's estimate.
+    """
+
+    def __init__(self, dim: int | None = None, shrinkage: float | None = None) -> None:
+        self.dim = dim
+        self.shrinkage = shrinkage
+
+    def fit(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
+        """Raises ConfigError for more directions than there are; ManifestError as `WCCN` does."""
+        statistics = speaker_statistics(embeddings, speakers)
+        num_speakers, most = statistics.means.shape
+        dim = min(most, num_speakers - 1) if self.dim is None else self.dim
+        if not 1 <= dim <= min(most, num_speakers - 1):
+            raise ConfigError(
+                f"LDA to {dim} dimensions: {num_speakers} speakers and {most} dimensions allow "
+                f"1 to {min(most, num_speakers - 1)}; set dim within that, or give more speakers"
+            )
+        self.mean_ = statistics.mean
+        white = whitener(statistics.within.shrunk(self.shrinkage))
+        spread = np.sqrt(statistics.counts)[:, None] * ((statistics.means - self.mean_) @ white)
+        _, directions = np.linalg.eigh(spread.T @ spread)
+        self.projection_ = white @ directions[:, ::-1][:, :dim]
+        return self

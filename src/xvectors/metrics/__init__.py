@@ -1,0 +1,73 @@
+"""Measures of verification and identification, from arrays of scores to numbers with confidence intervals.
+
+Costs follow the NIST SRE 2016 evaluation plan. No torch.
+"""
+
+from xvectors.metrics.bootstrap import Comparison, Interval, ScoredTrials, compare_systems, speaker_intervals
+from xvectors.metrics.curves import APE, Reliability, applied_probability_of_error, reliability
+from xvectors.metrics.histogram import ScoreHistogram
+from xvectors.metrics.identification import Identification, OpenSetRate, Posterior, identify, open_set_posterior
+from xvectors.metrics.measures import (
+    actual_dcf,
+    auc,
+    calibration_loss,
+    cllr,
+    det_curve,
+    eer,
+    error_rates,
+    min_cllr,
+    min_dcf,
+    rocch_eer,
+    tpr_at_fpr,
+)
+from xvectors.metrics.operating_points import (
+    EqualErrors,
+    FARAtMost,
+    LeastCost,
+    OperatingPoint,
+    count_error_speakers,
+    operating_points,
+    threshold_intervals,
+)
+from xvectors.metrics.roc import ROC, DETCurve, EERResult, MinDCF, bayes_threshold
+
+__all__ = [
+    "APE",
+    "ROC",
+    "Comparison",
+    "DETCurve",
+    "EERResult",
+    "EqualErrors",
+    "FARAtMost",
+    "Identification",
+    "Interval",
+    "LeastCost",
+    "MinDCF",
+    "OpenSetRate",
+    "OperatingPoint",
+    "Posterior",
+    "Reliability",
+    "ScoreHistogram",
+    "ScoredTrials",
+    "actual_dcf",
+    "applied_probability_of_error",
+    "auc",
+    "bayes_threshold",
+    "calibration_loss",
+    "cllr",
+    "compare_systems",
+    "count_error_speakers",
+    "det_curve",
+    "eer",
+    "error_rates",
+    "identify",
+    "min_cllr",
+    "min_dcf",
+    "open_set_posterior",
+    "operating_points",
+    "reliability",
+    "rocch_eer",
+    "speaker_intervals",
+    "threshold_intervals",
+    "tpr_at_fpr",
+]

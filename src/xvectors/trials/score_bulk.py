@@ -1,0 +1,206 @@
+"""Large score files, read in bulk on all cores. In: a file in which single delimiters part the fields, and its form.
+Out: columns, equal to those that reading line by line gives. What cannot be read so is left to that: `Irregular`."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xvectors.corpus.table import restored
+from xvectors.trials.lists import LABELS
+from xvectors.trials.score_lines import Form, ScoreColumns
+
+CHUNK_BYTES = 1 << 24
+MOST_THREADS = 8
+ROWS_AT_A_TIME = 1 << 20
+BOM = b"\xef\xbb\xbf"
+
+
+class Irregular(ValueError):
+    """The file cannot be read in bulk: it is wrong, or has spaces, quotes or numbers of an unusual kind."""
+
+
+def read_bulk(path: Path, form: Form) -> ScoreColumns:
+    """Read a file in chunks, each a thread's. Memory: 17 bytes a trial, the names, and some 200 MB for the chunks.
+
+    Raises
+    ------
+    Irregular
+        A file that is not plain; whether it is wrong is for the reader of lines to say.
+    """
+    if form.width < 3 or (not form.is_table and form.width > 4):
+        raise Irregular(f"its first line has {form.width} fields")
+    threads = min(os.cpu_count() or 1, MOST_THREADS)
+    store = _Store(path.stat().st_size, form)
+    waiting: deque[Future[_Part]] = deque()
+    with open(path, "rb") as file, ThreadPoolExecutor(threads) as pool:
+        for text in _chunks(file, form):
+            waiting.append(pool.submit(_parsed, text, form))
+            if len(waiting) > threads:
+                store.add(waiting.popleft().result())
+        while waiting:
+            store.add(waiting.popleft().result())
+    return store.columns()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """The columns of a chunk: names as numbers into pyarrow arrays of names that differ."""
+
+    num_bytes: int
+    names: tuple[Any, Any]
+    sides: tuple[NDArray[np.int32], NDArray[np.int32]]
+    scores: NDArray[np.float64]
+    target: NDArray[np.bool_] | None
+
+
+class _Store:
+    """Columns that grow part by part. Room for the whole file is asked for with the first, and taken as it fills."""
+
+    def __init__(self, file_bytes: int, form: Form) -> None:
+        import pyarrow as pa
+
+        self.file_bytes, self.delimiter, self.is_table = file_bytes, form.delimiter, form.is_table
+        self.count = 0
+        self.known = pa.array([], pa.string())
+        self.types = [np.int32, np.int32, np.float64, *([np.bool_] if "target" in form.places else [])]
+        self.arrays: list[NDArray[Any]] = [np.empty(0, dtype=kind) for kind in self.types]
+
+    def add(self, part: _Part) -> None:
+        count = self.count + len(part.scores)
+        if not self.count:
+            room = int(1.02 * count * self.file_bytes / part.num_bytes) + 1
+            self.arrays = [np.empty(room, dtype=kind) for kind in self.types]
+        elif count > len(self.arrays[0]):
+            for array in self.arrays:
+                array.resize(int(1.1 * count), refcheck=False)  # in place: no second copy while it grows
+        rows = slice(self.count, count)
+        for array, names, side in zip(self.arrays[:2], part.names, part.sides, strict=True):
+            np.take(self._codes(names), side, out=array[rows], mode="clip")  # mode: the others copy `out` first
+        self.arrays[2][rows] = part.scores
+        if part.target is not None:
+            self.arrays[3][rows] = part.target
+        self.count = count
+
+    def columns(self) -> ScoreColumns:
+        if not self.count:
+            raise Irregular("it holds no scores")
+        for array in self.arrays:
+            array.resize(self.count, refcheck=False)
+        names = self.known.to_pylist()
+        order = sorted(range(len(names)), key=names.__getitem__)
+        rank = np.empty(len(names), dtype=np.int32)
+        rank[order] = np.arange(len(names), dtype=np.int32)
+        for side in self.arrays[:2]:
+            for start in range(0, self.count, ROWS_AT_A_TIME):
+                rows = slice(start, start + ROWS_AT_A_TIME)
+                side[rows] = rank[side[rows]]
+        return ScoreColumns(
+            names=tuple(names[at] for at in order),
+            enroll=self.arrays[0],
+            test=self.arrays[1],
+            scores=self.arrays[2],
+            target=self.arrays[3] if len(self.arrays) > 3 else None,
+        )
+
+    def _codes(self, names: Any) -> NDArray[np.int32]:
+        """The number of each name; a new one gets the next."""
+        import pyarrow as pa
+        from pyarrow import compute
+
+        codes = compute.index_in(names, value_set=self.known)
+        if codes.null_count:
+            new = names.filter(codes.is_null())
+            self._check(new.to_pylist())
+            self.known = pa.concat_arrays([self.known, new])
+            codes = compute.index_in(names, value_set=self.known)
+        return np.asarray(codes.to_numpy(), dtype=np.int32)
+
+    def _check(self, names: list[str]) -> None:
+        for name in names:
+            if name.split() != [name] if self.delimiter is None else name.strip() != name:
+                raise Irregular(f"there are spaces around or in the name {name!r}")
+            if self.is_table and restored(name) != name:
+                raise Irregular(f"the name {name!r} has an apostrophe for spreadsheets")
+
+
+def _chunks(file: BinaryIO, form: Form) -> Iterator[memoryview]:
+    """The text below the header in whole lines."""
+    if file.read(len(BOM)) != BOM:
+        file.seek(0)
+    for number in range(1, form.header_line + 1):
+        line = file.readline().removesuffix(b"\n").removesuffix(b"\r")
+        if b'"' in line or b"\r" in line or (line and number < form.header_line):
+            raise Irregular("its header has quotes or spaces above it, or its lines end in different ways")
+    while text := file.read(CHUNK_BYTES):
+        whole = text.rfind(b"\n") + 1
+        if len(text) < CHUNK_BYTES:
+            whole = len(text)  # the file's end, with or without an end of line
+        elif not whole:
+            raise Irregular(f"it has a line of more than {CHUNK_BYTES:,} bytes")
+        file.seek(whole - len(text), os.SEEK_CUR)
+        yield memoryview(text)[:whole]
+
+
+def _parsed(lines: memoryview, form: Form) -> _Part:
+    """Read one chunk in one thread."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    text = lines.obj  # the lines, and perhaps the beginning of one more
+    assert isinstance(text, bytes)
+    if form.is_table and b'"' in text:
+        raise Irregular("it has quoted cells")
+    if form.width > len(form.places) and not text.isascii():
+        raise Irregular("it has columns that are not read and may not be UTF-8")
+    if text.startswith(BOM):
+        raise Irregular("it has a byte order mark inside")
+    columns = [str(place) for place in range(form.width)]
+    kinds = {str(place): pa.float64() if what == "score" else pa.string() for what, place in form.places.items()}
+    try:
+        table = csv.read_csv(
+            pa.BufferReader(lines),
+            read_options=csv.ReadOptions(use_threads=False, block_size=len(lines) + 1, column_names=columns),
+            parse_options=csv.ParseOptions(
+                delimiter=form.delimiter or " ", quote_char=False, double_quote=False, ignore_empty_lines=True
+            ),
+            convert_options=csv.ConvertOptions(column_types=kinds, include_columns=list(kinds), null_values=[]),
+        )
+    except pa.ArrowInvalid as error:
+        if not bytes(lines).strip(b"\r\n"):
+            return _empty(len(lines), "target" in form.places)
+        raise Irregular("lines differ in their number of fields, or a score is written in an unusual way") from error
+    cells = {what: table.column(str(place)).combine_chunks() for what, place in form.places.items()}
+    words = {what: column.dictionary_encode() for what, column in cells.items() if what != "score"}
+    scores = cells["score"].to_numpy()
+    if not np.isfinite(scores).all():
+        raise Irregular("it has scores that are not finite")
+    target = None
+    if "target" in words:
+        known = [LABELS.get(label.strip().lower()) for label in words["target"].dictionary.to_pylist()]
+        if None in known:
+            raise Irregular("it has labels that are not known")
+        target = np.array(known, dtype=bool)[words["target"].indices.to_numpy()]
+    return _Part(
+        num_bytes=len(lines),
+        names=(words["enroll"].dictionary, words["test"].dictionary),
+        sides=(words["enroll"].indices.to_numpy(), words["test"].indices.to_numpy()),
+        scores=scores,
+        target=target,
+    )
+
+
+def _empty(num_bytes: int, labelled: bool) -> _Part:
+    import pyarrow as pa
+
+    nothing, none = pa.array([], pa.string()), np.empty(0, dtype=np.int32)
+    target = np.empty(0, dtype=bool) if labelled else None
+    return _Part(num_bytes=num_bytes, names=(nothing, nothing), sides=(none, none), scores=np.empty(0), target=target)
