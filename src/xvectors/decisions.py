@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.audio import Channel, Samples
+from xvectors.audio.quality import Quality
+from xvectors.audio.speech import MOST_SPEECH_S, Heard, listen
 from xvectors.errors import AudioError
-from xvectors.listening import MOST_SPEECH_S, Heard, listen
 from xvectors.metrics import bayes_threshold, open_set_posterior
-from xvectors.quality import Quality
 from xvectors.trials import Trials
 from xvectors.verification import Verifier
 

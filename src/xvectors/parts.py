@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.audio import Channel
+from xvectors.audio.vad import NO_TRIMMING, DetectorName
 from xvectors.corpus import Manifest
 from xvectors.corpus.table import write_table
 from xvectors.encoder import Embedded, SpeakerEncoder, save_embeddings
@@ -30,7 +31,6 @@ from xvectors.errors import CheckpointError, ConfigError, StorageError
 from xvectors.files import atomic_write, exclusive, write_text
 from xvectors.npz import read_npz
 from xvectors.progress import progress
-from xvectors.trimming import NO_TRIMMING, DetectorName
 
 FORMAT_VERSION = 1
 PARQUET, NPZ = "parquet", "npz"

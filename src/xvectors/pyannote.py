@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from xvectors.audio.segments import without_zeros
 from xvectors.encoder import SpeakerEncoder
 from xvectors.encoder.torch_engine import TorchEngine
 from xvectors.errors import ShapeError
 from xvectors.folders import STARTER
-from xvectors.speech import without_zeros
 
 
 class PyannoteEmbedding:

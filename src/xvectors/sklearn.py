@@ -17,9 +17,9 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
+from xvectors.audio.vad import DetectorName
 from xvectors.encoder import SpeakerEncoder
 from xvectors.folders import STARTER
-from xvectors.trimming import DetectorName
 
 
 class SpeakerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]

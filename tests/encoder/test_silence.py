@@ -11,12 +11,12 @@ import soundfile
 from voices import RATE, mixed, spoken
 from xvectors import SpeakerEncoder
 from xvectors.audio import resample
+from xvectors.audio.segments import without_zeros
 from xvectors.corpus import Manifest
 from xvectors.dataset import CENTRED, WHOLE, ChunkDataset, ChunkRequest
 from xvectors.encoder import sources
 from xvectors.errors import TooShortError
 from xvectors.pyannote import PyannoteEmbedding
-from xvectors.speech import without_zeros
 
 NOTHING = np.zeros(2 * RATE, np.float32)
 

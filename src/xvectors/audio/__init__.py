@@ -8,13 +8,13 @@ a file that holds less sound than it states is an error, whichever format hides 
 from xvectors.audio.channels import Cancelled as Cancelled
 from xvectors.audio.channels import Channel as Channel
 from xvectors.audio.channels import as_channel as as_channel
+from xvectors.audio.decoding.opening import Source as Source
 from xvectors.audio.io import blocks as blocks
 from xvectors.audio.io import cancelled as cancelled
 from xvectors.audio.io import probe as probe
 from xvectors.audio.io import read as read
 from xvectors.audio.io import segment as segment
 from xvectors.audio.io import stream as stream
-from xvectors.audio.opening import Source as Source
 from xvectors.audio.resampling import Resampler as Resampler
 from xvectors.audio.resampling import resample as resample
 from xvectors.audio.sound import AudioInfo as AudioInfo

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from xvectors.audio.channels import Cancelled, Channel, cancellation, chosen, mono
-from xvectors.audio.opening import Source, opened
+from xvectors.audio.decoding.opening import Source, opened
 from xvectors.audio.resampling import Resampler, resample
 from xvectors.audio.sound import AudioInfo, Samples
 from xvectors.errors import AudioError

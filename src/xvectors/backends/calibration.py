@@ -211,7 +211,7 @@ def pair_quality(enroll: ArrayLike, test: ArrayLike) -> Values:
 
     Args:
         enroll, test: [m] a measure of each side, such as the log of its seconds (`log_duration`), its SNR in dB
-            (`xvectors.quality.estimate_snr_db`), or the log of its embedding's length (`log_magnitude`).
+            (`xvectors.audio.quality.estimate_snr_db`), or the log of its embedding's length (`log_magnitude`).
 
     Raises:
         ShapeError: sides of unequal length, values that are not finite.

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from xvectors.audio import Channel
+    from xvectors.audio.speech import Heard
     from xvectors.encoder import SpeakerEncoder
     from xvectors.gallery import Enrollment, Found, Imported, Match, Speaker, SqliteStore
-    from xvectors.listening import Heard
 
 GALLERY = "Commands"
 

@@ -98,13 +98,13 @@ def embed(
     separate each channel has a row; the ids of files with several end in :0, :1 and so on.
     """
     from xvectors.audio import as_channel
+    from xvectors.audio.vad import as_detector_name
     from xvectors.corpus import open_corpus
     from xvectors.corpus.walk import counted
     from xvectors.embeddings import check_suffix, write_embeddings
     from xvectors.encoder import SpeakerEncoder, separate_rows
     from xvectors.errors import ConfigError
     from xvectors.parts import PARQUET, embed_in_parts, parse_shard
-    from xvectors.trimming import as_detector_name
 
     part_format = parts or (PARQUET if out.suffix.lower() == f".{PARQUET}" else None)
     if part_format is None:

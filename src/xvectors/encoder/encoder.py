@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.audio import Channel
+from xvectors.audio.segments import Detector, find_spoken, hear
+from xvectors.audio.speech import Heard, listen
+from xvectors.audio.vad import DetectorName, find_detector
 from xvectors.corpus import Manifest
 from xvectors.decisions import Decision, decide
 from xvectors.encoder import sources
@@ -37,10 +40,7 @@ from xvectors.encoder.sources import (
 from xvectors.encoder.windows import Windows, WindowStream
 from xvectors.errors import AudioError, CheckpointError, ConfigError, MissingExtraError, XVectorsError
 from xvectors.folders import ONNX_SUFFIX, STARTER, find_system
-from xvectors.listening import Heard, listen
 from xvectors.progress import progress as show
-from xvectors.speech import Detector, find_spoken, hear
-from xvectors.trimming import DetectorName, find_detector
 from xvectors.verification import Verifier
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from xvectors import audio
 from xvectors.audio import Channel, Samples
+from xvectors.audio.segments import Detector, hear
+from xvectors.audio.speech import LONGEST_WHOLE_S as LONGEST_WHOLE_S
+from xvectors.audio.speech import LOUDEST
 from xvectors.corpus import Manifest
 from xvectors.corpus.packed import PackedStrings
 from xvectors.encoder.engine import Engine
 from xvectors.errors import AudioError, MissingExtraError, TooShortError
-from xvectors.listening import LONGEST_WHOLE_S as LONGEST_WHOLE_S
-from xvectors.listening import LOUDEST
-from xvectors.speech import Detector, hear
 
 if TYPE_CHECKING:
     import torch

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.audio.speech import MOST_SPEECH_S
 from xvectors.backends import LengthNorm
 from xvectors.backends.backend import Enrolled
 from xvectors.backends.cosine import length_normalise
 from xvectors.gallery.records import Block
-from xvectors.listening import MOST_SPEECH_S
 from xvectors.verification import Verifier
 
 

@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 
 from xvectors.audio import Channel
+from xvectors.audio.speech import Heard
 from xvectors.decisions import Decision, judge, lacking, of_sides
 from xvectors.encoder import Recording, SpeakerEncoder
 from xvectors.errors import GalleryError, StorageError
@@ -20,7 +21,6 @@ from xvectors.gallery.gallery import Gallery
 from xvectors.gallery.results import Found, Imported
 from xvectors.gallery.source import Source
 from xvectors.gallery.store import SqliteStore
-from xvectors.listening import Heard
 from xvectors.verification import fingerprint_of, verifier_of
 
 

@@ -1,4 +1,4 @@
-"""The SNR of every recording of a corpus. In: a manifest. Out: dB, as `xvectors.quality` estimates them."""
+"""The SNR of every recording of a corpus. In: a manifest. Out: dB, as `xvectors.audio.quality` estimates them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors import audio
+from xvectors.audio.quality import estimate_snr_db
 from xvectors.corpus import Manifest
 from xvectors.errors import AudioError, MissingExtraError
-from xvectors.quality import estimate_snr_db
 
 
 def snr_of_rows(manifest: Manifest) -> NDArray[np.float64]:

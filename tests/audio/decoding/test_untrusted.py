@@ -18,7 +18,7 @@ import pytest
 
 from sounds import RATE, encoded, noise
 from xvectors import audio
-from xvectors.audio.untrusted import Decoder
+from xvectors.audio.decoding.untrusted import Decoder
 from xvectors.errors import AudioError, AudioFileError, ConfigError, MissingFileError, TruncatedFileError
 
 on_linux = pytest.mark.skipif(

@@ -1,11 +1,11 @@
-"""Learn what tells speech from other sounds: the coefficients of xvectors.likeness, and what they are worth.
+"""Learn what tells speech from other sounds: the coefficients of xvectors.audio.nonspeech, and what they are worth.
 
-    python tools/learn_likeness.py DATA WORK [--write]
+    python tools/learn_nonspeech.py DATA WORK [--write]
 
 In: folders of speech below DATA, a corpus each; sounds made by tests/nonspeech.py. Out: measurements in WORK, a table
 of
 the recordings refused, each corpus and each kind of sound left out of the learning in turn; with --write the
-coefficients of all together, in src/xvectors/likeness.npz.
+coefficients of all together, in src/xvectors/nonspeech.npz.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ sys.path.insert(0, str(REPOSITORY / "tests"))
 import nonspeech  # noqa: E402
 import voices  # noqa: E402
 from xvectors import audio  # noqa: E402
-from xvectors.activity import speech_mask, speech_s  # noqa: E402
-from xvectors.likeness import ANALYSIS_HZ, MODEL, SPEECH_LOG_ODDS, STRETCH_S, expanded, features  # noqa: E402
-from xvectors.quality import LEAST_SPEECH_LIKE  # noqa: E402
+from xvectors.audio.activity import speech_mask, speech_s  # noqa: E402
+from xvectors.audio.nonspeech import ANALYSIS_HZ, MODEL, SPEECH_LOG_ODDS, STRETCH_S, expanded, features  # noqa: E402
+from xvectors.audio.quality import LEAST_SPEECH_LIKE  # noqa: E402
 
 RATE = nonspeech.RATE
 LEAST_S = 0.4

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from xvectors.audio.spliced import Piece, replaced
+from xvectors.audio.decoding.spliced import Piece, replaced
 from xvectors.errors import AudioFileError, TruncatedFileError
 
 HEADER_BYTES = 27

@@ -24,16 +24,16 @@ import numpy as np
 
 from xvectors import errors
 from xvectors.audio.channels import Cancelled, Channel
-from xvectors.audio.opening import Source
+from xvectors.audio.decoding.opening import Source
+from xvectors.audio.decoding.worker import receive, send
 from xvectors.audio.sound import AudioInfo, Samples
-from xvectors.audio.worker import receive, send
 from xvectors.errors import AudioError, ConfigError
 
 START_S = 60.0
 """What a process may take to start on a busy machine; usually 0.2 s."""
 _CODE = (
     "import sys, json; path, memory_bytes, cpu_s = json.loads(sys.argv[1]); sys.path[:] = path; "
-    "from xvectors.audio.worker import serve; serve(memory_bytes, cpu_s)"
+    "from xvectors.audio.decoding.worker import serve; serve(memory_bytes, cpu_s)"
 )
 
 

@@ -1,8 +1,8 @@
 """Tell speech from music, tones, signals, machines and noise, five seconds at a time, with numpy alone.
 
-The detector of speech in `activity` asks for voicing, which music has. Here is what tells them apart: speech glides,
+The VAD in `xvectors.audio.activity` asks for voicing, which music has. Here is what tells them apart: speech glides,
 where notes stay; its envelope changes at the rate of syllables; voiced and unvoiced sounds alternate. A logistic model
-of such measurements and their squares, learnt by tools/learn_likeness.py.
+of such measurements and their squares, learnt by tools/learn_nonspeech.py.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ _BACK = _BANDS / _BANDS.sum(axis=1, keepdims=True)
 _BANDS_BACK = _BACK.T
 _COSINES = np.cos(np.pi * np.outer(np.arange(_NUM_BANDS) + 0.5, np.arange(1, 7)) / _NUM_BANDS) / _NUM_BANDS
 
-MODEL = Path(__file__).with_name("likeness.npz")
+MODEL = Path(__file__).with_name("nonspeech.npz")
 SPEECH_LOG_ODDS = -2.0
 """Of a stretch, from which it counts as speech."""
 

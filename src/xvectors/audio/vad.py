@@ -1,8 +1,8 @@
 """Detectors of speech by name, for trimming silence. In: a name. Out: what finds the segments of a waveform in which
 somebody speaks.
 
-"energy" finds loud and voiced sound with numpy alone; see `xvectors.activity`. "silero" (extra `vad`) is a small
-network that tells speech from other sounds. What is made of the segments is `xvectors.speech`'s.
+"energy" finds loud and voiced sound with numpy alone; see `xvectors.audio.activity`. "silero" (extra `vad`) is a small
+network that tells speech from other sounds. What is made of the segments is `xvectors.audio.segments`'s.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Literal, TypeAlias, cast, get_args
 import numpy as np
 
 from xvectors.audio import Samples, resample
+from xvectors.audio.segments import Detector, Segments, find_spoken
+from xvectors.audio.segments import join_segments as join_segments
 from xvectors.errors import ConfigError, MissingExtraError
-from xvectors.speech import Detector, Segments, find_spoken
-from xvectors.speech import join_segments as join_segments
 
 DetectorName: TypeAlias = Literal["energy", "silero"]
 

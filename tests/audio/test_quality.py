@@ -10,9 +10,9 @@ import pytest
 
 from voices import RATE, mixed, spoken
 from xvectors.audio import encode_decode, resample
+from xvectors.audio.quality import Meter, Quality, estimate_snr_db, quality_of
 from xvectors.augment.noise import coloured_noise
 from xvectors.corpus import open_corpus
-from xvectors.quality import Meter, Quality, estimate_snr_db, quality_of
 
 
 def voice(number: int = 0, snr_db: float = 30.0) -> np.ndarray:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from xvectors.audio import flac, mpeg, ogg
-from xvectors.audio.spliced import Piece
+from xvectors.audio.decoding import flac, mpeg, ogg
+from xvectors.audio.decoding.spliced import Piece
 
 HEAD_BYTES = 64
 # Sizes that recorders write when they stream and cannot know the length yet (0xFFFFFFFF; sox: 0x7FFFF000).

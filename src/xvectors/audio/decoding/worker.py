@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from xvectors.audio import io
-from xvectors.audio.opening import Source
+from xvectors.audio.decoding.opening import Source
 from xvectors.errors import XVectorsError
 
 LENGTHS = struct.Struct("<IQ")

@@ -12,8 +12,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.activity import FRAMES_PER_S, KEPT_PAUSE_S, Mask, runs, speech_mask
 from xvectors.audio import Samples
+from xvectors.audio.activity import FRAMES_PER_S, KEPT_PAUSE_S, Mask, runs, speech_mask
 
 Segments: TypeAlias = NDArray[np.int64]
 Detector: TypeAlias = Callable[[Samples, int], Segments]
@@ -57,8 +57,10 @@ def without_zeros(samples: Samples, sample_rate_hz: int) -> Samples:
 
 
 def find_spoken(samples: Samples, sample_rate_hz: int) -> Segments:
-    """Segments int64 [n, 2] of float [samples] that hold speech (see `xvectors.activity`), 0.3 s on either side with
-    it; none where nobody speaks."""
+    """Find the segments, int64 [n, 2], of float [samples] that hold speech, with 0.3 s on either side.
+
+    `xvectors.audio.activity` decides which frames are speech; without any, the result is empty.
+    """
     return segments_of(speech_mask(samples, sample_rate_hz), len(samples), sample_rate_hz)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import BinaryIO
 
-from xvectors.audio.spliced import Piece, replaced
+from xvectors.audio.decoding.spliced import Piece, replaced
 from xvectors.errors import TruncatedFileError
 
 STREAMINFO_BYTES = 8 + 34

@@ -16,12 +16,12 @@ from typing import BinaryIO, TypeAlias, cast
 
 import soundfile
 
-from xvectors.audio import containers
-from xvectors.audio.containers import HEAD_BYTES, Layout, Part
-from xvectors.audio.libsndfile import JoinedSound, LibsndfileSound
-from xvectors.audio.media import INSTALL, MediaSound
+from xvectors.audio.decoding import containers
+from xvectors.audio.decoding.containers import HEAD_BYTES, Layout, Part
+from xvectors.audio.decoding.libsndfile import JoinedSound, LibsndfileSound
+from xvectors.audio.decoding.media import INSTALL, MediaSound
+from xvectors.audio.decoding.spliced import Spliced
 from xvectors.audio.sound import FileKey, Sound
-from xvectors.audio.spliced import Spliced
 from xvectors.errors import AudioFileError, EmptyFileError, MissingExtraError, MissingFileError, TruncatedFileError
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from xvectors import SpeakerEncoder
+from xvectors.audio.vad import SileroDetector, as_detector_name, find_detector, find_spoken, join_segments
 from xvectors.encoder import sources
 from xvectors.errors import ConfigError, MissingExtraError, TooShortError
-from xvectors.trimming import SileroDetector, as_detector_name, find_detector, find_spoken, join_segments
 
 RATE = 16_000
 
@@ -149,7 +149,7 @@ def test_silero_itself_leaves_torch_its_threads() -> None:
     pytest.importorskip("silero_vad")
     code = (
         "import numpy as np, torch; torch.set_num_threads(2)\n"
-        "from xvectors.trimming import SileroDetector\n"
+        "from xvectors.audio.vad import SileroDetector\n"
         "noise = 0.1 * np.random.default_rng(0).standard_normal(32_000).astype(np.float32)\n"
         "assert SileroDetector()(noise, 16_000).shape == (0, 2)\n"
         "assert torch.get_num_threads() == 2"

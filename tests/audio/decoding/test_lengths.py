@@ -12,8 +12,8 @@ import soundfile
 
 from sounds import RATE, encoded, mp3, noise, ogg_checksum, ogg_pages, without_end_mark, without_length, without_xing
 from xvectors import audio
-from xvectors.audio import mpeg
-from xvectors.audio.opening import opened
+from xvectors.audio.decoding import mpeg
+from xvectors.audio.decoding.opening import opened
 from xvectors.errors import AudioFileError, EmptyFileError, TruncatedFileError
 
 SOUND = noise(6.0)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.activity import FRAMES_PER_S, PIECE_S, SILENT_DBFS, Frames, Mask, mask_of, measure, runs
+from xvectors.audio.activity import FRAMES_PER_S, PIECE_S, SILENT_DBFS, Frames, Mask, mask_of, measure, runs
 
 NOISY_DB = 10.0
 NARROW_HZ = 5500.0
@@ -65,7 +65,7 @@ class Quality:
     dc_offset : mean of the samples, 1 is full scale
     peak : greatest absolute value, 1 is full scale
     speech_like_share : of the stretches of five seconds that sound, those that sound like speech, not like music,
-        tones, machines or noise; NaN where nobody asked or too little sounds to say. See xvectors.likeness
+        tones, machines or noise; NaN where nobody asked or too little sounds to say. See xvectors.audio.nonspeech
     remarks : what is worth knowing of its file, such as that its end is missing
     """
 

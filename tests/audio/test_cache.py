@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from xvectors import audio
-from xvectors.decoded import DecodedRecordings
+from xvectors.audio.cache import DecodedRecordings
 from xvectors.errors import AudioError, TruncatedFileError
 
 

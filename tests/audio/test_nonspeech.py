@@ -9,7 +9,7 @@ import pytest
 
 from nonspeech import KINDS, RATE, sound
 from voices import mixed, spoken
-from xvectors.listening import listen
+from xvectors.audio.speech import listen
 
 
 def unlike(wave: np.ndarray) -> bool:
