@@ -18,8 +18,8 @@ import xvectors.cli
 from commands import run
 from xvectors.cli import main
 from xvectors.cli.terminal import print as print_safely
-from xvectors.files import printable
 from xvectors.gallery import SqliteStore, Voiceprint
+from xvectors.text import printable
 from xvectors.verification import cosine_verifier
 
 RTL = "\u202e"

@@ -24,12 +24,12 @@ from xvectors.files import exclusive
 from xvectors.hub import is_on_hub
 from xvectors.metrics import bayes_threshold
 from xvectors.system import SystemFolder, find_system
+from xvectors.text import agree, count
 from xvectors.trials import sample_recordings
 from xvectors.verification import CROP_DURATIONS_S, Basis, Verifier, learn_verifier, save_verifier
 from xvectors.verification import verifier_of as verifier_of
 from xvectors.verification.label_check import find_two_voices
 from xvectors.verification.verifier import P_TARGET
-from xvectors.wording import agree, count
 
 logger = logging.getLogger(__name__)
 

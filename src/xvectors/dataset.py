@@ -27,13 +27,13 @@ from xvectors.audio.cache import LONGEST_KEPT_S, DecodedRecordings
 from xvectors.audio.segments import without_zeros
 from xvectors.augment import Augmenter
 from xvectors.augment import speed as play_faster
-from xvectors.brief import brief
 from xvectors.config import AugmentConfig
 from xvectors.corpus import TEST, TRAIN, VAL, Manifest, open_corpus, scan, split_corpus
 from xvectors.errors import AudioError, ConfigError, ManifestError, MissingExtraError
 from xvectors.features import Fbank
 from xvectors.ordering import RowOrder, Shuffled, make_order
 from xvectors.processes import main_left_out
+from xvectors.text import brief
 
 __all__ = ["LabLoader", "load_all_data"]
 

@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from xvectors.audio import Channel
 from xvectors.audio.vad import NO_TRIMMING, DetectorName
 from xvectors.corpus import Manifest
-from xvectors.corpus.table import write_table
 from xvectors.encoder import Embedded, SpeakerEncoder, save_embeddings
 from xvectors.encoder.results import durations
 from xvectors.errors import CheckpointError, ConfigError, StorageError
 from xvectors.files import atomic_write, exclusive, write_text
-from xvectors.npz import read_npz
+from xvectors.files.npz import read_npz
+from xvectors.files.tables import write_table
 from xvectors.progress import progress
 
 FORMAT_VERSION = 1

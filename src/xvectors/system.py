@@ -27,7 +27,6 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from xvectors.brief import brief
 from xvectors.config import (
     AUGMENTATIONS,
     BACKBONES,
@@ -41,14 +40,15 @@ from xvectors.config import (
     recipe_to_mapping,
     to_toml,
 )
-from xvectors.corpus.table import restored, write_table
 from xvectors.errors import CheckpointError, ConfigError, ShapeError
 from xvectors.features import Fbank
-from xvectors.files import atomic_write, composed, why_no_file, write_text
+from xvectors.files import atomic_write, why_no_file, write_text
+from xvectors.files.tables import restored, write_table
 from xvectors.folders import STARTER as STARTER
 from xvectors.folders import SystemFolder as SystemFolder
 from xvectors.folders import find_system as find_system
 from xvectors.models import MODELS, Backbone, EmbeddingMap, build_model
+from xvectors.text import brief, composed, count
 from xvectors.verification.fingerprint import (
     SYSTEM_FORMAT_VERSION,
     check_format,
@@ -57,7 +57,6 @@ from xvectors.verification.fingerprint import (
     weights_digest,
 )
 from xvectors.verification.verifier import FORMAT_VERSION as CALIBRATION_FORMAT_VERSION
-from xvectors.wording import count
 
 MAP_PREFIX = "embedding_map."
 

@@ -15,8 +15,8 @@ from commands import run
 from xvectors.calibrate import verifier_of
 from xvectors.corpus import TEST, TRAIN, Manifest
 from xvectors.corpus.scanning import Reason, Remark, read_left_out
-from xvectors.corpus.table import write_table
 from xvectors.errors import ManifestError
+from xvectors.files.tables import write_table
 from xvectors.report import evaluate
 from xvectors.report.scoring_lists import score_list
 from xvectors.system import SystemFolder

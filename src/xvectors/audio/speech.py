@@ -18,8 +18,8 @@ from xvectors.audio.activity import FRAMES_PER_S, KEPT_PAUSE_S, PIECE_S, Mask, r
 from xvectors.audio.nonspeech import SPEECH_LOG_ODDS, log_odds
 from xvectors.audio.quality import Meter, Quality
 from xvectors.audio.segments import find_spoken, hear, without_zeros
-from xvectors.brief import brief
 from xvectors.errors import AudioError
+from xvectors.text import brief
 
 MOST_SPEECH_S = 300.0
 """More is not compared: LLRs of whole recordings stop growing long before."""

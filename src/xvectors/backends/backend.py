@@ -19,8 +19,8 @@ from xvectors.backends.score_normalization import ScoreNorm
 from xvectors.backends.scorers import Cosine
 from xvectors.backends.statistics import speaker_means
 from xvectors.backends.transforms import LengthNorm, Transform
-from xvectors.brief import brief
 from xvectors.errors import ConfigError
+from xvectors.text import brief
 from xvectors.trials.pairs import Trials
 
 

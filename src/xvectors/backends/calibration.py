@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from xvectors.backends.cosine import real_rows
 from xvectors.backends.logistic import logistic_regression
-from xvectors.brief import brief
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
 from xvectors.metrics.roc import bayes_threshold, checked_scores
+from xvectors.text import brief
 from xvectors.trials.pairs import checked_labels
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from xvectors.backends.estimator import Array, Estimator, finite_rows
 from xvectors.backends.products import Rows, row_products
 from xvectors.backends.scorers import Scorer
 from xvectors.errors import ConfigError, ManifestError, ShapeError
-from xvectors.wording import agree, count
+from xvectors.text import agree, count
 
 logger = logging.getLogger(__name__)
 

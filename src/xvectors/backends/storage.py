@@ -20,7 +20,7 @@ from xvectors.backends.transforms import LDA, WCCN, Centre, LengthNorm, Transfor
 from xvectors.config import parse_toml, to_toml
 from xvectors.errors import CheckpointError, XVectorsError
 from xvectors.files import atomic_write, why_no_file
-from xvectors.npz import read_npz
+from xvectors.files.npz import read_npz
 
 FORMAT_VERSION = 1
 DESCRIPTION = "description"

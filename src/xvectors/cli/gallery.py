@@ -26,7 +26,7 @@ from xvectors.cli.shared import (
 )
 from xvectors.cli.terminal import print, print_json
 from xvectors.errors import ConfigError
-from xvectors.wording import count
+from xvectors.text import count
 
 if TYPE_CHECKING:
     import numpy as np

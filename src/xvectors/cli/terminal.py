@@ -14,7 +14,7 @@ import sys
 from typing import Any, TextIO
 
 from xvectors.errors import StorageError
-from xvectors.files import printable
+from xvectors.text import printable
 
 MOST_CHARACTERS = 2000
 """Of an error or a warning: a cell of a damaged table may be 100,000 characters long."""

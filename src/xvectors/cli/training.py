@@ -27,7 +27,7 @@ from xvectors.cli.shared import (
 from xvectors.cli.terminal import print, print_json
 from xvectors.config import recipe_names
 from xvectors.errors import ConfigError
-from xvectors.wording import count
+from xvectors.text import count
 
 if TYPE_CHECKING:
     from xvectors.corpus import ScanReport
@@ -380,7 +380,7 @@ def demo(
     from rich.text import Text
 
     from xvectors.demo import run_demo
-    from xvectors.files import printable
+    from xvectors.text import printable
 
     result = run_demo(out, say=lambda line: print(line, flush=True), device=device, show_progress=not quiet)
     if result.evaluation is None:

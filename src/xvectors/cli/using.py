@@ -28,7 +28,7 @@ from xvectors.cli.shared import (
     print_lines,
 )
 from xvectors.cli.terminal import print, print_json
-from xvectors.wording import count
+from xvectors.text import count
 
 if TYPE_CHECKING:
     from xvectors.audio import Channel

@@ -14,9 +14,9 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, packages_distributions, version
 from typing import Any
 
-from xvectors.brief import brief
 from xvectors.config.tables import nearest
 from xvectors.errors import ConfigError
+from xvectors.text import brief
 
 TRUST_VARIABLE = "XVECTORS_TRUST"
 """Environment variable: packages that are trusted, separated by commas or spaces."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.errors import ManifestError
-from xvectors.files import composed
+from xvectors.text import composed
 
 NO_SPLIT, TRAIN, VAL, TEST = -1, 0, 1, 2
 SPLIT_NAMES = ("train", "val", "test")

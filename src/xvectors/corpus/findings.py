@@ -16,7 +16,6 @@ from typing import TypeAlias
 
 import numpy as np
 
-from xvectors.corpus.table import Table, write_table
 from xvectors.errors import (
     AudioError,
     EmptyFileError,
@@ -27,6 +26,7 @@ from xvectors.errors import (
     TruncatedFileError,
 )
 from xvectors.files import user_folder, why_no_file
+from xvectors.files.tables import Table, write_table
 
 logger = logging.getLogger(__name__)
 

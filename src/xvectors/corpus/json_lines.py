@@ -1,6 +1,6 @@
 """Tables as JSON lines: one object a line, such as NeMo's manifests.
 
-In: a file. Out: a header of all keys and blocks of rows of text, as `xvectors.corpus.table.Table` gives them.
+In: a file. Out: a header of all keys and blocks of rows of text, as `xvectors.files.tables.Table` gives them.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from xvectors.corpus.table import ROWS_AT_A_TIME, Table
 from xvectors.errors import ManifestError
 from xvectors.files import why_no_file
+from xvectors.files.tables import ROWS_AT_A_TIME, Table
 
 
 class JsonLines:

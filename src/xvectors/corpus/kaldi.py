@@ -14,8 +14,8 @@ from pathlib import Path
 from xvectors.corpus.columns import identify
 from xvectors.corpus.manifest import Manifest, ManifestBuilder
 from xvectors.errors import ManifestError
-from xvectors.files import NO_SUCH_FILE, composed, why_no_file
-from xvectors.wording import agree, count
+from xvectors.files import NO_SUCH_FILE, why_no_file
+from xvectors.text import agree, composed, count
 
 logger = logging.getLogger(__name__)
 

@@ -29,10 +29,10 @@ from xvectors.corpus.columns import VAL as VAL
 from xvectors.corpus.json_lines import open_table
 from xvectors.corpus.packed import PackedBuilder, PackedStrings
 from xvectors.corpus.segments import Times, find_segments, warn_of_open_ends
-from xvectors.corpus.table import write_table
 from xvectors.errors import ManifestError
 from xvectors.files import as_on_disk
-from xvectors.wording import agree, count
+from xvectors.files.tables import write_table
+from xvectors.text import agree, count
 
 logger = logging.getLogger(__name__)
 

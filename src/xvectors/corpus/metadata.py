@@ -15,8 +15,7 @@ from xvectors.corpus.columns import Columns, identify
 from xvectors.corpus.json_lines import open_table
 from xvectors.corpus.manifest import Manifest, ManifestBuilder
 from xvectors.errors import ManifestError
-from xvectors.files import composed
-from xvectors.wording import agree, count
+from xvectors.text import agree, composed, count
 
 logger = logging.getLogger(__name__)
 

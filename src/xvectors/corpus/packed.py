@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xvectors.files import composed
+from xvectors.text import composed
 
 ROWS_AT_A_TIME = 65_536
 

@@ -17,11 +17,11 @@ from xvectors.corpus.kaldi import read_kaldi
 from xvectors.corpus.layouts import speaker_places
 from xvectors.corpus.manifest import Manifest, ManifestBuilder
 from xvectors.corpus.metadata import SpeakerTable, UtteranceTable, read_metadata, some
-from xvectors.corpus.table import Table
 from xvectors.corpus.walk import AUDIO_SUFFIXES, counted, is_recording, unknown_files, walk_recordings
 from xvectors.errors import ManifestError
-from xvectors.files import as_on_disk, composed
-from xvectors.wording import agree, count
+from xvectors.files import as_on_disk
+from xvectors.files.tables import Table
+from xvectors.text import agree, composed, count
 
 logger = logging.getLogger(__name__)
 

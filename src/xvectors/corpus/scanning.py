@@ -18,17 +18,16 @@ from functools import partial
 
 import numpy as np
 
-from xvectors.brief import brief
 from xvectors.corpus.columns import GENDER_NAMES
 from xvectors.corpus.findings import CLIPPED_SHARE, Finding, FindingCache, Key, examine
 from xvectors.corpus.findings import Reason as Reason
 from xvectors.corpus.manifest import Manifest
-from xvectors.corpus.table import Table, write_table
 from xvectors.corpus.walk import counted
 from xvectors.errors import ManifestError
 from xvectors.files import as_on_disk
+from xvectors.files.tables import Table, write_table
 from xvectors.progress import progress
-from xvectors.wording import count
+from xvectors.text import brief, count
 
 SECONDS_BETWEEN_SAVES = 60.0
 ROWS_AT_A_TIME = 4096

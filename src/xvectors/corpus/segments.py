@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.errors import AudioError, ManifestError, MissingExtraError
-from xvectors.wording import agree, count
+from xvectors.text import agree, count
 
 logger = logging.getLogger(__name__)
 

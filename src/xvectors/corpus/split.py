@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.brief import brief
 from xvectors.corpus.columns import NO_SPLIT, TEST, TRAIN, VAL
 from xvectors.corpus.manifest import Manifest
 from xvectors.errors import ManifestError
+from xvectors.text import brief
 
 logger = logging.getLogger(__name__)
 

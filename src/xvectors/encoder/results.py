@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.brief import brief
 from xvectors.corpus import Manifest
 from xvectors.files import atomic_write
+from xvectors.text import brief
 
 
 @brief()

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from xvectors.audio import Channel, Samples
-from xvectors.brief import brief
 from xvectors.config import Recipe
 from xvectors.devices import check_bfloat16, find_device, survive_forks, threads_here
 from xvectors.errors import ConfigError
@@ -22,6 +21,7 @@ from xvectors.folders import STARTER, SystemFolder, starter_folder
 from xvectors.models import Backbone, EmbeddingMap
 from xvectors.models.folding import fold_norms
 from xvectors.system import check_size, load_weights, make_features, make_model, read_description
+from xvectors.text import brief
 from xvectors.verification import Verifier, cosine_verifier, fingerprint_of, verifier_of
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"

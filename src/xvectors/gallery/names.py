@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from xvectors.errors import ConfigError
-from xvectors.files import is_printable, printable
+from xvectors.text import is_printable, printable
 
 MOST_CHARACTERS = 200
 MOST_NOTE_CHARACTERS = 10_000

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.brief import brief
+from xvectors.text import brief
 
 
 @brief()

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.backends.products import Rows
-from xvectors.brief import brief
+from xvectors.text import brief
 
 BLOCK_ROWS = 8192
 GROUP_ROWS = 512

@@ -19,7 +19,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.brief import brief
 from xvectors.errors import GalleryError, StorageError, UnknownSpeakerError
 from xvectors.files import is_leftover
 from xvectors.gallery.checks import MOST_AUDIO_BYTES
@@ -35,6 +34,7 @@ from xvectors.gallery.database import (
 )
 from xvectors.gallery.names import nearest
 from xvectors.gallery.records import Block, Carried, Carrier, Kept, Speaker, State, Voiceprint
+from xvectors.text import brief
 
 BLOCK_SPEAKERS = 8192
 MOST_PARAMETERS = 500

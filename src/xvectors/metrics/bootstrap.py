@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xvectors.brief import brief
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 from xvectors.metrics.roc import ROC, Scores, checked_scores
+from xvectors.text import brief
 from xvectors.trials.pairs import checked_labels
 
 MIN_SPEAKERS = 5  # fewer give so few distinct draws that their percentiles mean nothing

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xvectors.brief import brief
 from xvectors.errors import ConfigError, ShapeError
 from xvectors.metrics.roc import ROC, bayes_threshold
+from xvectors.text import brief
 
 LOG_ODDS = np.linspace(-7.0, 7.0, 141)
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xvectors.brief import brief
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 from xvectors.metrics.roc import ROC, checked_scores
+from xvectors.text import brief
 from xvectors.trials.sorting import blocks
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
-from xvectors.brief import brief
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 from xvectors.metrics.roc import bayes_threshold
+from xvectors.text import brief
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xvectors.brief import brief
 from xvectors.errors import ConfigError, ManifestError, ShapeError
+from xvectors.text import brief
 from xvectors.trials.pairs import checked_labels
 from xvectors.trials.sorting import blocks, part_distinct, sort_in_place
 

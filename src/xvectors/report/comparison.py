@@ -20,7 +20,7 @@ from xvectors.report.measuring import FEWEST_DRAWS, MOST_DRAWS, WORK, Metric, me
 from xvectors.report.outputs import interval_table
 from xvectors.report.score_files import read_scores, scores_on
 from xvectors.report.speakers import GUESSED, speakers_of
-from xvectors.wording import count
+from xvectors.text import count
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

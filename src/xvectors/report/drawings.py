@@ -18,8 +18,8 @@ from xvectors.report.measured import Measured
 from xvectors.report.plots import principal_plane, tsne
 from xvectors.report.slices import Slices
 from xvectors.report.svg import LETTER, LINE, Panel, Tick, legend, marker, nice_ticks
+from xvectors.text import count
 from xvectors.trials import sample_recordings
-from xvectors.wording import count
 
 DET_TICKS = (0.0001, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99)
 DET_FIRST = (0.01, 0.1, 0.001, 0.0001, 0.4, 0.05, 0.2, 0.8, 0.02, 0.005, 0.6, 0.95, 0.99, 0.002)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.backends import Fusion
-from xvectors.corpus.table import write_table
 from xvectors.errors import ManifestError
+from xvectors.files.tables import write_table
 from xvectors.report.score_files import ScoreFile, read_scores, scores_on
 from xvectors.trials import TrialList, read_trials
 

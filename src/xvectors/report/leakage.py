@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from xvectors.backends import length_normalise
 from xvectors.corpus import TEST, VAL, Manifest
 from xvectors.report.measured import Leakage, SharedRecording, SuspectPair
+from xvectors.text import agree, count
 from xvectors.trials import sample_recordings
 from xvectors.verification.label_check import find_two_voices
-from xvectors.wording import agree, count
 
 SUSPECT_QUANTILE = 0.99
 """Of one speaker's cosines: recordings of two speakers that are nearer than this are worth listening to."""

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.brief import brief
 from xvectors.corpus import Manifest
 from xvectors.metrics import ROC, Interval, LeastCost, OperatingPoint
+from xvectors.text import brief
 from xvectors.trials import Trials
 from xvectors.verification.label_check import TwoVoices
 

@@ -26,7 +26,7 @@ from xvectors.metrics.bootstrap import MIN_SPEAKERS
 from xvectors.metrics.operating_points import DEFAULT_COST, RATE_CRITERIA, FARAtMost
 from xvectors.metrics.resampling import Resampled, choose_resampled
 from xvectors.report.measured import Figure
-from xvectors.wording import count
+from xvectors.text import count
 
 logger = logging.getLogger(__name__)
 

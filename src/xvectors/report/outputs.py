@@ -12,16 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.brief import brief
-from xvectors.corpus.table import write_table
 from xvectors.files import write_text
+from xvectors.files.tables import write_table
 from xvectors.metrics import Interval, LeastCost, OperatingPoint
 from xvectors.metrics.bootstrap import COVERAGE
 from xvectors.report.measured import Figure, Leakage, Measured
 from xvectors.report.slices import Slice, Slices
 from xvectors.report.verdict import verdict_of
+from xvectors.text import brief, count
 from xvectors.trials import Trials
-from xvectors.wording import count
 
 NOT_CALIBRATED = (
     "the system is not calibrated, so that its scores are cosines and no LLRs; `xvectors calibrate` mends that"

@@ -35,7 +35,7 @@ from xvectors.report.colours import (
     short,
     write_names,
 )
-from xvectors.wording import count
+from xvectors.text import count
 
 DPI = 150
 MAX_TITLE = 72  # characters a line

@@ -17,11 +17,11 @@ from xvectors.metrics.operating_points import DEFAULT_COST
 from xvectors.metrics.resampling import choose_resampled
 from xvectors.report.measuring import Measurement, measure
 from xvectors.report.speakers import GUESSED, speakers_of
+from xvectors.text import agree, count
 from xvectors.trials import RecordingRows, TrialFindings, TrialList, read_trials
 from xvectors.trials.lists import repeated_pairs, without
 from xvectors.trials.score_bulk import Irregular, read_bulk
 from xvectors.trials.score_lines import form_of, read_lines
-from xvectors.wording import agree, count
 
 logger = logging.getLogger(__name__)
 

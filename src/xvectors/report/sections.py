@@ -28,7 +28,7 @@ from xvectors.report.markup import (
 from xvectors.report.measured import Figure, Measured
 from xvectors.report.mistakes import confusable_pairs, error_speakers, worst_false_accepts, worst_false_rejects
 from xvectors.report.recordings import Recordings
-from xvectors.wording import count
+from xvectors.text import count
 
 MAX_NAMES = 20
 PAIRS = 5  # of speakers that are shown at once; the others by a click

@@ -9,7 +9,7 @@ from xvectors.report.drawings import interval_strip, strip_top
 from xvectors.report.glossary import term
 from xvectors.report.markup import amount, between, escaped, named, percent, table
 from xvectors.report.slices import Slice, SliceFigure, Slices
-from xvectors.wording import count
+from xvectors.text import count
 
 DIMENSIONS = {
     "gender": "gender",

@@ -18,8 +18,8 @@ from xvectors.metrics.operating_points import MIN_ERRORS
 from xvectors.metrics.roc import cost_weights
 from xvectors.report.groups import Dimension, Kind, trial_dimensions
 from xvectors.report.measured import Measured
+from xvectors.text import count
 from xvectors.trials.pairs import checked_labels
-from xvectors.wording import count
 
 MIN_TRIALS = 30  # of a kind; fewer give no rate
 MAX_NAN = 0.05  # of the draws may leave a slice without trials of a kind

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.corpus.columns import ALIASES, identify
-from xvectors.corpus.table import DELIMITERS, Table
 from xvectors.embeddings import are_embeddings, load_embeddings
 from xvectors.errors import ManifestError
+from xvectors.files.tables import DELIMITERS, Table
+from xvectors.text import agree, count
 from xvectors.trials import RecordingRows, TrialList
 from xvectors.trials.names import listed
 from xvectors.trials.pairs import speaker_numbers
 from xvectors.trials.text import text_lines
-from xvectors.wording import agree, count
 
 GUESSED = (
     "intervals take names that target trials join for one speaker, and any other name for a speaker of its own; "

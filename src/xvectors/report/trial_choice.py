@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from xvectors.corpus import Manifest
 from xvectors.errors import ManifestError
+from xvectors.text import agree, count
 from xvectors.trials import RecordingRows, TrialList, Trials, all_pairs, count_pairs, read_trials, sample_trials
-from xvectors.wording import agree, count
 
 MOST_PAIRS = 5_000_000
 SEED = 0

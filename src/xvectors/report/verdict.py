@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xvectors.metrics.bootstrap import MIN_SPEAKERS
 from xvectors.report.measured import Measured
 from xvectors.report.mistakes import trial_speakers
-from xvectors.wording import count
+from xvectors.text import count
 
 GUESSING = 0.4
 """An EER from here on is called close to guessing, whose EER is 0.5."""

@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.brief import brief
 from xvectors.config import Recipe
 from xvectors.corpus import NO_SPLIT, TEST, TRAIN, VAL, Manifest, ScanReport, open_corpus, scan, split_corpus
 from xvectors.corpus.scanning import read_left_out
 from xvectors.dataset import assign_labels
 from xvectors.errors import CheckpointError, ManifestError
 from xvectors.folders import SystemFolder
-from xvectors.wording import count
+from xvectors.text import brief, count
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.corpus.table import Table
 from xvectors.errors import ManifestError
+from xvectors.files.tables import Table
 from xvectors.trials.headers import ALIASES, header_columns
 from xvectors.trials.names import RecordingRows, listed
 from xvectors.trials.text import text_lines

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from xvectors.corpus.table import DELIMITERS
 from xvectors.errors import ManifestError
+from xvectors.files.tables import DELIMITERS
 from xvectors.trials.text import text_lines
 
 ALIASES = {

@@ -12,18 +12,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.brief import brief
 from xvectors.corpus.columns import Codes
-from xvectors.corpus.table import Table, write_table
 from xvectors.errors import ConfigError, ManifestError
 from xvectors.files import atomic_write
+from xvectors.files.tables import Table, write_table
+from xvectors.text import agree, brief, count
 from xvectors.trials.enrollment import Enrollment
 from xvectors.trials.headers import ALIASES, header_columns
 from xvectors.trials.names import NAMED, RecordingRows, listed
 from xvectors.trials.pairs import Trials
 from xvectors.trials.sorting import blocks
 from xvectors.trials.text import text_lines
-from xvectors.wording import agree, count
 
 LINES_AT_A_TIME = 16_384
 FORMS = ("csv", "voxceleb", "kaldi")

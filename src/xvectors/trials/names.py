@@ -9,10 +9,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.brief import brief
 from xvectors.corpus.walk import AUDIO_SUFFIXES
 from xvectors.errors import ManifestError
-from xvectors.files import composed
+from xvectors.text import brief, composed
 
 NAMED = 3  # examples in a message
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xvectors.brief import brief
 from xvectors.errors import ManifestError, ShapeError
+from xvectors.text import brief
 
 
 @brief()

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.corpus.table import restored
+from xvectors.files.tables import restored
 from xvectors.trials.lists import LABELS
 from xvectors.trials.score_lines import Form, ScoreColumns
 

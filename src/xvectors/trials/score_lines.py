@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.corpus.columns import Codes
-from xvectors.corpus.table import DELIMITERS, Table
 from xvectors.errors import ManifestError
+from xvectors.files.tables import DELIMITERS, Table
 from xvectors.trials.headers import ALIASES
 from xvectors.trials.lists import LABELS
 from xvectors.trials.text import text_lines

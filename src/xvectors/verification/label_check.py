@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from xvectors.backends.cosine import length_normalise
-from xvectors.brief import brief
+from xvectors.text import brief
 from xvectors.trials.pairs import speaker_numbers
 from xvectors.trials.sampling import sample_recordings
 

@@ -16,10 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from xvectors.backends import BACKENDS, AffineCalibration, Backend, make_backend, select_backend
 from xvectors.backends.cosine import real_rows
-from xvectors.brief import brief
 from xvectors.errors import ManifestError, ShapeError
 from xvectors.metrics import ROC
 from xvectors.metrics.bootstrap import MIN_SPEAKERS
+from xvectors.text import brief
 from xvectors.trials import Trials, sample_recordings
 from xvectors.trials.pairs import speaker_numbers
 from xvectors.verification.verifier import P_TARGET, QUALITY_NAMES, Verifier, duration_quality

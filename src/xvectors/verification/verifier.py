@@ -20,11 +20,11 @@ from xvectors.backends import (
     pair_quality,
     save_backend,
 )
-from xvectors.brief import brief
 from xvectors.config import parse_toml, to_toml
 from xvectors.errors import CheckpointError, ConfigError, StorageError
 from xvectors.files import write_text
 from xvectors.metrics import bayes_threshold
+from xvectors.text import brief
 from xvectors.trials import Trials
 from xvectors.verification.fingerprint import FingerprintFiles, fingerprint_of
 

@@ -15,8 +15,8 @@ import torch
 
 import xvectors
 from xvectors import SpeakerEncoder, open_corpus
-from xvectors.brief import brief, in_brief
 from xvectors.gallery import SqliteStore, open_gallery
+from xvectors.text import brief, in_brief
 from xvectors.trials import all_pairs
 
 PUBLIC = [

@@ -1,4 +1,4 @@
-"""Files that are never left half-written, locks on what one process may write, and names to compare and to print."""
+"""Write files so that they are never left half-written, and say why a path cannot be read or written."""
 
 from __future__ import annotations
 
@@ -10,31 +10,20 @@ import platform
 import re
 import stat
 import sys
-import threading
 import unicodedata
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
-from xvectors.errors import BusyError, StorageError
+from xvectors.errors import StorageError
 
 PRIVATE = 0o600
 """The mode of files that hold voices: embeddings, enrolled speakers, back-ends, checkpoints."""
 
 _LEFTOVER = re.compile(r"\.(?P<rest>.*)\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}(?P<suffix>\..*)?")
-_held: dict[Path, int] = {}
-"""Locks of this process, and the thread that holds each."""
-_held_changes = threading.Lock()
 
 NO_SUCH_FILE, IS_FOLDER = "no such file", "is a folder, not a file"
-
-JOINERS = "\u200c\u200d"
-UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode's general categories (Unicode Standard, table 4-4)."""
-UNDECODED = range(0xDC80, 0xDD00)
-"""What Python reads bytes of file names as that are not UTF-8 (PEP 383)."""
 
 
 @contextmanager
@@ -112,55 +101,6 @@ def remove_leftovers(folder: Path) -> None:
 _remove_leftovers_once = functools.lru_cache(maxsize=256)(remove_leftovers)
 
 
-@contextmanager
-def exclusive(path: Path | str, *, of: str) -> Iterator[None]:
-    """Hold the lock file `path` for the block. The system frees it when the process ends, however it ends.
-
-    A thread that holds it may take it again.
-
-    Parameters
-    ----------
-    path
-        The lock file. It says who holds it, and is removed at the end, with the folders that were made for it if
-        nothing else is in them.
-    of
-        What is locked, for the error: a system directory, an output file.
-
-    Raises
-    ------
-    BusyError
-        Another process, or another thread, holds it.
-    StorageError
-        The lock file cannot be made.
-    """
-    path = Path(path).absolute()
-    me = threading.get_ident()
-    with _held_changes:
-        holder = _held.get(path)
-        if holder is None:
-            _held[path] = me
-    if holder == me:
-        yield
-        return
-    if holder is not None:
-        raise BusyError(f"{of}: this process is writing it already; wait until it has ended, or name another")
-    made = [folder for folder in path.parents if not folder.exists()]
-    descriptor = -1
-    try:
-        descriptor = _locked(path, of)
-        yield
-    finally:
-        if descriptor >= 0:
-            with suppress(OSError):  # while it is locked: afterwards it may be another's
-                path.unlink()
-            os.close(descriptor)
-        for folder in made:
-            with suppress(OSError):  # what is not empty stays
-                folder.rmdir()
-        with _held_changes:
-            del _held[path]
-
-
 def digest(path: Path) -> str:
     """The sha256 of a file, in hex. Raises OSError where it cannot be read."""
     if path.exists() and not path.is_file():
@@ -212,37 +152,6 @@ def user_folder(variable: str, *default: str) -> Path:
         raise StorageError(f"your home directory is not known: {remedy}") from error
 
 
-def composed(name: str) -> str:
-    """The name in the Unicode form in which names are compared (NFC).
-
-    The same word can be stored with accents composed or apart: macOS takes names apart, tables mostly compose them.
-    """
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
-
-
-def is_printable(character: str) -> bool:
-    """Whether a character stands for itself on a terminal.
-
-    Control characters, line and paragraph separators, halves of surrogate pairs (which stand for bytes that are not
-    UTF-8) and invisible formatting do not. Formatting can turn the direction of text around (Unicode Standard Annex
-    #9); the two joiners that Persian, Indic scripts and emoji are written with are the exceptions.
-    """
-    if character.isascii():
-        return character.isprintable()
-    return character in JOINERS or unicodedata.category(character) not in UNPRINTABLE
-
-
-def printable(text: str) -> str:
-    """The text as one line that does nothing to a terminal: what `is_printable` refuses is written as an escape.
-
-    >>> printable("ann\\x1b[2J")
-    'ann\\\\x1b[2J'
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(character if is_printable(character) else _escape(character) for character in text)
-
-
 def as_on_disk(path: str | os.PathLike[str]) -> str:
     """The path as the disk spells it: where there is no such file, its parts are also tried composed and taken apart.
 
@@ -259,62 +168,6 @@ def as_on_disk(path: str | os.PathLike[str]) -> str:
             return path
         found = there
     return found
-
-
-def _locked(path: Path, of: str) -> int:
-    """The descriptor of the lock file, locked, with a line in it that says by whom."""
-    while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            reason = why_unwritable(path) or error.strerror or str(error)
-            raise StorageError(f"{of}: cannot be written: {reason}") from error
-        if not _lock(descriptor):
-            holder = os.read(descriptor, 1000).decode("utf-8", "replace").strip() or "another process"
-            os.close(descriptor)
-            raise BusyError(f"{of}: {holder} is writing it; wait until it has ended, or name another")
-        # a holder that has just ended removed the file that was opened here
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                break
-        os.close(descriptor)
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])
-    try:
-        os.write(descriptor, f"process {os.getpid()} on {platform.node()} ({command}, since {now})".encode())
-    except OSError as error:
-        with suppress(OSError):
-            path.unlink()
-        os.close(descriptor)
-        raise StorageError(f"{of}: cannot be written: {error.strerror or error}") from error
-    return descriptor
-
-
-def _lock(descriptor: int) -> bool:
-    """Take the lock of an open file without waiting.
-
-    A record lock, which child processes do not inherit: a loader process that outlives its killed parent by a second
-    does not keep the next run out.
-    """
-    if sys.platform == "win32":
-        import msvcrt
-
-        try:
-            os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # beyond the text, which stays readable
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            return False
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        return True
-    import fcntl
-
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 @functools.cache
@@ -353,9 +206,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _escape(character: str) -> str:
-    if ord(character) in UNDECODED:
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode("ascii")

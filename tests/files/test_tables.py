@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from xvectors.corpus import Manifest, ScanReport
 from xvectors.corpus.findings import Reason
 from xvectors.corpus.scanning import Remark, read_left_out
-from xvectors.corpus.table import Table, protected, restored, write_table
+from xvectors.files.tables import Table, protected, restored, write_table
 from xvectors.report import score_files
 from xvectors.report.outputs import write_scores
 from xvectors.report.score_files import read_scores

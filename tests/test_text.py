@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import xvectors
-from xvectors.wording import agree, count
+from xvectors.text import agree, count
 
 
 @pytest.mark.parametrize(
@@ -33,4 +33,4 @@ def test_there_is_one_function_that_counts() -> None:
         if isinstance(node, ast.FunctionDef) and node.name.strip("_") in {"count", "plural", "pluralize", "agree"}
         if [argument.annotation and ast.unparse(argument.annotation) for argument in node.args.args][:1] == ["int"]
     ]
-    assert own == ["wording.py: count", "wording.py: agree"]
+    assert own == ["text.py: count", "text.py: agree"]

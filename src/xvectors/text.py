@@ -1,8 +1,9 @@
-"""Short reprs. In: a class whose objects hold arrays, tables or long lists. Out: one line that tells their sizes."""
+"""Text that people read: numbers in sentences, short reprs, and names that are safe to compare and to print."""
 
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -10,6 +11,67 @@ C = TypeVar("C", bound=type)
 
 MOST_ITEMS = 4
 LONGEST_TEXT = 80
+
+JOINERS = "\u200c\u200d"
+UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode's general categories (Unicode Standard, table 4-4)."""
+UNDECODED = range(0xDC80, 0xDD00)
+"""What Python reads bytes of file names as that are not UTF-8 (PEP 383)."""
+
+
+def count(number: int, thing: str) -> str:
+    """A number of things whose plural ends in s.
+
+    >>> count(1, "speaker"), count(1200, "test speaker")
+    ('1 speaker', '1,200 test speakers')
+    """
+    return f"{number:,} {thing}{agree(number, '', 's')}"
+
+
+def agree(number: int, one: str, more: str) -> str:
+    """The words that go with one thing, or with more or none.
+
+    >>> agree(1, "is", "are"), agree(0, "is", "are")
+    ('is', 'are')
+    """
+    return one if number == 1 else more
+
+
+def composed(name: str) -> str:
+    """The name in the Unicode form in which names are compared (NFC).
+
+    The same word can be stored with accents composed or apart: macOS takes names apart, tables mostly compose them.
+    """
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def is_printable(character: str) -> bool:
+    """Whether a character stands for itself on a terminal.
+
+    Control characters, line and paragraph separators, halves of surrogate pairs (which stand for bytes that are not
+    UTF-8) and invisible formatting do not. Formatting can turn the direction of text around (Unicode Standard Annex
+    #9); the two joiners that Persian, Indic scripts and emoji are written with are the exceptions.
+    """
+    if character.isascii():
+        return character.isprintable()
+    return character in JOINERS or unicodedata.category(character) not in UNPRINTABLE
+
+
+def printable(text: str) -> str:
+    """The text as one line that does nothing to a terminal: what `is_printable` refuses is written as an escape.
+
+    >>> printable("ann\\x1b[2J")
+    'ann\\\\x1b[2J'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(character if is_printable(character) else _escape(character) for character in text)
+
+
+def _escape(character: str) -> str:
+    if ord(character) in UNDECODED:
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def brief(*names: str) -> Callable[[C], C]:

@@ -1,0 +1,124 @@
+"""Locks on what only one process may write at a time."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from xvectors.errors import BusyError, StorageError
+from xvectors.files.writing import why_unwritable
+
+_held: dict[Path, int] = {}
+"""The locks of this process, and the thread that holds each."""
+_held_changes = threading.Lock()
+
+
+@contextmanager
+def exclusive(path: Path | str, *, of: str) -> Iterator[None]:
+    """Hold the lock file `path` for the block. The system frees it when the process ends, however it ends.
+
+    A thread that holds it may take it again.
+
+    Parameters
+    ----------
+    path
+        The lock file. It says who holds it, and is removed at the end, with the folders that were made for it if
+        nothing else is in them.
+    of
+        What is locked, for the error: a system directory, an output file.
+
+    Raises
+    ------
+    BusyError
+        Another process, or another thread, holds it.
+    StorageError
+        The lock file cannot be made.
+    """
+    path = Path(path).absolute()
+    me = threading.get_ident()
+    with _held_changes:
+        holder = _held.get(path)
+        if holder is None:
+            _held[path] = me
+    if holder == me:
+        yield
+        return
+    if holder is not None:
+        raise BusyError(f"{of}: this process is writing it already; wait until it has ended, or name another")
+    made = [folder for folder in path.parents if not folder.exists()]
+    descriptor = -1
+    try:
+        descriptor = _locked(path, of)
+        yield
+    finally:
+        if descriptor >= 0:
+            with suppress(OSError):  # while it is locked: afterwards it may be another's
+                path.unlink()
+            os.close(descriptor)
+        for folder in made:
+            with suppress(OSError):  # what is not empty stays
+                folder.rmdir()
+        with _held_changes:
+            del _held[path]
+
+
+def _locked(path: Path, of: str) -> int:
+    """The descriptor of the lock file, locked, with a line in it that says by whom."""
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            reason = why_unwritable(path) or error.strerror or str(error)
+            raise StorageError(f"{of}: cannot be written: {reason}") from error
+        if not _lock(descriptor):
+            holder = os.read(descriptor, 1000).decode("utf-8", "replace").strip() or "another process"
+            os.close(descriptor)
+            raise BusyError(f"{of}: {holder} is writing it; wait until it has ended, or name another")
+        # a holder that has just ended removed the file that was opened here
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                break
+        os.close(descriptor)
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]])
+    try:
+        os.write(descriptor, f"process {os.getpid()} on {platform.node()} ({command}, since {now})".encode())
+    except OSError as error:
+        with suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+        raise StorageError(f"{of}: cannot be written: {error.strerror or error}") from error
+    return descriptor
+
+
+def _lock(descriptor: int) -> bool:
+    """Take the lock of an open file without waiting.
+
+    A record lock, which child processes do not inherit: a loader process that outlives its killed parent by a second
+    does not keep the next run out.
+    """
+    if sys.platform == "win32":
+        import msvcrt
+
+        try:
+            os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # beyond the text, which stays readable
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            return False
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return True
+    import fcntl
+
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
