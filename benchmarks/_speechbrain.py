@@ -24,10 +24,10 @@ from xvectors import audio
 from xvectors.augment import Augmenter
 from xvectors.config import AugmentConfig
 from xvectors.corpus import Manifest
-from xvectors.dataset import ChunkBatches, ChunkDataset, ChunkRequest, set_up_worker
 from xvectors.devices import choose_workers
 from xvectors.encoder import Embedded
 from xvectors.training import PreparedCorpus
+from xvectors.training.dataset import ChunkBatches, ChunkDataset, ChunkRequest, set_up_worker
 
 RATE_HZ = 16_000
 CHUNK_S = 3.0

@@ -21,12 +21,12 @@ from numpy.typing import ArrayLike
 from _timing import Row, write_json
 from xvectors import SpeakerEncoder
 from xvectors.backends import Backend, make_backend
-from xvectors.calibrate import training_embeddings
 from xvectors.corpus import TEST, Manifest
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 from xvectors.metrics import ROC, ScoredTrials, compare_systems, speaker_intervals
 from xvectors.report.measuring import FEWEST_DRAWS, MOST_DRAWS, WORK
 from xvectors.system import SystemFolder
+from xvectors.training.calibrate import training_embeddings
 from xvectors.trials import all_pairs, sample_recordings
 from xvectors.verification.learning import CANDIDATES, COSINE
 

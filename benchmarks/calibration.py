@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from xvectors import SpeakerEncoder
-from xvectors.calibrate import embed_with_crops
 from xvectors.corpus import TEST, VAL, Manifest
 from xvectors.metrics import ROC
 from xvectors.system import SystemFolder
+from xvectors.training.calibrate import embed_with_crops
 from xvectors.trials import all_pairs
 from xvectors.verification import Basis, Verifier, learn_verifier
 

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.calibrate import embed_with_crops
 from xvectors.corpus import Manifest
 from xvectors.encoder import SpeakerEncoder
 from xvectors.gallery.models import models_of
 from xvectors.gallery.records import Block
 from xvectors.metrics import ROC
 from xvectors.system import find_system
+from xvectors.training.calibrate import embed_with_crops
 from xvectors.verification import Basis, Verifier, learn_verifier
 
 HIGH = float(np.log(99))

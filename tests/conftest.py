@@ -14,8 +14,8 @@ import pytest
 import soundfile
 import torch
 
-from xvectors.calibrate import calibrate
 from xvectors.corpus.synth import synthesise
+from xvectors.training.calibrate import calibrate
 
 RATE = 16_000
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -12,18 +12,11 @@ import torch
 
 from xvectors.config import AugmentConfig
 from xvectors.corpus import Manifest
-from xvectors.dataset import (
-    CENTRED,
-    WHOLE,
-    ChunkBatches,
-    ChunkDataset,
-    ChunkRequest,
-    CollateWaveforms,
-    load_all_data,
-)
+from xvectors.dataset import load_all_data
 from xvectors.errors import ConfigError, ManifestError
 from xvectors.features import Fbank
-from xvectors.ordering import make_order
+from xvectors.training.dataset import CENTRED, WHOLE, ChunkBatches, ChunkDataset, ChunkRequest, CollateWaveforms
+from xvectors.training.samplers import make_order
 
 RATE = 16_000
 PAIR = r"\[train\+val speakers, test speakers\], such as \[100, 20\]"

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from xvectors import SpeakerEncoder
-from xvectors.calibrate import calibrate
 from xvectors.errors import CheckpointError, MissingExtraError
 from xvectors.hub import FILES, fetch_system, is_on_hub
 from xvectors.system import find_system
+from xvectors.training.calibrate import calibrate
 
 
 class Hub:

@@ -26,13 +26,14 @@ import safetensors.torch
 from xvectors import SpeakerEncoder, export_onnx, load_recipe, open_corpus, train
 from xvectors.audio import probe, read, resample, write
 from xvectors.backends import all_pairs_scores
-from xvectors.calibrate import calibrate, verifier_of
 from xvectors.corpus.synth import synthesise
 from xvectors.metrics import ROC, eer
 from xvectors.system import SystemFolder, find_system, kept_epoch, read_description, write_description, write_weights
 from xvectors.training import EpochResult
+from xvectors.training.calibrate import calibrate
 from xvectors.training.corpus import prepare_corpus
 from xvectors.trials import all_pairs
+from xvectors.verification import verifier_of
 
 SYNTHETIC = {"speakers": 80, "utterances": 10, "seed": 2026}
 OTHER_SYNTHETIC = {"speakers": 13, "utterances": 20, "seed": 2027}

@@ -13,10 +13,10 @@ from xvectors import SpeakerEncoder
 from xvectors.audio import resample
 from xvectors.audio.segments import without_zeros
 from xvectors.corpus import Manifest
-from xvectors.dataset import CENTRED, WHOLE, ChunkDataset, ChunkRequest
 from xvectors.encoder import sources
 from xvectors.errors import TooShortError
 from xvectors.pyannote import PyannoteEmbedding
+from xvectors.training.dataset import CENTRED, WHOLE, ChunkDataset, ChunkRequest
 
 NOTHING = np.zeros(2 * RATE, np.float32)
 

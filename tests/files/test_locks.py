@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from commands import run
-from xvectors.calibrate import calibrate
 from xvectors.errors import BusyError
 from xvectors.files import exclusive
 from xvectors.report import evaluate
 from xvectors.training import train
+from xvectors.training.calibrate import calibrate
 
 
 @contextmanager

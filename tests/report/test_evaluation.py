@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from commands import run
-from xvectors.calibrate import verifier_of
 from xvectors.corpus import TEST, TRAIN, Manifest
 from xvectors.corpus.scanning import Reason, Remark, read_left_out
 from xvectors.errors import ManifestError
@@ -20,6 +19,7 @@ from xvectors.files.tables import write_table
 from xvectors.report import evaluate
 from xvectors.report.scoring_lists import score_list
 from xvectors.system import SystemFolder
+from xvectors.verification import verifier_of
 
 HEADER = ["path", "speaker", "outcome", "reason", "detail"]
 LEFT_OUT = [

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from xvectors.config import load_recipe
-from xvectors.dataset import Batch
 from xvectors.training import learner
 from xvectors.training.checkpoint import Checkpoint
+from xvectors.training.dataset import Batch
 from xvectors.training.learner import Learner
 
 CPU = torch.device("cpu")

@@ -31,12 +31,12 @@ from xvectors.encoder import SpeakerEncoder
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, StorageError, TrainingError
 from xvectors.losses import margin_at
 from xvectors.metrics import eer
-from xvectors.ordering import SAMPLERS
 from xvectors.system import SystemFolder, load_weights, make_model, read_description
 from xvectors.training import EpochResult, TrainingResult, train
+from xvectors.training.embedding_map import fit_embedding_map
 from xvectors.training.learner import Learner
-from xvectors.training.mapping import fit_embedding_map
-from xvectors.training.optimise import learning_rate
+from xvectors.training.optimizer import learning_rate
+from xvectors.training.samplers import SAMPLERS
 
 SMALL = (
     "model.size=0.125",

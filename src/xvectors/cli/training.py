@@ -225,7 +225,7 @@ def calibrate(
 
     `xvectors train` ends with this; run it again with other data or another back-end.
     """
-    from xvectors.calibrate import calibrate as run
+    from xvectors.training.calibrate import calibrate as run
 
     verifier = run(
         system,

@@ -56,3 +56,16 @@ def durations(manifest: Manifest, embedded: Embedded) -> NDArray[np.float64]:
     """[n] the seconds of each embedded row: as the manifest states them, else what was read."""
     stated = manifest.duration_s[embedded.rows]
     return np.where(np.isnan(stated), embedded.duration_s, stated)
+
+
+def known_durations(manifest: Manifest) -> NDArray[np.float64]:
+    """[n] the seconds of each row: as the manifest states them, else to the end of the file.
+
+    Raises AudioFileError for a file that cannot be opened.
+    """
+    from xvectors import audio
+
+    durations = manifest.duration_s.copy()
+    for row in np.flatnonzero(np.isnan(durations)).tolist():
+        durations[row] = audio.probe(manifest.full_path(row)).duration_s - manifest.start_s[row]
+    return durations

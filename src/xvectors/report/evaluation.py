@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from xvectors.calibrate import FEW_SPEAKERS, few_speakers_warning, known_durations, verifier_of
 from xvectors.config import recipe_to_mapping
 from xvectors.corpus import TEST, TRAIN, Manifest, open_corpus, scan
 from xvectors.corpus.scanning import read_left_out
 from xvectors.embeddings import load_embeddings
 from xvectors.encoder import Embedded, SpeakerEncoder, save_embeddings
+from xvectors.encoder.results import known_durations
 from xvectors.errors import CheckpointError, ManifestError
 from xvectors.files import exclusive, why_no_file
 from xvectors.metrics import LeastCost, eer
@@ -38,6 +38,8 @@ from xvectors.report.slices import slices_of
 from xvectors.report.snr import snr_of_rows
 from xvectors.report.trial_choice import choose_trials
 from xvectors.system import SystemFolder, current_versions, find_system, kept_epoch, read_description
+from xvectors.verification import verifier_of
+from xvectors.verification.learning import FEW_SPEAKERS, few_speakers_warning
 from xvectors.verification.verifier import LEAST_HEARD_S
 
 logger = logging.getLogger(__name__)

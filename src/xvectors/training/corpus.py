@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from xvectors.config import Recipe
 from xvectors.corpus import NO_SPLIT, TEST, TRAIN, VAL, Manifest, ScanReport, open_corpus, scan, split_corpus
 from xvectors.corpus.scanning import read_left_out
-from xvectors.dataset import assign_labels
 from xvectors.errors import CheckpointError, ManifestError
 from xvectors.folders import SystemFolder
 from xvectors.text import brief, count
+from xvectors.training.dataset import assign_labels
 
 logger = logging.getLogger(__name__)
 

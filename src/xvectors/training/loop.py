@@ -20,10 +20,8 @@ import numpy as np
 import torch
 
 from xvectors.backends import all_pairs_scores
-from xvectors.calibrate import calibrate as calibrate_system
 from xvectors.config import DEFAULT_RECIPE, FINE_TUNING_RECIPE, Recipe, differences, load_recipe
 from xvectors.corpus import Manifest, ScanReport, open_corpus
-from xvectors.dataset import Batch
 from xvectors.devices import find_device
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError, StorageError, TrainingError
 from xvectors.files import exclusive, write_text
@@ -40,12 +38,14 @@ from xvectors.system import (
     write_description,
     write_weights,
 )
+from xvectors.training.calibrate import calibrate as calibrate_system
 from xvectors.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from xvectors.training.corpus import PreparedCorpus, check_same_corpus, label_corpus, prepare_corpus
+from xvectors.training.dataset import Batch
+from xvectors.training.embedding_map import fit_embedding_map
 from xvectors.training.learner import Learner
 from xvectors.training.loaders import Loaders, batches_of
-from xvectors.training.mapping import fit_embedding_map
-from xvectors.training.optimise import in_large_margin_stage
+from xvectors.training.optimizer import in_large_margin_stage
 from xvectors.training.result import EpochResult, TrainingResult
 from xvectors.training.signals import Signals, answered_signals
 from xvectors.trials import sample_recordings
@@ -102,8 +102,8 @@ def train(
     on_scan, on_division, on_epoch
         Called with what the scan found, with the corpus as it is divided, and with each epoch's figures.
     calibrate
-        Choose the back-end and calibrate it when the last epoch has ended (see `xvectors.calibrate`). Where the corpus
-        does not allow it, a warning says why, and the system decides by cosine.
+        Choose the back-end and calibrate it after the last epoch (see `xvectors.training.calibrate`). Where the
+        corpus does not allow it, a warning says why, and the system decides by cosine.
 
     Raises
     ------

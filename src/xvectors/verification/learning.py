@@ -19,7 +19,7 @@ from xvectors.backends.cosine import real_rows
 from xvectors.errors import ManifestError, ShapeError
 from xvectors.metrics import ROC
 from xvectors.metrics.bootstrap import MIN_SPEAKERS
-from xvectors.text import brief
+from xvectors.text import brief, count
 from xvectors.trials import Trials, sample_recordings
 from xvectors.trials.pairs import speaker_numbers
 from xvectors.verification.verifier import P_TARGET, QUALITY_NAMES, Verifier, duration_quality
@@ -32,6 +32,9 @@ FEWEST_IN_COHORT = 50
 """Training speakers; their nearest fifth, ten, are what a recording's scores are normalised by."""
 MOST_ROWS = 3000
 """Recordings and crops that are compared pair by pair: 4.5 million trials."""
+
+FEW_SPEAKERS = 10
+"""With fewer, the LLRs depend on who these happen to be, which is warned about."""
 
 
 @brief()
@@ -239,3 +242,13 @@ def _figures(
                 "min_cllr": roc.min_cllr(),
             }
     return figures
+
+
+def few_speakers_warning(num_speakers: int) -> str:
+    """What to know of a calibration on so few speakers, and the remedy."""
+    return (
+        f"the calibration rests on {count(num_speakers, 'speaker')}, fewer than {FEW_SPEAKERS}: other "
+        "speakers' LLRs may be "
+        "off; hold out more with data.held_out_prop, or calibrate on a corpus of other speakers with "
+        "`xvectors calibrate --data`"
+    )

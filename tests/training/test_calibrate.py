@@ -12,17 +12,19 @@ import pytest
 
 from commands import run
 from xvectors.backends import ADAPTATIONS, PLDA
-from xvectors.calibrate import calibrate, embed_with_crops, known_durations, training_embeddings, verifier_of
 from xvectors.config import load_recipe, parse_toml
 from xvectors.corpus import TRAIN, VAL, Manifest
 from xvectors.corpus.synth import synthesise
 from xvectors.embeddings import load_embeddings, write_embeddings
 from xvectors.encoder import SpeakerEncoder, save_embeddings
+from xvectors.encoder.results import known_durations
 from xvectors.errors import CheckpointError, ConfigError, ManifestError
 from xvectors.parts import embed_in_parts
 from xvectors.report import evaluate
 from xvectors.system import SystemFolder
 from xvectors.training import train
+from xvectors.training.calibrate import calibrate, embed_with_crops, training_embeddings
+from xvectors.verification import verifier_of
 
 SETTINGS = (
     "model.size=0.125",
@@ -320,7 +322,7 @@ def test_cohorts_and_domains_come_in_every_form_that_embed_writes(
 def test_what_cannot_be_calibrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CheckpointError, match="no such folder"):
         calibrate(tmp_path / "none", device="cpu")
-    monkeypatch.setattr("xvectors.calibrate.find_system", lambda name: SystemFolder(tmp_path / "package"))
+    monkeypatch.setattr("xvectors.training.calibrate.find_system", lambda name: SystemFolder(tmp_path / "package"))
     with pytest.raises(CheckpointError, match="the starter system belongs to the package"):
         calibrate("starter", device="cpu")
 

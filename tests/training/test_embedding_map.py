@@ -10,7 +10,7 @@ from xvectors.backends import all_pairs_scores
 from xvectors.errors import ShapeError
 from xvectors.metrics import eer
 from xvectors.models import EmbeddingMap
-from xvectors.training.mapping import fit_embedding_map
+from xvectors.training.embedding_map import fit_embedding_map
 
 
 def test_by_hand() -> None:

@@ -19,6 +19,7 @@ from xvectors.corpus import TEST, TRAIN, VAL, Manifest, open_corpus, scan
 from xvectors.decisions import SHORTER_SHARE, SHORTEST_LEARNT_S
 from xvectors.embeddings import load_embeddings
 from xvectors.encoder import SpeakerEncoder
+from xvectors.encoder.results import known_durations
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
 from xvectors.files import exclusive
 from xvectors.hub import is_on_hub
@@ -27,8 +28,8 @@ from xvectors.system import SystemFolder, find_system
 from xvectors.text import agree, count
 from xvectors.trials import sample_recordings
 from xvectors.verification import CROP_DURATIONS_S, Basis, Verifier, learn_verifier, save_verifier
-from xvectors.verification import verifier_of as verifier_of
 from xvectors.verification.label_check import find_two_voices
+from xvectors.verification.learning import FEW_SPEAKERS, few_speakers_warning
 from xvectors.verification.verifier import P_TARGET
 
 logger = logging.getLogger(__name__)
@@ -37,8 +38,6 @@ FEWEST_SPEAKERS = 3
 """Held-out speakers with two recordings or more; two would give the non-target trials of one pair of voices."""
 MOST_TWO_VOICES = 0.2
 """Share of the speakers that may be left out because two people seem to go by their name."""
-FEW_SPEAKERS = 10
-"""With fewer, the LLRs depend on who these happen to be, which is warned about."""
 
 
 def calibrate(
@@ -259,16 +258,6 @@ def _of_one_voice_each(basis: Basis, manifest: Manifest, seed: int) -> tuple[Bas
     return basis.take(~np.isin(basis.speakers, speakers)), speakers
 
 
-def few_speakers_warning(num_speakers: int) -> str:
-    """What to know of a calibration on so few speakers, and the remedy."""
-    return (
-        f"the calibration rests on {count(num_speakers, 'speaker')}, fewer than {FEW_SPEAKERS}: other "
-        "speakers' LLRs may be "
-        "off; hold out more with data.held_out_prop, or calibrate on a corpus of other speakers with "
-        "`xvectors calibrate --data`"
-    )
-
-
 def _held_out(paths: SystemFolder, encoder: SpeakerEncoder) -> tuple[Manifest, bool]:
     """Recordings of held-out speakers and True, or those for validation of trained speakers and False."""
     if not paths.corpus.is_file():
@@ -366,16 +355,3 @@ def embed_with_crops(
         duration_s=embedded.speech_s[enough],
         whole=whole[enough],
     )
-
-
-def known_durations(manifest: Manifest) -> NDArray[np.float64]:
-    """[n] the seconds of each row: as the manifest states them, else to the end of the file.
-
-    Raises AudioFileError for a file that cannot be opened.
-    """
-    from xvectors import audio
-
-    durations = manifest.duration_s.copy()
-    for row in np.flatnonzero(np.isnan(durations)).tolist():
-        durations[row] = audio.probe(manifest.full_path(row)).duration_s - manifest.start_s[row]
-    return durations

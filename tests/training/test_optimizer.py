@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from xvectors.config import TrainingConfig
-from xvectors.training.optimise import in_large_margin_stage, learning_rate, make_optimiser
+from xvectors.training.optimizer import in_large_margin_stage, learning_rate, make_optimiser
 
 ONE_CYCLE = TrainingConfig(learning_rate=2.0, schedule="one_cycle", warm_up=0.25)
 
