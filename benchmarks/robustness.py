@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from _timing import Row, write_json
 from xvectors import Manifest, SpeakerEncoder, audio, open_corpus
 from xvectors.audio.segments import find_spoken, hear
-from xvectors.decisions import CERTAIN
 from xvectors.metrics import ROC
 from xvectors.trials import all_pairs
+from xvectors.verification.decision import CERTAIN
 
 RATE_HZ = 16_000
 Wave = NDArray[np.float32]

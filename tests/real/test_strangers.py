@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from xvectors import SpeakerEncoder
-from xvectors.decisions import CANNOT_TELL, DIFFERENT, SAME
 from xvectors.gallery import NOBODY, identify, open_gallery, verify_as
+from xvectors.verification.decision import CANNOT_TELL, DIFFERENT, SAME
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 

@@ -123,10 +123,10 @@ def identify(
     With --channel separate, say it of each channel, as of the two parties of a call.
     """
     from xvectors.audio import as_channel, probe
-    from xvectors.decisions import about
     from xvectors.encoder import SpeakerEncoder
     from xvectors.gallery import identify as run
     from xvectors.gallery import open_gallery
+    from xvectors.verification.decision import about
 
     taken = None if channel is None else as_channel(channel)
     asked: list[Channel | None] = [None if taken == "separate" else taken]
@@ -282,8 +282,8 @@ def _embed(
     encoder: SpeakerEncoder, paths: Sequence[Path], channel: Channel | None = None
 ) -> tuple[NDArray[np.float32], list[Heard]]:
     """Embeddings [n, D] of what is spoken in each; TooShortError where that is too little to compare."""
-    from xvectors.decisions import lacking
     from xvectors.errors import TooShortError
+    from xvectors.verification.decision import lacking
 
     heard = [encoder.listen(path, channel=channel) for path in paths]
     for side in heard:

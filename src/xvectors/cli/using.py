@@ -189,9 +189,9 @@ def verify(
     speakers" or "cannot tell"; the lines below say why.
     """
 
-    from xvectors.decisions import describe
     from xvectors.encoder import SpeakerEncoder
     from xvectors.errors import ConfigError
+    from xvectors.verification.decision import describe
 
     if (second is None) == (name is None):
         raise ConfigError("give two recordings to compare, or one and --as NAME of a speaker who is enrolled")

@@ -16,7 +16,6 @@ from xvectors.audio.segments import Detector, find_spoken, hear
 from xvectors.audio.speech import Heard, listen
 from xvectors.audio.vad import DetectorName, find_detector
 from xvectors.corpus import Manifest
-from xvectors.decisions import Decision, decide
 from xvectors.encoder import sources
 from xvectors.encoder.batching import Read, batches, groups, read_ahead
 from xvectors.encoder.engine import Engine
@@ -42,6 +41,7 @@ from xvectors.errors import AudioError, CheckpointError, ConfigError, MissingExt
 from xvectors.folders import ONNX_SUFFIX, STARTER, find_system
 from xvectors.progress import progress as show
 from xvectors.verification import Verifier
+from xvectors.verification.decision import Decision, decide
 
 if TYPE_CHECKING:
     import torch

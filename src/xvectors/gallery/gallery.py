@@ -19,7 +19,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logit
 
 from xvectors.backends.products import Rows
-from xvectors.decisions import CERTAIN, is_certain, of_prior, of_verifier
 from xvectors.errors import AudioError, ConfigError, GalleryError, ShapeError, UnknownSpeakerError
 from xvectors.gallery.checks import checked
 from xvectors.gallery.memory import MakeSearch, Memory
@@ -30,6 +29,7 @@ from xvectors.gallery.results import Doubt, Enrolled, Enrollment, Found, Importe
 from xvectors.gallery.search import ExactSearch
 from xvectors.metrics import bayes_threshold, open_set_posterior
 from xvectors.verification import Verifier
+from xvectors.verification.decision import CERTAIN, is_certain, of_prior, of_verifier
 
 SAME_EMBEDDING = 1e-3
 """Relative to its length: how far apart the embeddings of one recording may be; batches and devices differ a little."""

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from xvectors.audio import Channel
 from xvectors.audio.speech import Heard
-from xvectors.decisions import Decision, judge, lacking, of_sides
 from xvectors.encoder import Recording, SpeakerEncoder
 from xvectors.errors import GalleryError, StorageError
 from xvectors.files import atomic_write
@@ -22,6 +21,7 @@ from xvectors.gallery.results import Found, Imported
 from xvectors.gallery.source import Source
 from xvectors.gallery.store import SqliteStore
 from xvectors.verification import fingerprint_of, verifier_of
+from xvectors.verification.decision import Decision, judge, lacking, of_sides
 
 
 def open_gallery(

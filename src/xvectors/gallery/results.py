@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from xvectors.decisions import CANNOT_TELL
+from xvectors.verification.decision import CANNOT_TELL
 
 NOBODY = "nobody enrolled"
 

@@ -16,7 +16,6 @@ from xvectors.backends import BACKENDS, PLDA, Backend, make_backend
 from xvectors.backends.adaptation import ADAPT_BY, check_adaptation
 from xvectors.backends.estimator import finite_rows
 from xvectors.corpus import TEST, TRAIN, VAL, Manifest, open_corpus, scan
-from xvectors.decisions import SHORTER_SHARE, SHORTEST_LEARNT_S
 from xvectors.embeddings import load_embeddings
 from xvectors.encoder import SpeakerEncoder
 from xvectors.encoder.results import known_durations
@@ -28,6 +27,7 @@ from xvectors.system import SystemFolder, find_system
 from xvectors.text import agree, count
 from xvectors.trials import sample_recordings
 from xvectors.verification import CROP_DURATIONS_S, Basis, Verifier, learn_verifier, save_verifier
+from xvectors.verification.decision import SHORTER_SHARE, SHORTEST_LEARNT_S
 from xvectors.verification.label_check import find_two_voices
 from xvectors.verification.learning import FEW_SPEAKERS, few_speakers_warning
 from xvectors.verification.verifier import P_TARGET

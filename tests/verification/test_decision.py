@@ -19,9 +19,9 @@ from voices import RATE
 from xvectors.audio import resample
 from xvectors.audio.speech import KEPT_PAUSE_S, MOST_SPEECH_S, listen
 from xvectors.corpus.synth import synthesise
-from xvectors.decisions import CANNOT_TELL, DIFFERENT, SAME, Decision, describe, least_speech_s
 from xvectors.encoder import SpeakerEncoder
 from xvectors.errors import AudioError, ConfigError
+from xvectors.verification.decision import CANNOT_TELL, DIFFERENT, SAME, Decision, describe, least_speech_s
 
 
 @pytest.fixture(scope="module")
