@@ -55,7 +55,7 @@ notebook: $(VENV)/.test-installed  ## run examples/lab.ipynb and keep its output
 	$(BIN)/python tools/run_notebook.py
 
 starter-onnx: $(VENV)/.test-installed  ## export the starter system again, after a change of features or export
-	$(BIN)/xvectors export src/xvectors/starter src/xvectors/starter/model.onnx
+	$(BIN)/xvectors export src/xvectors/system/starter src/xvectors/system/starter/model.onnx
 
 clean:  ## remove the environment, the demo and everything built
 	rm -rf $(VENV) demo build dist src/*.egg-info

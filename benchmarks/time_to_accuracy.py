@@ -24,7 +24,7 @@ from xvectors import Recipe, SpeakerEncoder, load_recipe, train
 from xvectors.corpus import Manifest
 from xvectors.models import MODELS
 from xvectors.report.evaluation import read_history
-from xvectors.system import make_model
+from xvectors.system.serialization import make_model
 
 RATES = (0.10, 0.05, 0.03)
 HELD_OUT = 0.1

@@ -32,7 +32,8 @@ from xvectors.models import build_model
 from xvectors.parts import DESCRIPTION, DIFFERENCES, read_parts
 from xvectors.report.evaluation import read_history
 from xvectors.report.score_files import read_scores
-from xvectors.system import SystemFolder, read_speakers, write_description, write_weights
+from xvectors.system import SystemFolder
+from xvectors.system.serialization import read_speakers, write_description, write_weights
 from xvectors.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from xvectors.trials.lists import read_trials
 

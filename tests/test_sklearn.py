@@ -22,7 +22,8 @@ from xvectors.config import load_recipe
 from xvectors.corpus import open_corpus
 from xvectors.errors import TooShortError
 from xvectors.sklearn import SpeakerEmbedder
-from xvectors.system import SystemFolder, make_model, write_description, write_weights
+from xvectors.system import SystemFolder
+from xvectors.system.serialization import make_model, write_description, write_weights
 
 RATE = 16_000
 OTHER_LENGTHS = "wants arrays of another length refused after fit: samples are no features, recordings differ in length"

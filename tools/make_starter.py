@@ -2,7 +2,7 @@
 
 In: the real corpora below DATA and synthetic voices made here. Out: a system directory below WORK, and its slim form
 (features, network in float16, back-end and calibration, and all of it as model.onnx, to run without torch) in
-src/xvectors/starter, which the package ships. Where the features' code changed and the weights did not, `make
+src/xvectors/system/starter, which the package ships. Where the features' code changed and the weights did not, `make
 starter-onnx` writes model.onnx anew. Every tenth speaker with several real recordings is held out to calibrate on, and
 as many other synthetic voices, every second recording of theirs as a telephone would carry it. With --held-out N every
 Nth speaker of each corpus is kept for a test besides, and nothing is shipped: what the shipped system, which hears
@@ -28,7 +28,8 @@ from xvectors.audio import probe, read, resample, write
 from xvectors.backends import all_pairs_scores
 from xvectors.corpus.synth import synthesise
 from xvectors.metrics import ROC, eer
-from xvectors.system import SystemFolder, find_system, kept_epoch, read_description, write_description, write_weights
+from xvectors.system import SystemFolder, find_system
+from xvectors.system.serialization import kept_epoch, read_description, write_description, write_weights
 from xvectors.training import EpochResult
 from xvectors.training.calibrate import calibrate
 from xvectors.training.corpus import prepare_corpus
@@ -195,7 +196,7 @@ def unpack(manifest: Path, folder: SystemFolder) -> None:
 
 def ship(folder: SystemFolder) -> None:
     """Copy the system into the package: no corpus, no training state."""
-    slim = SystemFolder(Path(__file__).resolve().parents[1] / "src" / "xvectors" / "starter")
+    slim = SystemFolder(Path(__file__).resolve().parents[1] / "src" / "xvectors" / "system" / "starter")
     description = read_description(folder)
     write_description(slim, description.recipe, description.speakers)
     for name in ("weights", "backend", "calibration"):

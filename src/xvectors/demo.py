@@ -9,7 +9,8 @@ from pathlib import Path
 from xvectors.config import DEFAULT_RECIPE, differences, load_recipe
 from xvectors.corpus.synth import synthesise
 from xvectors.report import Evaluation, evaluate, plot
-from xvectors.system import SystemFolder, read_description
+from xvectors.system import SystemFolder
+from xvectors.system.serialization import read_description
 from xvectors.training import EpochResult, TrainingResult, train
 
 SPEAKERS, UTTERANCES, SEED = 60, 20, 0

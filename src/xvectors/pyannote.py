@@ -19,7 +19,7 @@ from xvectors.audio.segments import without_zeros
 from xvectors.encoder import SpeakerEncoder
 from xvectors.encoder.torch_engine import TorchEngine
 from xvectors.errors import ShapeError
-from xvectors.folders import STARTER
+from xvectors.system.folder import STARTER
 
 
 class PyannoteEmbedding:

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from xvectors.audio.vad import DetectorName
 from xvectors.encoder import SpeakerEncoder
-from xvectors.folders import STARTER
+from xvectors.system.folder import STARTER
 
 
 class SpeakerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]

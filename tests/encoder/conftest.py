@@ -9,7 +9,8 @@ import torch
 
 from xvectors.config import load_recipe
 from xvectors.encoder import SpeakerEncoder
-from xvectors.system import SystemFolder, make_model, write_description, write_weights
+from xvectors.system import SystemFolder
+from xvectors.system.serialization import make_model, write_description, write_weights
 
 
 @pytest.fixture(scope="session")

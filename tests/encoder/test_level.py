@@ -11,8 +11,9 @@ from voices import mixed, spoken
 from xvectors import SpeakerEncoder
 from xvectors.backends import length_normalise
 from xvectors.config import load_recipe
-from xvectors.folders import SystemFolder
-from xvectors.system import SYSTEM_FORMAT_VERSION, read_description, upgrade_system, write_description
+from xvectors.system import SYSTEM_FORMAT_VERSION
+from xvectors.system.folder import SystemFolder
+from xvectors.system.serialization import read_description, upgrade_system, write_description
 
 
 @pytest.fixture(scope="module")

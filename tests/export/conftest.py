@@ -14,7 +14,8 @@ import torch
 from xvectors.backends import AffineCalibration, make_backend
 from xvectors.config import load_recipe
 from xvectors.models import EmbeddingMap
-from xvectors.system import SystemFolder, make_model, write_description, write_weights
+from xvectors.system import SystemFolder
+from xvectors.system.serialization import make_model, write_description, write_weights
 from xvectors.trials import all_pairs
 from xvectors.verification import Verifier, fingerprint_of, save_verifier
 from xvectors.verification.verifier import QUALITY_NAMES, duration_quality

@@ -29,7 +29,8 @@ from xvectors.models import EmbeddingMap
 from xvectors.parts import DESCRIPTION, DIFFERENCES, read_parts
 from xvectors.report.evaluation import read_history
 from xvectors.report.score_files import read_scores
-from xvectors.system import SystemFolder, kept_epoch, make_model, write_description, write_weights
+from xvectors.system import SystemFolder
+from xvectors.system.serialization import kept_epoch, make_model, write_description, write_weights
 from xvectors.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from xvectors.trials import all_pairs
 from xvectors.trials.enrollment import read_enrollment

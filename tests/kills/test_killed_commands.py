@@ -124,7 +124,8 @@ def commands(root: Path) -> Iterator[Commands]:
 def template(root: Path, commands: Commands, toy_corpus: Path) -> Path:
     """The folder that commands work in, as it is before each."""
     from xvectors.config import load_recipe
-    from xvectors.system import SystemFolder, make_model, write_description, write_weights
+    from xvectors.system import SystemFolder
+    from xvectors.system.serialization import make_model, write_description, write_weights
 
     folder = root / "template"
     recipe = load_recipe("xvector", ["model.size=0.03", "model.embedding_dim=16", "features.num_mels=20"])

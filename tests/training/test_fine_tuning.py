@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from xvectors.cli import app
 from xvectors.config import Recipe, load_recipe
 from xvectors.errors import CheckpointError, ConfigError
-from xvectors.system import SystemFolder, read_description
+from xvectors.system import SystemFolder
+from xvectors.system.serialization import read_description
 from xvectors.training import train
 
 BASE = (

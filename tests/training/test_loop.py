@@ -31,7 +31,8 @@ from xvectors.encoder import SpeakerEncoder
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, StorageError, TrainingError
 from xvectors.losses import margin_at
 from xvectors.metrics import eer
-from xvectors.system import SystemFolder, load_weights, make_model, read_description
+from xvectors.system import SystemFolder
+from xvectors.system.serialization import load_weights, make_model, read_description
 from xvectors.training import EpochResult, TrainingResult, train
 from xvectors.training.embedding_map import fit_embedding_map
 from xvectors.training.learner import Learner

@@ -128,7 +128,8 @@ def train(
 ) -> None:
     """Train a system on recordings, calibrate it, and write it to a directory."""
     from xvectors.config import DEFAULT_RECIPE, FINE_TUNING_RECIPE, load_recipe, override_recipe
-    from xvectors.system import SystemFolder, read_description
+    from xvectors.system import SystemFolder
+    from xvectors.system.serialization import read_description
     from xvectors.training import EpochResult
     from xvectors.training import train as run
 

@@ -16,7 +16,8 @@ def upgrade(system: System, gallery: GalleryPath = None) -> None:
     sure first that its system.toml is as training wrote it.
     """
     from xvectors.gallery import SqliteStore, default_gallery
-    from xvectors.system import SystemFolder, upgrade_system
+    from xvectors.system import SystemFolder
+    from xvectors.system.serialization import upgrade_system
     from xvectors.verification.fingerprint import fingerprint_of, weights_digest
 
     folder = SystemFolder(Path(system))

@@ -6,7 +6,7 @@ Every key that is not known raises and names the nearest known one; every value 
 from xvectors.config.augmentation import CODECS, AugmentConfig
 from xvectors.config.explaining import Setting, kind_in_words, recipe_lines, settings_of
 from xvectors.config.extensions import AUGMENTATIONS, BACKBONES, LOSSES, TRUST_VARIABLE, Extensions, origin, trust
-from xvectors.config.recipes import (
+from xvectors.config.recipe import (
     DEFAULT_RECIPE,
     FINE_TUNING_RECIPE,
     differences,

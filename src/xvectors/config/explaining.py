@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from xvectors.config.recipes import recipe_to_mapping
+from xvectors.config.recipe import recipe_to_mapping
 from xvectors.config.schema import Recipe
 from xvectors.config.tables import EXPLANATION, to_toml
 

@@ -38,8 +38,8 @@ from xvectors.encoder.sources import (
 )
 from xvectors.encoder.windows import Windows, WindowStream
 from xvectors.errors import AudioError, CheckpointError, ConfigError, MissingExtraError, XVectorsError
-from xvectors.folders import ONNX_SUFFIX, STARTER, find_system
 from xvectors.progress import progress as show
+from xvectors.system.folder import ONNX_SUFFIX, STARTER, find_system
 from xvectors.verification import Verifier
 from xvectors.verification.decision import Decision, decide
 

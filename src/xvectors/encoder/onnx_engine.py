@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from xvectors.audio import Channel, Samples
 from xvectors.backends import AffineCalibration, load_backend
 from xvectors.errors import CheckpointError, ConfigError, MissingExtraError, XVectorsError
-from xvectors.folders import SystemFolder
+from xvectors.system.folder import SystemFolder
 from xvectors.text import brief
 from xvectors.verification import Verifier, cosine_verifier, fingerprint_of, verifier_of
 

@@ -17,10 +17,10 @@ from xvectors.config import Recipe
 from xvectors.devices import check_bfloat16, find_device, survive_forks, threads_here
 from xvectors.errors import ConfigError
 from xvectors.features import Fbank
-from xvectors.folders import STARTER, SystemFolder, starter_folder
 from xvectors.models import Backbone, EmbeddingMap
 from xvectors.models.folding import fold_norms
-from xvectors.system import check_size, load_weights, make_features, make_model, read_description
+from xvectors.system.folder import STARTER, SystemFolder, starter_folder
+from xvectors.system.serialization import check_size, load_weights, make_features, make_model, read_description
 from xvectors.text import brief
 from xvectors.verification import Verifier, cosine_verifier, fingerprint_of, verifier_of
 

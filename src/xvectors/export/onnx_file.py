@@ -23,7 +23,8 @@ from xvectors.errors import ExportError, MissingExtraError
 from xvectors.export.checking import TOLERANCE, Difference, compare, signals, worst
 from xvectors.export.graph import WaveformGraph
 from xvectors.files import atomic_write, exclusive
-from xvectors.system import find_system, load_weights, make_features, make_model, read_description
+from xvectors.system import find_system
+from xvectors.system.serialization import load_weights, make_features, make_model, read_description
 from xvectors.verification import fingerprint_of, verifier_of
 
 OPSET = 23

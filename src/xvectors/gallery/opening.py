@@ -14,12 +14,12 @@ from xvectors.audio.speech import Heard
 from xvectors.encoder import Recording, SpeakerEncoder
 from xvectors.errors import GalleryError, StorageError
 from xvectors.files import atomic_write
-from xvectors.folders import ONNX_SUFFIX, STARTER, find_system
 from xvectors.gallery.database import default_gallery
 from xvectors.gallery.gallery import Gallery
 from xvectors.gallery.results import Found, Imported
 from xvectors.gallery.source import Source
 from xvectors.gallery.store import SqliteStore
+from xvectors.system.folder import ONNX_SUFFIX, STARTER, find_system
 from xvectors.verification import fingerprint_of, verifier_of
 from xvectors.verification.decision import Decision, judge, lacking, of_sides
 

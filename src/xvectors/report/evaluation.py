@@ -37,7 +37,8 @@ from xvectors.report.plots import score_histogram, speaker_map, training_curves,
 from xvectors.report.slices import slices_of
 from xvectors.report.snr import snr_of_rows
 from xvectors.report.trial_choice import choose_trials
-from xvectors.system import SystemFolder, current_versions, find_system, kept_epoch, read_description
+from xvectors.system import SystemFolder, find_system
+from xvectors.system.serialization import current_versions, kept_epoch, read_description
 from xvectors.verification import verifier_of
 from xvectors.verification.learning import FEW_SPEAKERS, few_speakers_warning
 from xvectors.verification.verifier import LEAST_HEARD_S

@@ -115,7 +115,8 @@ def score_list(
 
 def _verifier(folder: Path) -> Verifier:
     # here and not above: scoring by cosine needs no torch
-    from xvectors.system import find_system, read_description
+    from xvectors.system import find_system
+    from xvectors.system.serialization import read_description
     from xvectors.verification import verifier_of
 
     paths = find_system(folder)

@@ -21,9 +21,9 @@ from xvectors.encoder import SpeakerEncoder
 from xvectors.encoder.results import known_durations
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
 from xvectors.files import exclusive
-from xvectors.hub import is_on_hub
 from xvectors.metrics import bayes_threshold
 from xvectors.system import SystemFolder, find_system
+from xvectors.system.hub import is_on_hub
 from xvectors.text import agree, count
 from xvectors.trials import sample_recordings
 from xvectors.verification import CROP_DURATIONS_S, Basis, Verifier, learn_verifier, save_verifier

@@ -15,7 +15,7 @@ from xvectors.config import Recipe
 from xvectors.corpus import NO_SPLIT, TEST, TRAIN, VAL, Manifest, ScanReport, open_corpus, scan, split_corpus
 from xvectors.corpus.scanning import read_left_out
 from xvectors.errors import CheckpointError, ManifestError
-from xvectors.folders import SystemFolder
+from xvectors.system.folder import SystemFolder
 from xvectors.text import brief, count
 from xvectors.training.dataset import assign_labels
 

@@ -18,7 +18,7 @@ from xvectors.config import Recipe
 from xvectors.devices import choose_precision, survive_forks
 from xvectors.losses import make_head, margin_at, softmax_loss
 from xvectors.models import Backbone
-from xvectors.system import MAP_PREFIX, load_state, make_features, make_model, num_classes
+from xvectors.system.serialization import MAP_PREFIX, load_state, make_features, make_model, num_classes
 from xvectors.training.averaging import WeightAverage
 from xvectors.training.checkpoint import Checkpoint
 from xvectors.training.dataset import Batch

@@ -27,9 +27,8 @@ from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeEr
 from xvectors.files import exclusive, write_text
 from xvectors.metrics import eer
 from xvectors.progress import Progress, progress
-from xvectors.system import (
-    SystemFolder,
-    find_system,
+from xvectors.system import SystemFolder, find_system
+from xvectors.system.serialization import (
     load_weights,
     make_features,
     make_model,

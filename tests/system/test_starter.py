@@ -18,7 +18,8 @@ from xvectors.corpus import open_corpus
 from xvectors.corpus.synth import synthesise
 from xvectors.errors import ManifestError
 from xvectors.metrics import ROC, eer
-from xvectors.system import find_system, num_classes, read_description
+from xvectors.system import find_system
+from xvectors.system.serialization import num_classes, read_description
 from xvectors.trials import all_pairs
 from xvectors.verification import fingerprint_of
 

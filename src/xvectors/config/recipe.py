@@ -26,7 +26,7 @@ MARGIN_SETTINGS = tuple(key for key in LOSS_SETTINGS if key not in ("name", "lab
 
 def recipe_names() -> list[str]:
     """The recipes that come with the package."""
-    folder = resources.files("xvectors") / "recipes"
+    folder = resources.files("xvectors.config") / "recipes"
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
@@ -52,7 +52,7 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
 def _read_with_bases(name: str | Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], str]:
     """The table of a recipe, its base's below it, and what errors call it; `above` are the files that led here."""
     if str(name) in recipe_names():
-        text = (resources.files("xvectors") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+        text = (resources.files("xvectors.config") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
         source = f"recipe {name}"
     elif Path(name).is_file():
         try:

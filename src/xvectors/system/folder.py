@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from xvectors.errors import CheckpointError
-from xvectors.hub import fetch_system, is_on_hub
+from xvectors.system.hub import fetch_system, is_on_hub
 
 STARTER = "starter"
 """The name of the system that comes with the package, wherever a system directory is asked for."""
@@ -75,7 +75,7 @@ class SystemFolder:
 
 def starter_folder() -> SystemFolder:
     """Where the bundled starter system is, or would be."""
-    return SystemFolder(Path(str(resources.files("xvectors") / STARTER)))
+    return SystemFolder(Path(str(resources.files("xvectors.system") / STARTER)))
 
 
 def find_system(name: str | Path) -> SystemFolder:

@@ -44,10 +44,8 @@ from xvectors.errors import CheckpointError, ConfigError, ShapeError
 from xvectors.features import Fbank
 from xvectors.files import atomic_write, why_no_file, write_text
 from xvectors.files.tables import restored, write_table
-from xvectors.folders import STARTER as STARTER
-from xvectors.folders import SystemFolder as SystemFolder
-from xvectors.folders import find_system as find_system
 from xvectors.models import MODELS, Backbone, EmbeddingMap, build_model
+from xvectors.system.folder import SystemFolder
 from xvectors.text import brief, composed, count
 from xvectors.verification.fingerprint import (
     SYSTEM_FORMAT_VERSION,

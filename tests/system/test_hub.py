@@ -10,8 +10,8 @@ import pytest
 
 from xvectors import SpeakerEncoder
 from xvectors.errors import CheckpointError, MissingExtraError
-from xvectors.hub import FILES, fetch_system, is_on_hub
 from xvectors.system import find_system
+from xvectors.system.hub import FILES, fetch_system, is_on_hub
 from xvectors.training.calibrate import calibrate
 
 

@@ -23,9 +23,10 @@ from xvectors.config import AugmentConfig, LossConfig, extensions, load_recipe, 
 from xvectors.errors import ConfigError
 from xvectors.losses import make_head, register_loss
 from xvectors.models import Backbone, build_model, find_backbone, register_backbone
-from xvectors.system import SystemFolder, make_model, write_description, write_weights
+from xvectors.system import SystemFolder
+from xvectors.system.serialization import make_model, write_description, write_weights
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "extend.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "extend.md"
 WITHOUT = ["--set", "training.epochs=1", "--set", "training.workers=0", "--set", "data.train_test_prop=0.7"]
 
 
