@@ -25,11 +25,11 @@ from xvectors.corpus import open_corpus
 from xvectors.embeddings import load_embeddings
 from xvectors.encoder import SpeakerEncoder
 from xvectors.encoder.onnx_engine import OnnxEngine
+from xvectors.encoder.sharded import DESCRIPTION, DIFFERENCES, read_parts
 from xvectors.errors import CheckpointError, ConfigError, GalleryError, ManifestError, XVectorsError
 from xvectors.files.npz import read_npz
 from xvectors.gallery import SqliteStore
 from xvectors.models import build_model
-from xvectors.parts import DESCRIPTION, DIFFERENCES, read_parts
 from xvectors.report.evaluation import read_history
 from xvectors.report.score_files import read_scores
 from xvectors.system import SystemFolder

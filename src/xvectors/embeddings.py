@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from xvectors.corpus import Manifest
 from xvectors.encoder import Embedded, save_embeddings
 from xvectors.encoder.results import durations
+from xvectors.encoder.sharded import DESCRIPTION, read_parquet, read_parts
 from xvectors.errors import CheckpointError, ConfigError, ManifestError
 from xvectors.files import IS_FOLDER, why_no_file
 from xvectors.files.npz import read_npz
 from xvectors.files.tables import Table, write_table
-from xvectors.parts import DESCRIPTION, read_parquet, read_parts
 
 SUFFIXES = (".npz", ".csv", ".parquet")
 """What `write_embeddings` writes, and a folder of parts."""

@@ -15,7 +15,7 @@ from xvectors.audio.segments import without_zeros
 from xvectors.corpus import Manifest
 from xvectors.encoder import sources
 from xvectors.errors import TooShortError
-from xvectors.pyannote import PyannoteEmbedding
+from xvectors.integrations.pyannote import PyannoteEmbedding
 from xvectors.training.dataset import CENTRED, WHOLE, ChunkDataset, ChunkRequest
 
 NOTHING = np.zeros(2 * RATE, np.float32)

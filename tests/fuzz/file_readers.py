@@ -24,9 +24,9 @@ from xvectors.corpus.metadata import read_metadata
 from xvectors.corpus.scanning import read_left_out
 from xvectors.embeddings import load_embeddings
 from xvectors.encoder import SpeakerEncoder
+from xvectors.encoder.sharded import DESCRIPTION, DIFFERENCES, read_parts
 from xvectors.gallery import Gallery, SqliteStore, export_gallery, import_gallery
 from xvectors.models import EmbeddingMap
-from xvectors.parts import DESCRIPTION, DIFFERENCES, read_parts
 from xvectors.report.evaluation import read_history
 from xvectors.report.score_files import read_scores
 from xvectors.system import SystemFolder

@@ -18,8 +18,8 @@ from xvectors.corpus.synth import synthesise
 from xvectors.embeddings import load_embeddings, write_embeddings
 from xvectors.encoder import SpeakerEncoder, save_embeddings
 from xvectors.encoder.results import known_durations
+from xvectors.encoder.sharded import embed_in_parts
 from xvectors.errors import CheckpointError, ConfigError, ManifestError
-from xvectors.parts import embed_in_parts
 from xvectors.report import evaluate
 from xvectors.system import SystemFolder
 from xvectors.training import train

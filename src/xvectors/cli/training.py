@@ -380,7 +380,7 @@ def demo(
     from rich.table import Table
     from rich.text import Text
 
-    from xvectors.demo import run_demo
+    from xvectors.cli.demo import run_demo
     from xvectors.text import printable
 
     result = run_demo(out, say=lambda line: print(line, flush=True), device=device, show_progress=not quiet)

@@ -103,8 +103,8 @@ def embed(
     from xvectors.corpus.walk import counted
     from xvectors.embeddings import check_suffix, write_embeddings
     from xvectors.encoder import SpeakerEncoder, separate_rows
+    from xvectors.encoder.sharded import PARQUET, embed_in_parts, parse_shard
     from xvectors.errors import ConfigError
-    from xvectors.parts import PARQUET, embed_in_parts, parse_shard
 
     part_format = parts or (PARQUET if out.suffix.lower() == f".{PARQUET}" else None)
     if part_format is None:

@@ -8,7 +8,7 @@ import torch
 
 from xvectors import SpeakerEncoder
 from xvectors.errors import ShapeError
-from xvectors.pyannote import PyannoteEmbedding
+from xvectors.integrations.pyannote import PyannoteEmbedding
 
 RATE = 16_000
 

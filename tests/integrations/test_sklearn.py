@@ -21,7 +21,7 @@ from xvectors import SpeakerEncoder
 from xvectors.config import load_recipe
 from xvectors.corpus import open_corpus
 from xvectors.errors import TooShortError
-from xvectors.sklearn import SpeakerEmbedder
+from xvectors.integrations.sklearn import SpeakerEmbedder
 from xvectors.system import SystemFolder
 from xvectors.system.serialization import make_model, write_description, write_weights
 

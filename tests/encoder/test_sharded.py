@@ -17,8 +17,8 @@ from pyarrow import parquet
 
 from xvectors.corpus import Manifest, open_corpus
 from xvectors.encoder import SpeakerEncoder, save_embeddings
+from xvectors.encoder.sharded import embed_in_parts, parse_shard, read_parts
 from xvectors.errors import CheckpointError, ConfigError, StorageError
-from xvectors.parts import embed_in_parts, parse_shard, read_parts
 
 
 @pytest.fixture(scope="module")

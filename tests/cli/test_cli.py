@@ -24,8 +24,8 @@ from commands import run
 from xvectors.cli import app
 from xvectors.cli.shared import PANELS
 from xvectors.config import load_recipe, recipe_names
+from xvectors.encoder.sharded import read_parts
 from xvectors.models import MODELS, PUBLISHED
-from xvectors.parts import read_parts
 
 SETTINGS = [
     "--recipe",

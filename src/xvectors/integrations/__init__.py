@@ -1,0 +1,1 @@
+"""Adapters to other toolkits; each module needs its toolkit installed."""
