@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commands import run
+from support.commands import run
 from xvectors.config import load_recipe
 from xvectors.corpus import open_corpus, scan
 from xvectors.corpus.walk import walk_recordings

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from commands import run
+from support.commands import run
 from xvectors import SpeakerEncoder, devices
 from xvectors.devices import choose_precision, choose_workers, find_device, multiplies_bfloat16
 from xvectors.errors import ConfigError

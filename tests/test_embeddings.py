@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commands import run
+from support.commands import run
 from xvectors.corpus import Manifest
 from xvectors.embeddings import load_embeddings, write_embeddings
 from xvectors.encoder import Embedded

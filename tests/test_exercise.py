@@ -19,7 +19,7 @@ import torch.optim as optim
 from sklearn.manifold import TSNE
 
 import xvectors.models
-from tolerances import BATCHED
+from support.tolerances import BATCHED
 from xvectors.dataset import LabLoader, load_all_data
 from xvectors.models import TDNNLayer
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tolerances import BATCHED
+from support.tolerances import BATCHED
 from xvectors.errors import ConfigError, ShapeError, TooShortError
 from xvectors.features import FRAMES_PER_BLOCK, LEVEL_DBFS, Fbank, mean_normalise
 

@@ -18,7 +18,7 @@ import tomli_w
 import torch
 from numpy.lib import format as npy
 
-from commands import run
+from support.commands import run
 from xvectors.backends import load_backend
 from xvectors.config import load_recipe
 from xvectors.corpus import open_corpus

@@ -2,10 +2,10 @@
 
     python tools/learn_nonspeech.py DATA WORK [--write]
 
-In: folders of speech below DATA, a corpus each; sounds made by tests/nonspeech.py. Out: measurements in WORK, a table
-of
-the recordings refused, each corpus and each kind of sound left out of the learning in turn; with --write the
-coefficients of all together, in src/xvectors/nonspeech.npz.
+DATA holds folders of speech, one for each corpus; the other sounds are made by tests/support/nonspeech.py. The
+measurements are kept in WORK. The table printed gives the share of recordings refused, with each corpus and each kind
+of sound left out of the learning in turn; --write puts the coefficients learned from all of them into
+src/xvectors/audio/nonspeech.npz.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ import soundfile
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
-import nonspeech  # noqa: E402
-import voices  # noqa: E402
+from support import nonspeech, voices  # noqa: E402
 from xvectors import audio  # noqa: E402
 from xvectors.audio.activity import speech_mask, speech_s  # noqa: E402
 from xvectors.audio.nonspeech import ANALYSIS_HZ, MODEL, SPEECH_LOG_ODDS, STRETCH_S, expanded, features  # noqa: E402

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from voices import RATE, mixed, spoken
+from support.voices import RATE, mixed, spoken
 from xvectors.audio import resample
 from xvectors.audio.activity import FRAMES_PER_S, runs, speech_mask, speech_s
 from xvectors.augment.noise import clicks, coloured_noise, hum

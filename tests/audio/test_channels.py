@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sounds import RATE, encoded, noise
+from support.sounds import RATE, encoded, noise
 from xvectors import audio
 from xvectors.errors import AudioError
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nonspeech import KINDS, RATE, sound
-from voices import mixed, spoken
+from support.nonspeech import KINDS, RATE, sound
+from support.voices import mixed, spoken
 from xvectors.audio.speech import listen
 
 

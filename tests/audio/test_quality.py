@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from voices import RATE, mixed, spoken
+from support.voices import RATE, mixed, spoken
 from xvectors.audio import encode_decode, resample
 from xvectors.audio.quality import Meter, Quality, estimate_snr_db, quality_of
 from xvectors.augment.noise import coloured_noise

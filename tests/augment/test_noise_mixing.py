@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tolerances import ROUNDING
+from support.tolerances import ROUNDING
 from xvectors.augment.noise import clicks, coloured_noise, hum, made_noise, mix_at_snr, mix_babble
 
 RATE = 16_000

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
-from tolerances import ROUNDING
+from support.tolerances import ROUNDING
 from xvectors.backends import all_pairs_scores, cosine_scores, length_normalise, products
 from xvectors.errors import ManifestError, ShapeError
 from xvectors.trials import Trials, all_pairs

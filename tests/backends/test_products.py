@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tolerances import ROUNDING
+from support.tolerances import ROUNDING
 from xvectors.backends import products
 from xvectors.backends.products import all_pairs_products, pair_products, row_products
 from xvectors.errors import ShapeError

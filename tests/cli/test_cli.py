@@ -20,7 +20,7 @@ import pytest
 import soundfile
 import typer
 
-from commands import run
+from support.commands import run
 from xvectors.cli import app
 from xvectors.cli.shared import PANELS
 from xvectors.config import load_recipe, recipe_names

@@ -15,7 +15,7 @@ from unittest import mock
 import pytest
 
 import xvectors.cli
-from commands import run
+from support.commands import run
 from xvectors.cli import main
 from xvectors.cli.terminal import print as print_safely
 from xvectors.gallery import SqliteStore, Voiceprint

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from commands import run
+from support.commands import run
 from xvectors import SpeakerEncoder
 from xvectors.augment import Augmenter, register_augmentation
 from xvectors.config import AugmentConfig, LossConfig, extensions, load_recipe, trust

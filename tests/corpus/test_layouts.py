@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from commands import run
+from support.commands import run
 from xvectors.corpus import Manifest, open_corpus, scan
 from xvectors.errors import ManifestError
 

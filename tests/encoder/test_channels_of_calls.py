@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commands import run
-from voices import RATE, spoken
+from support.commands import run
+from support.voices import RATE, spoken
 from xvectors import SpeakerEncoder, audio, open_corpus
 from xvectors.encoder import separate_rows
 from xvectors.errors import AudioError

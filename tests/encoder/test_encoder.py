@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from waves import RATE, noises
 
+from support.waves import RATE, noises
 from xvectors.corpus import Manifest, open_corpus
 from xvectors.encoder import SpeakerEncoder, save_embeddings
 from xvectors.encoder.batching import batches

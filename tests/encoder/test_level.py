@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from voices import mixed, spoken
+from support.voices import mixed, spoken
 from xvectors import SpeakerEncoder
 from xvectors.backends import length_normalise
 from xvectors.config import load_recipe
-from xvectors.system import SYSTEM_FORMAT_VERSION
 from xvectors.system.folder import SystemFolder
-from xvectors.system.serialization import read_description, upgrade_system, write_description
+from xvectors.system.serialization import SYSTEM_FORMAT_VERSION, read_description, upgrade_system, write_description
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from waves import RATE, noises
 
+from support.waves import RATE, noises
 from xvectors import audio
 from xvectors.corpus import Manifest, open_corpus
 from xvectors.encoder import SpeakerEncoder, sources

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from voices import RATE, mixed, spoken
+from support.voices import RATE, mixed, spoken
 from xvectors import SpeakerEncoder
 from xvectors.audio import resample
 from xvectors.audio.segments import without_zeros

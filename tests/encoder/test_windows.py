@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from waves import RATE, noises
 
+from support.waves import RATE, noises
 from xvectors.encoder import SpeakerEncoder, Windows, sources
 from xvectors.errors import AudioError, ConfigError, TooShortError
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from commands import run
+from support.commands import run
 from xvectors import SpeakerEncoder
 
 pytest.importorskip("onnx", reason="not installed; pip install 'xvectors[onnx]'")

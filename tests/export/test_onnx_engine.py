@@ -14,8 +14,8 @@ import pytest
 import soundfile
 import torch
 
-from tolerances import ROUNDING
-from voices import spoken
+from support.tolerances import ROUNDING
+from support.voices import spoken
 from xvectors import SpeakerEncoder
 from xvectors.errors import AudioError, CheckpointError, ConfigError, MissingExtraError, MissingFileError, TooShortError
 from xvectors.trials import all_pairs

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from commands import run
+from support.commands import run
 from xvectors.errors import BusyError
 from xvectors.files import exclusive
 from xvectors.report import evaluate

@@ -14,7 +14,16 @@ from pathlib import Path
 import numpy as np
 from mutations import drop_block, flip_bits, repeat_block, set_bytes, splice, swap_blocks, truncate
 
-from sounds import by_ffmpeg, encoded, noise, ogg_checksum, ogg_pages, without_end_mark, without_length, without_xing
+from support.sounds import (
+    by_ffmpeg,
+    encoded,
+    noise,
+    ogg_checksum,
+    ogg_pages,
+    without_end_mark,
+    without_length,
+    without_xing,
+)
 
 SECONDS = 0.5
 NUMBERS = (0, 1, 2, 7, 255, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)

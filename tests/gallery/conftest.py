@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drawn_voices import Voices, make_voices
 
+from support.drawn_voices import Voices, make_voices
 from xvectors.verification import Basis, Verifier, learn_verifier
 
 

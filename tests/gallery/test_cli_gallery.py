@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from commands import Printed, run
+from support.commands import Printed, run
 from xvectors.corpus.synth import synthesise
 from xvectors.gallery import SqliteStore
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_voices import OTHER, SYSTEM, Voices, make_voices
 
-from tolerances import ROUNDING
+from support.drawn_voices import OTHER, SYSTEM, Voices, make_voices
+from support.tolerances import ROUNDING
 from xvectors.backends import BACKENDS, LDA, PLDA, Backend, LengthNorm
 from xvectors.errors import AudioError, ConfigError, GalleryError, ShapeError, UnknownSpeakerError
 from xvectors.gallery import Found, Gallery, SqliteStore

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_voices import OTHER, SYSTEM, Voices, make_voices
 
-from commands import run
+from support.commands import run
+from support.drawn_voices import OTHER, SYSTEM, Voices, make_voices
 from xvectors.corpus.synth import synthesise
 from xvectors.errors import GalleryError, ShapeError
 from xvectors.gallery import Gallery, SqliteStore, export_gallery, import_gallery

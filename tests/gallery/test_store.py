@@ -10,13 +10,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from support.permissions import without_root
 from xvectors.errors import GalleryError, StorageError, UnknownSpeakerError
 from xvectors.gallery import Gallery, SqliteStore, Voiceprint, database, default_gallery, export_gallery, import_gallery
 from xvectors.gallery.migrations import MIGRATIONS
@@ -34,19 +35,6 @@ def voiceprint(seed: int, system: str = SYSTEM, **fields: object) -> Voiceprint:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "data" / "gallery.sqlite"
-
-
-@contextmanager
-def without_root() -> Iterator[None]:
-    """Permissions bind everybody but root."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_what_is_added_comes_back(path: Path) -> None:

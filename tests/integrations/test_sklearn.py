@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
-from voices import spoken
+from support.voices import spoken
 from xvectors import SpeakerEncoder
 from xvectors.config import load_recipe
 from xvectors.corpus import open_corpus

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commands import run
+from support.commands import run
 from xvectors.corpus import TEST, TRAIN, Manifest
 from xvectors.corpus.scanning import Reason, Remark, read_left_out
 from xvectors.errors import ManifestError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from commands import run
+from support.commands import run
 from xvectors.errors import ManifestError
 from xvectors.metrics import cllr, eer
 from xvectors.report.fusing import fuse

@@ -6,8 +6,8 @@ import itertools
 import re
 
 import numpy as np
-from simulated import evaluation
 
+from support.simulated import evaluation
 from xvectors.report import drawings
 from xvectors.report.labels import PLACES, free_place, moved
 from xvectors.report.svg import LETTER, LINE

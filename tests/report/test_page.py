@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from simulated import evaluation
 
+from support.simulated import evaluation
 from xvectors.metrics import ROC, operating_points
 from xvectors.report import colours, drawings, sections
 from xvectors.report.measured import Leakage, Measured, SharedRecording, SuspectPair

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from simulated import evaluation
 
+from support.simulated import evaluation
 from xvectors.corpus import Manifest
 from xvectors.metrics import ROC, ScoredTrials, speaker_intervals
 from xvectors.report.groups import Dimension, trial_dimensions

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commands import run
+from support.commands import run
 from xvectors.errors import ConfigError, ManifestError
 from xvectors.report import trial_making
 from xvectors.report.trial_making import make_trials

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from simulated import evaluation
 
+from support.simulated import evaluation
 from xvectors.metrics import ROC
 from xvectors.report.measured import Measured
 from xvectors.report.verdict import Concentration, ErrorRate, Style, Verdict, people, times_in, verdict_of

@@ -23,7 +23,7 @@ import torch
 
 import xvectors.training.learner as learner
 import xvectors.training.loop as loop
-from commands import run
+from support.commands import run
 from xvectors.backends import all_pairs_scores
 from xvectors.config import Recipe, load_recipe
 from xvectors.corpus import TRAIN, Manifest

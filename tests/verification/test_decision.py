@@ -14,8 +14,8 @@ import pytest
 import soundfile
 import torch
 
-from commands import run
-from voices import RATE
+from support.commands import run
+from support.voices import RATE
 from xvectors.audio import resample
 from xvectors.audio.speech import KEPT_PAUSE_S, MOST_SPEECH_S, listen
 from xvectors.corpus.synth import synthesise

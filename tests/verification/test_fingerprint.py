@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commands import run
+from support.commands import run
 from xvectors import SpeakerEncoder
 from xvectors.config import parse_toml, to_toml
 from xvectors.errors import CheckpointError

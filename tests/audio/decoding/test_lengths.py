@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from sounds import RATE, encoded, mp3, noise, ogg_checksum, ogg_pages, without_end_mark, without_length, without_xing
+from support.sounds import (
+    RATE,
+    encoded,
+    mp3,
+    noise,
+    ogg_checksum,
+    ogg_pages,
+    without_end_mark,
+    without_length,
+    without_xing,
+)
 from xvectors import audio
 from xvectors.audio.decoding import mpeg
 from xvectors.audio.decoding.opening import opened

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from sounds import RATE, by_ffmpeg, encoded, noise
+from support.sounds import RATE, by_ffmpeg, encoded, noise
 from xvectors import audio
 from xvectors.errors import AudioError, AudioFileError, MissingExtraError, TruncatedFileError
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sounds import RATE, encoded, noise
+from support.sounds import RATE, encoded, noise
 from xvectors import audio
 from xvectors.audio.decoding.untrusted import Decoder
 from xvectors.errors import AudioError, AudioFileError, ConfigError, MissingFileError, TruncatedFileError

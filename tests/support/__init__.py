@@ -1,0 +1,1 @@
+"""What several tests share: commands typed, sounds and voices made, tolerances."""
