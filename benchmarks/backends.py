@@ -23,8 +23,8 @@ from xvectors import SpeakerEncoder
 from xvectors.backends import Backend, make_backend
 from xvectors.corpus import TEST, Manifest
 from xvectors.errors import ConfigError, ManifestError, ShapeError
+from xvectors.evaluation.measuring import FEWEST_DRAWS, MOST_DRAWS, WORK
 from xvectors.metrics import ROC, ScoredTrials, compare_systems, speaker_intervals
-from xvectors.report.measuring import FEWEST_DRAWS, MOST_DRAWS, WORK
 from xvectors.system import SystemFolder
 from xvectors.training.calibrate import training_embeddings
 from xvectors.trials import all_pairs, sample_recordings

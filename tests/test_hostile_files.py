@@ -27,11 +27,11 @@ from xvectors.encoder import SpeakerEncoder
 from xvectors.encoder.onnx_engine import OnnxEngine
 from xvectors.encoder.sharded import DESCRIPTION, DIFFERENCES, read_parts
 from xvectors.errors import CheckpointError, ConfigError, GalleryError, ManifestError, XVectorsError
+from xvectors.evaluation.score_files import read_scores
 from xvectors.files.npz import read_npz
 from xvectors.gallery import SqliteStore
 from xvectors.models import build_model
 from xvectors.report.evaluation import read_history
-from xvectors.report.score_files import read_scores
 from xvectors.system import SystemFolder
 from xvectors.system.serialization import read_speakers, write_description, write_weights
 from xvectors.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

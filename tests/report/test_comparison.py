@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from xvectors.errors import ConfigError, ManifestError
+from xvectors.evaluation.speakers import GUESSED
 from xvectors.metrics import ROC, LeastCost, eer
 from xvectors.report.comparison import compare
 from xvectors.report.det import det_figure
 from xvectors.report.outputs import write_scores
-from xvectors.report.speakers import GUESSED
 from xvectors.trials import all_pairs
 
 SPEAKERS = np.repeat(np.arange(12), 5)

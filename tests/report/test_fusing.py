@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from support.commands import run
 from xvectors.errors import ManifestError
+from xvectors.evaluation.score_files import read_scores
 from xvectors.metrics import cllr, eer
 from xvectors.report.fusing import fuse
-from xvectors.report.score_files import read_scores
 
 MEANS = (0.6, 1.2)
 

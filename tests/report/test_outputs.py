@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from xvectors.evaluation.measured import Figure
 from xvectors.metrics import ROC, Interval, operating_points
-from xvectors.report.measured import Figure
 from xvectors.report.outputs import figure_table, point_table, write_scores
 from xvectors.trials import Trials
 

@@ -13,13 +13,13 @@ import pytest
 import soundfile
 
 from support.simulated import evaluation
+from xvectors.evaluation.measured import Leakage, Measured, SharedRecording, SuspectPair
+from xvectors.evaluation.mistakes import confusable_pairs, error_speakers, worst_false_accepts, worst_false_rejects
+from xvectors.evaluation.slices import Slice, SliceFigure, slices_of
 from xvectors.metrics import ROC, operating_points
-from xvectors.report import colours, drawings, sections
-from xvectors.report.measured import Leakage, Measured, SharedRecording, SuspectPair
-from xvectors.report.mistakes import confusable_pairs, error_speakers, worst_false_accepts, worst_false_rejects
+from xvectors.report import colors, drawings, sections
 from xvectors.report.page import write_page
 from xvectors.report.slice_section import SliceWords, slice_section
-from xvectors.report.slices import Slice, SliceFigure, slices_of
 from xvectors.verification.label_check import TwoVoices
 
 VOID = {"meta", "br", "img", "input"}
@@ -221,7 +221,7 @@ def test_the_worst_errors_are_errors_in_order() -> None:
 
 def test_markers_have_colours_of_their_own_on_dark_paper(text: str) -> None:
     light, dark = re.findall(r"\.dot\.s0 \{ fill: (#[0-9a-f]{6}); \}", text)
-    assert (light, dark) == (colours.SPEAKERS[0], colours.DARK_SPEAKERS[0])
+    assert (light, dark) == (colors.SPEAKERS[0], colors.DARK_SPEAKERS[0])
     assert text.count(".dot.s19 {") == 2
 
 

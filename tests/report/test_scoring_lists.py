@@ -9,7 +9,7 @@ import pytest
 
 from xvectors.backends import AffineCalibration, make_backend
 from xvectors.errors import CheckpointError, ConfigError, ManifestError
-from xvectors.report.score_files import read_scores
+from xvectors.evaluation.score_files import read_scores
 from xvectors.report.scoring_lists import score_list
 from xvectors.verification import Verifier
 from xvectors.verification.verifier import QUALITY_NAMES, duration_quality

@@ -10,8 +10,8 @@ import numpy as np
 
 from xvectors.backends import length_normalise
 from xvectors.corpus import Manifest
+from xvectors.evaluation.measured import Figure, Leakage, Measured
 from xvectors.metrics import ROC, Interval, LeastCost, operating_points
-from xvectors.report.measured import Figure, Leakage, Measured
 from xvectors.trials import all_pairs
 
 

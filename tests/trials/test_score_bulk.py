@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xvectors.errors import ManifestError
-from xvectors.report import score_files
-from xvectors.report.score_files import read_scores
+from xvectors.evaluation import score_files
+from xvectors.evaluation.score_files import read_scores
 from xvectors.trials import score_bulk
 from xvectors.trials.score_bulk import Irregular, read_bulk
 from xvectors.trials.score_lines import ScoreColumns, form_of, read_lines

@@ -170,7 +170,7 @@ def make_trials(
     as_json: Json = False,
 ) -> None:
     """Make a trial list from a corpus: all pairs of recordings, or a number for each speaker."""
-    from xvectors.report.trial_making import make_trials as run
+    from xvectors.evaluation.trial_making import make_trials as run
 
     relation: dict[bool | None, Literal["any", "same", "different"]] = {None: "any", True: "same", False: "different"}
     made = run(
@@ -330,8 +330,8 @@ def plot(system: System, device: Device = "auto", quiet: Quiet = False, trust: T
 
 def _evaluate_scores(scores: Path, trials: Path | None, speakers: Path | None, cost: LeastCost, as_json: bool) -> None:
     """Measure a file of scores and print its figures."""
+    from xvectors.evaluation.score_files import measure_score_file
     from xvectors.report.outputs import figure_table, point_table
-    from xvectors.report.score_files import measure_score_file
 
     measurement, measured = measure_score_file(scores, trials, speakers=speakers, cost=cost)
     tables = {key: figure_table(figure) for key, figure in measurement.figures.items()}

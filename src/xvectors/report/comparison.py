@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from xvectors.errors import ManifestError
+from xvectors.evaluation.measuring import FEWEST_DRAWS, MOST_DRAWS, WORK, Metric, metrics_of
+from xvectors.evaluation.score_files import read_scores, scores_on
+from xvectors.evaluation.speakers import GUESSED, speakers_of
 from xvectors.files import write_text
 from xvectors.metrics import ROC, Comparison, LeastCost, ScoredTrials, compare_systems
 from xvectors.metrics.operating_points import DEFAULT_COST
 from xvectors.report.det import det_plot
-from xvectors.report.measuring import FEWEST_DRAWS, MOST_DRAWS, WORK, Metric, metrics_of
 from xvectors.report.outputs import interval_table
-from xvectors.report.score_files import read_scores, scores_on
-from xvectors.report.speakers import GUESSED, speakers_of
 from xvectors.text import count
 
 

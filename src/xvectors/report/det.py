@@ -13,13 +13,13 @@ from scipy.special import ndtri
 from xvectors.errors import ConfigError
 from xvectors.files import atomic_write
 from xvectors.metrics import ROC
-from xvectors.report import colours
-from xvectors.report.colours import FONT, SMALL, TITLE, new_figure, outside_legend
+from xvectors.report import colors
+from xvectors.report.colors import FONT, SMALL, TITLE, new_figure, outside_legend
 
 DPI = 150
 TICKS = (0.0001, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)
 STYLES = ("-", "--", "-.", ":")
-"""Beside the colours, so that curves are told apart in print too."""
+"""Beside the colors, so that curves are told apart in print too."""
 
 
 def det_plot(rocs: Mapping[str, ROC], path: Path | str, *, title: str = "Detection error trade-off") -> Path:
@@ -51,7 +51,7 @@ def det_figure(rocs: Mapping[str, ROC], *, title: str = "Detection error trade-o
         eer = roc.eer().eer
         x = ndtri(np.clip(curve.far, low_far / 10, 1 - low_far / 10))
         y = ndtri(np.clip(curve.frr, low_frr / 10, 1 - low_frr / 10))
-        colour = colours.SPEAKERS[number % len(colours.SPEAKERS)]
+        colour = colors.SPEAKERS[number % len(colors.SPEAKERS)]
         (line,) = axes.step(x, y, where="post", color=colour, lw=1.8, ls=STYLES[number % len(STYLES)])
         at = ndtri(np.clip(eer, 1e-9, 1 - 1e-9))
         axes.plot(at, at, "o", ms=6, color=colour)
@@ -63,8 +63,8 @@ def det_figure(rocs: Mapping[str, ROC], *, title: str = "Detection error trade-o
         axis.set_ticks(ndtri(ticks), labels=[f"{100 * tick:g}" for tick in ticks])
         limits(ndtri(low), ndtri(high))
     axes.tick_params(labelsize=SMALL)
-    axes.set_xlabel("false acceptances, %", fontsize=FONT, color=colours.INK)
-    axes.set_ylabel("false rejections, %", fontsize=FONT, color=colours.INK)
-    axes.set_title(title, loc="left", fontsize=TITLE, color=colours.INK)
+    axes.set_xlabel("false acceptances, %", fontsize=FONT, color=colors.INK)
+    axes.set_ylabel("false rejections, %", fontsize=FONT, color=colors.INK)
+    axes.set_title(title, loc="left", fontsize=TITLE, color=colors.INK)
     outside_legend(figure, handles, labels, "outside lower left")
     return figure

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from xvectors.backends import length_normalise
+from xvectors.evaluation.measured import Measured
+from xvectors.evaluation.slices import Slices
 from xvectors.metrics import applied_probability_of_error, reliability
 from xvectors.metrics.roc import bayes_threshold
-from xvectors.report import colours
+from xvectors.report import colors
 from xvectors.report.labels import Box, free_place, moved
 from xvectors.report.markup import score, shortened
-from xvectors.report.measured import Measured
 from xvectors.report.plots import principal_plane, tsne
-from xvectors.report.slices import Slices
 from xvectors.report.svg import LETTER, LINE, Panel, Tick, legend, marker, nice_ticks
 from xvectors.text import count
 from xvectors.trials import sample_recordings
@@ -222,15 +222,15 @@ def speaker_maps(measured: Measured) -> str:
     present, speaker = np.unique(measured.manifest.speaker_index[rows].astype(np.int64), return_inverse=True)
     names = [measured.manifest.speakers[s] for s in present]
     gender = measured.manifest.gender[rows]
-    few = len(names) <= len(colours.SPEAKERS)
+    few = len(names) <= len(colors.SPEAKERS)
     keys: list[tuple[str, str]] = []
-    for code, (label, shape) in colours.GENDERS.items():
+    for code, (label, shape) in colors.GENDERS.items():
         if (gender == code).any():
             keys.append((f"neutral {shape}", f"{label}: {count(len(set(speaker[gender == code])), 'speaker')}"))
     if few:
         for at, name in enumerate(names):
             code = Counter(gender[speaker == at].tolist()).most_common(1)[0][0]
-            keys.append((f"s{at} {colours.GENDERS[code][1]}", shortened(name)))
+            keys.append((f"s{at} {colors.GENDERS[code][1]}", shortened(name)))
     maps = []
     for title, points in (("t-SNE", tsne(embeddings)), ("Principal components", principal_plane(embeddings))):
         drawn, written = _map(title, points.astype(np.float64), speaker, names, gender, measured, rows, few)
@@ -273,7 +273,7 @@ def _map(
     few: bool,
 ) -> tuple[str, int]:
     centres = np.array([np.median(points[speaker == at], axis=0) for at in range(len(names))])
-    colour = np.arange(len(names)) if few else colours.speaker_colours(centres)
+    colour = np.arange(len(names)) if few else colors.speaker_colours(centres)
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     across, along = (float(extent) for extent in np.maximum(np.ptp(points, axis=0), 1e-6))
     width = 560.0 if few else 960.0
@@ -292,7 +292,7 @@ def _map(
     )
     radius = float(np.clip(90 / np.sqrt(len(points)), 3.0, 4.5))
     for at, (x, y) in enumerate(points):
-        shape = colours.GENDERS[int(gender[at])][1]
+        shape = colors.GENDERS[int(gender[at])][1]
         tip = f"{names[speaker[at]]}: {measured.manifest.id[int(rows[at])]}"
         panel.dot(float(x), float(y), f"s{colour[speaker[at]]}", radius=radius, shape=shape, tip=tip)
     if few:

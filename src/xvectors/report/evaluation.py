@@ -23,20 +23,20 @@ from xvectors.embeddings import load_embeddings
 from xvectors.encoder import Embedded, SpeakerEncoder, save_embeddings
 from xvectors.encoder.results import known_durations
 from xvectors.errors import CheckpointError, ManifestError
+from xvectors.evaluation.closed_set import rank_figures
+from xvectors.evaluation.leakage import cohort_line, find_leakage, leakage_lines
+from xvectors.evaluation.measured import Measured
+from xvectors.evaluation.measuring import measure
+from xvectors.evaluation.slices import slices_of
+from xvectors.evaluation.snr import snr_of_rows
+from xvectors.evaluation.trial_choice import choose_trials
 from xvectors.files import exclusive, why_no_file
 from xvectors.metrics import LeastCost, eer
 from xvectors.metrics.operating_points import DEFAULT_COST
-from xvectors.report.closed_set import rank_figures
 from xvectors.report.drawings import scale_name
-from xvectors.report.leakage import cohort_line, find_leakage, leakage_lines
-from xvectors.report.measured import Measured
-from xvectors.report.measuring import measure
 from xvectors.report.outputs import NOT_CALIBRATED, Evaluation, summary, write_metrics, write_scores
 from xvectors.report.page import write_page
 from xvectors.report.plots import score_histogram, speaker_map, training_curves, tsne
-from xvectors.report.slices import slices_of
-from xvectors.report.snr import snr_of_rows
-from xvectors.report.trial_choice import choose_trials
 from xvectors.system import SystemFolder, find_system
 from xvectors.system.serialization import current_versions, kept_epoch, read_description
 from xvectors.verification import verifier_of

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from xvectors.evaluation.measured import Measured
+from xvectors.evaluation.verdict import ErrorRate, Style, Verdict
 from xvectors.report.glossary import term
 from xvectors.report.markup import between, escaped, named, percent
-from xvectors.report.measured import Measured
-from xvectors.report.verdict import ErrorRate, Style, Verdict
 
 STYLE = Style(
     strong="<strong>{}</strong>".format,

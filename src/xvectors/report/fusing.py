@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from xvectors.backends import Fusion
 from xvectors.errors import ManifestError
+from xvectors.evaluation.score_files import ScoreFile, read_scores, scores_on
 from xvectors.files.tables import write_table
-from xvectors.report.score_files import ScoreFile, read_scores, scores_on
 from xvectors.trials import TrialList, read_trials
 
 

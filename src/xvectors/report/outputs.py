@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.evaluation.measured import Figure, Leakage, Measured
+from xvectors.evaluation.slices import Slice, Slices
+from xvectors.evaluation.verdict import verdict_of
 from xvectors.files import write_text
 from xvectors.files.tables import write_table
 from xvectors.metrics import Interval, LeastCost, OperatingPoint
 from xvectors.metrics.bootstrap import COVERAGE
-from xvectors.report.measured import Figure, Leakage, Measured
-from xvectors.report.slices import Slice, Slices
-from xvectors.report.verdict import verdict_of
 from xvectors.text import brief, count
 from xvectors.trials import Trials
 

@@ -9,16 +9,16 @@ from string import Template
 
 import numpy as np
 
+from xvectors.evaluation.measured import Measured
+from xvectors.evaluation.slices import Slices, slices_of
+from xvectors.evaluation.verdict import verdict_of
 from xvectors.files import write_text
-from xvectors.report import colours, drawings, sections
+from xvectors.report import colors, drawings, sections
 from xvectors.report.finding import four_figures, verdict_box
 from xvectors.report.glossary import glossary, term
 from xvectors.report.markup import MOST_OF_NAME, between, escaped, named, shortened
-from xvectors.report.measured import Measured
 from xvectors.report.recordings import Recordings
 from xvectors.report.slice_section import SliceWords, slice_section
-from xvectors.report.slices import Slices, slices_of
-from xvectors.report.verdict import verdict_of
 
 ADULT_YEARS = 18
 
@@ -138,7 +138,7 @@ def _speaker_colours() -> str:
     """A class a colour of the maps, for light and for dark paper."""
     light, dark = (
         "\n".join(f".dot.s{at} {{ fill: {colour}; }}" for at, colour in enumerate(palette))
-        for palette in (colours.SPEAKERS, colours.DARK_SPEAKERS)
+        for palette in (colors.SPEAKERS, colors.DARK_SPEAKERS)
     )
     return f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}"
 

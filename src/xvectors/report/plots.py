@@ -23,18 +23,8 @@ from threadpoolctl import threadpool_limits
 from xvectors.backends import length_normalise
 from xvectors.errors import CheckpointError, ConfigError, ShapeError
 from xvectors.files import atomic_write
-from xvectors.report import colours
-from xvectors.report.colours import (
-    FONT,
-    SMALL,
-    TITLE,
-    dot,
-    drawable,
-    new_figure,
-    outside_legend,
-    short,
-    write_names,
-)
+from xvectors.report import colors
+from xvectors.report.colors import FONT, SMALL, TITLE, dot, drawable, new_figure, outside_legend, short, write_names
 from xvectors.text import count
 
 DPI = 150
@@ -86,8 +76,8 @@ def training_figure(history: History, *, num_speakers: int | None = None, kept_e
     for axes, (title, metric) in zip(axes_row, panels, strict=True):
         ends: list[_End] = []
         for side, name, colour in (
-            ("train", "train", colours.TRAIN),
-            ("val", "held-out speakers" if metric == "eer" else "validation", colours.VALIDATION),
+            ("train", "train", colors.TRAIN),
+            ("val", "held-out speakers" if metric == "eer" else "validation", colors.VALIDATION),
         ):
             values = _column(history, f"{side}_{metric}")
             there = np.isfinite(values)
@@ -96,17 +86,17 @@ def training_figure(history: History, *, num_speakers: int | None = None, kept_e
                 axes.plot(epochs[there], values[there], color=colour, lw=1.8, marker=marker, ms=4, label=name)
                 ends.append(_End(f"{name} {_value(metric, values[there][-1])}", values[there][-1], colour))
         if metric == "accuracy" and num_speakers:
-            axes.axhline(1 / num_speakers, color=colours.MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
-            ends.append(_End(f"chance {_value(metric, 1 / num_speakers)}", 1 / num_speakers, colours.MUTED))
+            axes.axhline(1 / num_speakers, color=colors.MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
+            ends.append(_End(f"chance {_value(metric, 1 / num_speakers)}", 1 / num_speakers, colors.MUTED))
         if kept is not None:
-            axes.axvline(epochs[kept], color=colours.MUTED, lw=1, ls=":", zorder=1)
+            axes.axvline(epochs[kept], color=colors.MUTED, lw=1, ls=":", zorder=1)
             value = _column(history, f"val_{metric}")[kept]
             if np.isfinite(value):
                 note = f"kept epoch {epochs[kept]:g}: {_value(metric, value)}"
-                axes.plot(epochs[kept], value, "o", ms=10, mfc="none", mec=colours.VALIDATION, mew=1.6)
-                axes.set_title(note, loc="right", fontsize=SMALL, color=colours.VALIDATION)
-        axes.set_title(title, loc="left", fontsize=TITLE, color=colours.INK)
-        axes.set_xlabel("epoch", fontsize=FONT, color=colours.INK)
+                axes.plot(epochs[kept], value, "o", ms=10, mfc="none", mec=colors.VALIDATION, mew=1.6)
+                axes.set_title(note, loc="right", fontsize=SMALL, color=colors.VALIDATION)
+        axes.set_title(title, loc="left", fontsize=TITLE, color=colors.INK)
+        axes.set_xlabel("epoch", fontsize=FONT, color=colors.INK)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         margin = max(0.5, 0.03 * float(np.ptp(epochs)))
         axes.set_xlim(float(epochs.min()) - margin, float(epochs.max()) + margin)
@@ -219,11 +209,11 @@ def speaker_figure(
     place = {name: index for index, name in enumerate(names)}
     speaker = np.array([place[name] for name in name_of])
     centres = np.array([np.median(xy[speaker == index], axis=0) for index in range(len(names))])
-    palette = np.array(colours.SPEAKERS)[colours.speaker_colours(centres)]
+    palette = np.array(colors.SPEAKERS)[colors.speaker_colours(centres)]
 
     figure, (axes,) = new_figure(10.0, 8.0)
     size = float(np.clip(400 / math.sqrt(len(xy)), 12, 60))
-    for code, (label, marker) in reversed(colours.GENDERS.items()):
+    for code, (label, marker) in reversed(colors.GENDERS.items()):
         rows = gender == code
         if rows.any():
             axes.scatter(
@@ -244,27 +234,27 @@ def speaker_figure(
     axes.spines[["top", "right"]].set_visible(True)
 
     heading = textwrap.fill(drawable(title), MAX_TITLE)
-    axes.set_title(heading, loc="left", fontsize=TITLE, color=colours.INK, parse_math=False)
+    axes.set_title(heading, loc="left", fontsize=TITLE, color=colors.INK, parse_math=False)
 
-    present = [code for code in colours.GENDERS if (gender == code).any()]
-    handles = [dot(colours.MUTED, colours.GENDERS[code][1]) for code in present]
-    labels = [f"{colours.GENDERS[code][0]}: {count(len(set(speaker[gender == code])), 'speaker')}" for code in present]
-    if len(names) <= len(colours.SPEAKERS):
+    present = [code for code in colors.GENDERS if (gender == code).any()]
+    handles = [dot(colors.MUTED, colors.GENDERS[code][1]) for code in present]
+    labels = [f"{colors.GENDERS[code][0]}: {count(len(set(speaker[gender == code])), 'speaker')}" for code in present]
+    if len(names) <= len(colors.SPEAKERS):
         handles.append(dot("none", ""))
         labels.append("")
         for index, name in enumerate(names):
             code = Counter(gender[speaker == index].tolist()).most_common(1)[0][0]
-            handles.append(dot(palette[index], colours.GENDERS[code][1]))
+            handles.append(dot(palette[index], colors.GENDERS[code][1]))
             labels.append(short(name))
         outside_legend(figure, handles, labels, "outside right upper")
         return figure
     outside_legend(figure, handles, labels, "outside lower left", columns=len(present))
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    written = write_names(figure, axes, names, xy, speaker, centres, [colours.darker(colour) for colour in palette])
+    written = write_names(figure, axes, names, xy, speaker, centres, [colors.darker(colour) for colour in palette])
     if written < len(names):
         note = f"names of {written} of {len(names)} speakers fit"
-        axes.set_title(note, loc="right", fontsize=SMALL, color=colours.MUTED)
+        axes.set_title(note, loc="right", fontsize=SMALL, color=colors.MUTED)
     return figure
 
 
@@ -320,18 +310,18 @@ def score_figure(
     figure, (axes,) = new_figure(8.0, 4.8)
     handles: list[Artist] = []
     labels: list[str] = []
-    for name, scores, colour in zip(("target", "non-target"), sides, (colours.TARGET, colours.NONTARGET), strict=True):
+    for name, scores, colour in zip(("target", "non-target"), sides, (colors.TARGET, colors.NONTARGET), strict=True):
         density = np.histogram(scores, edges)[0] / (scores.size * width)
         axes.stairs(density, edges, fill=True, color=colour, alpha=0.25)
         axes.stairs(density, edges, color=colour, lw=1.6)
         handles.append(Patch(facecolor=colour, alpha=0.6))
         labels.append(f"{name}: {count(scores.size, 'trial')}")
-    handles.append(axes.axvline(threshold, color=colours.INK, lw=1.4, ls=(0, (4, 3))))
+    handles.append(axes.axvline(threshold, color=colors.INK, lw=1.4, ls=(0, (4, 3))))
     labels.append(f"EER {eer:.2%} at {threshold:.3g}")
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(bottom=0)
-    axes.set_xlabel(scale, fontsize=FONT, color=colours.INK)
-    axes.set_ylabel("density", fontsize=FONT, color=colours.INK)
+    axes.set_xlabel(scale, fontsize=FONT, color=colors.INK)
+    axes.set_ylabel("density", fontsize=FONT, color=colors.INK)
     outside_legend(figure, handles, labels, "outside upper left", columns=3)
     return figure
 
@@ -398,7 +388,7 @@ def _check_map(points: NDArray[np.float64], speakers: Sequence[object], genders:
     if not np.isfinite(points).all():
         row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
         raise ShapeError(f"point {row} is not finite: leave it out")
-    strange = ~np.isin(genders, list(colours.GENDERS))
+    strange = ~np.isin(genders, list(colors.GENDERS))
     if strange.any():
         row = int(strange.argmax())
         raise ShapeError(f"gender {row} is {genders[row]}: give 0 (male), 1 (female) or -1 (unknown)")

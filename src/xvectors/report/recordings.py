@@ -15,8 +15,8 @@ import numpy as np
 from xvectors import audio
 from xvectors.corpus.manifest import FEMALE, MALE
 from xvectors.errors import XVectorsError
+from xvectors.evaluation.measured import Measured
 from xvectors.report.markup import escaped, named, seconds
-from xvectors.report.measured import Measured
 
 MOST_OF_ID = 90  # characters
 EXCERPT_S = 4.0

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from xvectors.corpus.manifest import FEMALE, MALE
+from xvectors.evaluation.measured import Figure, Measured
+from xvectors.evaluation.mistakes import confusable_pairs, error_speakers, worst_false_accepts, worst_false_rejects
 from xvectors.metrics.bootstrap import COVERAGE, MIN_SPEAKERS
 from xvectors.report.glossary import term
 from xvectors.report.markup import (
@@ -25,8 +27,6 @@ from xvectors.report.markup import (
     shortened,
     table,
 )
-from xvectors.report.measured import Figure, Measured
-from xvectors.report.mistakes import confusable_pairs, error_speakers, worst_false_accepts, worst_false_rejects
 from xvectors.report.recordings import Recordings
 from xvectors.text import count
 

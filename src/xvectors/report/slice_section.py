@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from xvectors.evaluation.slices import Slice, SliceFigure, Slices
 from xvectors.report.drawings import interval_strip, strip_top
 from xvectors.report.glossary import term
 from xvectors.report.markup import amount, between, escaped, named, percent, table
-from xvectors.report.slices import Slice, SliceFigure, Slices
 from xvectors.text import count
 
 DIMENSIONS = {

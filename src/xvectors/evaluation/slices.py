@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 
+from xvectors.evaluation.groups import Dimension, Kind, trial_dimensions
+from xvectors.evaluation.measured import Measured
 from xvectors.metrics import ROC, LeastCost, ScoredTrials, bayes_threshold
 from xvectors.metrics.bootstrap import MIN_SPEAKERS, interval_ends
 from xvectors.metrics.operating_points import MIN_ERRORS
 from xvectors.metrics.roc import cost_weights
-from xvectors.report.groups import Dimension, Kind, trial_dimensions
-from xvectors.report.measured import Measured
 from xvectors.text import count
 from xvectors.trials.pairs import checked_labels
 

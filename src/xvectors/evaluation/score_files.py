@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.errors import ManifestError
+from xvectors.evaluation.measuring import Measurement, measure
+from xvectors.evaluation.speakers import GUESSED, speakers_of
 from xvectors.metrics import LeastCost
 from xvectors.metrics.operating_points import DEFAULT_COST
 from xvectors.metrics.resampling import choose_resampled
-from xvectors.report.measuring import Measurement, measure
-from xvectors.report.speakers import GUESSED, speakers_of
 from xvectors.text import agree, count
 from xvectors.trials import RecordingRows, TrialFindings, TrialList, read_trials
 from xvectors.trials.lists import repeated_pairs, without

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.evaluation.measured import Figure
 from xvectors.metrics import (
     ROC,
     Interval,
@@ -25,7 +26,6 @@ from xvectors.metrics import (
 from xvectors.metrics.bootstrap import MIN_SPEAKERS
 from xvectors.metrics.operating_points import DEFAULT_COST, RATE_CRITERIA, FARAtMost
 from xvectors.metrics.resampling import Resampled, choose_resampled
-from xvectors.report.measured import Figure
 from xvectors.text import count
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from xvectors.corpus import Manifest
-from xvectors.report.snr import snr_of_rows
+from xvectors.evaluation.snr import snr_of_rows
 
 RATE = 16_000
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from xvectors.corpus import TRAIN, VAL, Manifest
-from xvectors.report import leakage
-from xvectors.report.leakage import cohort_line, find_leakage, leakage_lines
+from xvectors.evaluation import leakage
+from xvectors.evaluation.leakage import cohort_line, find_leakage, leakage_lines
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex, to_rgb
 from numpy.typing import NDArray
 
-from xvectors.report import colours
+from xvectors.report import colors
 
 # Machado, Oliveira and Fernandes, IEEE TVCG 2009: full protanopia and deuteranopia, on linear RGB.
 VISION = {
@@ -38,7 +38,7 @@ def cielab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
 
 
-PAPERS = {colours.PAPER: colours.SPEAKERS, colours.DARK_PAPER: colours.DARK_SPEAKERS}
+PAPERS = {colors.PAPER: colors.SPEAKERS, colors.DARK_PAPER: colors.DARK_SPEAKERS}
 
 
 @pytest.mark.parametrize("paper", PAPERS)
@@ -65,33 +65,33 @@ def test_colours_stand_out_on_their_paper(paper: str) -> None:
 def test_the_page_is_dark_on_the_paper_that_the_dark_colours_are_for() -> None:
     css = files("xvectors.report").joinpath("page.css").read_text()
     light, dark = css.split("@media (prefers-color-scheme: dark)")
-    assert f"--paper: {colours.PAPER};" in light
-    assert dark.index(f"--paper: {colours.DARK_PAPER};") < dark.index("}")
+    assert f"--paper: {colors.PAPER};" in light
+    assert dark.index(f"--paper: {colors.DARK_PAPER};") < dark.index("}")
 
 
 def test_names_can_be_read() -> None:
-    inks = [colours.darker(colour) for colour in colours.SPEAKERS]
+    inks = [colors.darker(colour) for colour in colors.SPEAKERS]
     assert (1.05 / (linear(inks) @ LUMINANCE + 0.05)).min() > 4.5  # WCAG 2 AA for text
 
 
 def test_darker_by_hand() -> None:
-    assert colours.darker("#ff960a") == "#995a06"
+    assert colors.darker("#ff960a") == "#995a06"
 
 
 def test_twenty_speakers_get_twenty_colours_in_order() -> None:
     centres = np.random.default_rng(0).normal(size=(20, 2))
-    np.testing.assert_array_equal(colours.speaker_colours(centres), np.arange(20))
+    np.testing.assert_array_equal(colors.speaker_colours(centres), np.arange(20))
 
 
 def test_a_colour_is_taken_again_where_its_bearer_is_farthest() -> None:
     on_a_line = np.stack([np.arange(21.0), np.zeros(21)], axis=1)
     on_a_line[20] = [0.5, 0]
-    assert colours.speaker_colours(on_a_line)[20] == 19
+    assert colors.speaker_colours(on_a_line)[20] == 19
 
 
 def test_neighbours_among_two_hundred_speakers_differ_in_colour() -> None:
     centres = np.random.default_rng(0).uniform(-50, 50, size=(200, 2))
-    chosen = colours.speaker_colours(centres)
+    chosen = colors.speaker_colours(centres)
     distances = np.linalg.norm(centres[:, None] - centres, axis=2)
     nearest = np.argsort(distances, axis=1)[:, 1:5]
     assert (chosen[nearest] != chosen[:, None]).all()
@@ -110,4 +110,4 @@ def test_neighbours_among_two_hundred_speakers_differ_in_colour() -> None:
     ],
 )
 def test_names_are_shortened_and_drawable(name: str, shown: str) -> None:
-    assert colours.short(name) == shown
+    assert colors.short(name) == shown

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from xvectors.errors import ManifestError, ShapeError
+from xvectors.evaluation.measuring import MOST_LEVELS, Measurement, _levelled, measure, most_unseen
 from xvectors.metrics import Interval, LeastCost, actual_dcf, cllr, eer, min_cllr, min_dcf, resampling, rocch_eer
-from xvectors.report.measuring import MOST_LEVELS, Measurement, _levelled, measure, most_unseen
 from xvectors.trials import Trials, all_pairs
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from support.simulated import evaluation
 from xvectors.corpus import Manifest
+from xvectors.evaluation.groups import Dimension, trial_dimensions
+from xvectors.evaluation.measured import Measured
+from xvectors.evaluation.slices import Slice, Slices, measure_slices, slices_of
 from xvectors.metrics import ROC, ScoredTrials, speaker_intervals
-from xvectors.report.groups import Dimension, trial_dimensions
-from xvectors.report.measured import Measured
-from xvectors.report.slices import Slice, Slices, measure_slices, slices_of
 from xvectors.trials import Trials
 
 

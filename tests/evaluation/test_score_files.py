@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from xvectors.errors import ManifestError
-from xvectors.report import score_files
-from xvectors.report.score_files import measure_score_file, read_scores
+from xvectors.evaluation import score_files
+from xvectors.evaluation.score_files import measure_score_file, read_scores
 from xvectors.trials import read_trials
 
 TRIALS = [

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xvectors.backends import length_normalise
 from xvectors.corpus import TEST, VAL, Manifest
-from xvectors.report.measured import Leakage, SharedRecording, SuspectPair
+from xvectors.evaluation.measured import Leakage, SharedRecording, SuspectPair
 from xvectors.text import agree, count
 from xvectors.trials import sample_recordings
 from xvectors.verification.label_check import find_two_voices

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from support.simulated import evaluation
+from xvectors.evaluation.measured import Measured
+from xvectors.evaluation.verdict import Concentration, ErrorRate, Style, Verdict, people, times_in, verdict_of
 from xvectors.metrics import ROC
-from xvectors.report.measured import Measured
-from xvectors.report.verdict import Concentration, ErrorRate, Style, Verdict, people, times_in, verdict_of
 
 
 def decided(target_misses: int, false_accepts: list[tuple[int, int]], speakers: int = 12) -> Measured:

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.backends import Backend
+from xvectors.evaluation.measured import Figure
 from xvectors.metrics import identify
-from xvectors.report.measured import Figure
 
 RANKS = (1, 5)
 MOST_SCORES = 20_000_000

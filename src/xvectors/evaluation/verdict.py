@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.evaluation.measured import Measured
+from xvectors.evaluation.mistakes import trial_speakers
 from xvectors.metrics.bootstrap import MIN_SPEAKERS
-from xvectors.report.measured import Measured
-from xvectors.report.mistakes import trial_speakers
 from xvectors.text import count
 
 GUESSING = 0.4

@@ -9,8 +9,8 @@ import pytest
 
 from support.commands import run
 from xvectors.errors import ConfigError, ManifestError
-from xvectors.report import trial_making
-from xvectors.report.trial_making import make_trials
+from xvectors.evaluation import trial_making
+from xvectors.evaluation.trial_making import make_trials
 from xvectors.trials import read_trials
 
 ROWS = [

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from xvectors.backends import make_backend
-from xvectors.report import closed_set
-from xvectors.report.closed_set import rank_figures
+from xvectors.evaluation import closed_set
+from xvectors.evaluation.closed_set import rank_figures
 
 # speakers 0, 1, 2 at 0, 60 and 120 degrees; speaker 0's second recording lies nearest to 1, its third to itself
 DEGREES = np.array([0.0, 60.0, 120.0, 50.0, 20.0, 70.0])

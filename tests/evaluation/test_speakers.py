@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from xvectors.errors import ManifestError
-from xvectors.report.score_files import measure_score_file
-from xvectors.report.speakers import GUESSED, speakers_of
+from xvectors.evaluation.score_files import measure_score_file
+from xvectors.evaluation.speakers import GUESSED, speakers_of
 from xvectors.trials import TrialList, read_trials
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.report.measured import Measured
+from xvectors.evaluation.measured import Measured
 
 
 @dataclass(frozen=True, kw_only=True)
