@@ -1,24 +1,53 @@
-"""Examples of the documentation, run: on embeddings and scores drawn here, in place of the reader's own."""
+"""The documentation's pages: each has a kind and a place in the index, each link leads somewhere, each snippet runs."""
 
 from __future__ import annotations
 
+import csv
+import functools
 import re
+import shutil
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
+import torch
+from scipy.signal import resample_poly
 
+import xvectors
+from commands import run
+from documents import ROOT, PageRun, blocks_of
+from xvectors import load_recipe
 from xvectors.backends import PLDA, load_backend
+from xvectors.config import extensions
+from xvectors.corpus.synth import synthesise
 from xvectors.metrics import ROC
 from xvectors.trials import all_pairs
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
-ROOT = DOCS.parent
+DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 KINDS = {"tutorials", "how-to", "reference", "explanation"}
 DIM = 8
+SHORT = [
+    "training.epochs=1",
+    "training.workers=0",
+    "training.batch_size=16",
+    "training.precision=float32",
+    "data.chunk_min_s=0.5",
+    "data.chunk_max_s=0.8",
+    "data.validation_chunk_s=0.8",
+]
+"""Settings with which the training of a page takes seconds."""
+SMALL = {
+    "resnet": ["model.channels=4", "model.embedding_dim=16"],
+    "xvector": ["model.size=0.1"],
+    "lab": ["model.size=0.1"],
+}
+"""The same for the network, by recipe."""
 
 
 def links(page: Path) -> list[str]:
@@ -33,15 +62,20 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_every_page_has_a_kind_and_is_in_the_index() -> None:
+def named(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def test_every_page_has_a_kind_and_is_in_the_index_and_in_the_site() -> None:
     indexed = {(DOCS / link).resolve() for link in links(DOCS / "index.md")}
-    assert {page for page in PAGES if page.name != "index.md"} == {path for path in indexed if DOCS in path.parents}
-    assert {page.parent.name for page in PAGES if page.parent != DOCS} == KINDS
+    pages = {page for page in PAGES if page.name != "index.md"}
+    assert pages == {path for path in indexed if DOCS in path.parents}
+    assert {page.parent.name for page in pages} == KINDS
+    in_site = re.findall(r"^ +- ([\w-]+/[\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert pages == {DOCS / name for name in in_site if not name.startswith("project/")}
 
 
-@pytest.mark.parametrize(
-    "page", [ROOT / "README.md", ROOT / "SECURITY.md", *PAGES], ids=lambda page: str(page.relative_to(ROOT))
-)
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "SECURITY.md", *PAGES], ids=named)
 def test_every_link_leads_somewhere(page: Path) -> None:
     for link in links(page):
         path, _, anchor = link.partition("#")
@@ -50,13 +84,73 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{page}: {link}"
 
 
-def run_example(page: str, section: str, **given: Any) -> dict[str, Any]:
-    """Execute the first Python block of a section; what names it leaves."""
-    text = (DOCS / page).read_text(encoding="utf-8").split(f" {section}\n", 1)[1]
-    block = re.search(r"```python\n(.*?)```", text, re.DOTALL)
-    assert block is not None
-    exec(block[1], given)
-    return given
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=named)
+def test_no_line_of_prose_is_longer_than_120_characters(page: Path) -> None:
+    long = [line for line in page.read_text(encoding="utf-8").splitlines() if len(line) > 120 and line[:1] != "|"]
+    assert not long
+
+
+def shorten(arguments: Sequence[str]) -> list[str]:
+    """A command's arguments, changed so that it takes seconds."""
+    arguments = list(arguments)
+    if arguments[0] == "synth":
+        return [*arguments, "--num-speakers", "20", "--num-utterances", "4", "--workers", "1"]
+    if arguments[0] != "train" or "--resume" in arguments:
+        return arguments
+    if "--minutes" in arguments:
+        at = arguments.index("--minutes")
+        del arguments[at : at + 2]
+    recipe = arguments[arguments.index("--recipe") + 1] if "--recipe" in arguments else "resnet"
+    small = [] if "--from" in arguments else SMALL.get(recipe, [])
+    return [*arguments, "--device", "cpu", "-q", *(word for each in [*SHORT, *small] for word in ("--set", each))]
+
+
+def write_rows(path: Path, rows: Sequence[Sequence[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the pages take for granted: corpora, recordings, a trained system and files of scores."""
+    here = tmp_path_factory.mktemp("pages")
+    for name, speakers, utterances, seed in (("my-recordings", 20, 5, 1), ("others", 8, 4, 2), ("impostors", 12, 2, 3)):
+        synthesise(here / name, speakers=speakers, utterances=utterances, seed=seed, workers=1, show_progress=False)
+    shutil.copytree(here / "others", here / "new-domain")
+    shutil.copytree(here / "my-recordings", here / "my-corpus" / "all")
+    voices = sorted((here / "others").glob("*/*.flac"))
+    ann, bob = voices[:4], voices[4:8]
+    for name, source in zip(("a", "b", "a1", "a2", "c1", "d1", "x"), (*ann, *ann), strict=False):
+        soundfile.write(here / f"{name}.wav", *soundfile.read(source))
+    for name, source in zip(("b1", "b2", "y"), bob, strict=False):
+        soundfile.write(here / f"{name}.wav", *soundfile.read(source))
+    narrow = resample_poly(resample_poly(soundfile.read(ann[1])[0], 1, 2), 2, 1)
+    soundfile.write(here / "b.wav", narrow, 16_000)  # as on a telephone
+    shutil.copy(ann[1], here / "b.flac")
+    (here / "calls" / "line1").mkdir(parents=True)
+    left, right = (soundfile.read(path)[0][:32_000] for path in (ann[0], bob[0]))
+    soundfile.write(here / "calls" / "line1" / "call.wav", np.stack([left, right], axis=1), 16_000)
+    shutil.copy(here / "calls" / "line1" / "call.wav", here / "call.wav")
+    rng = np.random.default_rng(0)
+    for name in ("a", "b", "dev-a", "dev-b"):
+        trials = [
+            (f"s{i}/1", f"s{i + j}/2", 1 - min(j, 1), rng.normal(2 - 4 * min(j, 1)))
+            for i in range(20)
+            for j in range(4)
+        ]
+        write_rows(here / f"{name}.csv", [("enroll", "test", "target", "score"), *trials])
+    run("trials", here / "others", "-o", here / "trials.csv")
+    voices = [sorted(folder.glob("*.flac")) for folder in sorted((here / "my-recordings").glob("synth-*"))]
+    names = [[str(path.relative_to(here / "my-recordings").with_suffix("")) for path in paths] for paths in voices]
+    enrolled = [f"model{i} {first} {second}\n" for i, (first, second, *_) in enumerate(names)]
+    (here / "enroll.txt").write_text("".join(enrolled))
+    tested = [
+        f"model{i} {each[2]} {'non' * (i != j)}target\n" for i in range(len(names)) for j, each in enumerate(names)
+    ]
+    (here / "models.txt").write_text("".join(tested))
+    for out, seed in (("exp/xv", 0), ("exp/new", 1)):
+        run(*shorten(["train", str(here / "my-recordings"), "-o", str(here / out), "--set", f"training.seed={seed}"]))
+    return here
 
 
 def drawn(num_speakers: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -66,65 +160,163 @@ def drawn(num_speakers: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return rows.astype(np.float32), speakers
 
 
-def test_adapting_plda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (train, speakers), (new, _) = drawn(30, seed=0), drawn(20, seed=1)
-    new = 2 * new + 1
-    found = run_example(
-        "reference/backends.md",
-        "Another domain",
-        train_embeddings=train,
-        train_speakers=speakers,
-        new_embeddings=new,
-        enroll_embeddings=new[:5],
-        test_embeddings=new[5:],
-    )
-    saved = load_backend("adapted.npz")
-    assert isinstance(saved.scorer, PLDA)
-    np.testing.assert_allclose(saved.scorer.mean_, saved.transform(new).mean(axis=0), atol=1e-5)
-    np.testing.assert_allclose(saved.score_matrix(new[:5], new[5:]), found["scores"], rtol=1e-5)
-
-
-def test_fusing_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def embeddings_of_a_backend() -> dict[str, Any]:
+    (train, speakers), (new, names), (held_out, others) = drawn(30, seed=0), drawn(20, seed=1), drawn(10, seed=2)
     rng = np.random.default_rng(0)
     labels = np.arange(4000) % 2 == 0
-    means = np.array([0.6, 1.2])
-    dev, scores = (np.where(labels[:, None], 1, -1) * means + rng.normal(size=(4000, 2)) for _ in range(2))
-    found = run_example("reference/backends.md", "Fusion", dev_scores=dev, dev_labels=labels, scores=scores)
-    np.testing.assert_allclose(found["fusion"].weights_, 2 * means, rtol=0.15)
-    assert np.mean((found["llrs"] > 0) == labels) > 0.89
+    dev, scores = (np.where(labels[:, None], 1, -1) * [0.6, 1.2] + rng.normal(size=(4000, 2)) for _ in range(2))
+    return {
+        "train_embeddings": train,
+        "train_speakers": speakers,
+        "held_out_embeddings": held_out,
+        "held_out_speakers": others,
+        "new_embeddings": 2 * new + 1,
+        "enroll_embeddings": 2 * new[:5] + 1,
+        "test_embeddings": 2 * new[5:] + 1,
+        "test_speakers": names[5:],
+        "model_index": np.array([0, 1]),
+        "test_index": np.array([1, 2]),
+        "dev_scores": dev,
+        "dev_labels": labels,
+        "system_scores": scores,
+    }
 
 
-def test_snr_and_magnitude_in_the_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Noise takes from the score, and the shorter an embedding the more chance is in it."""
+def measured_with_noise(folder: str, *, data: str = "test", snr: bool) -> SimpleNamespace:
+    """An evaluation in which noise takes from the score, and the shorter an embedding the more its score scatters."""
+    assert (folder, snr) == ("exp/xv", True)
+    rng = np.random.default_rng(["dev", "test"].index(data))
+    num = 200
+    trials = all_pairs(np.repeat(np.arange(20), 10))
+    snr_db = rng.uniform(0, 30, num)
+    log_lengths = rng.uniform(-2, 1, num)
+    rows = rng.standard_normal((num, DIM))
+    rows *= np.exp(log_lengths)[:, None] / np.linalg.norm(rows, axis=1, keepdims=True)
+    worse_db = np.minimum(snr_db[trials.enroll], snr_db[trials.test])
+    chance = 0.03 * np.exp(-np.minimum(log_lengths[trials.enroll], log_lengths[trials.test]))
+    scores = 0.3 * trials.target + 0.02 * worse_db + chance * rng.standard_normal(len(trials))
+    return SimpleNamespace(
+        trials=trials,
+        scores=scores,
+        embeddings=rows.astype(np.float32),
+        duration_s=rng.uniform(1, 9, num),
+        snr_db=np.where(np.arange(num) == 7, np.nan, snr_db),
+    )
 
-    def measure_system(folder: str, *, data: str, snr: bool) -> SimpleNamespace:
-        assert (folder, snr) == ("exp/xv", True)
-        rng = np.random.default_rng(["dev", "test"].index(data))
-        num = 200
-        trials = all_pairs(np.repeat(np.arange(20), 10))
-        snr_db = rng.uniform(0, 30, num)
-        log_lengths = rng.uniform(-2, 1, num)
-        rows = rng.standard_normal((num, DIM))
-        rows *= np.exp(log_lengths)[:, None] / np.linalg.norm(rows, axis=1, keepdims=True)
-        worse_db = np.minimum(snr_db[trials.enroll], snr_db[trials.test])
-        chance = 0.03 * np.exp(-np.minimum(log_lengths[trials.enroll], log_lengths[trials.test]))
-        scores = 0.3 * trials.target + 0.02 * worse_db + chance * rng.standard_normal(len(trials))
-        return SimpleNamespace(
-            trials=trials,
-            scores=scores,
-            embeddings=rows.astype(np.float32),
-            duration_s=rng.uniform(1, 9, num),
-            snr_db=np.where(np.arange(num) == 7, np.nan, snr_db),
-        )
 
-    monkeypatch.setattr("xvectors.report.measure_system", measure_system)
-    found = run_example("reference/metrics.md", "More measures: SNR and magnitude")
-    target = found["test"].trials.target
-    plain = type(found["calibration"])().fit(found["dev"].scores, found["dev"].trials.target)
-    costs = [
-        ROC.from_scores(llrs[target], llrs[~target]).cllr()
-        for llrs in (found["llrs"], plain.transform(found["test"].scores))
-    ]
-    assert costs[0] < 0.65 * costs[1]
+def given(page: str) -> dict[str, Any]:
+    """Names that a page's Python takes for granted."""
+    if page == "reference/backends.md":
+        return embeddings_of_a_backend()
+    if page == "reference/scores.md":
+        return {"embedded_names": [f"s{i}/{j}" for i in range(30) for j in (1, 2)]}
+    if page == "reference/metrics.md":
+        labels = np.arange(400) % 2 == 0
+        rng = np.random.default_rng(0)
+        return {
+            "enroll_s": rng.uniform(1, 9, 400),
+            "test_s": rng.uniform(1, 9, 400),
+            "scores": labels + rng.normal(size=400),
+            "labels": labels,
+        }
+    if page == "how-to/embed.md":
+        return {"microphone": np.random.default_rng(0).normal(0, 0.1, (8, 24_000)).astype(np.float32)}
+    if page == "how-to/integrate.md":
+        noise = np.random.default_rng(0).normal(0, 0.1, (2, 1, 32_000)).astype(np.float32)
+        return {
+            "paths": ["a.wav", "a1.wav", "b1.wav", "b2.wav"],
+            "speakers": ["ann", "ann", "bob", "bob"],
+            "waveforms": torch.from_numpy(noise),
+            "masks": torch.ones(2, 100),
+        }
+    return {}
+
+
+def needs_workplace(page: str) -> bool:
+    """Whether a page's snippets use recordings or systems."""
+    text = "".join(block.text for block in blocks_of(DOCS / page))
+    return page not in LIGHT and re.search(r"^xvectors |SpeakerEncoder|exp/xv|\.wav", text, re.MULTILINE) is not None
+
+
+def run_page(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> PageRun:
+    """Run all of a page's snippets in `folder`/here."""
+    here = folder / "here"
+    monkeypatch.chdir(here)
+    monkeypatch.syspath_prepend(here)
+    for name, value in {
+        "HOME": folder,
+        "XDG_DATA_HOME": folder / "data",
+        "XVECTORS_GALLERY": folder / "g.sqlite",
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.delenv(extensions.TRUST_VARIABLE, raising=False)
+    monkeypatch.setattr(extensions, "_trusted", set())
+    for kind in (extensions.BACKBONES, extensions.LOSSES, extensions.AUGMENTATIONS):
+        monkeypatch.setattr(kind, "registered", {})
+
+    def short_recipe(name: str, overrides: Sequence[str] = ()) -> Any:
+        return load_recipe(name, [*overrides, *SHORT, *SMALL.get(name, [])])
+
+    short_train = functools.partial(xvectors.train, device="cpu")
+    monkeypatch.setattr(xvectors, "load_recipe", short_recipe, raising=False)
+    monkeypatch.setattr(xvectors, "train", short_train, raising=False)
+    modules = set(sys.modules)
+    page_run = PageRun(monkeypatch, shorten, given(page))
+    try:
+        page_run.run(blocks_of(DOCS / page))
+    finally:
+        for name in set(sys.modules) - modules:
+            if name.partition(".")[0] in ("mypackage", "dataset", "models"):
+                del sys.modules[name]
+    return page_run
+
+
+NAMES = [str(page.relative_to(DOCS)) for page in PAGES]
+LIGHT = ["reference/metrics.md", "reference/scores.md"]
+"""Pages whose snippets run here without a trained system."""
+HEAVY = [name for name in NAMES if needs_workplace(name)]
+
+
+def check_every_block_ran(page: str, page_run: PageRun) -> None:
+    blocks = [block for block in blocks_of(DOCS / page) if block.language in ("sh", "python")]
+    assert page_run.count == sum(block.why_not is None for block in blocks)
+
+
+@pytest.mark.parametrize("page", [name for name in NAMES if name not in HEAVY])
+def test_every_snippet_of_a_light_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xvectors.report.measure_system", measured_with_noise)
+    (tmp_path / "here").mkdir()
+    pairs = [("enroll", "test", "target"), ("s1/1", "s1/2", 1), ("s1/1", "s2/2", 0)]
+    write_rows(tmp_path / "here" / "trials.csv", pairs)
+    page_run = run_page(page, tmp_path, monkeypatch)
+    check_every_block_ran(page, page_run)
+    found = page_run.namespace
+    if page == "reference/backends.md":
+        saved = load_backend("adapted.npz")
+        new = found["new_embeddings"]
+        assert isinstance(saved.scorer, PLDA)
+        np.testing.assert_allclose(saved.scorer.mean_, saved.transform(new).mean(axis=0), atol=1e-5)
+        np.testing.assert_allclose(found["fusion"].weights_, [1.2, 2.4], rtol=0.15)
+        assert np.mean((found["llrs"] > 0) == found["dev_labels"]) > 0.89
+    if page == "reference/metrics.md":
+        target = found["test"].trials.target
+        plain = type(found["calibration"])().fit(found["dev"].scores, found["dev"].trials.target)
+        costs = [
+            ROC.from_scores(llrs[target], llrs[~target]).cllr()
+            for llrs in (found["llrs"], plain.transform(found["test"].scores))
+        ]
+        assert costs[0] < 0.65 * costs[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", HEAVY)
+def test_every_snippet_of_a_page_runs(
+    page: str, workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = shutil.copytree(workplace, tmp_path / "here")
+    if page == "how-to/train.md":
+        shutil.rmtree(here / "exp")
+    if page == "explanation/results.md":
+        shutil.move(here / "exp" / "xv", here / "exp" / "accuracy" / "system0-seed3")
+        shutil.copytree(here / "my-recordings", here / "shared" / "data" / "speechocean762")
+    check_every_block_ran(page, run_page(page, tmp_path, monkeypatch))
