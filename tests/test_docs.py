@@ -19,8 +19,8 @@ import torch
 from scipy.signal import resample_poly
 
 import xvectors
-from commands import run
-from documents import ROOT, PageRun, blocks_of
+from support.commands import run
+from support.documents import ROOT, PageRun, blocks_of
 from xvectors import load_recipe
 from xvectors.backends import PLDA, load_backend
 from xvectors.config import extensions

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from documents import ROOT, PageRun, blocks_of
+from support.documents import ROOT, PageRun, blocks_of
 from xvectors.corpus.synth import synthesise
 
 README = ROOT / "README.md"

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from commands import run
+from support.commands import run
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^(?:<!-- not run: (?P<why>.+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
 NUMBER = re.compile(r"(over )?[-+]?\d[\d,.]*")
 
