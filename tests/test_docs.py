@@ -319,4 +319,5 @@ def test_every_snippet_of_a_page_runs(
     if page == "explanation/results.md":
         shutil.move(here / "exp" / "xv", here / "exp" / "accuracy" / "system0-seed3")
         shutil.copytree(here / "my-recordings", here / "shared" / "data" / "speechocean762")
+        shutil.copytree(here / "others", here / "shared" / "data" / "alphanumeric-accents")
     check_every_block_ran(page, run_page(page, tmp_path, monkeypatch))
