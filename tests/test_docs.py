@@ -84,6 +84,18 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{page}: {link}"
 
 
+def test_every_page_that_code_names_exists() -> None:
+    places = [path for folder in ("src", "tests", "tools", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    found = {
+        (named(path), name)
+        for path in places
+        for name in re.findall(r"\bdocs/[\w/-]+\.md", path.read_text(encoding="utf-8"))
+    }
+    assert ("src/xvectors/losses.py", "docs/how-to/extend.md") in found
+    espeak = ("src/xvectors/corpus/synth/voices.py", "docs/voices.md")  # a page of that project
+    assert {name for path, name in found - {espeak} if not (ROOT / name).is_file()} == set()
+
+
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=named)
 def test_no_line_of_prose_is_longer_than_120_characters(page: Path) -> None:
     long = [line for line in page.read_text(encoding="utf-8").splitlines() if len(line) > 120 and line[:1] != "|"]

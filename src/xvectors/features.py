@@ -22,7 +22,7 @@ from xvectors.errors import ConfigError, ShapeError, TooShortError
 ENERGY_FLOOR = torch.finfo(torch.float32).eps
 LEVEL_DBFS = -30.0
 """Where `normalize_level` brings recordings: read speech is recorded at -35 to -15 dBFS, and of -18 to -30 this serves
-the weights that were trained without it best (docs/results.md)."""
+the weights that were trained without it best (docs/explanation/robustness.md)."""
 FAINTEST = 1e-6
 """Recordings of a smaller standard deviation, -120 dBFS, are amplified no further."""
 WINDOWS = ("povey", "hamming", "hanning", "rectangular")

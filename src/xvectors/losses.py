@@ -251,7 +251,7 @@ def build_loss(name: str, embedding_dim: int, num_classes: int, **settings: Any)
 
 
 def register_loss(name: str) -> Callable[[type[L]], type[L]]:
-    """Decorator: let `loss.name = name` stand for this class in this process (see docs/extending.md).
+    """Decorator: let `loss.name = name` stand for this class in this process (see docs/how-to/extend.md).
 
     Raises ConfigError for a name that is taken, and for a class that is no torch module.
     """

@@ -68,7 +68,7 @@ class AugmentConfig:
         "Codecs to draw from, separated by spaces; opus is available too, at several times the cost of the others.",
     )
     custom: str = setting(
-        "", "Augmentations of your own, separated by spaces (docs/extending.md). They need custom_prob above 0."
+        "", "Augmentations of your own, separated by spaces (docs/how-to/extend.md). They need custom_prob above 0."
     )
     custom_prob: float = setting(0.0, "Probability of each augmentation of your own.")
     spec_augment_prob: float = setting(0.0, "Probability of masking a chunk's features (SpecAugment).")

@@ -55,8 +55,8 @@ class ModelConfig:
 
     name: str = setting(
         "xvector",
-        "Backbone: a name that `xvectors models` lists, or one of your own (docs/extending.md). The other keys of this "
-        "table are the backbone's own settings.",
+        "Backbone: a name that `xvectors models` lists, or one of your own (docs/how-to/extend.md). The other keys of "
+        "this table are the backbone's own settings.",
     )
     settings: Mapping[str, Scalar] = field(default_factory=dict)
 
@@ -112,7 +112,7 @@ class LossConfig:
     name: str = setting(
         "softmax",
         "Loss: softmax, over the network's own classifier; am_softmax or aam_softmax, with an additive margin on the "
-        "embeddings' cosine (CosFace) or angle (ArcFace); or one of your own (docs/extending.md).",
+        "embeddings' cosine (CosFace) or angle (ArcFace); or one of your own (docs/how-to/extend.md).",
     )
     label_smoothing: float = setting(0.0, "Share of the target's probability spread evenly over all speakers.")
     margin: float = setting(0.2, "Margin: a cosine with am_softmax, radians with aam_softmax.")

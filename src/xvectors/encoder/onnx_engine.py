@@ -1,7 +1,7 @@
 """The engine of an exported system. In: an .onnx file as `xvectors export` writes it. Out: embeddings, without torch.
 
 The features are in the graph: a waveform goes in. What the file says of itself stands in its metadata, every key under
-the prefix `xvectors.`; docs/export.md lists the keys.
+the prefix `xvectors.`; docs/reference/onnx.md lists the keys.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A model is the mean of the recordings' embeddings, as the back-end transforms them, weighted by seconds, and counts as
 one recording of all these seconds: about what the network would give for the recordings joined. A calibration that
-was learnt from pairs of single recordings then still holds: docs/gallery.md tells how other ways did in comparison.
+was learned from pairs of single recordings then still holds. docs/explanation/robustness.md compares alternatives.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ class Backbone(nn.Module):
     """A network called as `model(x, return_embedding=False, *, lengths=None)`.
 
     A network implements `embed_batch`, and `classify` where layers stand between its embedding and its `classifier`.
-    The class layer is the module `classifier`, which fine-tuning replaces. docs/extending.md says how to write one.
+    The class layer is the module `classifier`, which fine-tuning replaces. docs/how-to/extend.md says how to write one.
     """
 
     input_dim: int

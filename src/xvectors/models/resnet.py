@@ -109,8 +109,8 @@ class ThinResNet(ResNet34):
 
     Arguments as of `ResNet34`; BatchNorm stands around the linear layer. Thin residual networks for speakers, with a
     stride in the first convolution, after Chung et al., "In defence of metric learning for speaker recognition",
-    Interspeech 2020. Depth, width and strides were chosen for low error rates after minutes on two cores; what the
-    network reaches stands in docs/results.md. 0.94 M parameters with 80 filterbanks, without the classifier.
+    Interspeech 2020. Depth, width and strides were chosen for low error rates after minutes on two cores; accuracy
+    is in docs/explanation/results.md. 0.94 M parameters with 80 filterbanks, without the classifier.
     """
 
     def __init__(
