@@ -177,7 +177,8 @@ def upgrade_system(folder: SystemFolder) -> str | None:
     Format 1 did not state `normalize_level`. Where the features' mean is taken away, level shows in the floor alone,
     and the weights do better with it on (docs/explanation/robustness.md); weights without that have learned what
     level their recordings have, and keep it. Every other setting must be there: the calibration is bound to features
-    and weights as they are now. Raises CheckpointError where they are not those of a whole system, and changes nothing then.
+    and weights as they are now. Raises CheckpointError where they are not those of a whole system, and changes
+    nothing then.
     """
     table = parse_toml(_read_text(folder.description), str(folder.description))
     if table.get("format_version") == SYSTEM_FORMAT_VERSION:
