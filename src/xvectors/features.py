@@ -66,9 +66,15 @@ class Fbank(nn.Module):
         logarithm follows it, and level does not matter. False takes samples as they come, as Kaldi does: float
         samples of the 16-bit range then give the features of [-1, 1] plus 2 ln 32768, but for the floor.
 
-    A filter whose energy lies 100 dB and more below the strongest one of its frame can differ
-    from Kaldi by more than 1e-3: there the rounding of float32 shows, in both. Raises ConfigError for a
-    setting with an impossible value.
+    Raises
+    ------
+    ConfigError
+        For a setting with an impossible value.
+
+    Notes
+    -----
+    A filter whose energy lies 100 dB or more below the strongest one of its frame can differ from Kaldi by more than
+    1e-3: there the rounding of float32 shows, in both.
     """
 
     window: Tensor

@@ -69,10 +69,19 @@ class MarginSoftmax(nn.Module):
     label_smoothing
         Share of the target's probability spread evenly over all classes.
 
+    Raises
+    ------
+    ConfigError
+        For an impossible setting.
+    ShapeError
+        For other shapes or types, and on the CPU for labels out of range (checking them on a GPU would have to wait for
+        it; there torch stops at them).
+
+    Notes
+    -----
     An embedding or a weight vector without length (in float16: below 2 * scale / 65504, where its gradient would be
     infinite) has cosines of 0 and no gradient. State: `weight` [num_classes * sub_centers, embedding_dim], the
-    sub-centres of a class in succession. Raises ConfigError for an impossible setting; ShapeError for other shapes or
-    types, and on the CPU for labels out of range (a GPU would have to be waited for: there torch stops at them).
+    sub-centers of a class in succession.
     """
 
     margin: float

@@ -44,7 +44,7 @@ def write(
 def encode_decode(
     samples: Samples, sample_rate_hz: int, kind: str, subtype: str, *, compression_level: float | None = None
 ) -> Samples:
-    """What is left of float32 [samples] after an encoder and its decoder: the same number of samples, in memory.
+    """Encode float32 [samples] and decode them again, in memory; returns the same number of samples.
 
     Parameters
     ----------
@@ -53,8 +53,15 @@ def encode_decode(
     compression_level
         From 0 (best quality, most bits) to 1 (fewest bits), for encodings that have a choice. None: libsndfile's own.
 
-    Encodings of integers clip what lies outside [-1, 1). Raises AudioError for an encoding that this libsndfile
-    does not have, or that does not take this rate or level, and for samples that are NaN or infinite.
+    Raises
+    ------
+    AudioError
+        For an encoding that this libsndfile does not have, or that does not take this rate or level, and for samples
+        that are NaN or infinite.
+
+    Notes
+    -----
+    Integer encodings clip samples outside [-1, 1).
     """
     if not np.isfinite(samples).all():
         raise AudioError(f"NaN or infinite samples cannot be encoded as {subtype}; repair them first")

@@ -62,9 +62,15 @@ class Augmenter:
         Gives other speakers' voices for babble, where `settings.noise_folder` has no speech; without it there is none.
         Must be picklable where loader processes are spawned.
 
-    Raises ConfigError for folders that do not exist, hold nothing that can be read or belong to an effect whose
-    probability is 0, and for codecs that the installed libsndfile lacks. Opening a folder reads the header of every
-    recording in it.
+    Raises
+    ------
+    ConfigError
+        For folders that do not exist, hold nothing that can be read or belong to an effect whose probability is 0, and
+        for codecs that the installed libsndfile lacks.
+
+    Notes
+    -----
+    Opening a folder reads the header of every recording in it.
     """
 
     def __init__(self, settings: AugmentConfig, sample_rate_hz: int, babble_source: BabbleSource | None = None) -> None:

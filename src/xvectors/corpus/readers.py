@@ -59,8 +59,14 @@ def open_corpus(
         `metadata` names them, and in the layouts of LibriSpeech, VoxCeleb, TIMIT, VCTK and AISHELL, which are
         recognized.
 
-    Raises ManifestError for what cannot be understood, such as folders that are named like parts of a corpus. What
-    metadata and folder do not have in common is counted in a logged warning; such speakers stay with gender and age
+    Raises
+    ------
+    ManifestError
+        For a corpus that cannot be understood, such as folders that are named like parts of a corpus.
+
+    Notes
+    -----
+    A logged warning counts what metadata and folder do not have in common; gender and age of such speakers stay
     unknown.
     """
     data = Path(as_on_disk(data))

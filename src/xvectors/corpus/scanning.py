@@ -172,13 +172,16 @@ def scan(
     max_rejected
         The share of utterances that may be left out.
 
-    A `duration_s` in the manifest makes a row a segment where the manifest has segments; elsewhere it is taken
-    for a note about the file and replaced by what is measured. Among copies (equal samples) under one speaker
-    the first is kept; a recording under two speakers is left out wherever it stands, since one of the names
-    is wrong.
+    Raises
+    ------
+    ManifestError
+        For a path that is listed under two speakers, and if more than `max_rejected`, or all, would be left out.
 
-    Raises ManifestError for a path that is listed under two speakers, and where more than `max_rejected`, or
-    all, would be left out.
+    Notes
+    -----
+    A `duration_s` in the manifest makes a row a segment if the manifest has segments; otherwise it is a note about the
+    file and is replaced by the measured duration. Of copies (equal samples) under one speaker, the first is kept. A
+    recording under two speakers is left out wherever it stands, since one of the names is wrong.
     """
     _check_listed_once(manifest)
     findings = _find(manifest, workers or os.cpu_count() or 1, contents, cache, show_progress)

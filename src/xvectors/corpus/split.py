@@ -92,10 +92,16 @@ def split_corpus(
         (train+val, test): keep only so many, the first of the seeded order. Their rows keep the assignment
         that they have without a subset.
 
-    Rows whose `split` the manifest sets keep it, and their speakers stay on that side; the others are
-    divided; a speaker of whom every row is set to val is held out. Raises ManifestError for proportions that are
-    neither AUTO nor within (0, 1], too few speakers, a subset larger than there is, and a speaker set to test and to
-    train or val. Where sessions leave nothing to validate on, a warning is logged.
+    Raises
+    ------
+    ManifestError
+        For proportions that are neither AUTO nor within (0, 1], too few speakers, a subset larger than there is, and a
+        speaker set to test and to train or val.
+
+    Notes
+    -----
+    Rows whose `split` the manifest sets keep it, and their speakers stay on that side; the others are divided. A
+    speaker of whom every row is set to val is held out. If sessions leave nothing to validate on, a warning is logged.
     """
     for name, share in (("train_test_prop", train_test_prop), ("train_val_prop", train_val_prop)):
         if not (0.0 < share <= 1.0 or (share == AUTO and name == "train_test_prop")):

@@ -100,8 +100,14 @@ class SpeakerEncoder:
             refused where it would be far slower. Embeddings of the two may be compared (of the starter, cosine above
             0.9999); a recording's then depends a little on its batch. An .onnx file has a precision of its own.
 
-        Raises CheckpointError where it is damaged or missing, ConfigError for a device, a precision or a number of
-        threads, MissingExtraError for what needs an extra that is not installed.
+        Raises
+        ------
+        CheckpointError
+            For a system that is damaged or missing.
+        ConfigError
+            For an impossible device, precision or number of threads.
+        MissingExtraError
+            For a system that needs an extra that is not installed.
         """
         if Path(name).suffix == ONNX_SUFFIX and not Path(name).is_dir():
             from xvectors.encoder.onnx_engine import OnnxEngine

@@ -48,8 +48,14 @@ class CAMPlusPlus(Backbone):
     pooling
         Pooling over frames (mean, statistics, attentive, multi_head or channel_context).
 
-    Published size: 7.18 M with 80 filterbanks, without the classifier. Raises ConfigError for an
-    impossible value.
+    Raises
+    ------
+    ConfigError
+        For an impossible value.
+
+    Notes
+    -----
+    Published size: 7.18 M with 80 filterbanks, without the classifier.
     """
 
     def __init__(

@@ -43,8 +43,15 @@ class ECAPA(Backbone):
     pooling
         Pooling over frames (mean, statistics, attentive, multi_head or channel_context).
 
+    Raises
+    ------
+    ConfigError
+        For an impossible value.
+
+    Notes
+    -----
     Each block takes the sum of all outputs before it (section 3.3). Published sizes, without the classifier, with 80
-    filterbanks: 6.2 M for 512 channels, 14.7 M for 1024 (table 1). Raises ConfigError for an impossible value.
+    filterbanks: 6.2 M for 512 channels, 14.7 M for 1024 (table 1).
     """
 
     def __init__(

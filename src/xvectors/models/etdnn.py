@@ -35,9 +35,15 @@ class ETDNN(Backbone):
     pooling
         Pooling over frames (mean, statistics, attentive, multi_head or channel_context).
 
-    BatchNorm follows each activation. Published size: 6.1 M with 30 coefficients a frame, counted up to the
-    embedding (Yu and Li, "Densely connected time delay neural network for speaker verification",
-    Interspeech 2020). Raises ConfigError for an impossible value.
+    Raises
+    ------
+    ConfigError
+        For an impossible value.
+
+    Notes
+    -----
+    BatchNorm follows each activation. Published size: 6.1 M with 30 coefficients per frame, counted up to the
+    embedding (Yu and Li, "Densely connected time delay neural network for speaker verification", Interspeech 2020).
     """
 
     def __init__(

@@ -56,11 +56,18 @@ class FTDNN(Backbone):
     pooling
         Pooling over frames (mean, statistics, attentive, multi_head or channel_context).
 
+    Raises
+    ------
+    ConfigError
+        For an impossible value.
+
+    Notes
+    -----
     BatchNorm follows each activation. A skip connection appends the bottlenecks of earlier layers to a layer's own
     before its second factor, the small-to-large form of Povey et al. The first factors stay near a multiple of a
-    semi-orthogonal matrix when `after_step` is called after each step of the optimiser. Published size: 12.4 M with
-    30 coefficients a frame, counted up to the embedding (Yu and Li, "Densely connected time delay neural network for
-    speaker verification", Interspeech 2020). Raises ConfigError for an impossible value.
+    semi-orthogonal matrix when `after_step` is called after each step of the optimizer. Published size: 12.4 M with
+    30 coefficients per frame, counted up to the embedding (Yu and Li, "Densely connected time delay neural network for
+    speaker verification", Interspeech 2020).
     """
 
     def __init__(

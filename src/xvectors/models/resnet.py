@@ -40,9 +40,15 @@ class ResNet34(Backbone):
         Whether a BatchNorm follows the pooling, and another the linear layer: they take away the mean that all
         embeddings share.
 
+    Raises
+    ------
+    ConfigError
+        For an impossible value.
+
+    Notes
+    -----
     Published size: 6.63 M with 80 filterbanks, without the classifier (WeSpeaker's ResNet34-TSTP-emb256; Wang et al.,
-    "Wespeaker: a research and production oriented speaker embedding learning toolkit", ICASSP 2023). Raises
-    ConfigError for an impossible value.
+    "Wespeaker: a research and production oriented speaker embedding learning toolkit", ICASSP 2023).
     """
 
     def __init__(

@@ -33,9 +33,15 @@ class TDNNLayer(nn.Module):
     activation
         Applied to the affine map's output: a function or a module; None for the affine map alone.
 
+    Raises
+    ------
+    ConfigError
+        For an empty context, an offset given twice, a size below 1, or an activation that cannot be called.
+
+    Notes
+    -----
     The weight `linear.weight` [output_dim, input_dim * len(input_context)] is context-major: its k-th block of
-    `input_dim` columns belongs to `input_context[k]`. Raises ConfigError for an empty context, an offset given
-    twice, a size below 1, or an activation that cannot be called.
+    `input_dim` columns belongs to `input_context[k]`.
     """
 
     def __init__(

@@ -47,10 +47,17 @@ class XVector(Backbone):
     pooling
         Pooling over frames (mean, statistics, attentive, multi_head or channel_context); the paper's is `statistics`.
 
+    Raises
+    ------
+    ConfigError
+        For an impossible value.
+
+    Notes
+    -----
     Published size: 4.2 M with 24 filterbanks, counted up to the embedding, without `seg_fc2` and the
     classifier. The defaults are 4,980,164 parameters, named `tdnn1.linear.weight`, ..., `tdnn5`,
     `seg_fc1`, `seg_fc2` and `classifier`; with `batch_norm`, also `bn1`, ..., `pool_bn`, `seg_bn1` and `seg_bn2`; those
-    of a pooling that learns begin with `pooling.`. Raises ConfigError for an impossible value.
+    of a pooling that learns begin with `pooling.`.
     """
 
     def __init__(
