@@ -84,7 +84,7 @@ class Peer(nn.Module):
         super().__init__()
         lobe = speechbrain("lobes.models.Xvector")
         self.fbank = speechbrain("lobes.features").Fbank(n_mels=NUM_MELS, left_frames=0, right_frames=0, deltas=False)
-        self.normalise = speechbrain("processing.features").InputNormalization(norm_type="sentence", std_norm=False)
+        self.normalize = speechbrain("processing.features").InputNormalization(norm_type="sentence", std_norm=False)
         self.network = lobe.Xvector(in_channels=NUM_MELS, activation=nn.LeakyReLU, **XVECTOR)
         dim = XVECTOR["lin_neurons"]
         self.classifier = lobe.Classifier(
@@ -98,7 +98,7 @@ class Peer(nn.Module):
     def embed(self, waveforms: Tensor) -> Tensor:
         """Waveforms [batch, samples] to x-vectors [batch, 1, 512]."""
         with torch.no_grad():
-            features = self.normalise(self.fbank(waveforms), torch.ones(len(waveforms)))
+            features = self.normalize(self.fbank(waveforms), torch.ones(len(waveforms)))
         return self.network(features)
 
     def loss(self, waveforms: Tensor, labels: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ def train_peer(
     peer = Peer(len(corpus.speakers)).train()
     drop_freq = speechbrain("augment.time_domain").DropFreq(**DROP_FREQ)
     drop_chunk = speechbrain("augment.time_domain").DropChunk(**DROP_CHUNK)
-    optimiser = torch.optim.Adam(peer.parameters(), lr=FIRST_RATE, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.Adam(peer.parameters(), lr=FIRST_RATE, weight_decay=WEIGHT_DECAY)
     rows, samples = corpus.train_rows, round(CHUNK_S * RATE_HZ)
     chunks = ChunkDataset(corpus.manifest, corpus.labels, {}, rows=rows, sample_rate_hz=RATE_HZ)
     batches = ChunkBatches(rows, batch_size=batch_size, min_samples=samples, max_samples=samples, seed=seed)
@@ -180,15 +180,15 @@ def train_peer(
             if augment:
                 waveforms += [drop_freq(waveforms[0]), drop_chunk(waveforms[0], torch.ones(len(labels)))]
             together, targets = torch.cat(waveforms), labels.repeat(len(waveforms))
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             for part in torch.randperm(len(targets)).tensor_split(-(-len(targets) // PART)):
                 with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
                     loss = peer.loss(together[part], targets[part])
                 (loss * len(part) / len(targets)).backward()
-            optimiser.step()
+            optimizer.step()
             seen += len(labels)
             progress = (time.monotonic() - started) / (60 * minutes)
             if progress >= 1.0:
                 break
-            optimiser.param_groups[0]["lr"] = FIRST_RATE + progress * (LAST_RATE - FIRST_RATE)
+            optimizer.param_groups[0]["lr"] = FIRST_RATE + progress * (LAST_RATE - FIRST_RATE)
     return TrainedPeer(peer, seen / len(rows), time.monotonic() - started)

@@ -18,8 +18,8 @@ from xvectors.metrics import eer, min_dcf
 
 TRAIN_SHARE = 0.8
 P_TARGET = 0.01
-CENTRE_STEP = 10
-"""Every tenth training utterance tells the mean that embeddings are centred by."""
+CENTER_STEP = 10
+"""Every tenth training utterance tells the mean that embeddings are centered by."""
 
 
 def fix_test_speakers(data: str | Path, folder: Path) -> Path:
@@ -53,8 +53,8 @@ def measure(
 ) -> dict[str, float | int]:
     """Error rates by cosine over all pairs of the test speakers' utterances; `corpus` is divided as it was trained on.
 
-    `centred_eer` is after the mean embedding of training utterances is taken away, which a network that does not
-    normalise its embeddings needs.
+    `centered_eer` is after the mean embedding of training utterances is taken away, which a network that does not
+    normalize its embeddings needs.
     """
     test = corpus.take(corpus.split == TEST)
     both = set(trained_speakers) & set(test.speakers)
@@ -62,12 +62,12 @@ def measure(
     embedded = embed(test)
     assert not embedded.failures, f"every system has the same trials, but this one failed: {embedded.failures[:3]}"
     target, nontarget = all_pairs_scores(embedded.embeddings, test.speaker_index)
-    centre = embed(corpus.take(np.flatnonzero(corpus.split == TRAIN)[::CENTRE_STEP])).embeddings.mean(axis=0)
-    centred = all_pairs_scores(embedded.embeddings - centre, test.speaker_index)
+    center = embed(corpus.take(np.flatnonzero(corpus.split == TRAIN)[::CENTER_STEP])).embeddings.mean(axis=0)
+    centered = all_pairs_scores(embedded.embeddings - center, test.speaker_index)
     return {
         "num_test_speakers": len(test.speakers),
         "num_trials": len(target) + len(nontarget),
         "eer": eer(target, nontarget).eer,
-        "centred_eer": eer(*centred).eer,
+        "centered_eer": eer(*centered).eer,
         "min_dcf": min_dcf(target, nontarget, p_target=P_TARGET).min_dcf,
     }

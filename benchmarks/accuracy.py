@@ -9,7 +9,7 @@ CORPUS is what `xvectors train` takes. A system is `xvectors:RECIPE` (a name or 
 `precision=bfloat16` and `augment=false` are its best chances where minutes are few.
 
 `min` is the time of training, validation included; `wall` adds the scan of the corpus and the test. EER and
-minDCF(0.01) are by cosine over all pairs; `centred` is the EER after the mean of training embeddings is taken away.
+minDCF(0.01) are by cosine over all pairs; `centered` is the EER after the mean of training embeddings is taken away.
 Ours end as `xvectors train` does: `system` is the EER by the back-end chosen on held-out speakers, `lost` what its
 calibration loses on the test speakers, Cllr less minCllr in bits. With --resume, systems that stand in OUT are gone
 on with, or measured again where they are finished.
@@ -124,12 +124,12 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     for name, own in arguments.systems:
-        if name != PEER:  # a misspelt setting is an error now, not after the systems before it
+        if name != PEER:  # a misspelled setting is an error now, not after the systems before it
             our_recipe(name, [*arguments.settings, *own], 0, arguments.minutes)
     manifest = fix_test_speakers(arguments.corpus, arguments.out)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     print(
-        f"{'system':<48} {'seed':>4} {'min':>6} {'wall':>6} {'epochs':>6} {'EER':>8} {'centred':>8} {'minDCF':>7} "
+        f"{'system':<48} {'seed':>4} {'min':>6} {'wall':>6} {'epochs':>6} {'EER':>8} {'centered':>8} {'minDCF':>7} "
         f"{'system':>8} {'lost':>6}"
     )
     rows: list[Row] = []
@@ -152,7 +152,7 @@ def main() -> None:
             rows.append(row)
             print(
                 f"{row['system']:<48} {seed:>4} {row['minutes']:>6.2f} {row['wall_minutes']:>6.2f} {row['epochs']:>6} "
-                f"{row['eer']:>8.2%} {row['centred_eer']:>8.2%} {row['min_dcf']:>7.3f}"
+                f"{row['eer']:>8.2%} {row['centered_eer']:>8.2%} {row['min_dcf']:>7.3f}"
                 + (f" {row['system_eer']:>8.2%} {row['calibration_loss']:>6.3f}" if "system_eer" in row else ""),
                 flush=True,
             )

@@ -1,4 +1,4 @@
-"""How many speakers a calibration needs: what it loses on others, by how many it was learnt from.
+"""How many speakers a calibration needs: what it loses on others, by how many it was learned from.
 
     python benchmarks/calibration.py SYSTEM
 

@@ -1,4 +1,4 @@
-"""Where a training run's time goes: the share of its steps' wall time in forward, backward and optimiser.
+"""Where a training run's time goes: the share of its steps' wall time in forward, backward and optimizer.
 
     python benchmarks/step_share.py CORPUS --recipe resnet --minutes 1
 
@@ -7,7 +7,7 @@ Trains as `xvectors train` does, loader process and all, on a CPU. From one batc
 waiting       for batches that are not there yet (reading, decoding, augmentation of waveforms)
 features      the filterbanks
 SpecAugment   their masks
-network       forward (with the loss), backward, and optimiser (gradient clipping and the step)
+network       forward (with the loss), backward, and optimizer (gradient clipping and the step)
 other         the rest: averages of weights, accuracy, progress, checkpoints
 
 The scan of the corpus, the start of the loader processes and validation are left out.
@@ -35,7 +35,7 @@ from xvectors.features import Fbank
 from xvectors.training import loop
 from xvectors.training.learner import Learner
 
-NETWORK = ("forward", "backward", "optimiser")
+NETWORK = ("forward", "backward", "optimizer")
 STARTING = "starting"
 """The very first batch waits for the loader processes to start."""
 
@@ -78,7 +78,7 @@ class Stopwatch:
 def measure(corpus: str | Path, recipe: Recipe) -> tuple[int, dict[str, float]]:
     """Train, and return the number of steps and the seconds of each part."""
     watch, steps = Stopwatch(), 0
-    batches_of, optimisers = loop.batches_of, (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+    batches_of, optimizers = loop.batches_of, (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 
     def timed_batches(loader: Any) -> Iterator[Any]:
         nonlocal steps
@@ -100,8 +100,8 @@ def measure(corpus: str | Path, recipe: Recipe) -> tuple[int, dict[str, float]]:
         (Fbank, "forward", "features"),
         (SpecAugment, "__call__", "SpecAugment"),
         (torch.autograd, "backward", "backward"),
-        (nn.utils, "clip_grad_norm_", "optimiser"),
-        *((optimiser, "step", "optimiser") for optimiser in optimisers),
+        (nn.utils, "clip_grad_norm_", "optimizer"),
+        *((optimizer, "step", "optimizer") for optimizer in optimizers),
     ]
     with ExitStack() as patched, tempfile.TemporaryDirectory() as folder:
         patched.enter_context(patch.object(loop, "batches_of", timed_batches))

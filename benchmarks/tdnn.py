@@ -58,14 +58,14 @@ def training_step(model: nn.Module, half: bool) -> Callable[[], None]:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(32, 300, 24, generator=generator)
     labels = torch.randint(0, 1000, (32,), generator=generator)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             loss = functional.cross_entropy(model(x), labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
     return step
 
@@ -85,14 +85,14 @@ def main() -> None:
     options = parser(__doc__ or "").parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    ours, normalised, peer = XVector(), XVector(batch_norm=True), PeerXVector()
+    ours, normalized, peer = XVector(), XVector(batch_norm=True), PeerXVector()
     peer.load_state_dict(ours.state_dict())
     steps = {
         PEER: training_step(peer, half=False),
         "xvectors": training_step(ours, half=False),
         "xvectors, bfloat16": training_step(ours, half=True),
-        "xvectors, BatchNorm": training_step(normalised, half=False),
-        "xvectors, BatchNorm, bfloat16": training_step(normalised, half=True),
+        "xvectors, BatchNorm": training_step(normalized, half=False),
+        "xvectors, BatchNorm, bfloat16": training_step(normalized, half=True),
     }
     rows: list[Row] = compare("training step, 32 x 300 frames", steps, PEER, options.rounds)
     for batch in (1, 32):

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 import torch
 
-from xvectors.corpus.synth import synthesise
+from xvectors.corpus.synth import synthesize
 from xvectors.training.calibrate import calibrate
 
 RATE = 16_000
@@ -78,8 +78,8 @@ def toy_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def calibrated_starter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the starter, calibrated on eight synthetic voices alone."""
     out = tmp_path_factory.mktemp("calibrated")
-    synthesise(out / "learn", speakers=8, utterances=3, seed=11, workers=1, show_progress=False)
-    shutil.copytree(Path(str(resources.files("xvectors") / "starter")), out / "system")
+    synthesize(out / "learn", speakers=8, utterances=3, seed=11, workers=1, show_progress=False)
+    shutil.copytree(Path(str(resources.files("xvectors.system") / "starter")), out / "system")
     for name in ("backend.npz", "calibration.toml"):
         (out / "system" / name).unlink(missing_ok=True)
     calibrate(out / "system", data=out / "learn", device="cpu", show_progress=False)

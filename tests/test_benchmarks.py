@@ -72,7 +72,7 @@ def test_error_rates_on_worked_embeddings_and_no_speaker_of_training(module: Mod
             self.failures: list[str] = []
 
     figures = module.measure(Embedded, corpus, ["c"])
-    assert figures == {"num_test_speakers": 2, "num_trials": 6, "eer": 0.0, "centred_eer": 0.0, "min_dcf": 0.0}
+    assert figures == {"num_test_speakers": 2, "num_trials": 6, "eer": 0.0, "centered_eer": 0.0, "min_dcf": 0.0}
     with pytest.raises(AssertionError, match=r"test speakers that were trained on: \['b'\]"):
         module.measure(Embedded, corpus, ["b", "c"])
 

@@ -15,7 +15,7 @@ from xvectors.corpus import Manifest
 from xvectors.dataset import load_all_data
 from xvectors.errors import ConfigError, ManifestError
 from xvectors.features import Fbank
-from xvectors.training.dataset import CENTRED, WHOLE, ChunkBatches, ChunkDataset, ChunkRequest, CollateWaveforms
+from xvectors.training.dataset import CENTERED, WHOLE, ChunkBatches, ChunkDataset, ChunkRequest, CollateWaveforms
 from xvectors.training.samplers import make_order
 
 RATE = 16_000
@@ -40,14 +40,14 @@ def first_sample(waveform: np.ndarray | None) -> float:
 
 def test_a_chunk_is_cut_where_the_seed_says(tmp_path: Path) -> None:
     dataset = ramp_corpus(tmp_path, [3.0])
-    centred = dataset[ChunkRequest(0, RATE, CENTRED)].waveform
-    assert len(centred) == RATE
-    assert first_sample(centred) == RATE  # one second on either side
+    centered = dataset[ChunkRequest(0, RATE, CENTERED)].waveform
+    assert len(centered) == RATE
+    assert first_sample(centered) == RATE  # one second on either side
     place = np.random.default_rng(7).random()
     seeded = dataset[ChunkRequest(0, RATE, 7)].waveform
     assert first_sample(seeded) == pytest.approx(place * 2 * RATE, abs=1)
     np.testing.assert_array_equal(np.diff(seeded), np.float32(2**-20))
-    assert len(dataset[ChunkRequest(0, WHOLE, CENTRED)].waveform) == 3 * RATE
+    assert len(dataset[ChunkRequest(0, WHOLE, CENTERED)].waveform) == 3 * RATE
 
 
 def test_a_short_recording_is_repeated_to_length(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_broken_recording_is_a_failure_not_an_exception(tmp_path: Path) -> Non
     dataset = ramp_corpus(tmp_path, [1.0, 1.0])
     (tmp_path / "0.wav").write_bytes(b"not audio at all")
     soundfile.write(tmp_path / "1.wav", np.full(RATE, np.nan), RATE, subtype="FLOAT")
-    broken, nan = (dataset[ChunkRequest(row, RATE, CENTRED)] for row in (0, 1))
+    broken, nan = (dataset[ChunkRequest(row, RATE, CENTERED)] for row in (0, 1))
     assert broken.waveform is None
     assert "0.wav" in broken.failure
     assert nan.waveform is None
@@ -299,8 +299,8 @@ def test_a_chunk_at_another_speed_is_another_class(tmp_path: Path) -> None:
             seen[label // 2] += 1
     assert 0.2 < seen[0] / 120 < 0.6
     assert min(seen.values()) > 15
-    centred = collate([dataset[ChunkRequest(1, RATE, CENTRED)]])
-    assert centred.labels.tolist() == [1]
+    centered = collate([dataset[ChunkRequest(1, RATE, CENTERED)]])
+    assert centered.labels.tolist() == [1]
 
 
 def test_babble_comes_from_the_corpus_and_the_seed_decides_all(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_babble_comes_from_the_corpus_and_the_seed_decides_all(tmp_path: Path) -
     np.testing.assert_array_equal(one, two)
     assert np.abs(one - clean).max() > 1e-4
     np.testing.assert_array_equal(
-        augmented[request._replace(seed=CENTRED)].waveform, dataset[request._replace(seed=CENTRED)].waveform
+        augmented[request._replace(seed=CENTERED)].waveform, dataset[request._replace(seed=CENTERED)].waveform
     )
 
 

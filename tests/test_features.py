@@ -16,7 +16,7 @@ from torch import Tensor
 
 from support.tolerances import BATCHED
 from xvectors.errors import ConfigError, ShapeError, TooShortError
-from xvectors.features import FRAMES_PER_BLOCK, LEVEL_DBFS, Fbank, mean_normalise
+from xvectors.features import FRAMES_PER_BLOCK, LEVEL_DBFS, Fbank, mean_normalize
 
 KALDI_SILENCE = math.log(np.finfo(np.float32).eps)
 
@@ -158,7 +158,7 @@ def test_digital_silence_is_not_amplified() -> None:
 
 
 def test_a_tone_peaks_in_the_filter_around_it() -> None:
-    """1 kHz is 1000 mel: of 24 filters from 32 to 2840 mel, 112 apart, the ninth is centred at 1042."""
+    """1 kHz is 1000 mel: of 24 filters from 32 to 2840 mel, 112 apart, the ninth is centered at 1042."""
     tone = torch.sin(2 * math.pi * 1000 * torch.arange(16_000) / 16_000)
     assert Fbank()(tone)[0].mean(dim=0).argmax() == 8
 
@@ -184,12 +184,12 @@ def test_num_frames_of_numbers_and_tensors(snip_edges: bool, frames: dict[int, i
 
 
 @pytest.mark.parametrize("normalize_level", [False, True])
-@pytest.mark.parametrize("mean_normalisation", [False, True])
+@pytest.mark.parametrize("mean_normalization", [False, True])
 @pytest.mark.parametrize("snip_edges", [False, True])
-def test_padding_does_not_leak(snip_edges: bool, mean_normalisation: bool, normalize_level: bool) -> None:
+def test_padding_does_not_leak(snip_edges: bool, mean_normalization: bool, normalize_level: bool) -> None:
     fbank = Fbank(
         snip_edges=snip_edges,
-        mean_normalisation=mean_normalisation,
+        mean_normalization=mean_normalization,
         normalize_level=normalize_level,
         num_mels=40,
     )
@@ -215,25 +215,25 @@ def test_blocks_of_frames_change_nothing(batch: int, monkeypatch: pytest.MonkeyP
 
 
 def test_an_exported_graph_takes_any_number_of_recordings_and_samples() -> None:
-    fbank = Fbank(mean_normalisation=True).eval()
+    fbank = Fbank(mean_normalization=True).eval()
     free = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
     graph = torch.export.export(fbank, (torch.zeros(2, 8000),), dynamic_shapes=(free,)).module()
     for waves in (torch.stack([noise(3000)] * 3), torch.stack([noise(250_000)] * 2)):
         torch.testing.assert_close(graph(waves), fbank(waves), atol=BATCHED, rtol=0.0)
 
 
-def test_mean_normalisation_by_hand() -> None:
+def test_mean_normalization_by_hand() -> None:
     nan = float("nan")
     features = torch.tensor([[[1.0, 10.0], [3.0, 20.0], [99.0, nan]], [[1.0, 1.0], [2.0, 2.0], [6.0, 0.0]]])
     expected = torch.tensor([[[-1.0, -5.0], [1.0, 5.0], [0.0, 0.0]], [[-2.0, 0.0], [-1.0, 1.0], [3.0, -1.0]]])
-    assert torch.equal(mean_normalise(features, torch.tensor([2, 3])), expected)
-    assert torch.equal(mean_normalise(features[1:]), expected[1:])
+    assert torch.equal(mean_normalize(features, torch.tensor([2, 3])), expected)
+    assert torch.equal(mean_normalize(features[1:]), expected[1:])
 
 
-def test_mean_normalised_features_are_the_features_less_their_mean() -> None:
+def test_mean_normalized_features_are_the_features_less_their_mean() -> None:
     wave = speechlike(16_000)
-    plain, normalised = Fbank()(wave), Fbank(mean_normalisation=True)(wave)
-    torch.testing.assert_close(normalised, plain - plain.mean(dim=1, keepdim=True), atol=1e-5, rtol=0.0)
+    plain, normalized = Fbank()(wave), Fbank(mean_normalization=True)(wave)
+    torch.testing.assert_close(normalized, plain - plain.mean(dim=1, keepdim=True), atol=1e-5, rtol=0.0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
@@ -272,7 +272,7 @@ def test_gradient_of_silence_and_padding_is_finite(use_power: bool, normalize_le
     waves = torch.zeros(2, 2000)
     waves[0] = noise(2000)
     waves.requires_grad_()
-    fbank = Fbank(use_power=use_power, mean_normalisation=True, normalize_level=normalize_level)
+    fbank = Fbank(use_power=use_power, mean_normalization=True, normalize_level=normalize_level)
     fbank(waves, torch.tensor([900, 2000])).square().sum().backward()
     assert waves.grad is not None
     assert torch.isfinite(waves.grad).all()

@@ -310,7 +310,7 @@ def test_descriptions_of_parts_that_claim_anything(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_other_types(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(Checkpoint(model={}, optimiser={}, history=5), path)  # type: ignore[arg-type]
+    save_checkpoint(Checkpoint(model={}, optimizer={}, history=5), path)  # type: ignore[arg-type]
     with pytest.raises(CheckpointError, match=r"damaged and cannot be resumed from: history"):
         load_checkpoint(path, CPU)
     path.write_bytes(b"\x80\x02.")  # instructions that end before they began

@@ -70,7 +70,7 @@ def test_the_corpus_is_set_by_two_variables_in_the_first_cell_of_code() -> None:
     assert "metadata_file=METADATA, data_directory=DATA" in rest
     assert re.search(r"train\(\s*DATA, .*metadata=METADATA", rest)
     # where the student's corpus is, nothing is made
-    assert 'if DATA == Path("lab-data"):\n    synthesise(DATA' in rest
+    assert 'if DATA == Path("lab-data"):\n    synthesize(DATA' in rest
 
 
 def test_the_two_files_of_the_documentation_make_the_exercises_imports_work(tmp_path: Path) -> None:

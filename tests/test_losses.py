@@ -63,7 +63,7 @@ def numpy_loss(logits: np.ndarray, labels: np.ndarray, smoothing: float = 0.0) -
 
 
 def numpy_angles(embeddings: Tensor, head: MarginSoftmax) -> np.ndarray:
-    """Angles [batch, num_classes] to each class's nearest sub-centre, by the well-conditioned atan2 formula."""
+    """Angles [batch, num_classes] to each class's nearest sub-center, by the well-conditioned atan2 formula."""
     x = embeddings.detach().double().numpy()
     w = head.weight.detach().double().numpy().reshape(head.num_classes, head.sub_centers, -1)
     x = x / np.linalg.norm(x, axis=1, keepdims=True)
@@ -77,13 +77,13 @@ def numpy_angles(embeddings: Tensor, head: MarginSoftmax) -> np.ndarray:
 def numpy_forward(head: MarginSoftmax, embeddings: Tensor, labels: Tensor) -> tuple[float, np.ndarray]:
     """Loss and logits one sample and class at a time, the hardest wrong classes found by sorting."""
     angles, y = numpy_angles(embeddings, head), labels.numpy()
-    penalised = np.cos(angles)
+    penalized = np.cos(angles)
     for row, target in enumerate(y):
-        penalised[row, target] = numpy_lowered(type(head), angles[row, target], head.margin)
+        penalized[row, target] = numpy_lowered(type(head), angles[row, target], head.margin)
         wrong = sorted((c for c in range(head.num_classes) if c != target), key=lambda c: angles[row, c])
         for c in wrong[: head.inter_top_k]:
-            penalised[row, c] = numpy_raised(angles[row, c], head.inter_top_k_margin)
-    return numpy_loss(head.scale * penalised, y, head.label_smoothing), head.scale * np.cos(angles)
+            penalized[row, c] = numpy_raised(angles[row, c], head.inter_top_k_margin)
+    return numpy_loss(head.scale * penalized, y, head.label_smoothing), head.scale * np.cos(angles)
 
 
 def target_logits(head: MarginSoftmax, embeddings: Tensor) -> Tensor:
@@ -418,17 +418,17 @@ def test_state_round_trip(name: str) -> None:
 def test_training_separates_classes(name: str, options: dict[str, float]) -> None:
     """Six directions behind a linear map, ramped margin: new points are classified, and lie near their own class."""
     network, head = nn.Linear(10, 8), build_loss(name, 8, 6, **options)
-    centres = random(6, 10, seed=1)
+    centers = random(6, 10, seed=1)
     labels = torch.arange(96) % 6
-    train, new = (centres[labels] + 0.4 * random(96, 10, seed=s) for s in (2, 3))
-    optimiser = torch.optim.Adam([*network.parameters(), *head.parameters()], lr=0.02)
+    train, new = (centers[labels] + 0.4 * random(96, 10, seed=s) for s in (2, 3))
+    optimizer = torch.optim.Adam([*network.parameters(), *head.parameters()], lr=0.02)
     losses = []
     for step in range(80):
         head.set_margin(margin_at(step / 80, 0.1, 0.5, 0.3))
         loss, _ = head(network(train), labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     with torch.no_grad():
         embeddings = nn.functional.normalize(network(new))

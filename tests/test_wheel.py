@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from xvectors import SpeakerEncoder
-from xvectors.corpus.synth import synthesise
+from xvectors.corpus.synth import synthesize
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +60,7 @@ def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("voices")
-    synthesise(
+    synthesize(
         out,
         speakers=NUM_SPEAKERS,
         utterances=NUM_UTTERANCES,

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from xvectors import SpeakerEncoder
-from xvectors.corpus.synth import synthesise
+from xvectors.corpus.synth import synthesize
 from xvectors.gallery import open_gallery
 from xvectors.system import find_system
 
@@ -74,7 +74,7 @@ def commands(folder: Path, *lines: list[str], missing: tuple[str, ...] = ("torch
 @pytest.fixture(scope="module")
 def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("voices")
-    synthesise(out, speakers=2, utterances=3, seed=4712, audio_format="wav", workers=1, show_progress=False)
+    synthesize(out, speakers=2, utterances=3, seed=4712, audio_format="wav", workers=1, show_progress=False)
     return out
 
 

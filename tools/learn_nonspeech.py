@@ -194,7 +194,7 @@ def main() -> None:
     for group in np.unique(rows["group"]):
         out = rows["group"] == group
         without[out] = odds(learn(rows["values"][~out], speech[~out], rows["group"][~out]), out)
-    print(f"refused where the log odds are below {SPEECH_LOG_ODDS}: recordings, learnt from; left out of the learning")
+    print(f"refused where the log odds are below {SPEECH_LOG_ODDS}: recordings, learned from; left out of the learning")
     first, second = refused(rows, within), refused(rows, without)
     for key in ("group", "condition"):
         for side in (speech, ~speech):

@@ -7,8 +7,8 @@ starter-onnx` writes model.onnx anew. Every tenth speaker with several real reco
 as many other synthetic voices, every second recording of theirs as a telephone would carry it. With --held-out N every
 Nth speaker of each corpus is kept for a test besides, and nothing is shipped: what the shipped system, which hears
 them all, can be expected to do for speakers it has not heard. With
---calibrate-only the network stays the one that is shipped, and back-end and calibration are learnt anew, as a change of
-what is heard of a recording asks for.
+--calibrate-only the shipped network is kept, and back-end and calibration are learned anew, as a change in how
+recordings are heard requires.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import safetensors.torch
 from xvectors import SpeakerEncoder, export_onnx, load_recipe, open_corpus, train
 from xvectors.audio import probe, read, resample, write
 from xvectors.backends import all_pairs_scores
-from xvectors.corpus.synth import synthesise
+from xvectors.corpus.synth import synthesize
 from xvectors.metrics import ROC, eer
 from xvectors.system import SystemFolder, find_system
 from xvectors.system.serialization import kept_epoch, read_description, write_description, write_weights
@@ -58,8 +58,8 @@ def main() -> None:
     parser.add_argument("--calibrate-only", action="store_true", help="keep the shipped network, and learn the rest")
     arguments = parser.parse_args()
     work = arguments.work
-    synthesise(work / SYNTHETIC_FOLDER, **SYNTHETIC)
-    synthesise(work / OTHER_SYNTHETIC_FOLDER, **OTHER_SYNTHETIC)
+    synthesize(work / SYNTHETIC_FOLDER, **SYNTHETIC)
+    synthesize(work / OTHER_SYNTHETIC_FOLDER, **OTHER_SYNTHETIC)
     corpora = [arguments.data / "speechocean762", arguments.data / "librispeech-251", work / SYNTHETIC_FOLDER]
     manifest = work / "manifest.csv"
     rows = [row for folder in corpora for row in rows_of(folder, arguments.held_out)]

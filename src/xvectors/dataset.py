@@ -76,7 +76,7 @@ def load_all_data(
     sampler: Literal["shuffle", "gender_balanced"] = "shuffle",
     sample_rate_hz: int = 16_000,
     num_mels: int = 24,
-    mean_normalisation: bool = False,
+    mean_normalization: bool = False,
     chunk_s: float = 5.0,
     num_workers: int = 0,
     seed: int = 0,
@@ -136,13 +136,13 @@ def load_all_data(
         ),
         ("sample_rate_hz", sample_rate_hz, _is_whole(sample_rate_hz, 1), "a whole number, such as 16000"),
         ("num_mels", num_mels, _is_whole(num_mels, 1), "a whole number, such as 24"),
-        ("mean_normalisation", mean_normalisation, isinstance(mean_normalisation, bool), "True or False"),
+        ("mean_normalization", mean_normalization, isinstance(mean_normalization, bool), "True or False"),
         ("chunk_s", chunk_s, _is_number(chunk_s) and math.isfinite(chunk_s), "seconds, such as 5.0"),
         ("num_workers", num_workers, _is_whole(num_workers, 0), "a whole number, 0 for none"),
         ("seed", seed, _is_whole(seed, 0), "a whole number, at least 0"),
         ("keep_sessions", keep_sessions, isinstance(keep_sessions, bool), "True or False"),
     )
-    fbank = Fbank(sample_rate_hz=sample_rate_hz, num_mels=num_mels, mean_normalisation=mean_normalisation)
+    fbank = Fbank(sample_rate_hz=sample_rate_hz, num_mels=num_mels, mean_normalization=mean_normalization)
     chunk_samples = round(chunk_s * sample_rate_hz)
     if chunk_samples < fbank.samples_needed:
         raise ConfigError(f"chunk_s is {chunk_s}; it must hold a frame of 25 ms, better some seconds, such as 5.0")

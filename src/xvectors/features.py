@@ -59,7 +59,7 @@ class Fbank(nn.Module):
         frequency.
     use_power
         Power spectrum if True, magnitude spectrum if False.
-    mean_normalisation
+    mean_normalization
         Whether each mel's mean over the recording's own frames is removed.
     normalize_level
         Whether each recording is brought to a standard deviation of `LEVEL_DBFS` first, so that the floor of the
@@ -94,7 +94,7 @@ class Fbank(nn.Module):
         low_frequency_hz: float = 20.0,
         high_frequency_hz: float = 0.0,
         use_power: bool = True,
-        mean_normalisation: bool = False,
+        mean_normalization: bool = False,
         normalize_level: bool = False,
     ) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class Fbank(nn.Module):
         self.remove_dc = remove_dc
         self.snip_edges = snip_edges
         self.use_power = use_power
-        self.mean_normalisation = mean_normalisation
+        self.mean_normalization = mean_normalization
         self.normalize_level = normalize_level
         self.frame_length = _samples("frame_length_ms", frame_length_ms, sample_rate_hz, at_least=2)
         self.frame_shift = _samples("frame_shift_ms", frame_shift_ms, sample_rate_hz, at_least=1)
@@ -186,8 +186,8 @@ class Fbank(nn.Module):
             features = self._log_mels(self._framed(waveforms, lengths))
             if num_frames is not None:
                 features = features.masked_fill(_padding(features, num_frames), 0.0)
-            if self.mean_normalisation:
-                features = mean_normalise(features, num_frames)
+            if self.mean_normalization:
+                features = mean_normalize(features, num_frames)
         return features
 
     def _check_samples(self, samples: int, which: str = "the recording has") -> None:
@@ -251,8 +251,8 @@ class Fbank(nn.Module):
         return (parts @ self.filters).clamp(min=ENERGY_FLOOR).log()
 
 
-def mean_normalise(features: Tensor, num_frames: Tensor | None = None) -> Tensor:
-    """Remove each mel's mean over a recording's own frames (cepstral mean normalisation, without variance).
+def mean_normalize(features: Tensor, num_frames: Tensor | None = None) -> Tensor:
+    """Remove each mel's mean over a recording's own frames (cepstral mean normalization, without variance).
 
     `features` [batch, frames, mels] floating point; `num_frames` [batch] counts each recording's own frames,
     all by default. Frames past them come back as exactly 0 and have no part in the mean.
@@ -318,7 +318,7 @@ def _mel(frequency_hz: Tensor) -> Tensor:
 
 
 def _mel_filters(num_mels: int, fft_length: int, sample_rate_hz: int, low_hz: float, high_hz: float) -> Tensor:
-    """Triangles [fft_length // 2 + 1, num_mels], linear on the mel scale between the centres."""
+    """Triangles [fft_length // 2 + 1, num_mels], linear on the mel scale between the centers."""
     nyquist_hz = sample_rate_hz / 2
     top_hz = high_hz if high_hz > 0 else nyquist_hz + high_hz
     if not 0.0 <= low_hz < nyquist_hz:
@@ -337,10 +337,10 @@ def _mel_filters(num_mels: int, fft_length: int, sample_rate_hz: int, low_hz: fl
         )
     edges = _mel(torch.tensor([low_hz, top_hz], dtype=torch.float64))
     corners = torch.linspace(float(edges[0]), float(edges[1]), num_mels + 2, dtype=torch.float64)
-    left, centre, right = corners[:-2], corners[1:-1], corners[2:]
+    left, center, right = corners[:-2], corners[1:-1], corners[2:]
     bins_hz = torch.arange(fft_length // 2 + 1, dtype=torch.float64) * (sample_rate_hz / fft_length)
     mel = _mel(bins_hz).unsqueeze(1)
-    filters = torch.minimum((mel - left) / (centre - left), (right - mel) / (right - centre)).clamp(min=0.0)
+    filters = torch.minimum((mel - left) / (center - left), (right - mel) / (right - center)).clamp(min=0.0)
     # Kaldi's filters never reach the Nyquist bin itself.
     filters[-1] = 0.0
     empty = int((filters.sum(dim=0) == 0).sum())

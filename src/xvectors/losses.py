@@ -2,7 +2,7 @@
 
 Every margin loss is a head that owns its class weights and is named after its paper; the plain softmax is a function of
 a network's own logits. Margins: Wang et al. 2018 (CosFace, AM-softmax), Deng
-et al. 2019 (ArcFace, AAM-softmax); sub-centres: Deng et al. 2020; inter-top-k: Zhao et al. 2021.
+et al. 2019 (ArcFace, AAM-softmax); sub-centers: Deng et al. 2020; inter-top-k: Zhao et al. 2021.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ class MarginSoftmax(nn.Module):
         self._check_input(embeddings, labels)
         dtype = torch.promote_types(torch.promote_types(embeddings.dtype, self.weight.dtype), torch.float32)
         with torch.autocast(embeddings.device.type, enabled=False):
-            logits, penalised = self._logits(embeddings, labels, dtype)
-            loss = softmax_loss(penalised, labels, self.label_smoothing)
+            logits, penalized = self._logits(embeddings, labels, dtype)
+            loss = softmax_loss(penalized, labels, self.label_smoothing)
         return loss, logits
 
     def _logits(self, embeddings: Tensor, labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -143,14 +143,14 @@ class MarginSoftmax(nn.Module):
         centers = functional.linear(self._directions(embeddings, dtype), self._directions(self.weight, dtype))
         cosine = centers.view(-1, self.num_classes, self.sub_centers).max(dim=2).values
         target = labels.unsqueeze(1)
-        penalised = cosine.scatter(1, target, self._lowered(cosine.gather(1, target)))
+        penalized = cosine.scatter(1, target, self._lowered(cosine.gather(1, target)))
         if self.inter_top_k:
             wrong = cosine.detach().scatter(1, target, -math.inf)
             hardest = wrong.topk(self.inter_top_k, dim=1).indices
             # Seen from the opposite direction a wrong class is a target, and its cosine rises instead of falling.
             raised = -_cosine_of_sum(-cosine.gather(1, hardest), self.inter_top_k_margin)
-            penalised = penalised.scatter(1, hardest, raised)
-        return self.scale * cosine, self.scale * penalised
+            penalized = penalized.scatter(1, hardest, raised)
+        return self.scale * cosine, self.scale * penalized
 
     def _directions(self, vectors: Tensor, dtype: torch.dtype) -> Tensor:
         """Rows of length 1; rows with no length become 0.

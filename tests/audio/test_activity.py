@@ -8,7 +8,7 @@ import pytest
 from support.voices import RATE, mixed, spoken
 from xvectors.audio import resample
 from xvectors.audio.activity import FRAMES_PER_S, runs, speech_mask, speech_s
-from xvectors.augment.noise import clicks, coloured_noise, hum
+from xvectors.augment.noise import clicks, colored_noise, hum
 
 
 def spoken_frames(speech: np.ndarray) -> np.ndarray:
@@ -50,7 +50,7 @@ def test_other_rates_give_the_same_speech(rate: int) -> None:
 @pytest.mark.parametrize("level", [0.3, 0.01, 0.0005])
 def test_noise_hum_and_knocks_are_no_speech(level: float) -> None:
     generator = np.random.default_rng(0)
-    noises = {f"{slope:g} dB": coloured_noise(10 * RATE, RATE, slope, generator) for slope in (2, 0, -3, -6)}
+    noises = {f"{slope:g} dB": colored_noise(10 * RATE, RATE, slope, generator) for slope in (2, 0, -3, -6)}
     noises |= {"hum": hum(10 * RATE, RATE, generator), "clicks": clicks(10 * RATE, RATE, generator)}
     found = {name: speech_s(level * noise / np.std(noise), RATE) for name, noise in noises.items()}
     assert found == dict.fromkeys(noises, 0.0)

@@ -17,7 +17,7 @@ def unlike(wave: np.ndarray) -> bool:
 
 
 def test_music_tones_and_machines_are_no_speech() -> None:
-    """New seeds of the kinds learnt from: of those in which voicing is found 33 of 38 are refused."""
+    """New seeds of the kinds learned from: of those in which voicing is found 33 of 38 are refused."""
     heard = [listen(sound(kind, 100_000 + seed, 5.0), kind, sample_rate_hz=RATE) for kind in KINDS for seed in range(3)]
     found = [side.quality.is_unlike_speech for side in heard if side.speech_s >= 0.4]
     assert len(found) >= 20

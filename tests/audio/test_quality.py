@@ -11,7 +11,7 @@ import pytest
 from support.voices import RATE, mixed, spoken
 from xvectors.audio import encode_decode, resample
 from xvectors.audio.quality import Meter, Quality, estimate_snr_db, quality_of
-from xvectors.augment.noise import coloured_noise
+from xvectors.augment.noise import colored_noise
 from xvectors.corpus import open_corpus
 
 
@@ -49,7 +49,7 @@ def test_the_bandwidth_of_filtered_voices(cutoff_hz: float) -> None:
         assert quality_of(low_passed(voice(number), cutoff_hz), RATE).bandwidth_hz == pytest.approx(cutoff_hz, abs=200)
 
 
-def test_an_upsampled_8_khz_file_is_recognised_and_a_wideband_one_is_not_doubted() -> None:
+def test_an_upsampled_8_khz_file_is_recognized_and_a_wideband_one_is_not_doubted() -> None:
     for number in range(6):
         wave = voice(number)
         upsampled = np.round(resample(resample(wave, RATE, 8_000), 8_000, RATE) * 32768) / 32768
@@ -166,7 +166,7 @@ def test_real_speech(speechocean) -> None:
         assert 0.25 * own.duration_s <= own.speech_s <= 0.9 * own.duration_s
         upsampled = np.round(resample(resample(wave, RATE, 8_000), 8_000, RATE) * 32768) / 32768
         assert quality_of(upsampled, RATE).bandwidth_hz == pytest.approx(4_000, abs=200)
-        noise = coloured_noise(len(wave), RATE, generator.choice([0, -3, -6]), generator)
+        noise = colored_noise(len(wave), RATE, generator.choice([0, -3, -6]), generator)
         snr_db = generator.choice([10, 15, 20])
         gain = np.sqrt(active_power(wave, RATE)) / np.std(noise) * 10 ** (-snr_db / 20)
         errors.append(estimate_snr_db(wave + noise * np.float32(gain), RATE) - snr_db)

@@ -22,7 +22,7 @@ from xvectors.errors import AudioError, ConfigError, ShapeError
 
 RATE = 16_000
 EVERYTHING = {
-    f"{name}_prob": 1.0 for name in ("reverb", "noise", "equaliser", "gain", "clip", "telephone", "codec")
+    f"{name}_prob": 1.0 for name in ("reverb", "noise", "equalizer", "gain", "clip", "telephone", "codec")
 } | {"codecs": " ".join(CODECS)}
 
 
@@ -300,7 +300,7 @@ def test_broken_voices_are_left_out_of_the_babble(caplog: pytest.LogCaptureFixtu
         ({"music_snr_max_db": 1e9}, r"augment.music_snr_max_db = 1e\+09 must be between -60 and 100 dB"),
         ({"rt60_min_s": 1.0}, "augment.rt60_min_s = 1 must be at most augment.rt60_max_s = 0.9"),
         ({"rt60_min_s": 0.0}, "augment.rt60_min_s = 0 must be between 0.05 and 5 s"),
-        ({"equaliser_max_db": -1}, "augment.equaliser_max_db = -1 must be between 0 and 60 dB"),
+        ({"equalizer_max_db": -1}, "augment.equalizer_max_db = -1 must be between 0 and 60 dB"),
         ({"time_mask_max_share": 2}, "augment.time_mask_max_share = 2 must be between 0 and 1"),
         ({"time_masks": -1}, "augment.time_masks = -1 must be between 0 and 100"),
         ({"codecs": "gsm mp4"}, "augment.codecs: unknown codec 'mp4'; did you mean 'mp3'?"),

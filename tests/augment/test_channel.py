@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from xvectors import audio
-from xvectors.augment.channel import a_law, clipped, coded, equalised, mu_law, telephone
+from xvectors.augment.channel import a_law, clipped, coded, equalized, mu_law, telephone
 from xvectors.augment.spectrum import fast_length
 from xvectors.config import CODECS
 from xvectors.errors import AudioError
@@ -157,12 +157,12 @@ def test_clipping_depth() -> None:
     np.testing.assert_array_equal(clipped(wave, 0.0), wave)
 
 
-def test_equaliser_is_a_smooth_filter_without_delay() -> None:
+def test_equalizer_is_a_smooth_filter_without_delay() -> None:
     wave = np.zeros(RATE, np.float32)
     wave[8000] = 1.0
     spectra = []
     for seed in range(20):
-        result = equalised(wave, RATE, 8.0, np.random.default_rng(seed))
+        result = equalized(wave, RATE, 8.0, np.random.default_rng(seed))
         assert np.argmax(np.abs(result)) == 8000
         np.testing.assert_allclose(result[8001:8400], result[7999:7600:-1], atol=1e-5)
         spectra.append(20 * np.log10(np.abs(np.fft.rfft(result)) + 1e-9))

@@ -1,4 +1,4 @@
-"""Noise of our own making: its colour, and the ratio at which any noise is added."""
+"""Noise of our own making: its color, and the ratio at which any noise is added."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from support.tolerances import ROUNDING
-from xvectors.augment.noise import clicks, coloured_noise, hum, made_noise, mix_at_snr, mix_babble
+from xvectors.augment.noise import clicks, colored_noise, hum, made_noise, mix_at_snr, mix_babble
 
 RATE = 16_000
 
@@ -43,7 +43,7 @@ def test_silence_has_no_ratio_and_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize("slope", [0.0, -3.0, -6.0, 2.0])
 def test_the_slope_of_the_spectrum(slope: float) -> None:
-    noise = coloured_noise(20 * RATE, RATE, slope, np.random.default_rng(3)).astype(np.float64)
+    noise = colored_noise(20 * RATE, RATE, slope, np.random.default_rng(3)).astype(np.float64)
     powers = np.abs(np.fft.rfft(noise)) ** 2
     octaves = np.arange(4)  # 250-500, 500-1000, 1000-2000, 2000-4000 Hz
     levels_db = [10 * np.log10(np.mean(powers[int(20 * 250 * 2**o) : int(20 * 500 * 2**o)])) for o in octaves]

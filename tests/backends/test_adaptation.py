@@ -69,9 +69,9 @@ def test_full_covariances_against_scipys_decompositions(simulator: Any) -> None:
     np.testing.assert_allclose(kaldi.within_, raised(old_total, new_total, 0.6, simulator.within), atol=1e-8)
     np.testing.assert_allclose(kaldi.between_, raised(old_total, new_total, 0.3, simulator.between), atol=1e-8)
 
-    recolour = sqrtm(new_total) @ np.linalg.inv(sqrtm(old_total))
+    recolor = sqrtm(new_total) @ np.linalg.inv(sqrtm(old_total))
     coral = adapt_coral(plda, new)
-    np.testing.assert_allclose(coral.within_, recolour @ simulator.within @ recolour.T, atol=1e-8)
+    np.testing.assert_allclose(coral.within_, recolor @ simulator.within @ recolor.T, atol=1e-8)
     np.testing.assert_allclose(coral.within_ + coral.between_, new_total, atol=1e-8)
 
     plus = adapt_coral_plus(plda, new, within_scale=0.7, between_scale=0.4)

@@ -15,13 +15,13 @@ from xvectors.backends import (
     PLDA,
     WCCN,
     Backend,
-    Centre,
+    Center,
     Cosine,
     Fusion,
     LengthNorm,
     ScoreNorm,
     cosine_scores,
-    length_normalise,
+    length_normalize,
     load_backend,
     load_fusion,
     make_backend,
@@ -89,12 +89,12 @@ def test_plain_cosines_are_cosine_scores(unseen: Any) -> None:
 
 
 def test_steps_apply_in_their_order(train: Any, unseen: Any) -> None:
-    backend = Backend([Centre(), LengthNorm(), WCCN(shrinkage=0.0)], Cosine()).fit(*train)
-    centred = length_normalise(train[0] - train[0].mean(axis=0))
-    wccn = WCCN(shrinkage=0.0).fit(centred, train[1])
-    expected = wccn.transform(length_normalise(unseen[0] - train[0].mean(axis=0)))
+    backend = Backend([Center(), LengthNorm(), WCCN(shrinkage=0.0)], Cosine()).fit(*train)
+    centered = length_normalize(train[0] - train[0].mean(axis=0))
+    wccn = WCCN(shrinkage=0.0).fit(centered, train[1])
+    expected = wccn.transform(length_normalize(unseen[0] - train[0].mean(axis=0)))
     np.testing.assert_allclose(backend.transform(unseen[0]), expected, atol=1e-4)
-    assert repr(backend) == "Centre() > LengthNorm() > WCCN(shrinkage=0.0) > Cosine()"
+    assert repr(backend) == "Center() > LengthNorm() > WCCN(shrinkage=0.0) > Cosine()"
 
 
 def test_enrollment_by_the_book_and_by_averaging(train: Any, unseen: Any) -> None:
@@ -111,7 +111,7 @@ def test_enrollment_by_the_book_and_by_averaging(train: Any, unseen: Any) -> Non
     np.testing.assert_allclose(backend.score_matrix(book, x[12:]), left @ right.T, atol=1e-3)
     averaged = backend.enroll(x[:12], names, average=True)
     np.testing.assert_array_equal(averaged.counts, [1, 1])
-    np.testing.assert_allclose(averaged.means, length_normalise(means), atol=1e-6)
+    np.testing.assert_allclose(averaged.means, length_normalize(means), atol=1e-6)
 
 
 def test_more_recordings_make_better_models(train: Any, simulator: Any) -> None:
@@ -132,12 +132,12 @@ def test_the_cohort_is_the_training_speakers_unless_another_is_given(
     train: Any, unseen: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     x, speakers = unseen
-    backend = Backend([Centre()], Cosine(), ScoreNorm(top_k=5)).fit(*train)
+    backend = Backend([Center()], Cosine(), ScoreNorm(top_k=5)).fit(*train)
     names = sorted(set(train[1]))
-    assert backend.normaliser is not None
-    assert backend.normaliser.cohort_speakers_.tolist() == names
+    assert backend.normalizer is not None
+    assert backend.normalizer.cohort_speakers_.tolist() == names
     means = [(train[0] - train[0].mean(axis=0))[train[1] == name].mean(axis=0) for name in names]
-    np.testing.assert_allclose(backend.normaliser.cohort_, means, atol=1e-5)
+    np.testing.assert_allclose(backend.normalizer.cohort_, means, atol=1e-5)
     assert backend.warn_of_overlap(["speaker 7"]) == ["speaker 7"]
     assert len(caplog.messages) == 1
     before = backend.score_matrix(x, x)
@@ -146,7 +146,7 @@ def test_the_cohort_is_the_training_speakers_unless_another_is_given(
     assert backend.warn_of_overlap([3, 99]) == ["3"]
     assert np.abs(backend.score_matrix(x, x) - before).max() > 0.1
     assert make_backend("cosine").fit(*train).warn_of_overlap(["speaker 7"]) == []
-    with pytest.raises(ConfigError, match=r"^this back-end normalises no scores: give it a ScoreNorm to use a cohort$"):
+    with pytest.raises(ConfigError, match=r"^this back-end normalizes no scores: give it a ScoreNorm to use a cohort$"):
         make_backend("cosine").use_cohort(x, speakers)
 
 
@@ -172,7 +172,7 @@ def test_unusable_input_is_refused(train: Any, unseen: Any) -> None:
     with pytest.raises(ConfigError, match=r"^this LDA is not fitted: call fit\(embeddings, speakers\) first$"):
         make_backend("lda_plda").score(x, all_pairs(speakers))
     with pytest.raises(ManifestError, match=r"^no embeddings to learn from: give at least one$"):
-        make_backend("cosine_centred").fit(x[:0], [])
+        make_backend("cosine_centered").fit(x[:0], [])
     with pytest.raises(ConfigError, match=r"^back-end 'lda_pdla' is not known; did you mean 'lda_plda'\?$"):
         make_backend("lda_pdla")
 
@@ -218,13 +218,13 @@ def test_what_is_no_backend_is_refused(train: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        ("format_version = 2\n", "format version 2 is not 1; it was written by another version of xvectors, use that"),
-        ("format_version = 1\n[parts.scorer]\nkind = 'PLDA'\n", "PLDA needs the arrays mean_, within_, between_, "),
-        ("format_version = 1\n[parts.scorer]\nkind = 'Cosine'\npower = 2\n", "cannot be read as a back-end: "),
-        ("format_version = 1\n[parts.scorer]\nkind = 'eval'\n", "cannot be read as a back-end: 'eval'"),
-        ("format_version = 1\n", "cannot be read as a back-end: 'parts'"),
-        ("format_version = 1\n[parts.scorer]\nkind = 'LengthNorm'\n", "holds no back-end"),
-        ("format_version = 1\n[parts.step0]\nkind = 'LengthNorm'\n", "holds no back-end"),
+        ("format_version = 3\n", "format version 3 is not 2; bring its system up to date with `xvectors upgrade`"),
+        ("format_version = 2\n[parts.scorer]\nkind = 'PLDA'\n", "PLDA needs the arrays mean_, within_, between_, "),
+        ("format_version = 2\n[parts.scorer]\nkind = 'Cosine'\npower = 2\n", "cannot be read as a back-end: "),
+        ("format_version = 2\n[parts.scorer]\nkind = 'eval'\n", "cannot be read as a back-end: 'eval'"),
+        ("format_version = 2\n", "cannot be read as a back-end: 'parts'"),
+        ("format_version = 2\n[parts.scorer]\nkind = 'LengthNorm'\n", "holds no back-end"),
+        ("format_version = 2\n[parts.step0]\nkind = 'LengthNorm'\n", "holds no back-end"),
         ("format_version = ", "not valid TOML"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
 from support.tolerances import ROUNDING
-from xvectors.backends import all_pairs_scores, cosine_scores, length_normalise, products
+from xvectors.backends import all_pairs_scores, cosine_scores, length_normalize, products
 from xvectors.errors import ManifestError, ShapeError
 from xvectors.trials import Trials, all_pairs
 
@@ -46,15 +46,15 @@ def test_scores_stay_within_one() -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-40, 1e-20, 1.0, 1e20, 3e38])
-def test_lengths_of_any_size_are_normalised(scale: float) -> None:
-    unit = length_normalise(np.float32([[1, -1, 0, 1], [0.25, 0, 0, 0]]) * np.float32(scale))
+def test_lengths_of_any_size_are_normalized(scale: float) -> None:
+    unit = length_normalize(np.float32([[1, -1, 0, 1], [0.25, 0, 0, 0]]) * np.float32(scale))
     np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, rtol=1e-6)
     np.testing.assert_allclose(unit[0, :2], [3**-0.5, -(3**-0.5)], rtol=1e-4)
     assert unit.dtype == np.float32
 
 
-def test_double_precision_beyond_the_range_of_single_is_normalised() -> None:
-    np.testing.assert_allclose(length_normalise([[3e200, 4e200]]), [[0.6, 0.8]], rtol=1e-6)
+def test_double_precision_beyond_the_range_of_single_is_normalized() -> None:
+    np.testing.assert_allclose(length_normalize([[3e200, 4e200]]), [[0.6, 0.8]], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from scipy.stats import multivariate_normal
 from sklearn.isotonic import IsotonicRegression
 
 from xvectors.backends import PLDA, Backend
-from xvectors.backends.plda import _maximise
+from xvectors.backends.plda import _maximize
 from xvectors.backends.statistics import speaker_statistics
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 
@@ -94,10 +94,10 @@ def test_log_likelihoods_are_those_of_the_joint_gaussian(simulator: Any) -> None
     x, speakers = simulator.draw(np.array([1, 2, 3, 4, 2, 3, 5]), seed=5)
     statistics = speaker_statistics(x, speakers)
     for iterations in (0, 3):
-        mean, within, loadings, _ = _maximise(statistics, 3, iterations)
+        mean, within, loadings, _ = _maximize(statistics, 3, iterations)
         model = PLDA.from_covariances(mean, within, loadings @ loadings.T)
         direct = sum(joint_log_density(model, x[speakers == s].astype(float)) for s in range(7)) / len(x)
-        log_likelihoods = _maximise(statistics, 3, iterations + 1)[3]
+        log_likelihoods = _maximize(statistics, 3, iterations + 1)[3]
         np.testing.assert_allclose(log_likelihoods[-1], direct, rtol=1e-9)
 
 
@@ -173,8 +173,8 @@ def least_cost(target: Any, nontarget: Any) -> float:
             [1, 1, 1, 1],
             1,
             ManifestError,
-            "every one of the 4 speakers has one recording: how recordings of one speaker differ cannot be learnt; add "
-            "second recordings, or use a back-end that does without (cosine, cosine_centred, asnorm)",
+            "every one of the 4 speakers has one recording: how recordings of one speaker differ cannot be learned; "
+            "add second recordings, or use a back-end that does without (cosine, cosine_centered, asnorm)",
         ),
         (
             [3, 3, 2],

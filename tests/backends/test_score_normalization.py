@@ -1,4 +1,4 @@
-"""Score normalisation against a loop over trials and cohort."""
+"""Score normalization against a loop over trials and cohort."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def score(scorer: Any, enroll: Any, test: Any, count: int = 1) -> float:
 
 
 def naive(scorer: Any, cohort: Any, enroll: Any, test: Any, top: int, count: int = 1) -> float:
-    """One trial, normalised as the paper writes it."""
+    """One trial, normalized as the paper writes it."""
     raw = score(scorer, enroll, test, count)
     sides = []
     for scores in (
@@ -37,7 +37,7 @@ def plda(simulator: Any) -> PLDA:
 
 @pytest.mark.parametrize(("top_k", "top"), [(None, 12), (5, 5), (0.25, 3), (12, 12)])
 @pytest.mark.parametrize("scorer", ["cosine", "plda"])
-def test_normalised_scores_equal_a_naive_loop(
+def test_normalized_scores_equal_a_naive_loop(
     scorer: str, top_k: Any, top: int, simulator: Any, plda: PLDA, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "PRODUCT_VALUES", 30)
@@ -64,7 +64,7 @@ def test_a_cohort_that_overlaps_the_test_speakers_is_warned_about(caplog: pytest
     with caplog.at_level(logging.WARNING):
         assert norm.warn_of_overlap(["eve", "dee", "ann", "dee"]) == ["ann", "dee"]
     assert caplog.messages == [
-        "2 test speakers are in the cohort of the score normalisation (ann, dee): their target scores come out too "
+        "2 test speakers are in the cohort of the score normalization (ann, dee): their target scores come out too "
         "low; give a cohort of other speakers"
     ]
     caplog.clear()
@@ -83,7 +83,7 @@ def test_impossible_numbers_of_the_cohort_are_refused(top_k: Any) -> None:
 
 
 def test_cohorts_that_are_none_are_refused() -> None:
-    with pytest.raises(ManifestError, match=r"^a cohort of 1 speaker: score normalisation needs at least two"):
+    with pytest.raises(ManifestError, match=r"^a cohort of 1 speaker: score normalization needs at least two"):
         ScoreNorm().fit(np.eye(4)[:1], ["ann"])
     with pytest.raises(ShapeError, match=r"^a cohort of 4 embeddings, but 3 speakers: give one speaker a row$"):
         ScoreNorm().fit(np.eye(4), ["ann", "bob", "cem"])

@@ -82,7 +82,7 @@ def test_candidates_are_completed_before_they_are_judged() -> None:
     cohort = simulated(30, 9)
 
     def complete(backend: Backend) -> None:
-        if backend.normaliser is not None:
+        if backend.normalizer is not None:
             backend.use_cohort(*cohort)
 
     some = {name: BACKENDS[name] for name in ("cosine", "snorm")}

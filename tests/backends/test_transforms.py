@@ -9,11 +9,11 @@ import pytest
 from sklearn.covariance import LedoitWolf
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from xvectors.backends import LDA, WCCN, Centre, LengthNorm, Whiten, statistics
+from xvectors.backends import LDA, WCCN, Center, LengthNorm, Whiten, statistics
 from xvectors.backends.statistics import speaker_statistics, total_statistics, whitener
 from xvectors.errors import ConfigError, ManifestError, ShapeError, XVectorsError
 
-ALL = [Centre, Whiten, WCCN, LDA, LengthNorm]
+ALL = [Center, Whiten, WCCN, LDA, LengthNorm]
 
 
 def within(x: Any, speakers: Any) -> Any:
@@ -27,13 +27,13 @@ def data(simulator: Any) -> tuple[Any, Any]:
     return simulator.draw(np.random.default_rng(0).integers(1, 8, 40), seed=11)
 
 
-def test_centring_by_hand() -> None:
-    centre = Centre().fit([[1, 2], [3, 6]], [0, 1])
-    np.testing.assert_array_equal(centre.mean_, [2, 4])
-    np.testing.assert_array_equal(centre.transform([[2, 5]]), [[0, 1]])
+def test_centering_by_hand() -> None:
+    center = Center().fit([[1, 2], [3, 6]], [0, 1])
+    np.testing.assert_array_equal(center.mean_, [2, 4])
+    np.testing.assert_array_equal(center.transform([[2, 5]]), [[0, 1]])
 
 
-def test_length_normalisation_by_hand() -> None:
+def test_length_normalization_by_hand() -> None:
     np.testing.assert_allclose(LengthNorm().fit([[1, 1]], [0]).transform([[3, -4]]), [[0.6, -0.8]], rtol=1e-6)
 
 
@@ -46,8 +46,8 @@ def test_whitening_gives_the_identity(data: tuple[Any, Any]) -> None:
 
 def test_wccn_gives_the_identity_within_speakers(data: tuple[Any, Any]) -> None:
     x, speakers = data
-    normalised = WCCN(shrinkage=0.0).fit(x, speakers).transform(x)
-    np.testing.assert_allclose(within(normalised, speakers), np.eye(6), atol=1e-4)
+    normalized = WCCN(shrinkage=0.0).fit(x, speakers).transform(x)
+    np.testing.assert_allclose(within(normalized, speakers), np.eye(6), atol=1e-4)
 
 
 @pytest.mark.parametrize("shrinkage", [0.25, 1.0])

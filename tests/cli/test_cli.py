@@ -128,7 +128,7 @@ def test_calibrate_score_and_compare(system: tuple[Path, str], toy_corpus: Path,
     printed = run("calibrate", out, "--data", toy_corpus / "metadata.csv", "--device", "cpu", "-q").stdout
     assert printed.startswith("back-end     cosine: no recordings of training speakers to fit another on\n")
     # some recordings hold too little speech to calibrate on
-    assert re.search(r"learnt from  10 speakers \(speakers of .*metadata\.csv\), 7\d recordings", printed)
+    assert re.search(r"learned from  10 speakers \(speakers of .*metadata\.csv\), 7\d recordings", printed)
 
     assert "p_target = 0.5" in (out / "calibration.toml").read_text().split("[decision]")[1]
     run("embed", out, toy_corpus / "metadata.csv", "-o", tmp_path / "emb.npz", "--device", "cpu", "-q")

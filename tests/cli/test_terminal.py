@@ -85,7 +85,7 @@ def test_every_command_prints_by_the_safe_print() -> None:
 
 
 def test_names_and_notes_of_files_cannot_steer_the_terminal(tmp_path: Path) -> None:
-    """A gallery that another program wrote, whose names hold a line, a colour and a turn of direction."""
+    """A gallery that another program wrote, whose names hold a line, a color and a turn of direction."""
     from datetime import UTC, datetime
 
     import numpy as np

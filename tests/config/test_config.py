@@ -30,7 +30,7 @@ def test_the_lab_recipe_is_the_exercise() -> None:
         "epochs": 10,
         "minutes": 0.0,
         "batch_size": 128,
-        "optimiser": "adam",
+        "optimizer": "adam",
         "head_only_share": 0.0,
         "backbone_rate": 1.0,
         "average_width": 0.0,
@@ -52,7 +52,7 @@ def test_the_lab_recipe_is_the_exercise() -> None:
     }
     assert (recipe.data.chunk_min_s, recipe.data.chunk_max_s) == (5.0, 5.0)
     assert recipe.features.num_mels == 24
-    assert not recipe.features.mean_normalisation
+    assert not recipe.features.mean_normalization
     assert not recipe.features.normalize_level
     assert "batch_norm" not in recipe.model.settings
 

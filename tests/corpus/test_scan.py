@@ -107,7 +107,7 @@ def test_every_broken_kind_has_its_reason(tmp_path: Path, workers: int) -> None:
     assert len(result.manifest) == len(manifest) - len(BROKEN) == 14
     assert [(remark.path, remark.reason) for remark in report.warned] == [
         ("s0/clipped.wav", Reason.CLIPPED),
-        ("s0/opposed.flac", Reason.CANCELLED),
+        ("s0/opposed.flac", Reason.CANCELED),
     ]
     details = {remark.path: remark.detail for remark in report.rejected}
     assert details["s0/copy.wav"] == "a copy of s0/0.wav"

@@ -22,7 +22,7 @@ import pytest
 pytest.importorskip("espeakng_loader", reason="synthetic voices need espeakng-loader")
 
 from xvectors import audio
-from xvectors.corpus.synth import espeak, generate, sentences, sessions, synthesise, voices
+from xvectors.corpus.synth import espeak, generate, sentences, sessions, synthesize, voices
 from xvectors.errors import ConfigError, MissingExtraError, StorageError, XVectorsError
 
 SPEAKERS, UTTERANCES = 4, 3
@@ -32,7 +32,7 @@ Samples = npt.NDArray[np.float32]
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("synth") / "corpus"
-    metadata = synthesise(out, speakers=SPEAKERS, utterances=UTTERANCES, workers=1, show_progress=False)
+    metadata = synthesize(out, speakers=SPEAKERS, utterances=UTTERANCES, workers=1, show_progress=False)
     assert metadata == out / "metadata.csv"
     return out
 
@@ -58,7 +58,7 @@ def utterances_of(number: int) -> list[tuple[int, generate.Utterance]]:
 
 
 def median_f0_hz(samples: Samples, rate_hz: int = 16_000) -> float:
-    """The median over voiced frames of the highest peak of the normalised autocorrelation, 60 to 450 Hz."""
+    """The median over voiced frames of the highest peak of the normalized autocorrelation, 60 to 450 Hz."""
     frames = np.lib.stride_tricks.sliding_window_view(samples, 640)[::160].astype(np.float64)
     frames = frames - frames.mean(axis=1, keepdims=True)
     frames = frames[frames.var(axis=1) > 0.02 * frames.var(axis=1).max()]
@@ -100,7 +100,7 @@ def test_metadata_describes_every_recording(corpus: Path) -> None:
 
 
 def test_other_workers_and_a_larger_population_give_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
-    synthesise(tmp_path / "more", speakers=SPEAKERS + 2, utterances=UTTERANCES + 1, workers=2, show_progress=False)
+    synthesize(tmp_path / "more", speakers=SPEAKERS + 2, utterances=UTTERANCES + 1, workers=2, show_progress=False)
     more = hashes(tmp_path / "more")
     assert len(more) == (SPEAKERS + 2) * (UTTERANCES + 1)
     assert hashes(corpus).items() <= more.items()
@@ -233,7 +233,7 @@ def test_sentences_are_many_and_of_the_length_asked_for() -> None:
 
 def test_an_interrupted_corpus_is_completed_with_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "corpus"
-    synthesise(out, speakers=SPEAKERS, utterances=UTTERANCES, workers=1, show_progress=False)
+    synthesize(out, speakers=SPEAKERS, utterances=UTTERANCES, workers=1, show_progress=False)
     whole, table = hashes(out), (out / "metadata.csv").read_bytes()
     assert whole == hashes(corpus)
     kept = out / "synth-0000" / "synth-0000-000.flac"
@@ -241,7 +241,7 @@ def test_an_interrupted_corpus_is_completed_with_the_same_bytes(corpus: Path, tm
     (out / "synth-0001" / "synth-0001-002.flac").unlink()
     (out / "synth-0003" / "synth-0003-000.flac").unlink()
     (out / "metadata.csv").unlink()
-    synthesise(out, speakers=SPEAKERS, utterances=UTTERANCES, workers=1, show_progress=False)
+    synthesize(out, speakers=SPEAKERS, utterances=UTTERANCES, workers=1, show_progress=False)
     assert hashes(out) == whole
     assert (out / "metadata.csv").read_bytes() == table
     assert kept.stat().st_mtime_ns == modified
@@ -253,12 +253,12 @@ def test_a_finished_corpus_is_left_alone(corpus: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(generate, "_make_all", nothing_to_make)
     before = (corpus / "metadata.csv").stat().st_mtime_ns
-    synthesise(corpus, speakers=SPEAKERS, utterances=UTTERANCES)
+    synthesize(corpus, speakers=SPEAKERS, utterances=UTTERANCES)
     assert (corpus / "metadata.csv").stat().st_mtime_ns == before
 
 
 def test_wav_in_place_of_flac_holds_the_same_sound(corpus: Path, tmp_path: Path) -> None:
-    synthesise(tmp_path, speakers=2, utterances=1, audio_format="wav", workers=1, show_progress=False)
+    synthesize(tmp_path, speakers=2, utterances=1, audio_format="wav", workers=1, show_progress=False)
     table = rows(tmp_path)
     assert [row["path"] for row in table] == ["synth-0000/synth-0000-000.wav", "synth-0001/synth-0001-000.wav"]
     for row in table:
@@ -267,7 +267,7 @@ def test_wav_in_place_of_flac_holds_the_same_sound(corpus: Path, tmp_path: Path)
         # libsndfile rounds for the one and cuts for the other
         assert np.abs(audio.read(made)[0] - audio.read(flac)[0]).max() <= 1 / 32768
     with pytest.raises(ConfigError, match=r"\(format wav there, flac asked for\)"):
-        synthesise(tmp_path, speakers=2, utterances=1)
+        synthesize(tmp_path, speakers=2, utterances=1)
 
 
 def test_a_folder_of_before_there_was_a_choice_of_format_holds_flac(corpus: Path, tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_a_folder_of_before_there_was_a_choice_of_format_holds_flac(corpus: Path
     marker = tmp_path / "old" / "synth.json"
     marker.write_text(re.sub(r',\s*"format": "flac"', "", marker.read_text(encoding="utf-8")), encoding="utf-8")
     assert "format" not in marker.read_text(encoding="utf-8")
-    assert synthesise(tmp_path / "old", speakers=SPEAKERS, utterances=UTTERANCES) == tmp_path / "old" / "metadata.csv"
+    assert synthesize(tmp_path / "old", speakers=SPEAKERS, utterances=UTTERANCES) == tmp_path / "old" / "metadata.csv"
 
 
 @pytest.mark.parametrize(
@@ -290,21 +290,21 @@ def test_a_folder_of_before_there_was_a_choice_of_format_holds_flac(corpus: Path
 )
 def test_impossible_settings_are_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        synthesise(tmp_path / "out", **settings)
+        synthesize(tmp_path / "out", **settings)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_with_another_corpus_is_refused(corpus: Path) -> None:
     before = hashes(corpus)
     with pytest.raises(ConfigError, match=r"different synthetic corpus \(seed 0 there, 5 asked for\)"):
-        synthesise(corpus, speakers=SPEAKERS, utterances=UTTERANCES, seed=5)
+        synthesize(corpus, speakers=SPEAKERS, utterances=UTTERANCES, seed=5)
     assert hashes(corpus) == before
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ConfigError, match="is not empty and holds no synthetic corpus; choose a new or empty"):
-        synthesise(tmp_path)
+        synthesize(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
@@ -312,21 +312,21 @@ def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_settings_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "synth.json").write_text(text)
     with pytest.raises(ConfigError, match=f"synth.json: {message}; choose another folder, or empty this one"):
-        synthesise(tmp_path)
+        synthesize(tmp_path)
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="is a file; name a folder for the corpus"):
-        synthesise(tmp_path / "file")
+        synthesize(tmp_path / "file")
     with pytest.raises(StorageError, match="cannot be written"):
-        synthesise(tmp_path / "file" / "below")
+        synthesize(tmp_path / "file" / "below")
 
 
 def test_without_espeak_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'xvectors\[synth\]'"):
-        synthesise(tmp_path / "out")
+        synthesize(tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -352,8 +352,8 @@ def test_a_voice_that_cannot_be_spoken_is_an_error_with_its_sentence(engine: esp
 def test_a_script_without_a_guarded_main_module_makes_them_too(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys\nfrom xvectors.corpus.synth import synthesise\n"
-        "print(synthesise(sys.argv[1], speakers=2, utterances=11, workers=2, show_progress=False))\n"
+        "import sys\nfrom xvectors.corpus.synth import synthesize\n"
+        "print(synthesize(sys.argv[1], speakers=2, utterances=11, workers=2, show_progress=False))\n"
     )
     out = tmp_path / "out"
     ended = subprocess.run([sys.executable, script, out], capture_output=True, text=True, timeout=60, check=False)
@@ -365,9 +365,9 @@ def test_a_script_without_a_guarded_main_module_makes_them_too(tmp_path: Path) -
 def test_an_interrupt_leaves_whole_files_that_the_next_call_completes(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys\nfrom xvectors.corpus.synth import synthesise\n"
+        "import sys\nfrom xvectors.corpus.synth import synthesize\n"
         "if __name__ == '__main__':\n"
-        "    synthesise(sys.argv[1], speakers=40, utterances=20, workers=2, show_progress=False)\n"
+        "    synthesize(sys.argv[1], speakers=40, utterances=20, workers=2, show_progress=False)\n"
     )
     out = tmp_path / "out"
     running = subprocess.Popen([sys.executable, script, out], stderr=subprocess.PIPE, start_new_session=True, text=True)
@@ -381,6 +381,6 @@ def test_an_interrupt_leaves_whole_files_that_the_next_call_completes(tmp_path: 
     assert 0 < len(made) < 800
     assert not (out / "metadata.csv").exists()
     assert all(audio.probe(out / path).duration_s > 2 for path in made)
-    synthesise(out, speakers=40, utterances=20, workers=2, show_progress=False)
+    synthesize(out, speakers=40, utterances=20, workers=2, show_progress=False)
     assert made.items() <= hashes(out).items()
     assert len(rows(out)) == 800

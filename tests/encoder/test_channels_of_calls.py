@@ -22,7 +22,7 @@ def starter() -> SpeakerEncoder:
 
 @pytest.fixture(scope="module")
 def calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """s/call.wav: one voice a channel; s/one.wav, s/two.wav: the voices alone; s/opposed.wav: the first, cancelling."""
+    """s/call.wav: one voice a channel; s/one.wav, s/two.wav: the voices alone; s/opposed.wav: the first, canceling."""
     folder = tmp_path_factory.mktemp("calls")
     one, two = (np.asarray(speech, np.float32) for speech, _ in spoken(3, 2))
     one, two = (np.concatenate([voice, voice]) for voice in (one, two))

@@ -310,8 +310,8 @@ def test_damaged_systems(system: Path, tmp_path: Path, toy_corpus: Path) -> None
         ),
         (
             "d",
-            rewrite("system.toml", "format_version = 2", "format_version = 99"),
-            "format version 99 is not 2",
+            rewrite("system.toml", "format_version = 3", "format_version = 99"),
+            "format version 99 is not 3",
         ),
         (
             "e",

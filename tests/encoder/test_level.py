@@ -9,7 +9,7 @@ import pytest
 
 from support.voices import mixed, spoken
 from xvectors import SpeakerEncoder
-from xvectors.backends import length_normalise
+from xvectors.backends import length_normalize
 from xvectors.config import load_recipe
 from xvectors.system.folder import SystemFolder
 from xvectors.system.serialization import SYSTEM_FORMAT_VERSION, read_description, upgrade_system, write_description
@@ -35,7 +35,7 @@ def rounded(wave: np.ndarray) -> np.ndarray:
 
 
 def cosines(encoder: SpeakerEncoder, left: list[np.ndarray], right: list[np.ndarray]) -> np.ndarray:
-    both = length_normalise(encoder.encode(left)), length_normalise(encoder.encode(right))
+    both = length_normalize(encoder.encode(left)), length_normalize(encoder.encode(right))
     return np.asarray((both[0] * both[1]).sum(axis=1))
 
 
@@ -62,7 +62,7 @@ def test_the_answer_is_the_same_at_every_level(starter: SpeakerEncoder, voices: 
 
 
 @pytest.mark.parametrize(("recipe", "expected"), [("starter", True), ("lab", False)])
-def test_an_upgraded_system_follows_its_mean_normalisation(recipe: str, expected: bool, tmp_path: Path) -> None:
+def test_an_upgraded_system_follows_its_mean_normalization(recipe: str, expected: bool, tmp_path: Path) -> None:
     folder = SystemFolder(tmp_path)
     write_description(folder, load_recipe(recipe), ["a", "b"])
     text = folder.description.read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from xvectors.corpus import Manifest
 from xvectors.encoder import sources
 from xvectors.errors import TooShortError
 from xvectors.integrations.pyannote import PyannoteEmbedding
-from xvectors.training.dataset import CENTRED, WHOLE, ChunkDataset, ChunkRequest
+from xvectors.training.dataset import CENTERED, WHOLE, ChunkDataset, ChunkRequest
 
 NOTHING = np.zeros(2 * RATE, np.float32)
 
@@ -137,15 +137,15 @@ def test_training_chunks_hold_no_zeros(voice: np.ndarray, tmp_path: Path) -> Non
     soundfile.write(tmp_path / "nothing.wav", np.zeros(RATE), RATE)
     manifest = Manifest.from_rows([{"path": f"{name}.wav", "speaker": "a"} for name in ("a", "nothing")], root=tmp_path)
     data = ChunkDataset(manifest, np.zeros(2, np.int64), {0: "a"}, rows=np.arange(2), sample_rate_hz=RATE)
-    for seed in (CENTRED, *range(20)):
+    for seed in (CENTERED, *range(20)):
         chunk = data[ChunkRequest(0, 2 * RATE, seed)].waveform
         assert chunk is not None
         assert len(chunk) == 2 * RATE
         assert len(without_zeros(chunk, RATE)) == 2 * RATE
-    whole = data[ChunkRequest(0, WHOLE, CENTRED)].waveform
+    whole = data[ChunkRequest(0, WHOLE, CENTERED)].waveform
     np.testing.assert_array_equal(whole, voice)
     # a recording of zeros alone stays what it is; the scan before a training leaves it out
-    assert data[ChunkRequest(1, RATE, CENTRED)].waveform.tolist() == [0.0] * RATE
+    assert data[ChunkRequest(1, RATE, CENTERED)].waveform.tolist() == [0.0] * RATE
 
 
 def test_runs_of_zeros() -> None:

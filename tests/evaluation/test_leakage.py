@@ -1,4 +1,4 @@
-"""Speakers and recordings on both sides of the split, and pairs that look mislabelled, made on purpose and found."""
+"""Speakers and recordings on both sides of the split, and pairs that look mislabeled, made on purpose and found."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def test_shared_recordings_are_found_by_place_and_by_content(corpora: tuple[Mani
     lines = leakage_lines(found, test)
     assert [line.split(":")[0] for line in lines] == [
         "1 of the 4 test speakers bears a name that was trained on (a)",
-        "1 of the 4 test speakers bears a name that the calibration learnt from (x)",
+        "1 of the 4 test speakers bears a name that the calibration learned from (x)",
         "2 of the 7 test recordings were trained on (y/copy, a/1)",
     ]
 
 
-def test_a_mislabelled_recording_is_suspected(corpora: tuple[Manifest, Manifest]) -> None:
+def test_a_mislabeled_recording_is_suspected(corpora: tuple[Manifest, Manifest]) -> None:
     _, test = corpora
     vectors = embeddings_of(test)
     vectors[3] = vectors[0]  # y/2 is x/1
@@ -126,7 +126,7 @@ def test_speakers_of_one_recording_each_have_no_measure_of_alike() -> None:
 
 def test_test_speakers_in_the_cohort_are_named(corpora: tuple[Manifest, Manifest]) -> None:
     assert cohort_line(["a"], corpora[1]) == (
-        "1 of the 4 test speakers is in the cohort of the score normalisation (a): their target scores come out too "
+        "1 of the 4 test speakers is in the cohort of the score normalization (a): their target scores come out too "
         "low; give a cohort of other speakers"
     )
 

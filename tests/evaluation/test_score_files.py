@@ -73,7 +73,7 @@ def test_measured_as_counted_by_hand(tmp_path: Path) -> None:
 def test_labels_from_a_list_in_another_order_and_the_other_side_first(tmp_path: Path) -> None:
     scores = written(tmp_path, "".join(f"{a} {b} {score}\n" for a, b, score, _ in TRIALS))
     trials = written(tmp_path, "1 b2 b1\n0 a1 b1\n1 a1 a2\n", "trials.txt")
-    listed, values = read_scores(scores).labelled(read_trials(trials))
+    listed, values = read_scores(scores).labeled(read_trials(trials))
     assert values.tolist() == [0.5, -1.0, 2.5]
     assert listed.target.tolist() == [True, False, True]
     measurement, _ = measure_score_file(scores, trials)
@@ -83,7 +83,7 @@ def test_labels_from_a_list_in_another_order_and_the_other_side_first(tmp_path: 
 def test_two_spellings_in_a_list_are_one_trial(tmp_path: Path) -> None:
     scores = written(tmp_path, "".join(f"{a}.wav {b}.wav {score}\n" for a, b, score, _ in TRIALS))
     trials = written(tmp_path, "1 a1 a2\n1 a1.wav a2\n0 a1 b1\n1 a1 a1.wav\n", "trials.txt")
-    listed, values = read_scores(scores).labelled(read_trials(trials))
+    listed, values = read_scores(scores).labeled(read_trials(trials))
     assert values.tolist() == [2.5, -1.0]
     assert (listed.findings.num_self, listed.findings.num_duplicates) == (1, 1)
 

@@ -64,7 +64,7 @@ def write_small_system(path: Path, name: str, *settings: str) -> SystemFolder:
 
 
 def calibrate_by_chance(folder: SystemFolder) -> Verifier:
-    """Write a back-end and a calibration that were learnt on drawn embeddings; one figure is no number."""
+    """Write a back-end and a calibration that were learned on drawn embeddings; one figure is no number."""
     rng = np.random.default_rng(0)
     speakers = np.repeat(np.arange(12), 6)
     embeddings = rng.standard_normal((12, DIM))[speakers] + 0.7 * rng.standard_normal((len(speakers), DIM))

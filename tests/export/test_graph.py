@@ -25,7 +25,7 @@ def voices(samples: int, rate_hz: int) -> torch.Tensor:
     "settings",
     [
         {},
-        {"num_mels": 80, "mean_normalisation": True},
+        {"num_mels": 80, "mean_normalization": True},
         {"num_mels": 80, "normalize_level": True},
         {"snip_edges": False, "num_mels": 40},
         {"window": "hamming", "remove_dc": False, "preemphasis": 0.0},

@@ -39,7 +39,7 @@ def noises(lengths_s: list[float], seed: int = 3) -> list[np.ndarray]:
 def test_every_network_exports_and_computes_the_same(
     name: str, small_system: Callable[..., SystemFolder], tmp_path: Path
 ) -> None:
-    folder = small_system(tmp_path / "system", name, "features.mean_normalisation=true")
+    folder = small_system(tmp_path / "system", name, "features.mean_normalization=true")
     exported = export_onnx(folder.path, tmp_path / "model.onnx")
     assert max(difference.largest for difference in exported.differences) <= 1e-4
     encoder, onnx_encoder = (SpeakerEncoder.load(path, device="cpu") for path in (folder.path, exported.path))
@@ -77,12 +77,12 @@ def test_the_smallest_network_equals_torch_at_every_length(exported: dict[str, A
 def test_int8_is_smaller_and_near(exported: dict[str, Any]) -> None:
     sizes = [exported[precision].size_bytes for precision in ("int8", "float32")]
     assert sizes[0] < 0.55 * sizes[1]  # the features' tables stay float32
-    encoder, quantised = (SpeakerEncoder.load(exported[key].path, device="cpu") for key in ("folder", "int8"))
+    encoder, quantized = (SpeakerEncoder.load(exported[key].path, device="cpu") for key in ("folder", "int8"))
     assert exported["int8"].description.precision == "int8"
     waves = noises([0.5, 1.0, 4.0])
-    for expected, found in zip(encoder.encode(waves), quantised.encode(waves), strict=True):
+    for expected, found in zip(encoder.encode(waves), quantized.encode(waves), strict=True):
         assert found @ expected >= 0.99 * np.linalg.norm(found) * np.linalg.norm(expected)
-        assert np.abs(found - expected).max() > 1e-4  # else nothing was quantised
+        assert np.abs(found - expected).max() > 1e-4  # else nothing was quantized
 
 
 def test_the_file_says_what_it_is_and_names_no_speaker(exported: dict[str, Any]) -> None:
@@ -165,7 +165,7 @@ def test_the_starter_on_real_recordings_of_half_a_second_to_thirty(speechocean: 
     from xvectors import audio
 
     exported = export_onnx("starter", tmp_path / "model.onnx")
-    quantised = export_onnx("starter", tmp_path / "int8.onnx", int8=True)
+    quantized = export_onnx("starter", tmp_path / "int8.onnx", int8=True)
     manifest = open_corpus(speechocean)
     voice = np.concatenate([audio.read(manifest.full_path(row))[0] for row in range(12)])
     assert len(voice) > 30 * RATE
@@ -176,7 +176,7 @@ def test_the_starter_on_real_recordings_of_half_a_second_to_thirty(speechocean: 
     )
     some = manifest.take(np.arange(0, 800, 2))
     paths = [some.full_path(row) for row in range(len(some))]
-    encoders = [encoder, *(SpeakerEncoder.load(file.path, device="cpu") for file in (exported, quantised))]
+    encoders = [encoder, *(SpeakerEncoder.load(file.path, device="cpu") for file in (exported, quantized))]
     rates = [eer(*all_pairs_scores(e.encode(paths), some.speaker_index)).eer for e in encoders]
     assert abs(rates[1] - rates[0]) < 1e-3
     assert abs(rates[2] - rates[0]) < 5e-3

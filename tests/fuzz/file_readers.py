@@ -103,7 +103,7 @@ def bulk(path: Path) -> object:
 
 
 def write_system(folder: Path) -> SystemFolder:
-    """A small untrained network, with a back-end and a calibration that were learnt on drawn embeddings."""
+    """A small untrained network, with a back-end and a calibration that were learned on drawn embeddings."""
     paths = SystemFolder(folder)
     recipe = load_recipe(
         "xvector", ["model.size=0.05", f"model.embedding_dim={DIM}", "features.num_mels=20", "model.batch_norm=true"]
@@ -174,8 +174,8 @@ def _system(folder: Path) -> list[Reader]:
         use()
 
     state = {"weight": torch.randn(4, 3)}
-    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], momentum=0.9).state_dict()
-    checkpoint = Checkpoint(model=state, optimiser=optimiser, epoch=2, history=[{"loss": 1.5}], unreadable={3: "gone"})
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], momentum=0.9).state_dict()
+    checkpoint = Checkpoint(model=state, optimizer=optimizer, epoch=2, history=[{"loss": 1.5}], unreadable={3: "gone"})
     save_checkpoint(checkpoint, paths.checkpoint)
     fusion = Fusion().fit(*np.random.default_rng(2).standard_normal((2, 20, 2)))
     save_fusion(folder.parent / "fusion.npz", fusion)

@@ -1,4 +1,4 @@
-"""A verifier that learnt from simulated speakers, and others to use it on."""
+"""A verifier that learned from simulated speakers, and others to use it on."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import pytest
 
 from support.commands import run
 from support.drawn_voices import OTHER, SYSTEM, Voices, make_voices
-from xvectors.corpus.synth import synthesise
+from xvectors.corpus.synth import synthesize
 from xvectors.errors import GalleryError, ShapeError
 from xvectors.gallery import Gallery, SqliteStore, export_gallery, import_gallery
 from xvectors.verification import Verifier, cosine_verifier
@@ -62,7 +62,7 @@ def test_a_takeover_is_asked_about_warned_about_and_does_not_succeed(
 
 
 def test_the_takeover_from_the_command_line(calibrated_starter: Path, tmp_path: Path) -> None:
-    synthesise(tmp_path / "made", speakers=2, utterances=5, seed=12, workers=1, show_progress=False)
+    synthesize(tmp_path / "made", speakers=2, utterances=5, seed=12, workers=1, show_progress=False)
     ann, thief = (sorted(folder.glob("*.flac")) for folder in sorted((tmp_path / "made").glob("synth-*")))
     mine, theirs = tmp_path / "mine.sqlite", tmp_path / "theirs.sqlite"
     system = ("--system", calibrated_starter)

@@ -29,7 +29,7 @@ METRICS = {
 def simulated(
     num_speakers: int, num_recordings: int, seed: int, noise: float = 1.0
 ) -> tuple[NDArray[np.float64], ScoredTrials]:
-    """All pairs of recordings of speakers who differ in how well they are recognised and how much like others."""
+    """All pairs of recordings of speakers who differ in how well they are recognized and how much like others."""
     rng = np.random.default_rng(seed)
     speakers = np.repeat(np.arange(num_speakers), num_recordings)
     pairs = all_pairs(speakers)
@@ -207,12 +207,12 @@ def test_unusable_scores_and_settings_are_refused() -> None:
         compare_systems(scores, scores, trials, METRICS, num_draws=10)
 
 
-def test_centred_draws_keep_their_width() -> None:
+def test_centered_draws_keep_their_width() -> None:
     scores, trials = simulated(10, 4, seed=2)
     metrics = {"loss": ROC.calibration_loss, "eer": METRICS["eer"]}
     plain = speaker_intervals(scores, trials, metrics, num_draws=200)
-    centred = speaker_intervals(scores, trials, metrics, num_draws=200, centred=["loss"])
-    assert centred["eer"] == plain["eer"]
-    assert centred["loss"].value == plain["loss"].value
-    assert centred["loss"].high - centred["loss"].low == pytest.approx(plain["loss"].high - plain["loss"].low)
-    assert centred["loss"].low < centred["loss"].value < centred["loss"].high
+    centered = speaker_intervals(scores, trials, metrics, num_draws=200, centered=["loss"])
+    assert centered["eer"] == plain["eer"]
+    assert centered["loss"].value == plain["loss"].value
+    assert centered["loss"].high - centered["loss"].low == pytest.approx(plain["loss"].high - plain["loss"].low)
+    assert centered["loss"].low < centered["loss"].value < centered["loss"].high

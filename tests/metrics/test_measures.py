@@ -118,7 +118,7 @@ def test_the_threshold_decides_single_precision_scores_as_the_operating_point_do
     assert float(rates) == pytest.approx(result.min_dcf, abs=1e-6)
 
 
-def test_neighbouring_single_precision_scores_are_still_parted() -> None:
+def test_neighboring_single_precision_scores_are_still_parted() -> None:
     low = np.float32(1.0)
     high = np.nextafter(low, np.float32(2))
     result = eer(np.array([high]), np.array([low]))

@@ -200,7 +200,7 @@ def test_det_points_are_operating_points_on_normal_deviate_axes() -> None:
         assert (frr, far) == (np.mean(target < threshold), np.mean(nontarget >= threshold))
     assert (curve.frr[0], curve.far[0], curve.frr[-1], curve.far[-1]) == (0, 1, 1, 0)
     assert curve.probit_far[-1] == -np.inf
-    # No visible gap between neighbours where the curve is drawn, but for the steps of single trials.
+    # No visible gap between neighbors where the curve is drawn, but for the steps of single trials.
     drawn = (curve.frr > 0.02) & (curve.frr < 0.98) & (curve.far > 0.02) & (curve.far < 0.98)
     assert np.abs(np.diff(curve.probit_frr[drawn])).max() < 0.1
     small = det_curve([1, 2], [0])

@@ -60,12 +60,12 @@ def small(name: str, **settings: Any) -> Backbone:
 
 def trained_a_little(model: Backbone) -> Backbone:
     """The model in eval mode after steps that move its BatchNorm statistics away from 0 and 1."""
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for step in range(3):
         loss = functional.cross_entropy(model(1 + 2 * seeded(4, 50, BANDS, seed=step)), torch.arange(4))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     return model.eval()
 
 
@@ -159,7 +159,7 @@ def test_half_precision_steps_lower_the_loss(name: str, lengths: Tensor | None) 
     fallen by this much. With 12 seeds of each network, with and without lengths, the last of them took 21 steps on AVX2
     and 19 on AVX-512 with its bfloat16."""
     model = small(name)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     x = seeded(4, 50, BANDS) + 2 * seeded(4, 1, BANDS, seed=1)
     losses: list[float] = []
     while not losses or losses[-1] > 0.6 * losses[0]:
@@ -167,10 +167,10 @@ def test_half_precision_steps_lower_the_loss(name: str, lengths: Tensor | None) 
             logits = model(x, lengths=lengths)
         assert logits.dtype == torch.bfloat16
         loss = functional.cross_entropy(logits.float(), torch.arange(4))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
-        optimiser.step()
+        optimizer.step()
         model.after_step()
         losses.append(loss.item())
         assert len(losses) < 80
@@ -381,7 +381,7 @@ def ran(model: Backbone, layer: str, x: Tensor) -> tuple[Tensor, Tensor]:
     return embedding, seen[0]
 
 
-def normalised(x: Tensor, norm: nn.Module) -> Tensor:
+def normalized(x: Tensor, norm: nn.Module) -> Tensor:
     """BatchNorm in eval mode on [batch, channels, ...]."""
     return functional.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
 
@@ -391,7 +391,7 @@ def convolved(x: Tensor, block: nn.Module, kernel: int, padding: int = 0, dilati
     linear = block.tdnn.linear
     weight = linear.weight.unflatten(1, (kernel, -1)).transpose(1, 2)
     x = functional.conv1d(x, weight, linear.bias, padding=padding, dilation=dilation)
-    return normalised(functional.relu(x), block.norm)
+    return normalized(functional.relu(x), block.norm)
 
 
 def test_etdnn_equals_convolutions() -> None:
@@ -415,7 +415,7 @@ def test_ftdnn_equals_a_loop_over_absolute_frames() -> None:
     outputs = {t + 2: frame for t, frame in enumerate(first)}
     bottlenecks: dict[int, dict[int, Tensor]] = {}
     for number, spec in LAYERS.items():
-        block, k = model.factorised[str(number)], spec.offset
+        block, k = model.factorized[str(number)], spec.offset
         weight = block.bottleneck.linear.weight
         kept = bottlenecks[number] = {
             t: weight @ (torch.cat((outputs[t - k], outputs[t])) if k else outputs[t])
@@ -427,7 +427,7 @@ def test_ftdnn_equals_a_loop_over_absolute_frames() -> None:
             if t + k in kept:
                 taps = [kept[t], kept[t + k]] if k else [kept[t]]
                 spliced = torch.cat([*taps, *[bottlenecks[n][t] for n in spec.skips]])
-                later[t] = normalised(functional.relu(block.expand(spliced)).unsqueeze(0), block.norm)[0]
+                later[t] = normalized(functional.relu(block.expand(spliced)).unsqueeze(0), block.norm)[0]
         outputs = later
     # 33 frames of context in all, the same on both sides
     assert list(outputs) == list(range(16, 41 - 16))
@@ -454,10 +454,10 @@ def test_ecapa_equals_convolutions() -> None:
 
 def residual(x: Tensor, block: nn.Module, stride: tuple[int, int]) -> Tensor:
     hidden = functional.conv2d(x, block.conv1.weight, stride=stride, padding=1)
-    hidden = functional.relu(normalised(hidden, block.norm1))
-    hidden = normalised(functional.conv2d(hidden, block.conv2.weight, padding=1), block.norm2)
+    hidden = functional.relu(normalized(hidden, block.norm1))
+    hidden = normalized(functional.conv2d(hidden, block.conv2.weight, padding=1), block.norm2)
     if block.shortcut is not None:
-        x = normalised(functional.conv2d(x, block.shortcut.weight, stride=stride), block.shortcut_norm)
+        x = normalized(functional.conv2d(x, block.shortcut.weight, stride=stride), block.shortcut_norm)
     return functional.relu(x + hidden)
 
 
@@ -465,7 +465,7 @@ def test_resnet_equals_convolutions() -> None:
     model, x = trained_a_little(small("resnet34")), seeded(2, 30, BANDS)
     _, pooled_input = ran(model, "pooling", x)
     hidden = functional.conv2d(x.unsqueeze(1), model.first.weight, padding=1)
-    hidden = functional.relu(normalised(hidden, model.first_norm))
+    hidden = functional.relu(normalized(hidden, model.first_norm))
     for i, block in enumerate(model.blocks):
         hidden = residual(hidden, block, (2, 2) if i in (3, 7, 13) else (1, 1))
     assert hidden.shape == (2, 32, 4, 3)
@@ -477,29 +477,29 @@ def test_campplus_equals_convolutions() -> None:
     _, pooled_input = ran(model, "pooling", x)
     front = model.front
     hidden = functional.conv2d(x.unsqueeze(1), front.first.weight, padding=1)
-    hidden = functional.relu(normalised(hidden, front.first_norm))
+    hidden = functional.relu(normalized(hidden, front.first_norm))
     for block, stride in zip(front.blocks, (2, 1, 2, 1), strict=True):
         hidden = residual(hidden, block, (1, stride))
     hidden = functional.conv2d(hidden, front.last.weight, stride=(1, 2), padding=1)
-    hidden = functional.relu(normalised(hidden, front.last_norm))  # [2, 4, 441, 3]
+    hidden = functional.relu(normalized(hidden, front.last_norm))  # [2, 4, 441, 3]
     hidden = hidden.permute(0, 3, 1, 2).flatten(1, 2)
     hidden = functional.conv1d(hidden, model.first.weight.squeeze(3), stride=2, padding=2)
-    hidden = functional.relu(normalised(hidden, model.first_norm))
+    hidden = functional.relu(normalized(hidden, model.first_norm))
     assert hidden.shape == (2, 16, 221)
     for block, dilation in zip(model.blocks, (1, 2, 2), strict=True):
         for layer in block.layers:
-            entering = functional.relu(normalised(hidden, layer.input_norm))
+            entering = functional.relu(normalized(hidden, layer.input_norm))
             entering = functional.conv1d(entering, layer.bottleneck.weight.unsqueeze(2))
-            entering = functional.relu(normalised(entering, layer.norm))
+            entering = functional.relu(normalized(entering, layer.norm))
             weight = layer.tdnn.linear.weight.unflatten(1, (3, -1)).transpose(1, 2)
             local = functional.conv1d(entering, weight, padding=dilation, dilation=dilation)
             segments = functional.avg_pool1d(entering, 100, 100, ceil_mode=True).repeat_interleave(100, dim=2)
             context = entering.mean(dim=2, keepdim=True) + segments[:, :, :221]
             inner = functional.relu(layer.squeeze(context.transpose(1, 2)))
             hidden = torch.cat((hidden, local * torch.sigmoid(layer.excite(inner)).transpose(1, 2)), dim=1)
-        hidden = functional.relu(normalised(hidden, block.norm))
+        hidden = functional.relu(normalized(hidden, block.norm))
         hidden = functional.conv1d(hidden, block.halve.weight.unsqueeze(2))
-    hidden = functional.relu(normalised(hidden, model.last_norm))
+    hidden = functional.relu(normalized(hidden, model.last_norm))
     torch.testing.assert_close(pooled_input, hidden.transpose(1, 2), atol=1e-4, rtol=1e-4)
 
 
@@ -563,7 +563,7 @@ def test_after_step_moves_the_bottlenecks_alone(name: str) -> None:
     before = copy.deepcopy(model.state_dict())
     model.after_step()
     moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
-    bottlenecks = {f"factorised.{number}.bottleneck.linear.weight" for number in LAYERS}
+    bottlenecks = {f"factorized.{number}.bottleneck.linear.weight" for number in LAYERS}
     assert moved == (bottlenecks if name == "ftdnn" else set())
     for key in moved:
         assert off_by(model.state_dict()[key]) < off_by(before[key])

@@ -40,12 +40,12 @@ def padded(recordings: list[Tensor], filler: float) -> tuple[Tensor, Tensor]:
 
 def trained_a_little(model: nn.Module) -> nn.Module:
     """The model after steps that move its BatchNorm statistics away from 0 and 1."""
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for step in range(3):
         loss = functional.cross_entropy(model(1 + 2 * seeded(6, 40, 24, seed=step)), torch.tensor([0, 1, 2, 3, 4, 5]))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     return model
 
 
@@ -229,7 +229,7 @@ def test_batch_norm_follows_the_activation() -> None:
 def test_training_steps_lower_the_loss(half: bool, batch_norm: bool, lengths: Tensor | None) -> None:
     torch.manual_seed(0)
     model = XVector(size=0.1, batch_norm=batch_norm, **SMALL)
-    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     labels = torch.tensor([0, 1, 2, 3])
     x = seeded(4, 50, 24) + seeded(4, 1, 24, seed=1)
     losses = []
@@ -238,9 +238,9 @@ def test_training_steps_lower_the_loss(half: bool, batch_norm: bool, lengths: Te
             logits = model(x, lengths=lengths)
         assert logits.dtype == (torch.bfloat16 if half else torch.float32)
         loss = functional.cross_entropy(logits.float(), labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert math.isfinite(losses[-1])
     assert losses[-1] < 0.5 * losses[0]

@@ -1,4 +1,4 @@
-"""The palette under normal and colour-blind vision, and who gets which colour."""
+"""The palette under normal and color-blind vision, and who gets which color."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 
 
 def linear(hexes: tuple[str, ...] | list[str]) -> NDArray[np.float64]:
-    rgb = np.array([to_rgb(colour) for colour in hexes])
+    rgb = np.array([to_rgb(color) for color in hexes])
     return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
 
 
@@ -43,7 +43,7 @@ PAPERS = {colors.PAPER: colors.SPEAKERS, colors.DARK_PAPER: colors.DARK_SPEAKERS
 
 @pytest.mark.parametrize("paper", PAPERS)
 @pytest.mark.parametrize(("vision", "least"), [("normal", 33), ("protanopia", 15), ("deuteranopia", 15)])
-def test_all_twenty_colours_can_be_told_apart(paper: str, vision: str, least: float) -> None:
+def test_all_twenty_colors_can_be_told_apart(paper: str, vision: str, least: float) -> None:
     # In CIELAB a distance of 2.3 is just noticeable.
     def closest(hexes: tuple[str, ...]) -> float:
         lab = cielab(linear(hexes) @ VISION[vision].T)
@@ -52,17 +52,17 @@ def test_all_twenty_colours_can_be_told_apart(paper: str, vision: str, least: fl
 
     assert len(PAPERS[paper]) == 20
     assert closest(PAPERS[paper]) > least
-    tab20 = tuple(to_hex(colour) for colour in colormaps["tab20"].colors)
+    tab20 = tuple(to_hex(color) for color in colormaps["tab20"].colors)
     assert closest(PAPERS[paper]) > 2 * closest(tab20)
 
 
 @pytest.mark.parametrize("paper", PAPERS)
-def test_colours_stand_out_on_their_paper(paper: str) -> None:
+def test_colors_stand_out_on_their_paper(paper: str) -> None:
     inks, ground = linear(PAPERS[paper]) @ LUMINANCE + 0.05, linear((paper,)) @ LUMINANCE + 0.05
     assert (np.maximum(inks, ground) / np.minimum(inks, ground)).min() >= 3  # WCAG 2.1, 1.4.11
 
 
-def test_the_page_is_dark_on_the_paper_that_the_dark_colours_are_for() -> None:
+def test_the_page_is_dark_on_the_paper_that_the_dark_colors_are_for() -> None:
     css = files("xvectors.report").joinpath("page.css").read_text()
     light, dark = css.split("@media (prefers-color-scheme: dark)")
     assert f"--paper: {colors.PAPER};" in light
@@ -70,7 +70,7 @@ def test_the_page_is_dark_on_the_paper_that_the_dark_colours_are_for() -> None:
 
 
 def test_names_can_be_read() -> None:
-    inks = [colors.darker(colour) for colour in colors.SPEAKERS]
+    inks = [colors.darker(color) for color in colors.SPEAKERS]
     assert (1.05 / (linear(inks) @ LUMINANCE + 0.05)).min() > 4.5  # WCAG 2 AA for text
 
 
@@ -78,21 +78,21 @@ def test_darker_by_hand() -> None:
     assert colors.darker("#ff960a") == "#995a06"
 
 
-def test_twenty_speakers_get_twenty_colours_in_order() -> None:
-    centres = np.random.default_rng(0).normal(size=(20, 2))
-    np.testing.assert_array_equal(colors.speaker_colours(centres), np.arange(20))
+def test_twenty_speakers_get_twenty_colors_in_order() -> None:
+    centers = np.random.default_rng(0).normal(size=(20, 2))
+    np.testing.assert_array_equal(colors.speaker_colors(centers), np.arange(20))
 
 
-def test_a_colour_is_taken_again_where_its_bearer_is_farthest() -> None:
+def test_a_color_is_taken_again_where_its_bearer_is_farthest() -> None:
     on_a_line = np.stack([np.arange(21.0), np.zeros(21)], axis=1)
     on_a_line[20] = [0.5, 0]
-    assert colors.speaker_colours(on_a_line)[20] == 19
+    assert colors.speaker_colors(on_a_line)[20] == 19
 
 
-def test_neighbours_among_two_hundred_speakers_differ_in_colour() -> None:
-    centres = np.random.default_rng(0).uniform(-50, 50, size=(200, 2))
-    chosen = colors.speaker_colours(centres)
-    distances = np.linalg.norm(centres[:, None] - centres, axis=2)
+def test_neighbors_among_two_hundred_speakers_differ_in_color() -> None:
+    centers = np.random.default_rng(0).uniform(-50, 50, size=(200, 2))
+    chosen = colors.speaker_colors(centers)
+    distances = np.linalg.norm(centers[:, None] - centers, axis=2)
     nearest = np.argsort(distances, axis=1)[:, 1:5]
     assert (chosen[nearest] != chosen[:, None]).all()
     assert np.bincount(chosen).max() <= 20

@@ -87,16 +87,16 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
     shorter, other = tmp_path / "shorter.csv", tmp_path / "other.csv"
     shorter.write_text("\n".join(lines[:-1]) + "\n")
     other.write_text("\n".join([*lines[:-1], lines[-1].replace("s11/59", "s11/99")]) + "\n")
-    relabelled = tmp_path / "relabelled.csv"
+    relabeled = tmp_path / "relabeled.csv"
     enroll, test, target, score = lines[-1].split(",")
-    relabelled.write_text("\n".join([*lines[:-1], f"{enroll},{test},{1 - int(target)},{score}"]) + "\n")
+    relabeled.write_text("\n".join([*lines[:-1], f"{enroll},{test},{1 - int(target)},{score}"]) + "\n")
     for folders, message in (
         ([a], "name two or more systems"),
         ([a, a], "each once"),
         ([a, tmp_path / "none"], r"none holds no scores to compare; `xvectors evaluate .*none` writes them"),
         ([a, shorter], "has 1,770 trials and .* 1,769: only systems on the same trials can be compared"),
         ([a, other], r"do not hold the same trials and labels \(.* 1 of 1,770 trials .* such as s11/58 s11/59"),
-        ([a, relabelled], r"do not hold .* \(.* label 1 trial differently, such as s11/58 s11/59"),
+        ([a, relabeled], r"do not hold .* \(.* label 1 trial differently, such as s11/58 s11/59"),
     ):
         with pytest.raises(ManifestError, match=message):
             compare(folders)

@@ -34,7 +34,7 @@ LEFT_OUT = [
 def system(toy_corpus: Path, tmp_path: Path) -> SystemFolder:
     """The starter as if it had been trained on speakers 3 to 9 of the tones, and 0 to 2 kept for testing."""
     folder = SystemFolder(tmp_path / "system")
-    shutil.copytree(Path(str(resources.files("xvectors") / "starter")), folder.path)
+    shutil.copytree(Path(str(resources.files("xvectors.system") / "starter")), folder.path)
     corpus = Manifest.read_csv(toy_corpus / "metadata.csv")
     corpus = corpus.with_columns(split=np.where(corpus.speaker_index < 3, TEST, TRAIN))
     corpus.write_csv(folder.corpus)
@@ -75,7 +75,7 @@ def test_a_lost_list_of_what_was_left_out_is_not_taken_for_an_empty_one(system: 
 def test_what_the_scan_of_another_corpus_rejects_is_listed_and_test_speakers_in_the_cohort(
     system: SystemFolder, toy_corpus: Path, tmp_path: Path
 ) -> None:
-    in_cohort = verifier_of(system).backend.normaliser.cohort_speakers_.tolist()[:2]
+    in_cohort = verifier_of(system).backend.normalizer.cohort_speakers_.tolist()[:2]
     rows = [
         (toy_corpus / source / f"u{u}.flac", name)
         for name, source in ((in_cohort[0], "s00"), (in_cohort[1], "s03"), ("stranger", "s06"))
@@ -96,20 +96,20 @@ def test_what_the_scan_of_another_corpus_rejects_is_listed_and_test_speakers_in_
     assert "Left out: 2 recordings" in page
     (warning,) = (line for line in metrics["warnings"] if "cohort" in line)
     assert warning == (
-        f"2 of the 3 test speakers are in the cohort of the score normalisation ({', '.join(sorted(in_cohort))}): "
+        f"2 of the 3 test speakers are in the cohort of the score normalization ({', '.join(sorted(in_cohort))}): "
         "their target scores come out too low; give a cohort of other speakers"
     )
     assert warning in page
-    assert printed.stderr.count("in the cohort of the score normalisation") == 1
+    assert printed.stderr.count("in the cohort of the score normalization") == 1
     assert "no interval: 3 speakers" in " ".join(metrics["warnings"])
 
 
 def test_a_scored_list_warns_of_speakers_in_the_cohort(
     system: SystemFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    normaliser = verifier_of(system).backend.normaliser
-    known = str(normaliser.cohort_speakers_[0])
-    vectors = np.random.default_rng(0).standard_normal((3, normaliser.cohort_.shape[1])).astype(np.float32)
+    normalizer = verifier_of(system).backend.normalizer
+    known = str(normalizer.cohort_speakers_[0])
+    vectors = np.random.default_rng(0).standard_normal((3, normalizer.cohort_.shape[1])).astype(np.float32)
     arrays = {"embeddings": vectors, "id": np.array(["a", "b", "c"]), "duration_s": np.full(3, 3.0)}
     (tmp_path / "trials.txt").write_text("1 a b\n")
     for third, warned in (("x", False), (known, False)):
@@ -118,7 +118,7 @@ def test_a_scored_list_warns_of_speakers_in_the_cohort(
         assert ("1 test speaker is in the cohort" in caplog.text) == warned  # c is in no trial
     (tmp_path / "trials.txt").write_text("1 a b\n0 a c\n")
     score_list(tmp_path / "e.npz", tmp_path / "trials.txt", tmp_path / "s.csv", system=system.path)
-    assert f"1 test speaker is in the cohort of the score normalisation ({known})" in caplog.text
+    assert f"1 test speaker is in the cohort of the score normalization ({known})" in caplog.text
 
 
 def test_a_damaged_list_of_what_was_left_out(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_the_fused_scores_are_llrs_better_than_either(tmp_path: Path) -> None:
     # of two independent systems the log ratio is 2 (mean . score)
     np.testing.assert_allclose(fused.fusion.weights_, [1.2, 2.4], rtol=0.05)
     assert (fused.num_target, fused.num_nontarget, fused.num_trials) == (10_000, 10_000, 2_000)
-    listed, llrs = read_scores(tmp_path / "fused.csv").labelled()
+    listed, llrs = read_scores(tmp_path / "fused.csv").labeled()
     assert read_scores(tmp_path / "fused.csv").column == "llr"
     np.testing.assert_allclose(llrs, fused.fusion.transform(scores), rtol=1e-5)
     target = listed.target
@@ -58,7 +58,7 @@ def test_from_the_command_line_with_a_list(tmp_path: Path) -> None:
     assert "has no labels: add target or nontarget" in run("fuse", *files, *options, status=2).stderr
     (tmp_path / "trials").write_text("1 m00002 u00002\n0 m00001 u00001\n")
     printed = run("fuse", *files, *options, "--trials", tmp_path / "trials").stdout.splitlines()
-    assert printed[0] == "learnt from  1,000 target and 1,000 non-target trials"
+    assert printed[0] == "learned from  1,000 target and 1,000 non-target trials"
     assert [line.split()[0] for line in printed[1:4]] == ["weight", "weight", "offset"]
     assert printed[4] == f"2 LLRs: {out}"
     as_json = json.loads(run("fuse", *files, *options, "--trials", tmp_path / "trials", "--json").stdout)
@@ -79,7 +79,7 @@ def test_what_cannot_be_fused(tmp_path: Path) -> None:
         fuse(files[:1], out, fit_on=dev[:1])
     with pytest.raises(ManifestError, match=r"^2 score files to fuse and 1 to learn from: name one of each system"):
         fuse(files, out, fit_on=dev[:1])
-    with pytest.raises(ManifestError, match=r"test0.txt is to be fused and to be learnt from"):
+    with pytest.raises(ManifestError, match=r"test0.txt is to be fused and to be learned from"):
         fuse(files, out, fit_on=[files[0], dev[1]])
     files[1].write_text("".join(line + "\n" for line in files[1].read_text().splitlines()[:-1]))
     with pytest.raises(ManifestError, match=r"has 20 trials and .*test1.txt 19: only systems on the same trials"):

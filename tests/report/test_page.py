@@ -219,7 +219,7 @@ def test_the_worst_errors_are_errors_in_order() -> None:
     assert np.bincount(speaker[trials.enroll[rejects]]).max() <= 2
 
 
-def test_markers_have_colours_of_their_own_on_dark_paper(text: str) -> None:
+def test_markers_have_colors_of_their_own_on_dark_paper(text: str) -> None:
     light, dark = re.findall(r"\.dot\.s0 \{ fill: (#[0-9a-f]{6}); \}", text)
     assert (light, dark) == (colors.SPEAKERS[0], colors.DARK_SPEAKERS[0])
     assert text.count(".dot.s19 {") == 2

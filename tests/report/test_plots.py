@@ -28,8 +28,8 @@ def clusters(speakers: int, utterances: int, dim: int = 32) -> tuple[NDArray[np.
     """Gaussian speakers, not hard to tell apart."""
     rng = np.random.default_rng(0)
     index = np.repeat(np.arange(speakers), utterances)
-    centres = rng.normal(size=(speakers, dim))
-    return (centres[index] + 0.5 * rng.normal(size=(len(index), dim))).astype(np.float32), index
+    centers = rng.normal(size=(speakers, dim))
+    return (centers[index] + 0.5 * rng.normal(size=(len(index), dim))).astype(np.float32), index
 
 
 def history(epochs: int) -> list[Row]:
@@ -215,7 +215,7 @@ def test_a_map_of_few_speakers_names_them_in_the_legend() -> None:
         "gender unknown": 2,
     }
     np.testing.assert_allclose(drawn["male"].get_offsets(), points[:3])
-    assert len({tuple(colour) for dots in drawn.values() for colour in dots.get_facecolors()}) == 3
+    assert len({tuple(color) for dots in drawn.values() for color in dots.get_facecolors()}) == 3
     assert len(figure.axes[0].texts) == 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xvectors.backends import length_normalise
+from xvectors.backends import length_normalize
 from xvectors.corpus import Manifest
 from xvectors.evaluation.measured import Figure, Leakage, Measured
 from xvectors.metrics import ROC, Interval, LeastCost, operating_points
@@ -44,7 +44,7 @@ def evaluation(
     voices = rng.standard_normal((speakers, 16))
     embeddings = (np.repeat(voices, each, axis=0) + rng.standard_normal((speakers * each, 16))).astype(np.float32)
     trials = all_pairs(manifest.speaker_index)
-    unit = length_normalise(embeddings)
+    unit = length_normalize(embeddings)
     scores = (unit @ unit.T)[trials.enroll, trials.test].astype(np.float32)
     llrs = 8.0 * scores.astype(np.float64) - 3.0 if calibrated else None
     decisive = scores if llrs is None else llrs

@@ -8,7 +8,7 @@ RATE = 16_000
 
 
 def noises(lengths_s: list[float]) -> list[np.ndarray]:
-    """Noise whose loudness swings more and quicker from one to the next: mean normalisation takes none of that away."""
+    """Noise whose loudness swings more and quicker from one to the next: mean normalization takes none of that away."""
     generator = np.random.default_rng(0)
     waves = []
     for i, duration_s in enumerate(lengths_s):

@@ -12,10 +12,10 @@ import torch
 
 from xvectors import SpeakerEncoder, evaluate
 from xvectors.audio import read, resample
-from xvectors.backends import all_pairs_scores, length_normalise
+from xvectors.backends import all_pairs_scores, length_normalize
 from xvectors.config import differences, load_recipe
 from xvectors.corpus import open_corpus
-from xvectors.corpus.synth import synthesise
+from xvectors.corpus.synth import synthesize
 from xvectors.errors import ManifestError
 from xvectors.metrics import ROC, eer
 from xvectors.system import find_system
@@ -28,12 +28,12 @@ from xvectors.verification import fingerprint_of
 def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight synthetic voices of a seed that no training used."""
     out = tmp_path_factory.mktemp("voices")
-    synthesise(out, speakers=8, utterances=4, seed=4711, workers=1, show_progress=False)
+    synthesize(out, speakers=8, utterances=4, seed=4711, workers=1, show_progress=False)
     return out
 
 
 def test_it_is_small_and_holds_half_precision() -> None:
-    folder = resources.files("xvectors") / "starter"
+    folder = resources.files("xvectors.system") / "starter"
     sizes = {entry.name: len(entry.read_bytes()) for entry in folder.iterdir() if entry.is_file()}
     assert sizes.keys() == {
         "README.md", "backend.npz", "calibration.toml", "model.onnx", "model.safetensors", "speakers.csv",
@@ -102,7 +102,7 @@ def test_half_a_second_at_8_khz_finds_its_speaker(voices: Path) -> None:
     whole = [read(manifest.full_path(row))[0] for row in range(len(manifest))]
     narrow = [resample(wave, 16_000, 8_000) for wave in whole]
     middles = [wave[len(wave) // 2 - 2_000 :][:4_000] for wave in narrow]
-    sides = [length_normalise(encoder.encode(whole)), length_normalise(encoder.encode(middles, sample_rate_hz=8_000))]
+    sides = [length_normalize(encoder.encode(whole)), length_normalize(encoder.encode(middles, sample_rate_hz=8_000))]
     cosines = sides[0] @ sides[1].T
     same = manifest.speaker_index[:, None] == manifest.speaker_index
     assert eer(cosines[same], cosines[~same]).eer <= 0.1
@@ -111,7 +111,7 @@ def test_half_a_second_at_8_khz_finds_its_speaker(voices: Path) -> None:
 def test_a_folder_that_merely_bears_its_name_is_no_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "starter").mkdir()
-    assert find_system("starter").path.parent.name == "xvectors"
+    assert find_system("starter").path.parent.name == "system"
     (tmp_path / "starter" / "system.toml").touch()
     assert find_system("starter").path == Path("starter")
 

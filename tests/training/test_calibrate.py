@@ -14,7 +14,7 @@ from support.commands import run
 from xvectors.backends import ADAPTATIONS, PLDA
 from xvectors.config import load_recipe, parse_toml
 from xvectors.corpus import TRAIN, VAL, Manifest
-from xvectors.corpus.synth import synthesise
+from xvectors.corpus.synth import synthesize
 from xvectors.embeddings import load_embeddings, write_embeddings
 from xvectors.encoder import SpeakerEncoder, save_embeddings
 from xvectors.encoder.results import known_durations
@@ -33,8 +33,8 @@ SETTINGS = (
     "training.epochs=2",
     "training.workers=0",
     "training.precision=float32",
-    # the buzzes differ in what mean normalisation takes away
-    "features.mean_normalisation=false",
+    # the buzzes differ in what mean normalization takes away
+    "features.mean_normalization=false",
     "data.chunk_min_s=0.5",
     "data.chunk_max_s=0.6",
     "data.validation_chunk_s=0.6",
@@ -151,10 +151,10 @@ def test_too_few_held_out_speakers_fall_back_with_a_warning(
     assert (basis["held_out"], basis["source"]) == (False, "validation recordings of trained speakers")
     assert basis["speakers"] == ["s00", "s01", "s02", "s03"]
     np.savez(tmp_path / "cohort.npz", embeddings=np.eye(32, dtype=np.float32), speaker=np.arange(32).astype(str))
-    with pytest.raises(ManifestError, match="a back-end to normalise or to adapt would be fitted on the speakers"):
+    with pytest.raises(ManifestError, match="a back-end to normalize or to adapt would be fitted on the speakers"):
         calibrate(folder.path, cohort=tmp_path / "cohort.npz", device="cpu", show_progress=False)
     result = evaluate(folder.path, device="cpu", show_progress=False)
-    assert "the calibration learnt from speakers that the network was trained on" in " ".join(result.warnings)
+    assert "the calibration learned from speakers that the network was trained on" in " ".join(result.warnings)
 
     folder.calibration.unlink()
     result = evaluate(folder.path, device="cpu", show_progress=False)
@@ -196,7 +196,7 @@ def embedded_file(system: SystemFolder, manifest: Manifest, path: Path) -> Path:
     return path
 
 
-def test_an_imposter_cohort_normalises_scores_and_is_recorded(
+def test_an_imposter_cohort_normalizes_scores_and_is_recorded(
     many_held_out: SystemFolder, toy_corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     system = many_held_out
@@ -208,19 +208,19 @@ def test_an_imposter_cohort_normalises_scores_and_is_recorded(
     assert not [record for record in caplog.records if "cohort" in record.getMessage()]
     saved = verifier_of(system)
     assert saved.basis["cohort"] == verifier.basis["cohort"]
-    assert saved.backend.normaliser is not None
-    # S-norm centres by the training recordings, and its cohort is the mean of each imposter's
+    assert saved.backend.normalizer is not None
+    # S-norm centers by the training recordings, and its cohort is the mean of each imposter's
     arrays = load_embeddings(others, "speaker")
-    centred = saved.backend.transform(arrays["embeddings"])
-    means = [centred[arrays["speaker"] == name].mean(axis=0) for name in ("s00", "s01", "s02", "s03")]
-    np.testing.assert_allclose(saved.backend.normaliser.cohort_, means, atol=1e-5)
-    assert saved.backend.normaliser.cohort_speakers_.tolist() == ["s00", "s01", "s02", "s03"]
+    centered = saved.backend.transform(arrays["embeddings"])
+    means = [centered[arrays["speaker"] == name].mean(axis=0) for name in ("s00", "s01", "s02", "s03")]
+    np.testing.assert_allclose(saved.backend.normalizer.cohort_, means, atol=1e-5)
+    assert saved.backend.normalizer.cohort_speakers_.tolist() == ["s00", "s01", "s02", "s03"]
     assert "cohort" not in calibrate(system.path, **options).basis
 
     overlapping = embedded_file(system, manifest.take(manifest.speaker_index >= 6), tmp_path / "overlap.npz")
     calibrate(system.path, cohort=overlapping, **options)
-    assert "1 calibration speaker is in the cohort of the score normalisation (s06): their target" in caplog.text
-    assert "3 test speakers are in the cohort of the score normalisation (s07, s08, s09): their target" in caplog.text
+    assert "1 calibration speaker is in the cohort of the score normalization (s06): their target" in caplog.text
+    assert "3 test speakers are in the cohort of the score normalization (s07, s08, s09): their target" in caplog.text
 
     command = ("calibrate", system.path, "--backend", "snorm", "--device", "cpu", "-q", "--cohort", others)
     assert "cohort       4 speakers, 32 recordings (imposters.npz)\n" in run(*command).stdout
@@ -305,7 +305,7 @@ def test_cohorts_and_domains_come_in_every_form_that_embed_writes(
     plain = embedded_file(system, imposters, tmp_path / "emb.npz")
     # parts are other batches than the whole, whose sums are rounded differently
     normalized, expected = (
-        calibrate(system.path, backend="snorm", cohort=given, **options).backend.normaliser for given in (path, plain)
+        calibrate(system.path, backend="snorm", cohort=given, **options).backend.normalizer for given in (path, plain)
     )
     assert normalized is not None
     assert expected is not None
@@ -330,8 +330,8 @@ def test_what_cannot_be_calibrated(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_name_of_two_voices_is_left_out_of_the_calibration(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Seven voices, of which the last goes by the first one's name; two of six names would be too many to leave out."""
     corpus, system = tmp_path / "voices", tmp_path / "system"
-    synthesise(corpus, speakers=7, utterances=6, seed=6, workers=1, show_progress=False)
-    shutil.copytree(Path(str(resources.files("xvectors") / "starter")), system)
+    synthesize(corpus, speakers=7, utterances=6, seed=6, workers=1, show_progress=False)
+    shutil.copytree(Path(str(resources.files("xvectors.system") / "starter")), system)
     manifest = Manifest.read_csv(corpus / "metadata.csv")
 
     def write(renamed: dict[str, str]) -> Path:

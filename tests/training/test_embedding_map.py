@@ -30,17 +30,17 @@ def test_it_parts_speakers_better_where_a_direction_is_noise() -> None:
     noise = np.array([3.0] + [0.3] * 7)
     x = generator.standard_normal((40, 8))[speakers] + generator.standard_normal((400, 8)) * noise
     mapped = fit_embedding_map(x.astype(np.float32), speakers)(torch.from_numpy(x)).numpy()
-    centred = eer(*all_pairs_scores(x - x.mean(axis=0), speakers)).eer
-    assert eer(*all_pairs_scores(mapped, speakers)).eer < 0.7 * centred
+    centered = eer(*all_pairs_scores(x - x.mean(axis=0), speakers)).eer
+    assert eer(*all_pairs_scores(mapped, speakers)).eer < 0.7 * centered
 
 
-def test_one_recording_a_speaker_only_centres_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_one_recording_a_speaker_only_centers_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     x = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
     with caplog.at_level(logging.WARNING):
         fitted = fit_embedding_map(x, np.arange(5))
     assert torch.equal(fitted.matrix, torch.eye(3))
     assert fitted.mean.numpy() == pytest.approx(x.mean(axis=0), abs=1e-6)
-    assert "the embedding map only centres: every one of the 5 speakers has one recording" in caplog.text
+    assert "the embedding map only centers: every one of the 5 speakers has one recording" in caplog.text
 
 
 def test_bad_input() -> None:

@@ -74,7 +74,7 @@ def test_first_the_class_layer_alone(base: Path, toy_corpus: Path, tmp_path: Pat
 
 
 def test_weights_that_steps_constrain_stay_too(toy_corpus: Path, tmp_path: Path) -> None:
-    """The factorised TDNN moves its factors after every step, but not while the class layer trains alone."""
+    """The factorized TDNN moves its factors after every step, but not while the class layer trains alone."""
     network = ["first_dim=16", "width=24", "bottleneck_dim=8", "pooled_dim=20", "embedding_dim=16"]
     settings = ["model.name=ftdnn", *(f"model.{setting}" for setting in network)]
     common = [o for o in BASE if not o.startswith("model.")]

@@ -75,7 +75,7 @@ def test_float16_scales_the_loss_and_keeps_the_scale(monkeypatch: pytest.MonkeyP
         made.step(batch(), 0.1, (0, number))
     assert made.scaler.get_scale() == 2.0**11
     assert not torch.equal(made.network.state_dict()["head.weight"], before)
-    saved = Checkpoint(model={}, optimiser={})
+    saved = Checkpoint(model={}, optimizer={})
     made.save_to(saved)
     other = make()
     other.load_from(saved, "here")
@@ -96,7 +96,7 @@ def test_a_gradient_too_large_for_float16_is_skipped_and_the_scale_halved(monkey
 
 
 def test_other_arithmetic_has_no_scale() -> None:
-    made, saved = make(), Checkpoint(model={}, optimiser={})
+    made, saved = make(), Checkpoint(model={}, optimizer={})
     made.step(batch(), 0.1, (0, 0))
     made.save_to(saved)
     assert saved.scaler == {}

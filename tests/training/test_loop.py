@@ -47,8 +47,8 @@ SMALL = (
     "training.workers=0",
     "training.precision=float32",
     "training.learning_rate=5e-3",
-    # the buzzes differ in what mean normalisation takes away
-    "features.mean_normalisation=false",
+    # the buzzes differ in what mean normalization takes away
+    "features.mean_normalization=false",
     "data.chunk_min_s=0.5",
     "data.chunk_max_s=0.8",
     "data.validation_chunk_s=0.8",
@@ -229,8 +229,8 @@ LARGE_MARGIN = (
 )
 
 IN_EVERY_KIND_OF_RUN = {
-    "adamw, clipped": ("training.optimiser=adamw", "training.weight_decay=0.05", "training.max_gradient_norm=0.5"),
-    "sgd, clipped": ("training.optimiser=sgd", "training.max_gradient_norm=0.5", "training.learning_rate=0.05"),
+    "adamw, clipped": ("training.optimizer=adamw", "training.weight_decay=0.05", "training.max_gradient_norm=0.5"),
+    "sgd, clipped": ("training.optimizer=sgd", "training.max_gradient_norm=0.5", "training.learning_rate=0.05"),
     "thin_resnet": ("model.name=thin_resnet", "model.channels=4"),
     "bfloat16": ("training.precision=bfloat16",),
     "float16": ("training.precision=float16", "training.max_gradient_norm=5"),
@@ -692,8 +692,8 @@ def test_the_error_rate_of_held_out_speakers_is_that_of_the_kept_weights(toy_cor
     rows = np.flatnonzero(np.isin(speakers, held_out))
     encoder = SpeakerEncoder.load(tmp_path / "s")
     waves = [soundfile.read(corpus.full_path(row), dtype="float32")[0] for row in rows.tolist()]
-    centres = [np.resize(w, 12_800) if len(w) < 12_800 else w[(len(w) - 12_800) // 2 :][:12_800] for w in waves]
-    target, nontarget = all_pairs_scores(encoder.encode(centres), corpus.speaker_index[rows])
+    centers = [np.resize(w, 12_800) if len(w) < 12_800 else w[(len(w) - 12_800) // 2 :][:12_800] for w in waves]
+    target, nontarget = all_pairs_scores(encoder.encode(centers), corpus.speaker_index[rows])
     assert result.epochs[-1].val_eer == pytest.approx(eer(target, nontarget).eer, abs=0.02)
     assert f", EER: {result.epochs[-1].val_eer:.2%}" in str(result.epochs[-1])
 
@@ -806,15 +806,15 @@ def test_gender_balance_without_genders_writes_nothing(toy_corpus: Path, tmp_pat
         ["training.schedule=exponential", "training.final_share=0.01"],
         ["training.schedule=one_cycle"],
         ["training.schedule=constant"],
-        ["training.optimiser=sgd", "training.learning_rate=0.1", "training.weight_decay=1e-4"],
-        ["training.optimiser=adamw", "training.weight_decay=0.05"],
+        ["training.optimizer=sgd", "training.learning_rate=0.1", "training.weight_decay=1e-4"],
+        ["training.optimizer=adamw", "training.weight_decay=0.05"],
         ["loss.name=aam_softmax", "loss.scale=10", "loss.sub_centers=3"],
         ["loss.name=aam_softmax", "loss.scale=10", "loss.inter_top_k=3"],
         ["loss.name=am_softmax", "loss.scale=10", "training.average_width=0.2"],
     ],
     ids=" ".join,
 )
-def test_every_schedule_optimiser_and_loss_trains(settings: list[str], toy_corpus: Path, tmp_path: Path) -> None:
+def test_every_schedule_optimizer_and_loss_trains(settings: list[str], toy_corpus: Path, tmp_path: Path) -> None:
     """End to end, to well above chance, with a rate that ends where the schedule says."""
     recipe = small(*settings, "training.epochs=6")
     result = train(toy_corpus, tmp_path / "s", recipe, calibrate=False, show_progress=False)
@@ -828,7 +828,7 @@ def test_every_schedule_optimiser_and_loss_trains(settings: list[str], toy_corpu
         assert last < 0.15 * first
 
 
-def test_the_embedding_map_is_learnt_from_the_kept_weights(toy_corpus: Path, tmp_path: Path) -> None:
+def test_the_embedding_map_is_learned_from_the_kept_weights(toy_corpus: Path, tmp_path: Path) -> None:
     """The map that the system holds is the one of its own embeddings, and only the last of a cut run's parts has it."""
     recipe = small("training.embedding_map=true")
     train(toy_corpus, tmp_path / "s", recipe, show_progress=False)
@@ -838,12 +838,12 @@ def test_the_embedding_map_is_learnt_from_the_kept_weights(toy_corpus: Path, tmp
     corpus = Manifest.read_csv(tmp_path / "s" / "corpus.csv")
     rows = np.flatnonzero(corpus.split == TRAIN)
     waves = [soundfile.read(corpus.full_path(row), dtype="float32")[0] for row in rows.tolist()]
-    centres = [np.resize(w, 12_800) if len(w) < 12_800 else w[(len(w) - 12_800) // 2 :][:12_800] for w in waves]
-    raw = SpeakerEncoder.load(plain).encode(centres)
+    centers = [np.resize(w, 12_800) if len(w) < 12_800 else w[(len(w) - 12_800) // 2 :][:12_800] for w in waves]
+    raw = SpeakerEncoder.load(plain).encode(centers)
     expected = fit_embedding_map(raw, corpus.speaker_index[rows])
     assert weights["embedding_map.mean"].numpy() == pytest.approx(expected.mean.numpy(), abs=1e-3)
     assert weights["embedding_map.matrix"].numpy() == pytest.approx(expected.matrix.numpy(), abs=5e-3)
-    mapped = SpeakerEncoder.load(tmp_path / "s").encode(centres[:3])
+    mapped = SpeakerEncoder.load(tmp_path / "s").encode(centers[:3])
     assert mapped == pytest.approx(expected(torch.from_numpy(raw[:3])).numpy(), abs=2e-2)
     train(None, tmp_path / "s", resume=True, show_progress=False)  # of a finished run
     assert_same(weights_of(tmp_path / "s"), weights)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from xvectors.config import TrainingConfig
-from xvectors.training.optimizer import in_large_margin_stage, learning_rate, make_optimiser
+from xvectors.training.optimizer import in_large_margin_stage, learning_rate, make_optimizer
 
 ONE_CYCLE = TrainingConfig(learning_rate=2.0, schedule="one_cycle", warm_up=0.25)
 
@@ -44,10 +44,10 @@ def test_exponential_by_hand() -> None:
 def test_first_steps_by_hand(name: str, moved: float) -> None:
     layer = nn.Linear(1, 1, bias=False)
     weight = nn.init.constant_(layer.weight, 3.0)
-    training = TrainingConfig(optimiser=name, learning_rate=0.1, weight_decay=1e-2)
-    optimiser = make_optimiser(layer, training)
+    training = TrainingConfig(optimizer=name, learning_rate=0.1, weight_decay=1e-2)
+    optimizer = make_optimizer(layer, training)
     weight.grad = torch.ones(1, 1)
-    optimiser.step()
+    optimizer.step()
     assert weight.item() == pytest.approx(3 - moved, abs=1e-6)
 
 
@@ -55,9 +55,9 @@ def test_adam_decays_in_the_gradient() -> None:
     """With no gradient but the decay's, Adam's first step is the learning rate, whatever the decay."""
     layer = nn.Linear(1, 1, bias=False)
     nn.init.constant_(layer.weight, 3.0)
-    optimiser = make_optimiser(layer, TrainingConfig(learning_rate=0.1, weight_decay=1e-2))
+    optimizer = make_optimizer(layer, TrainingConfig(learning_rate=0.1, weight_decay=1e-2))
     layer.weight.grad = torch.zeros_like(layer.weight)
-    optimiser.step()
+    optimizer.step()
     assert layer.weight.item() == pytest.approx(2.9, abs=1e-5)
 
 
@@ -65,10 +65,10 @@ def test_adam_decays_in_the_gradient() -> None:
 def test_biases_do_not_decay(name: str) -> None:
     layer = nn.Linear(1, 1)
     nn.init.constant_(layer.bias, 3.0)
-    training = TrainingConfig(optimiser=name, learning_rate=0.1, weight_decay=0.5)
-    optimiser = make_optimiser(layer, training)
+    training = TrainingConfig(optimizer=name, learning_rate=0.1, weight_decay=0.5)
+    optimizer = make_optimizer(layer, training)
     layer.weight.grad, layer.bias.grad = torch.zeros(1, 1), torch.zeros(1)
-    optimiser.step()
+    optimizer.step()
     assert layer.bias.item() == 3.0
 
 

@@ -18,7 +18,7 @@ from support.commands import run
 from support.voices import RATE
 from xvectors.audio import resample
 from xvectors.audio.speech import KEPT_PAUSE_S, MOST_SPEECH_S, listen
-from xvectors.corpus.synth import synthesise
+from xvectors.corpus.synth import synthesize
 from xvectors.encoder import SpeakerEncoder
 from xvectors.errors import AudioError, ConfigError
 from xvectors.verification.decision import CANNOT_TELL, DIFFERENT, SAME, Decision, describe, least_speech_s
@@ -28,7 +28,7 @@ from xvectors.verification.decision import CANNOT_TELL, DIFFERENT, SAME, Decisio
 def place(tmp_path_factory: pytest.TempPathFactory, calibrated_starter: Path) -> Path:
     """A folder with a calibrated `system` and a.wav, b.wav of one voice and c.wav of another that it never heard."""
     out = tmp_path_factory.mktemp("verify")
-    synthesise(out / "heard", speakers=2, utterances=2, seed=12, workers=1, show_progress=False)
+    synthesize(out / "heard", speakers=2, utterances=2, seed=12, workers=1, show_progress=False)
     shutil.copytree(calibrated_starter, out / "system")
     shutil.copytree(calibrated_starter, out / "uncalibrated")
     for name in ("backend.npz", "calibration.toml"):

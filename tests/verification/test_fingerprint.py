@@ -16,8 +16,9 @@ from xvectors.config import parse_toml, to_toml
 from xvectors.errors import CheckpointError
 from xvectors.gallery import SqliteStore, Voiceprint, open_gallery
 from xvectors.system import SystemFolder
+from xvectors.trials import Trials
 from xvectors.verification import fingerprint_of, verifier_of
-from xvectors.verification.fingerprint import weights_digest
+from xvectors.verification.fingerprint import fingerprint, weights_digest
 
 
 @pytest.fixture
@@ -34,17 +35,17 @@ def edit(path: Path, pattern: str, replacement: str) -> None:
 
 def test_a_line_lost_from_system_toml(folder: SystemFolder) -> None:
     """It turned "different speakers, -14.5" into "same speaker, +7.9", calibrated, with the same fingerprint."""
-    edit(folder.description, r"^mean_normalisation = .*\n", "")
+    edit(folder.description, r"^mean_normalization = .*\n", "")
     for load in (lambda: SpeakerEncoder.load(folder.path), lambda: fingerprint_of(folder), lambda: verifier_of(folder)):
-        with pytest.raises(CheckpointError, match=r"lacks recipe\.features\.mean_normalisation; put back a copy"):
+        with pytest.raises(CheckpointError, match=r"lacks recipe\.features\.mean_normalization; put back a copy"):
             load()
-    with pytest.raises(CheckpointError, match="mean_normalisation"), open_gallery(system=folder.path):
+    with pytest.raises(CheckpointError, match="mean_normalization"), open_gallery(system=folder.path):
         pass
 
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("mean_normalisation", "false"), ("window", '"hamming"'), ("low_frequency_hz", "40.0"), ("channel", "0")],
+    [("mean_normalization", "false"), ("window", '"hamming"'), ("low_frequency_hz", "40.0"), ("channel", "0")],
 )
 def test_a_changed_setting_is_no_longer_calibrated_nor_enrolled(folder: SystemFolder, setting: str, value: str) -> None:
     before = fingerprint_of(folder)
@@ -71,8 +72,28 @@ def test_a_flipped_byte_of_the_weights(folder: SystemFolder) -> None:
         verifier_of(folder)
 
 
+def as_format_2(folder: SystemFolder) -> str:
+    """The system as the second format had it, with other spellings; returns its fingerprint of then."""
+    text = folder.description.read_text().replace("format_version = 3", "format_version = 2")
+    for now, then in (("normalization", "normalization"), ("equalizer_", "equalizer_"), ("optimizer", "optimizer")):
+        assert now in text
+        text = text.replace(now, then)
+    folder.description.write_text(text)
+    recipe = parse_toml(text, "system.toml")["recipe"]
+    settings = {"features": recipe["features"], "model": recipe["model"], "channel": recipe["data"]["channel"]}
+    before = fingerprint(settings, weights_digest(folder.weights))
+    edit(folder.calibration, r'^system_sha256 = ".*"$', f'system_sha256 = "{before}"')
+    with np.load(folder.backend) as arrays:
+        contents = {name.replace("normalizer.", "normalizer."): arrays[name] for name in arrays}
+    description = str(contents["description"]).replace("parts.normalizer", "parts.normalizer")
+    description = description.replace('"Center"', '"Center"').replace("format_version = 2", "format_version = 1")
+    np.savez(folder.backend, **{**contents, "description": np.array(description)})
+    return before
+
+
 def as_format_1(folder: SystemFolder) -> None:
     """The system as the first format had it: no level, and a calibration that is bound to the weights alone."""
+    as_format_2(folder)
     table = parse_toml(folder.description.read_text(), "system.toml")
     del table["recipe"]["features"]["normalize_level"]
     folder.description.write_text(to_toml({**table, "format_version": 1}))
@@ -82,12 +103,21 @@ def as_format_1(folder: SystemFolder) -> None:
     folder.calibration.write_text(to_toml(calibration))
 
 
-def test_a_system_of_the_first_format_is_upgraded_in_a_stated_step(folder: SystemFolder, tmp_path: Path) -> None:
+def two_embeddings() -> tuple[np.ndarray, Trials]:
+    return np.random.default_rng(0).standard_normal((2, 192)).astype(np.float32), Trials(
+        enroll=np.array([0]), test=np.array([1]), target=np.array([False])
+    )
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_system_of_an_earlier_format_is_upgraded(folder: SystemFolder, tmp_path: Path, version: int) -> None:
     now, verifier = fingerprint_of(folder), verifier_of(folder)
-    as_format_1(folder)
+    scores = verifier.backend.score(*two_embeddings())
+    if version == 1:
+        as_format_1(folder)
+    before = weights_digest(folder.weights) if version == 1 else as_format_2(folder)
     gallery = tmp_path / "team.sqlite"
     with SqliteStore(gallery, create=True) as store:
-        before = weights_digest(folder.weights)
         row = np.ones(192, dtype=np.float32)
         store.add("ann", [Voiceprint(embedding=row, duration_s=2.0, system=before, enrolled_at=datetime.now(UTC))])
     with pytest.raises(CheckpointError, match=r"written by an earlier xvectors; `xvectors upgrade .*system` brings it"):
@@ -97,6 +127,7 @@ def test_a_system_of_the_first_format_is_upgraded_in_a_stated_step(folder: Syste
     assert printed[1].endswith("team.sqlite: 1 voiceprint of this system brought up to date")
     assert fingerprint_of(folder) == now
     assert verifier_of(folder).table() == verifier.table()
+    np.testing.assert_array_equal(verifier_of(folder).backend.score(*two_embeddings()), scores)
     with open_gallery(gallery, system=folder.path) as opened:
         assert opened.enrolled("ann").num_voiceprints == 1
     again = run("upgrade", folder.path, "--gallery", gallery).stdout.splitlines()
@@ -106,9 +137,9 @@ def test_a_system_of_the_first_format_is_upgraded_in_a_stated_step(folder: Syste
 
 def test_what_cannot_be_upgraded_is_left_as_it_is(folder: SystemFolder) -> None:
     as_format_1(folder)
-    edit(folder.description, r"^mean_normalisation = .*\n", "")
+    edit(folder.description, r"^mean_normalization = .*\n", "")
     before = folder.description.read_bytes(), folder.calibration.read_bytes()
-    assert "lacks recipe.features.mean_normalisation" in run("upgrade", folder.path, status=2).stderr
+    assert "lacks recipe.features.mean_normalization" in run("upgrade", folder.path, status=2).stderr
     assert (folder.description.read_bytes(), folder.calibration.read_bytes()) == before
 
 

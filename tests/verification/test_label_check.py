@@ -10,8 +10,8 @@ from xvectors.verification.label_check import find_two_voices
 def people(count: int, each: int, *, spread: float = 0.5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings of `each` recordings of people around a mean that all share, and whose they are."""
     rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((count, 32))
-    rows = np.repeat(centres, each, axis=0) + spread * rng.standard_normal((count * each, 32)) + 3.0
+    centers = rng.standard_normal((count, 32))
+    rows = np.repeat(centers, each, axis=0) + spread * rng.standard_normal((count * each, 32)) + 3.0
     return rows, np.repeat(np.arange(count), each)
 
 
@@ -44,7 +44,7 @@ def test_more_recordings_than_are_looked_at() -> None:
 
 
 def test_a_voice_that_drifts_is_one() -> None:
-    """Recordings on a line from one end of a speaker's spread to the other: near neighbours, far ends, no gap."""
+    """Recordings on a line from one end of a speaker's spread to the other: near neighbors, far ends, no gap."""
     rng = np.random.default_rng(0)
     rows, whose = people(10, 12)
     drift = np.linspace(-1, 1, 12)[:, None] * rng.standard_normal(32)

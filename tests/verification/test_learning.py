@@ -18,9 +18,9 @@ from xvectors.verification.verifier import duration_quality
 Simulate = Callable[..., Basis]
 
 
-def llrs_of(basis: Basis, learnt_from: Basis, seconds: float | None) -> tuple[np.ndarray, Trials]:
+def llrs_of(basis: Basis, learned_from: Basis, seconds: float | None) -> tuple[np.ndarray, Trials]:
     """LLRs of all pairs of the crops of so many seconds, None: of the whole recordings."""
-    verifier = learn_verifier(learnt_from)
+    verifier = learn_verifier(learned_from)
     chosen = basis.take(basis.whole if seconds is None else basis.duration_s == seconds)
     trials = all_pairs(chosen.speakers)
     scores = verifier.score(chosen.embeddings, trials)
@@ -28,11 +28,11 @@ def llrs_of(basis: Basis, learnt_from: Basis, seconds: float | None) -> tuple[np
 
 
 def test_short_recordings_give_llrs_nearer_to_zero(simulate: Simulate) -> None:
-    """On other speakers than it was learnt from, and calibrated at every length."""
-    learnt_from, others = simulate(30, 6, seed=1), simulate(30, 6, seed=2)
+    """On other speakers than it was learned from, and calibrated at every length."""
+    learned_from, others = simulate(30, 6, seed=1), simulate(30, 6, seed=2)
     strengths, losses = [], []
     for seconds in (0.5, 1.0, 2.0, None):
-        llrs, trials = llrs_of(others, learnt_from, seconds)
+        llrs, trials = llrs_of(others, learned_from, seconds)
         strengths.append(float(np.median(np.abs(llrs))))
         roc = ROC.from_scores(llrs[trials.target], llrs[~trials.target])
         losses.append(roc.cllr() - roc.min_cllr())
@@ -106,7 +106,7 @@ def test_a_back_end_is_chosen_where_it_helps_and_there_are_speakers_enough(simul
     assert alone.backend_table == {"reason": "no recordings of training speakers to fit another on"}
 
 
-def test_with_a_cohort_of_fifty_scores_are_normalised_in_doubt(simulate: Simulate) -> None:
+def test_with_a_cohort_of_fifty_scores_are_normalized_in_doubt(simulate: Simulate) -> None:
     held_out = simulate(4, 4, seed=5)
     names = [learn_verifier(held_out, training(simulate, n, seed=6, channel=0.0)).name for n in (49, 50)]
     assert names == ["cosine", "asnorm"]
@@ -131,8 +131,8 @@ def test_the_back_end_asked_for_is_taken(simulate: Simulate) -> None:
 def test_calibration_scores_are_of_speakers_the_back_end_was_not_fitted_on(simulate: Simulate) -> None:
     """LDA parts the 30 speakers that it was fitted on; calibrated on these, LLRs of others would be overconfident."""
     make = {"cosine": BACKENDS["cosine"], "lda": BACKENDS["lda"]}
-    learnt_from, others = simulate(30, 5, seed=5, channel=4.0), simulate(30, 5, seed=6, channel=4.0)
-    verifier = learn_verifier(learnt_from, training(simulate, 30, seed=7, channel=4.0), candidates=make)
+    learned_from, others = simulate(30, 5, seed=5, channel=4.0), simulate(30, 5, seed=6, channel=4.0)
+    verifier = learn_verifier(learned_from, training(simulate, 30, seed=7, channel=4.0), candidates=make)
     assert verifier.name == "lda"
     whole = others.take(others.whole)
     trials = all_pairs(whole.speakers)

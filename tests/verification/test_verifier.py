@@ -17,7 +17,7 @@ from xvectors.verification import Basis, Verifier, cosine_verifier, learn_verifi
 
 
 @pytest.fixture(scope="module")
-def learnt(simulate: Callable[..., Basis]) -> Verifier:
+def learned(simulate: Callable[..., Basis]) -> Verifier:
     candidates = {name: BACKENDS[name] for name in ("cosine", "wccn")}
     trained_on = simulate(30, 5, seed=2, channel=3.0)
     training = trained_on.embeddings, trained_on.speakers
@@ -34,20 +34,20 @@ def files(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_written_and_read_it_gives_the_same_llrs(
-    learnt: Verifier, files: dict[str, Any], simulate: Callable[..., Basis]
+    learned: Verifier, files: dict[str, Any], simulate: Callable[..., Basis]
 ) -> None:
-    save_verifier(learnt, **files)
+    save_verifier(learned, **files)
     read = load_verifier(**files)
-    assert (read.name, read.p_target, read.threshold, read.speakers) == ("wccn", 0.5, 0.0, learnt.speakers)
-    assert read.backend_table == learnt.backend_table
-    assert read.basis == learnt.basis
-    assert read.figures == learnt.figures
+    assert (read.name, read.p_target, read.threshold, read.speakers) == ("wccn", 0.5, 0.0, learned.speakers)
+    assert read.backend_table == learned.backend_table
+    assert read.basis == learned.basis
+    assert read.figures == learned.figures
     basis = simulate(5, 3, seed=2, channel=3.0)
     trials = all_pairs(basis.speakers)
-    scores = [verifier.score(basis.embeddings, trials) for verifier in (learnt, read)]
+    scores = [verifier.score(basis.embeddings, trials) for verifier in (learned, read)]
     np.testing.assert_array_equal(*scores)
     sides = basis.duration_s[trials.enroll], basis.duration_s[trials.test]
-    np.testing.assert_array_equal(learnt.llrs(scores[0], *sides), read.llrs(scores[1], *sides))
+    np.testing.assert_array_equal(learned.llrs(scores[0], *sides), read.llrs(scores[1], *sides))
 
 
 def test_without_calibration_it_is_cosine(files: dict[str, Any]) -> None:
@@ -60,14 +60,14 @@ def test_without_calibration_it_is_cosine(files: dict[str, Any]) -> None:
         save_verifier(cosine_verifier(), **files)
 
 
-def test_another_prior_moves_the_threshold(learnt: Verifier, files: dict[str, Any]) -> None:
-    save_verifier(learnt, **files)
+def test_another_prior_moves_the_threshold(learned: Verifier, files: dict[str, Any]) -> None:
+    save_verifier(learned, **files)
     change(files["calibration"], "decision", {"p_target": 0.01})
     assert load_verifier(**files).threshold == pytest.approx(np.log(99))
 
 
-def test_another_system_is_not_taken_for_the_calibrated_one(learnt: Verifier, files: dict[str, Any]) -> None:
-    save_verifier(learnt, **files)
+def test_another_system_is_not_taken_for_the_calibrated_one(learned: Verifier, files: dict[str, Any]) -> None:
+    save_verifier(learned, **files)
     with pytest.raises(CheckpointError, match="was learned with other features, another network or other weights"):
         load_verifier(**{**files, "fingerprint": "b" * 64})
 
@@ -79,15 +79,15 @@ def test_another_system_is_not_taken_for_the_calibrated_one(learnt: Verifier, fi
     ("decision", {"p_target": 1.5}, "they are 1.5 and 'wccn'"),
     ("calibration", {"scale": 1.0}, "not a saved calibration"),
 ])  # fmt: skip
-def test_damage_is_named(learnt: Verifier, files: dict[str, Any], key: str, value: Any, message: str) -> None:
-    save_verifier(learnt, **files)
+def test_damage_is_named(learned: Verifier, files: dict[str, Any], key: str, value: Any, message: str) -> None:
+    save_verifier(learned, **files)
     change(files["calibration"], key, value)
     with pytest.raises(CheckpointError, match=message):
         load_verifier(**files)
 
 
-def test_files_that_are_no_such_files(learnt: Verifier, files: dict[str, Any]) -> None:
-    save_verifier(learnt, **files)
+def test_files_that_are_no_such_files(learned: Verifier, files: dict[str, Any]) -> None:
+    save_verifier(learned, **files)
     files["backend"].unlink()
     with pytest.raises(CheckpointError, match=r"backend\.npz(: no such file| is damaged, or no back-end)"):
         load_verifier(**files)
@@ -96,10 +96,10 @@ def test_files_that_are_no_such_files(learnt: Verifier, files: dict[str, Any]) -
         load_verifier(**files)
 
 
-def test_what_cannot_be_removed_is_an_error(learnt: Verifier, files: dict[str, Any]) -> None:
+def test_what_cannot_be_removed_is_an_error(learned: Verifier, files: dict[str, Any]) -> None:
     files["calibration"].mkdir()
     with pytest.raises(StorageError, match=r"calibration\.toml: cannot be removed"):
-        save_verifier(learnt, **files)
+        save_verifier(learned, **files)
 
 
 def change(path: Path, key: str, value: Any) -> None:

@@ -5,12 +5,12 @@ Out: float32 mono in [-1, 1) with its rate. libsndfile shortens damaged files wi
 a file that holds less sound than it states is an error, whichever format hides it.
 """
 
-from xvectors.audio.channels import Cancelled as Cancelled
+from xvectors.audio.channels import Canceled as Canceled
 from xvectors.audio.channels import Channel as Channel
 from xvectors.audio.channels import as_channel as as_channel
 from xvectors.audio.decoding.opening import Source as Source
 from xvectors.audio.io import blocks as blocks
-from xvectors.audio.io import cancelled as cancelled
+from xvectors.audio.io import canceled as canceled
 from xvectors.audio.io import probe as probe
 from xvectors.audio.io import read as read
 from xvectors.audio.io import segment as segment

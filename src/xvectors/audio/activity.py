@@ -117,7 +117,7 @@ def _pieces(samples: NDArray[np.floating], sample_rate_hz: int) -> Iterator[NDAr
 
 
 def _periodicity(values: NDArray[np.float64], sample_rate_hz: int, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[n] the highest peak of the normalised autocorrelation at a pitch's lags, in windows from `times_s` on.
+    """[n] the highest peak of the normalized autocorrelation at a pitch's lags, in windows from `times_s` on.
 
     The window's own autocorrelation is divided out: Boersma, Proc. Inst. of Phonetic Sciences Amsterdam 17 (1993).
     Pre-emphasis takes away that rumble repeats itself.
@@ -129,8 +129,8 @@ def _periodicity(values: NDArray[np.float64], sample_rate_hz: int, times_s: NDAr
     slow = np.diff(slow, prepend=slow[:1]) + (1 - PRE_EMPHASIS) * np.concatenate((slow[:1], slow[:-1]))
     if len(slow) < size:
         slow = np.pad(slow, (0, size - len(slow)))
-    centred = np.round((times_s + 0.5 / FRAMES_PER_S) * rate).astype(np.int64) - size // 2
-    starts = np.clip(centred, 0, len(slow) - size)
+    centered = np.round((times_s + 0.5 / FRAMES_PER_S) * rate).astype(np.int64) - size // 2
+    starts = np.clip(centered, 0, len(slow) - size)
     window = np.hanning(size + 2)[1:-1]
     length = 1 << int(np.ceil(np.log2(1.4 * size)))
     shortest, longest = round(rate / PITCH_HZ[1]), round(rate / PITCH_HZ[0])

@@ -19,7 +19,7 @@ Channel: TypeAlias = Literal["mix", "left", "right"] | int
 NAMES: tuple[Literal["mix", "left", "right", "separate"], ...] = ("mix", "left", "right", "separate")
 SIDES = {"left": 0, "right": 1}
 
-CANCELLED_DB = 5.0
+CANCELED_DB = 5.0
 """The mean of two channels so far below them, or farther, is taken for what is left of channels that cancel. Two
 voices, or one channel of silence, come to 3 dB; speech and its opposite after Vorbis of the lowest quality to 5.2."""
 WHOLE_S = 10.0
@@ -28,11 +28,11 @@ NUM_PIECES, PIECE_S = 10, 1.0
 LIKE_LEVEL = 0.8
 """The share of the loudest channel's power that a channel needs; the first one with it is taken."""
 _KEPT = 100_000
-_decided: dict[FileKey, Cancelled | None] = {}
+_decided: dict[FileKey, Canceled | None] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Cancelled:
+class Canceled:
     """The channel to take of a recording whose channels cancel, and how far their mean is below them in dB."""
 
     channel: int
@@ -64,8 +64,8 @@ def chosen(sound: Sound, channel: Channel) -> Literal["mix"] | int:
     num_channels = sound.info.num_channels
     number = SIDES.get(channel, channel) if isinstance(channel, str) else channel
     if number == "mix":
-        cancelled = cancellation(sound)
-        return "mix" if cancelled is None else cancelled.channel
+        canceled = cancellation(sound)
+        return "mix" if canceled is None else canceled.channel
     if not isinstance(number, int) or not 0 <= number < num_channels:
         has = "one channel" if num_channels == 1 else f"{num_channels} channels"
         raise AudioError(
@@ -83,13 +83,13 @@ def mono(frames: Samples, channel: Literal["mix"] | int) -> Samples:
     return np.ascontiguousarray(frames[:, channel])
 
 
-def cancellation(sound: Sound) -> Cancelled | None:
+def cancellation(sound: Sound) -> Canceled | None:
     """What to take where the channels cancel; None where their mean is a mix. Decided once for a file."""
     if sound.info.num_channels == 1:
         return None
     if sound.key is not None and sound.key in _decided:
         return _decided[sound.key]
-    found = _cancelled(sound)
+    found = _canceled(sound)
     if sound.key is not None:
         if len(_decided) >= _KEPT:
             _decided.clear()
@@ -97,7 +97,7 @@ def cancellation(sound: Sound) -> Cancelled | None:
     return found
 
 
-def _cancelled(sound: Sound) -> Cancelled | None:
+def _canceled(sound: Sound) -> Canceled | None:
     num_channels = sound.info.num_channels
     powers, mixed = np.zeros(num_channels), 0.0
     for frames in _pieces(sound):
@@ -106,10 +106,10 @@ def _cancelled(sound: Sound) -> Cancelled | None:
         mixed += float(np.square(values.mean(axis=1)).sum())
     # as two channels would: the mean of more that have nothing in common is weaker by itself
     alone = float(powers.mean()) * 2 / num_channels
-    if alone <= 0 or mixed > alone * 10 ** (-CANCELLED_DB / 10):
+    if alone <= 0 or mixed > alone * 10 ** (-CANCELED_DB / 10):
         return None
     first = int(np.argmax(powers >= LIKE_LEVEL * powers.max()))
-    return Cancelled(first, num_channels, 10 * math.log10(alone / mixed) if mixed > 1e-12 * alone else math.inf)
+    return Canceled(first, num_channels, 10 * math.log10(alone / mixed) if mixed > 1e-12 * alone else math.inf)
 
 
 def _pieces(sound: Sound) -> Iterator[Samples]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from xvectors.audio.channels import Cancelled, Channel, cancellation, chosen, mono
+from xvectors.audio.channels import Canceled, Channel, cancellation, chosen, mono
 from xvectors.audio.decoding.opening import Source, opened
 from xvectors.audio.resampling import Resampler, resample
 from xvectors.audio.sound import AudioInfo, Samples
@@ -26,7 +26,7 @@ def probe(source: Source) -> AudioInfo:
         return sound.info
 
 
-def cancelled(source: Source) -> Cancelled | None:
+def canceled(source: Source) -> Canceled | None:
     """Which channel "mix" takes alone, because the channels cancel: their mean is 5 dB or more below them.
 
     None where the mean is a mix, or there is one channel. `.note` says it in words. Raises as `read` does.
@@ -56,7 +56,7 @@ def read(
         where the file ends. At the file's own rate it equals the same slice of the whole exactly (MP3 and
         Opus: to 1e-6), resampled to 1e-3.
     channel
-        "mix" averages the channels; where they cancel (`cancelled`) it is one of them. A number, from 0, "left" or
+        "mix" averages the channels; where they cancel (`canceled`) it is one of them. A number, from 0, "left" or
         "right" picks one.
 
     Returns

@@ -2,7 +2,7 @@
 
 The VAD in `xvectors.audio.activity` asks for voicing, which music has. Here is what tells them apart: speech glides,
 where notes stay; its envelope changes at the rate of syllables; voiced and unvoiced sounds alternate. A logistic model
-of such measurements and their squares, learnt by tools/learn_nonspeech.py.
+of such measurements and their squares, learned by tools/learn_nonspeech.py.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _of_pitch(height: NDArray[np.float64], pitch: NDArray[np.float64], active: N
 
 
 def _pitch(power: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """[n] the height of the normalised autocorrelation's peak; [n] its pitch in semitones above PITCH_HZ's lowest."""
+    """[n] the height of the normalized autocorrelation's peak; [n] its pitch in semitones above PITCH_HZ's lowest."""
     shortest, longest = round(ANALYSIS_HZ / PITCH_HZ[1]), round(ANALYSIS_HZ / PITCH_HZ[0])
     found = np.fft.irfft(power * _HIGH_PASS, SIZE)[:, : longest + 2]
     r = found / np.maximum(found[:, :1], 1e-20) / _OF_WINDOW[: longest + 2]

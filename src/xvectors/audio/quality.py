@@ -32,7 +32,7 @@ FLAT_TOLERANCE = 2.0**-15
 FAINTEST_CLIPPED = 0.05
 ZERO_RUN_S = 0.01
 
-POWER_FLOOR = 1e-10  # quantisation noise of 16 bits
+POWER_FLOOR = 1e-10  # quantization noise of 16 bits
 QUIET_QUANTILE = 0.1
 QUIET_TO_MEAN = 1.1  # of noise in frames of 20 ms, from that quantile of their power to its mean
 LOUD_SHARE = 1e-3  # of the loudest frame's power: the level of speech is that of the frames above

@@ -143,10 +143,10 @@ def _open(recording: Any, name: str, rate_hz: int, waveform_rate_hz: int | None,
             "waveform with its sample rate"
         )
     info = audio.probe(recording)
-    cancelled = audio.cancelled(recording) if channel == "mix" else None
+    canceled = audio.canceled(recording) if channel == "mix" else None
     return _Sound(
         sample_rate_hz=info.sample_rate_hz,
-        remarks=(*info.notes, *((cancelled.note,) if cancelled else ())),
+        remarks=(*info.notes, *((canceled.note,) if canceled else ())),
         pieces=lambda: audio.blocks(recording, block_s=PIECE_S, channel=channel),
         segment=lambda start_s, duration_s: audio.read(
             recording, sample_rate_hz=rate_hz, start_s=start_s, duration_s=duration_s, channel=channel

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.audio import Samples, resample
-from xvectors.augment.channel import clipped, coded, equalised, telephone
+from xvectors.augment.channel import clipped, coded, equalized, telephone
 from xvectors.augment.noise import made_noise, mix_at_snr, mix_babble
 from xvectors.augment.own import own_effect
 from xvectors.augment.pools import MUSIC, NOISE, SPEECH, RecordingPool, open_pool
@@ -119,7 +119,7 @@ class Augmenter:
         effects: tuple[tuple[float, Callable[[Samples, np.random.Generator], Samples]], ...] = (
             (settings.reverb_prob, self._reverberate),
             (settings.noise_prob, lambda samples, drawn: self._add_noise(samples, drawn, row)),
-            (settings.equaliser_prob, self._equalise),
+            (settings.equalizer_prob, self._equalize),
             (settings.gain_prob, self._amplify),
             (settings.clip_prob, self._clip),
             (settings.telephone_prob, self._telephone),
@@ -178,8 +178,8 @@ class Augmenter:
                 except AudioError as error:
                     logger.warning("left out of the babble: %s", error)
 
-    def _equalise(self, waveform: Samples, generator: np.random.Generator) -> Samples:
-        return equalised(waveform, self.sample_rate_hz, self.settings.equaliser_max_db, generator)
+    def _equalize(self, waveform: Samples, generator: np.random.Generator) -> Samples:
+        return equalized(waveform, self.sample_rate_hz, self.settings.equalizer_max_db, generator)
 
     def _amplify(self, waveform: Samples, generator: np.random.Generator) -> Samples:
         gain_db = generator.uniform(self.settings.gain_min_db, self.settings.gain_max_db)

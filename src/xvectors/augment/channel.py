@@ -1,4 +1,4 @@
-"""What lies between microphone and file. In: a waveform. Out: the same length, equalised, clipped, narrowed or coded.
+"""What lies between microphone and file. In: a waveform. Out: the same length, equalized, clipped, narrowed or coded.
 
 Mu-law and A-law follow ITU-T G.711 by formula; the other codecs are libsndfile's, in memory.
 """
@@ -16,8 +16,8 @@ TELEPHONE_RATE_HZ = 8_000
 WIDE_RATE_HZ = 16_000
 TELEPHONE_BAND_HZ = (300.0, 3400.0)
 TELEPHONE_BAND_ORDER = 6
-EQUALISER_LOW_HZ, EQUALISER_HIGH_HZ = (20.0, 250.0), (3500.0, 12_000.0)
-EQUALISER_TILT_DB_PER_OCTAVE = 2.0
+EQUALIZER_LOW_HZ, EQUALIZER_HIGH_HZ = (20.0, 250.0), (3500.0, 12_000.0)
+EQUALIZER_TILT_DB_PER_OCTAVE = 2.0
 
 
 class Encoding(NamedTuple):
@@ -37,12 +37,12 @@ ENCODINGS = {
 }
 
 
-def equalised(waveform: Samples, sample_rate_hz: int, max_db: float, generator: np.random.Generator) -> Samples:
+def equalized(waveform: Samples, sample_rate_hz: int, max_db: float, generator: np.random.Generator) -> Samples:
     """`waveform` [samples] through a random microphone: a tilt, three bumps of up to `max_db`, a narrower band."""
     frequencies_hz = response_frequencies_hz(sample_rate_hz)
-    tilt = generator.uniform(-EQUALISER_TILT_DB_PER_OCTAVE, EQUALISER_TILT_DB_PER_OCTAVE)
+    tilt = generator.uniform(-EQUALIZER_TILT_DB_PER_OCTAVE, EQUALIZER_TILT_DB_PER_OCTAVE)
     gain_db = tilt * np.log2(np.maximum(frequencies_hz, 50.0) / 1000.0) + bumps_db(frequencies_hz, max_db, generator)
-    low_hz, high_hz = (np.exp(generator.uniform(*np.log(r))) for r in (EQUALISER_LOW_HZ, EQUALISER_HIGH_HZ))
+    low_hz, high_hz = (np.exp(generator.uniform(*np.log(r))) for r in (EQUALIZER_LOW_HZ, EQUALIZER_HIGH_HZ))
     return filtered(waveform, sample_rate_hz, gain_db + band_edges_db(frequencies_hz, low_hz, high_hz, 2))
 
 

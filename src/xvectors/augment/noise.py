@@ -1,6 +1,6 @@
 """Noise of our own making, and adding any noise at a known ratio. In: speech, a Generator. Out: float32 waveforms.
 
-Coloured noise, mains hum, clicks, and babble of given voices; a ratio is that of the mean powers over the whole chunk.
+Colored noise, mains hum, clicks, and babble of given voices; a ratio is that of the mean powers over the whole chunk.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ def mix_babble(speech: Samples, voices: Iterable[tuple[Samples, float]]) -> Samp
 
 
 def made_noise(num_samples: int, sample_rate_hz: int, generator: np.random.Generator) -> Samples:
-    """Coloured noise seven times in ten, else hum or clicks; float32 [num_samples] of any level."""
+    """Colored noise seven times in ten, else hum or clicks; float32 [num_samples] of any level."""
     kind = generator.random()
     if kind < 0.15:
         return hum(num_samples, sample_rate_hz, generator)
     if kind < 0.3:
         return clicks(num_samples, sample_rate_hz, generator)
     slopes = [*SLOPES_DB_PER_OCTAVE.values(), generator.uniform(*RANDOM_SLOPE_DB_PER_OCTAVE)]
-    noise = coloured_noise(num_samples, sample_rate_hz, generator.choice(slopes), generator, bumps=BUMPS_DB)
+    noise = colored_noise(num_samples, sample_rate_hz, generator.choice(slopes), generator, bumps=BUMPS_DB)
     return noise * _swell(num_samples, sample_rate_hz, generator)
 
 
-def coloured_noise(
+def colored_noise(
     num_samples: int,
     sample_rate_hz: int,
     slope_db_per_octave: float,

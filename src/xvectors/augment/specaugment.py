@@ -17,7 +17,7 @@ class SpecAugment:
 
     Of every recording that is drawn (`settings.spec_augment_prob`), `time_masks` spans of 0 to `time_mask_max_share` of
     its frames and `frequency_masks` spans of 0 to `frequency_mask_max_share` of its mels are hidden; spans may overlap.
-    After mean normalisation the mean is 0.
+    After mean normalization the mean is 0.
     """
 
     def __init__(self, settings: AugmentConfig) -> None:

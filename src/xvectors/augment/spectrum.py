@@ -60,8 +60,8 @@ def bumps_db(frequencies_hz: NDArray[np.float64], max_db: float, generator: np.r
     octaves = np.log2(np.maximum(frequencies_hz, 20.0))
     gain_db = np.zeros(len(frequencies_hz))
     for _ in range(3):
-        centre, width = generator.uniform(np.log2(100.0), np.log2(8000.0)), generator.uniform(0.3, 1.5)
-        gain_db += generator.uniform(-max_db, max_db) * np.exp(-0.5 * ((octaves - centre) / width) ** 2)
+        center, width = generator.uniform(np.log2(100.0), np.log2(8000.0)), generator.uniform(0.3, 1.5)
+        gain_db += generator.uniform(-max_db, max_db) * np.exp(-0.5 * ((octaves - center) / width) ** 2)
     return gain_db
 
 

@@ -1,10 +1,10 @@
-"""Back-ends: from embeddings to scores, learnt on training speakers. In: embeddings [n, D], speakers, trials.
+"""Back-ends: from embeddings to scores, learned on training speakers. In: embeddings [n, D], speakers, trials.
 Out: float32 scores. `make_backend("lda_plda").fit(embeddings, speakers).score(others, trials)`; no torch."""
 
 from xvectors.backends.adaptation import ADAPTATIONS, adapt_coral, adapt_coral_plus, adapt_kaldi
 from xvectors.backends.backend import Backend, Enrolled
 from xvectors.backends.calibration import AffineCalibration, log_duration, log_magnitude, pair_quality
-from xvectors.backends.cosine import all_pairs_scores, cosine_scores, length_normalise
+from xvectors.backends.cosine import all_pairs_scores, cosine_scores, length_normalize
 from xvectors.backends.fusion import Fusion
 from xvectors.backends.plda import PLDA
 from xvectors.backends.score_normalization import ScoreNorm
@@ -12,7 +12,7 @@ from xvectors.backends.scorers import Cosine
 from xvectors.backends.selection import Figures, Selection, select_backend
 from xvectors.backends.storage import load_backend, load_fusion, save_backend, save_fusion
 from xvectors.backends.table import BACKENDS, make_backend
-from xvectors.backends.transforms import LDA, WCCN, Centre, LengthNorm, Whiten
+from xvectors.backends.transforms import LDA, WCCN, Center, LengthNorm, Whiten
 
 __all__ = [
     "ADAPTATIONS",
@@ -22,7 +22,7 @@ __all__ = [
     "WCCN",
     "AffineCalibration",
     "Backend",
-    "Centre",
+    "Center",
     "Cosine",
     "Enrolled",
     "Figures",
@@ -36,7 +36,7 @@ __all__ = [
     "adapt_kaldi",
     "all_pairs_scores",
     "cosine_scores",
-    "length_normalise",
+    "length_normalize",
     "load_backend",
     "load_fusion",
     "log_duration",

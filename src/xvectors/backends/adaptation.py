@@ -58,8 +58,8 @@ def adapt_coral(plda: PLDA, embeddings: ArrayLike) -> PLDA:
     Raises ManifestError and ShapeError as `adapt_kaldi` does.
     """
     mean, total = _new_domain(plda, embeddings)
-    recolour = _recolouring(plda.within_ + plda.between_, total)
-    return PLDA.from_covariances(mean, recolour @ plda.within_ @ recolour.T, recolour @ plda.between_ @ recolour.T)
+    recolor = _recoloring(plda.within_ + plda.between_, total)
+    return PLDA.from_covariances(mean, recolor @ plda.within_ @ recolor.T, recolor @ plda.between_ @ recolor.T)
 
 
 def adapt_coral_plus(plda: PLDA, embeddings: ArrayLike, within_scale: float = 0.5, between_scale: float = 0.5) -> PLDA:
@@ -118,10 +118,10 @@ def _excess(basis: Array, values: Array) -> Array:
     return excess
 
 
-def _recolouring(old: Array, new: Array) -> Array:
+def _recoloring(old: Array, new: Array) -> Array:
     """The matrix [D, D] that gives columns of covariance `old` the covariance `new`: new^1/2 old^-1/2."""
-    recolouring: Array = _power(new, 0.5) @ _power(old, -0.5)
-    return recolouring
+    recoloring: Array = _power(new, 0.5) @ _power(old, -0.5)
+    return recoloring
 
 
 def _power(covariance: Array, exponent: float) -> Array:

@@ -1,4 +1,4 @@
-"""A back-end: transforms, then a scorer, then score normalisation or none. In: embeddings as the network gives them,
+"""A back-end: transforms, then a scorer, then score normalization or none. In: embeddings as the network gives them,
 and trials. Out: float32 scores, higher for more alike."""
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.backends.adaptation import ADAPT_BY, ADAPTATIONS, check_adaptation
-from xvectors.backends.cosine import Embeddings, length_normalise
-from xvectors.backends.estimator import Estimator, labelled_rows
+from xvectors.backends.cosine import Embeddings, length_normalize
+from xvectors.backends.estimator import Estimator, labeled_rows
 from xvectors.backends.plda import PLDA
 from xvectors.backends.products import Rows, all_pairs_products, pair_products, row_products
 from xvectors.backends.score_normalization import ScoreNorm
@@ -40,7 +40,7 @@ class Backend:
     Args:
         steps: transforms in the order they apply.
         scorer: cosine or PLDA.
-        normaliser: S-norm or AS-norm of the scorer's scores, with the training speakers' means as the cohort unless
+        normalizer: S-norm or AS-norm of the scorer's scores, with the training speakers' means as the cohort unless
             `use_cohort` gives another.
 
     An example:
@@ -50,11 +50,11 @@ class Backend:
     """
 
     def __init__(
-        self, steps: Sequence[Transform] = (), scorer: Cosine | PLDA | None = None, normaliser: ScoreNorm | None = None
+        self, steps: Sequence[Transform] = (), scorer: Cosine | PLDA | None = None, normalizer: ScoreNorm | None = None
     ) -> None:
         self.steps = tuple(steps)
         self.scorer = Cosine() if scorer is None else scorer
-        self.normaliser = normaliser
+        self.normalizer = normalizer
 
     def __repr__(self) -> str:
         return " > ".join(map(repr, self.parts().values()))
@@ -63,8 +63,8 @@ class Backend:
         """Every part under the name it has in a file, in the order they apply."""
         named: dict[str, Estimator] = {f"step{number}": step for number, step in enumerate(self.steps)}
         named["scorer"] = self.scorer
-        if self.normaliser is not None:
-            named["normaliser"] = self.normaliser
+        if self.normalizer is not None:
+            named["normalizer"] = self.normalizer
         return named
 
     def fit(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
@@ -75,24 +75,24 @@ class Backend:
             ManifestError: too few speakers or recordings for a part.
             ShapeError: unusable embeddings, or not one speaker a row.
         """
-        rows, _ = labelled_rows(embeddings, speakers)
+        rows, _ = labeled_rows(embeddings, speakers)
         raw = rows
         for step in self.steps:
             rows = step.fit(rows, speakers).transform(rows)
         self.scorer.fit(rows, speakers)
-        if self.normaliser is not None:
+        if self.normalizer is not None:
             self.use_cohort(raw, speakers)
         return self
 
     def use_cohort(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
-        """Normalise scores by these imposters: embeddings [n, D], whose mean over each speaker [n] is the cohort.
+        """Normalize scores by these imposters: embeddings [n, D], whose mean over each speaker [n] is the cohort.
 
-        Raises ConfigError for a back-end without score normalisation, otherwise as `ScoreNorm.fit` does.
+        Raises ConfigError for a back-end without score normalization, otherwise as `ScoreNorm.fit` does.
         """
-        if self.normaliser is None:
-            raise ConfigError("this back-end normalises no scores: give it a ScoreNorm to use a cohort")
+        if self.normalizer is None:
+            raise ConfigError("this back-end normalizes no scores: give it a ScoreNorm to use a cohort")
         models = self.enroll(embeddings, speakers, average=True)
-        self.normaliser.fit(models.means, models.names)
+        self.normalizer.fit(models.means, models.names)
         return self
 
     def adapt(self, embeddings: ArrayLike, by: str = ADAPT_BY) -> Self:
@@ -114,8 +114,8 @@ class Backend:
         return self
 
     def warn_of_overlap(self, speakers: Iterable[Any], what: str = "test") -> list[str]:
-        """The speakers (`what` says which) who are in the cohort, logged as a warning; none without normalisation."""
-        return [] if self.normaliser is None else self.normaliser.warn_of_overlap(speakers, what)
+        """The speakers (`what` says which) who are in the cohort, logged as a warning; none without normalization."""
+        return [] if self.normalizer is None else self.normalizer.warn_of_overlap(speakers, what)
 
     def transform(self, embeddings: ArrayLike) -> Embeddings:
         """Embeddings [n, D] as the scorer sees them, float32 [n, D']; ShapeError where they do not fit."""
@@ -136,13 +136,13 @@ class Backend:
         Raises:
             ShapeError, ManifestError: unusable embeddings, not one model a row, or none.
         """
-        labelled_rows(embeddings, models)
+        labeled_rows(embeddings, models)
         means, counts = speaker_means(self.transform(embeddings), models)
         vectors = means.astype(np.float32)
         if average:
             counts = np.ones_like(counts)
             if self.steps and isinstance(self.steps[-1], LengthNorm):
-                vectors = length_normalise(vectors)
+                vectors = length_normalize(vectors)
         return Enrolled(names=np.unique(np.asarray(models)), means=vectors, counts=counts)
 
     def score(self, embeddings: ArrayLike, trials: Trials) -> NDArray[np.float32]:
@@ -184,6 +184,6 @@ class Backend:
             models, counts = enroll.means, enroll.counts
         else:
             models, counts = test_rows if enroll is test else self.transform(enroll), None
-        if self.normaliser is None:
+        if self.normalizer is None:
             return self.scorer.project(models, test_rows, counts)
-        return self.normaliser.project(self.scorer, models, test_rows, counts)
+        return self.normalizer.project(self.scorer, models, test_rows, counts)

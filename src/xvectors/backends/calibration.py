@@ -21,7 +21,7 @@ from xvectors.trials.pairs import checked_labels
 
 logger = logging.getLogger(__name__)
 
-RIDGE = 1e-6  # pulls weights of standardised inputs to 0: unfelt, but where scores are parted perfectly
+RIDGE = 1e-6  # pulls weights of standardized inputs to 0: unfelt, but where scores are parted perfectly
 
 Values = NDArray[np.float64]
 
@@ -44,7 +44,7 @@ class AffineCalibration:
     Attributes
     ----------
     scale_, offset_ : float
-    quality_weights_, quality_scale_weights_ : [k], of the standardised quality
+    quality_weights_, quality_scale_weights_ : [k], of the standardized quality
     quality_mean_, quality_std_, quality_low_, quality_high_ : [k]
     quality_names_ : k names
     num_target_, num_nontarget_ : how many trials it was fitted on

@@ -24,7 +24,7 @@ def real_rows(embeddings: ArrayLike) -> NDArray[Any]:
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
 
 
-def length_normalise(embeddings: ArrayLike) -> Embeddings:
+def length_normalize(embeddings: ArrayLike) -> Embeddings:
     """Embeddings [n, D] with every row at Euclidean length 1, float32.
 
     Raises:
@@ -56,9 +56,9 @@ def cosine_scores(embeddings: ArrayLike, trials: Trials) -> NDArray[np.float32]:
         [m] float32 in the trials' order.
 
     Raises:
-        ShapeError: see `length_normalise`; a trial that names a row that does not exist.
+        ShapeError: see `length_normalize`; a trial that names a row that does not exist.
     """
-    unit = length_normalise(embeddings)
+    unit = length_normalize(embeddings)
     scores = pair_products(unit, unit, trials.enroll, trials.test)
     return np.clip(scores, -1.0, 1.0, out=scores)
 
@@ -77,8 +77,8 @@ def all_pairs_scores(
 
     Raises:
         ManifestError: fewer than two rows, no target pair or no non-target pair.
-        ShapeError: see `length_normalise`; as many speakers as rows are needed.
+        ShapeError: see `length_normalize`; as many speakers as rows are needed.
     """
-    unit = length_normalise(embeddings)
+    unit = length_normalize(embeddings)
     target_scores, nontarget_scores = all_pairs_products(unit, unit, speaker_index)
     return np.clip(target_scores, -1.0, 1.0), np.clip(nontarget_scores, -1.0, 1.0)

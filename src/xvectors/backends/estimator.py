@@ -1,4 +1,4 @@
-"""What every part of a back-end has in common: parameters given at construction, arrays learnt by `fit`, whose names
+"""What every part of a back-end has in common: parameters given at construction, arrays learned by `fit`, whose names
 end with an underscore. In: embeddings and speakers, which are checked here. Out: plain values and arrays to save."""
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Estimator:
         return {name: getattr(self, name) for name in names if name not in ("args", "kwargs")}
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """What `fit` learnt, by name."""
+        """What `fit` learned, by name."""
         self._check_fitted()
         return {name: np.asarray(getattr(self, name)) for name in self.fitted_names}
 
@@ -71,7 +71,7 @@ def finite_rows(embeddings: ArrayLike, dim: int | None = None, what: str = "back
     return array
 
 
-def labelled_rows(embeddings: ArrayLike, speakers: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int32]]:
+def labeled_rows(embeddings: ArrayLike, speakers: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int32]]:
     """Embeddings [n, D], checked, and the number of each row's speaker [n], from 0, in sorted order."""
     rows, numbers = finite_rows(embeddings), speaker_numbers(speakers)
     if len(rows) != len(numbers):

@@ -1,5 +1,5 @@
 """Several systems' scores made one. In: scores of target and of non-target trials by each system. Out: log-likelihood
-ratios, an affine function of the scores learnt by logistic regression (Brümmer et al., IEEE TASLP 15(7), 2007)."""
+ratios, an affine function of the scores learned by logistic regression (Brümmer et al., IEEE TASLP 15(7), 2007)."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class PLDA(Estimator):
 
     Args:
         rank: dimensions in which speakers differ; None: all (the two-covariance model). Speakers must number more.
-        iterations: of expectation-maximisation, which begins at the moments' estimate.
+        iterations: of expectation-maximization, which begins at the moments' estimate.
 
     Attributes:
         mean_ [D], within_ [D, D], between_ [D, D]: the model.
@@ -61,7 +61,7 @@ class PLDA(Estimator):
                 f"PLDA of shapes mean {list(plda.mean_.shape)}, within {list(plda.within_.shape)}, between "
                 f"{list(plda.between_.shape)}: give [D], [D, D] and [D, D]"
             )
-        plda._diagonalise()
+        plda._diagonalize()
         return plda
 
     def fit(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
@@ -89,9 +89,9 @@ class PLDA(Estimator):
                 f"PLDA in {dim} dimensions needs at least {dim} recordings more than speakers, and {num_speakers} "
                 f"speakers have {statistics.num_recordings}: reduce the dimensions with LDA first, or give more"
             )
-        self.mean_, self.within_, loadings, self.log_likelihoods_ = _maximise(statistics, rank, self.iterations)
+        self.mean_, self.within_, loadings, self.log_likelihoods_ = _maximize(statistics, rank, self.iterations)
         self.between_ = loadings @ loadings.T
-        self._diagonalise()
+        self._diagonalize()
         return self
 
     def project(self, enroll: ArrayLike, test: ArrayLike, counts: ArrayLike | None = None) -> tuple[Rows, Rows]:
@@ -130,9 +130,9 @@ class PLDA(Estimator):
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         super().restore(arrays)
-        self._diagonalise()
+        self._diagonalize()
 
-    def _diagonalise(self) -> None:
+    def _diagonalize(self) -> None:
         """The basis [D, r] in which within = I and between = diag(psi [r]), psi above zero and falling."""
         white = whitener(self.within_)
         psi, directions = np.linalg.eigh(white.T @ self.between_ @ white)
@@ -156,19 +156,19 @@ def _recordings(counts: ArrayLike, num_models: int) -> Array:
     return n.astype(np.float64)
 
 
-def _maximise(statistics: SpeakerStatistics, rank: int, iterations: int) -> tuple[Array, Array, Array, Array]:
+def _maximize(statistics: SpeakerStatistics, rank: int, iterations: int) -> tuple[Array, Array, Array, Array]:
     """Mean [D], within [D, D], loadings V [D, rank] with between = V V', and the log-likelihoods, by EM.
 
-    The maximisation is joint over mean and loadings, and ends with a step of minimum divergence (Kenny, Odyssey
+    The maximization is joint over mean and loadings, and ends with a step of minimum divergence (Kenny, Odyssey
     2010): the speakers' factors get mean 0 and covariance I, their change being carried into mean and loadings.
     """
     n, origin = statistics.counts.astype(np.float64), statistics.mean
     num_speakers, dim = statistics.means.shape
-    centres = statistics.means - origin  # computing around the mean of all recordings keeps digits
+    centers = statistics.means - origin  # computing around the mean of all recordings keeps digits
     scatter = statistics.within.matrix * statistics.within.degrees
-    squares = scatter + (n[:, None] * centres).T @ centres
+    squares = scatter + (n[:, None] * centers).T @ centers
     mean, within = np.zeros(dim), statistics.within.matrix
-    loadings = _moments(statistics, centres, rank)
+    loadings = _moments(statistics, centers, rank)
     log_likelihoods = np.empty(iterations)
     for iteration in range(iterations):
         # Expectation, in the basis of the factors where the posterior of every speaker is diagonal.
@@ -176,12 +176,12 @@ def _maximise(statistics: SpeakerStatistics, rank: int, iterations: int) -> tupl
         values, rotation = np.linalg.eigh(loadings.T @ white @ white.T @ loadings)
         loadings = loadings @ rotation
         variances = 1.0 / (1.0 + np.outer(n, np.maximum(values, 0.0)))
-        evidence = n[:, None] * ((centres - mean) @ white @ (white.T @ loadings))
+        evidence = n[:, None] * ((centers - mean) @ white @ (white.T @ loadings))
         factors = evidence * variances
-        log_likelihoods[iteration] = _log_likelihood(scatter, n, centres - mean, white, variances, evidence)
-        # Maximisation, of the loadings and the mean as one more loading whose factor is always 1.
+        log_likelihoods[iteration] = _log_likelihood(scatter, n, centers - mean, white, variances, evidence)
+        # Maximization, of the loadings and the mean as one more loading whose factor is always 1.
         extended = np.hstack([factors, np.ones((num_speakers, 1))])
-        first = (n[:, None] * centres).T @ extended
+        first = (n[:, None] * centers).T @ extended
         second = (n[:, None] * extended).T @ extended
         second[:-1, :-1] += np.diag(n @ variances)
         joint = np.linalg.solve(second, first.T).T
@@ -196,10 +196,10 @@ def _maximise(statistics: SpeakerStatistics, rank: int, iterations: int) -> tupl
     return mean + origin, within, loadings, log_likelihoods / n.sum()
 
 
-def _moments(statistics: SpeakerStatistics, centres: Array, rank: int) -> Array:
+def _moments(statistics: SpeakerStatistics, centers: Array, rank: int) -> Array:
     """Loadings to begin with: the largest `rank` directions of what means spread beyond their own noise, whitened."""
     white = whitener(statistics.within.matrix)
-    spread = np.sqrt(statistics.counts)[:, None] * (centres @ white)
+    spread = np.sqrt(statistics.counts)[:, None] * (centers @ white)
     values, directions = np.linalg.eigh(spread.T @ spread)
     values, directions = values[::-1][:rank], directions[:, ::-1][:, :rank]
     n = statistics.counts
@@ -209,10 +209,10 @@ def _moments(statistics: SpeakerStatistics, centres: Array, rank: int) -> Array:
     return loadings
 
 
-def _log_likelihood(scatter: Array, n: Array, centres: Array, white: Array, variances: Array, evidence: Array) -> float:
+def _log_likelihood(scatter: Array, n: Array, centers: Array, white: Array, variances: Array, evidence: Array) -> float:
     """Of all embeddings, with the speakers' factors integrated out."""
     total = n.sum()
-    mahalanobis = np.square(centres @ white).sum(axis=1) @ n + float(((scatter @ white) * white).sum())
+    mahalanobis = np.square(centers @ white).sum(axis=1) @ n + float(((scatter @ white) * white).sum())
     log_determinant = -2.0 * float(np.log(np.diag(white)).sum())
     dim = len(white)
     explained = float((evidence**2 * variances + np.log(variances)).sum())

@@ -1,5 +1,5 @@
-"""Score normalisation by a cohort of other speakers. In: a scorer, embeddings of both sides, the cohort's.
-Out: rows whose dot products are the normalised scores.
+"""Score normalization by a cohort of other speakers. In: a scorer, embeddings of both sides, the cohort's.
+Out: rows whose dot products are the normalized scores.
 
 S-norm after Kenny, Odyssey 2010; adaptive S-norm, AS-norm1 of Matějka et al., Interspeech 2017: each side is compared
 with the part of the cohort that is most like it.
@@ -58,7 +58,7 @@ class ScoreNorm(Estimator):
             )
         if len(rows) < 2:
             raise ManifestError(
-                f"a cohort of {count(len(rows), 'speaker')}: score normalisation needs at least two, better 200"
+                f"a cohort of {count(len(rows), 'speaker')}: score normalization needs at least two, better 200"
             )
         self.cohort_, self.cohort_speakers_ = rows.astype(np.float32), names
         self._top()
@@ -70,7 +70,7 @@ class ScoreNorm(Estimator):
         shared = sorted({str(speaker) for speaker in speakers} & set(self.cohort_speakers_.tolist()))
         if shared:
             logger.warning(
-                "%s %s in the cohort of the score normalisation (%s): their target scores come out too low; give a "
+                "%s %s in the cohort of the score normalization (%s): their target scores come out too low; give a "
                 "cohort of other speakers",
                 count(len(shared), f"{what} speaker"),
                 agree(len(shared), "is", "are"),
@@ -81,7 +81,7 @@ class ScoreNorm(Estimator):
     def project(
         self, scorer: Scorer, enroll: ArrayLike, test: ArrayLike, counts: ArrayLike | None = None
     ) -> tuple[Rows, Rows]:
-        """Rows [k, d] and [t, d], float32, whose dot products are the normalised scores.
+        """Rows [k, d] and [t, d], float32, whose dot products are the normalized scores.
 
         Raises:
             ShapeError: as the scorer does; a recording that scores alike against its whole cohort.

@@ -7,7 +7,7 @@ from typing import Protocol, Self
 
 from numpy.typing import ArrayLike
 
-from xvectors.backends.cosine import length_normalise
+from xvectors.backends.cosine import length_normalize
 from xvectors.backends.estimator import Estimator
 from xvectors.backends.products import Rows
 from xvectors.errors import ShapeError
@@ -31,10 +31,10 @@ class Cosine(Estimator):
 
     def project(self, enroll: ArrayLike, test: ArrayLike, counts: ArrayLike | None = None) -> tuple[Rows, Rows]:
         """Both sides at length 1; `counts` make no difference. ShapeError for a zero vector or unequal dimensions."""
-        right = length_normalise(test)
+        right = length_normalize(test)
         if enroll is test:
             return right, right
-        left = length_normalise(enroll)
+        left = length_normalize(enroll)
         if left.shape[1] != right.shape[1]:
             raise ShapeError(
                 f"{left.shape[1]} dimensions in enrollment, {right.shape[1]} in test: use one network for both"

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xvectors.backends.backend import Backend
 from xvectors.backends.calibration import AffineCalibration
-from xvectors.backends.estimator import labelled_rows
+from xvectors.backends.estimator import labeled_rows
 from xvectors.backends.table import BACKENDS
 from xvectors.config import nearest
 from xvectors.errors import ConfigError, ManifestError, ShapeError
@@ -109,7 +109,7 @@ def select_backend(
     """
     if reference not in candidates:
         raise ConfigError(f"the reference {reference!r} is not among the candidates{nearest(reference, candidates)}")
-    rows, numbers = labelled_rows(embeddings, speakers)
+    rows, numbers = labeled_rows(embeddings, speakers)
     some = sample_recordings(numbers, each=EACH, at_most=AT_MOST, seed=seed)
     rows, numbers = rows[some], numbers[some]
     trials = all_pairs(numbers)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xvectors.backends.estimator import Array, finite_rows, labelled_rows
+from xvectors.backends.estimator import Array, finite_rows, labeled_rows
 from xvectors.errors import ConfigError, ManifestError
 
 BLOCK_ROWS = 8192  # rows whose deviations are held in double precision at once
@@ -66,7 +66,7 @@ def total_statistics(embeddings: ArrayLike) -> tuple[Array, Covariance]:
 
 def speaker_means(embeddings: ArrayLike, speakers: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
     """Each speaker's mean embedding [S, D] and recordings [S], in the sorted order of the speakers."""
-    rows, numbers = labelled_rows(embeddings, speakers)
+    rows, numbers = labeled_rows(embeddings, speakers)
     if not len(rows):
         raise ManifestError("no embeddings: give at least one")
     order = np.argsort(numbers, kind="stable")
@@ -83,7 +83,7 @@ def speaker_statistics(embeddings: ArrayLike, speakers: ArrayLike) -> SpeakerSta
         ManifestError: fewer than two speakers, or none with two recordings.
         ShapeError: unusable embeddings, or not one speaker a row.
     """
-    rows, numbers = labelled_rows(embeddings, speakers)
+    rows, numbers = labeled_rows(embeddings, speakers)
     means, counts = speaker_means(rows, numbers)
     if len(counts) < 2:
         raise ManifestError(
@@ -93,7 +93,7 @@ def speaker_statistics(embeddings: ArrayLike, speakers: ArrayLike) -> SpeakerSta
     if len(rows) == len(counts):
         raise ManifestError(
             f"every one of the {len(counts)} speakers has one recording: how recordings of one speaker differ cannot "
-            "be learnt; add second recordings, or use a back-end that does without (cosine, cosine_centred, asnorm)"
+            "be learned; add second recordings, or use a back-end that does without (cosine, cosine_centered, asnorm)"
         )
     return SpeakerStatistics(
         counts=counts, means=means, within=_covariance(rows, means, numbers, len(rows) - len(counts))

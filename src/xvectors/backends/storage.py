@@ -16,16 +16,17 @@ from xvectors.backends.fusion import Fusion
 from xvectors.backends.plda import PLDA
 from xvectors.backends.score_normalization import ScoreNorm
 from xvectors.backends.scorers import Cosine
-from xvectors.backends.transforms import LDA, WCCN, Centre, LengthNorm, Transform, Whiten
+from xvectors.backends.transforms import LDA, WCCN, Center, LengthNorm, Transform, Whiten
 from xvectors.config import parse_toml, to_toml
 from xvectors.errors import CheckpointError, XVectorsError
 from xvectors.files import atomic_write, why_no_file
 from xvectors.files.npz import read_npz
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: names in American spelling."""
 DESCRIPTION = "description"
 KINDS: Mapping[str, type[Estimator]] = {
-    kind.__name__: kind for kind in (Centre, Whiten, WCCN, LDA, LengthNorm, Cosine, PLDA, ScoreNorm, Fusion)
+    kind.__name__: kind for kind in (Center, Whiten, WCCN, LDA, LengthNorm, Cosine, PLDA, ScoreNorm, Fusion)
 }
 
 
@@ -37,15 +38,15 @@ def save_backend(path: Path | str, backend: Backend) -> None:
 def load_backend(path: Path | str) -> Backend:
     """The back-end that `save_backend` wrote; CheckpointError for a file that is missing, damaged or another thing."""
     parts = _load(Path(path))
-    scorer, normaliser = parts.pop("scorer", None), parts.pop("normaliser", None)
+    scorer, normalizer = parts.pop("scorer", None), parts.pop("normalizer", None)
     steps = [parts.pop(f"step{number}", None) for number in range(len(parts))]
     if (
         not isinstance(scorer, Cosine | PLDA)
-        or not (normaliser is None or isinstance(normaliser, ScoreNorm))
+        or not (normalizer is None or isinstance(normalizer, ScoreNorm))
         or not all(isinstance(step, Transform) for step in steps)
     ):
         raise CheckpointError(f"{path} holds no back-end")
-    return Backend([step for step in steps if isinstance(step, Transform)], scorer, normaliser)
+    return Backend([step for step in steps if isinstance(step, Transform)], scorer, normalizer)
 
 
 def save_fusion(path: Path | str, fusion: Fusion) -> None:
@@ -61,6 +62,26 @@ def load_fusion(path: Path | str) -> Fusion:
     return fusion
 
 
+def upgrade_backend(path: Path) -> None:
+    """Rewrite a back-end of format 1, which spelled two names differently; any other file stays as it is."""
+    try:
+        arrays = read_npz(path)
+        description = parse_toml(str(arrays.pop(DESCRIPTION)), str(path))
+    except (ValueError, KeyError, XVectorsError) as error:
+        raise CheckpointError(f"{path} is damaged, or no back-end: {error}") from error
+    parts = description.get("parts")
+    if description.get("format_version") != 1 or not isinstance(parts, dict):
+        return
+    for table in parts.values():
+        if table.get("kind") == "Center":
+            table["kind"] = Center.__name__
+    if "normalizer" in parts:
+        parts["normalizer"] = parts.pop("normalizer")
+    contents: dict[str, Any] = {name.replace("normalizer.", "normalizer.", 1): array for name, array in arrays.items()}
+    contents[DESCRIPTION] = np.array(to_toml({**description, "format_version": FORMAT_VERSION}))
+    _write(path, contents)
+
+
 def _save(path: Path, parts: Mapping[str, Estimator]) -> None:
     contents: dict[str, Any] = {
         f"{name}.{key}": array for name, part in parts.items() for key, array in part.arrays().items()
@@ -71,6 +92,10 @@ def _save(path: Path, parts: Mapping[str, Estimator]) -> None:
         for name, part in parts.items()
     }
     contents[DESCRIPTION] = np.array(to_toml({"format_version": FORMAT_VERSION, "parts": tables}))
+    _write(path, contents)
+
+
+def _write(path: Path, contents: Mapping[str, Any]) -> None:
     with atomic_write(path, private=True) as temporary, temporary.open("wb") as file:
         np.savez(file, **contents)
 
@@ -89,7 +114,7 @@ def _load(path: Path) -> dict[str, Estimator]:
         if description.get("format_version") != FORMAT_VERSION:
             raise CheckpointError(
                 f"format version {description.get('format_version')!r} is not {FORMAT_VERSION}; "
-                "it was written by another version of xvectors, use that one"
+                "bring its system up to date with `xvectors upgrade`, or use the version of xvectors that wrote it"
             )
         return {name: _part(name, table, arrays) for name, table in description["parts"].items()}
     except (XVectorsError, TypeError, KeyError, AttributeError, np.linalg.LinAlgError) as error:

@@ -9,7 +9,7 @@ from xvectors.backends.backend import Backend
 from xvectors.backends.plda import PLDA
 from xvectors.backends.score_normalization import ScoreNorm
 from xvectors.backends.scorers import Cosine
-from xvectors.backends.transforms import LDA, WCCN, Centre, LengthNorm, Whiten
+from xvectors.backends.transforms import LDA, WCCN, Center, LengthNorm, Whiten
 from xvectors.config import nearest
 from xvectors.errors import ConfigError
 
@@ -18,14 +18,14 @@ COHORT_SHARE = 0.2  # of the cohort, for AS-norm
 BACKENDS: Mapping[str, Callable[[], Backend]] = MappingProxyType(
     {
         "cosine": lambda: Backend([], Cosine()),
-        "cosine_centred": lambda: Backend([Centre()], Cosine()),
+        "cosine_centered": lambda: Backend([Center()], Cosine()),
         "cosine_whitened": lambda: Backend([Whiten()], Cosine()),
         "wccn": lambda: Backend([WCCN()], Cosine()),
         "lda": lambda: Backend([LDA()], Cosine()),
         "plda": lambda: Backend([Whiten(), LengthNorm()], PLDA()),
         "lda_plda": lambda: Backend([LDA(), LengthNorm()], PLDA()),
-        "snorm": lambda: Backend([Centre()], Cosine(), ScoreNorm()),
-        "asnorm": lambda: Backend([Centre()], Cosine(), ScoreNorm(COHORT_SHARE)),
+        "snorm": lambda: Backend([Center()], Cosine(), ScoreNorm()),
+        "asnorm": lambda: Backend([Center()], Cosine(), ScoreNorm(COHORT_SHARE)),
         "wccn_asnorm": lambda: Backend([WCCN()], Cosine(), ScoreNorm(COHORT_SHARE)),
         "lda_plda_asnorm": lambda: Backend([LDA(), LengthNorm()], PLDA(), ScoreNorm(COHORT_SHARE)),
     }

@@ -1,7 +1,7 @@
 """Maps of embeddings that a back-end applies before it scores. In: embeddings [n, D], and speakers to learn from.
 Out: float32 [n, D'].
 
-Whitening and length normalisation after Garcia-Romero and Espy-Wilson, Interspeech 2011; WCCN after Hatch, Kajarekar
+Whitening and length normalization after Garcia-Romero and Espy-Wilson, Interspeech 2011; WCCN after Hatch, Kajarekar
 and Stolcke, Interspeech 2006; LDA after Fisher, with the within-speaker covariance shrunk.
 """
 
@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xvectors.backends.cosine import Embeddings, length_normalise
+from xvectors.backends.cosine import Embeddings, length_normalize
 from xvectors.backends.estimator import Array, Estimator, finite_rows
 from xvectors.backends.statistics import speaker_statistics, total_statistics, whitener
 from xvectors.errors import ConfigError, ManifestError
@@ -37,10 +37,10 @@ class LengthNorm(Transform):
         return self
 
     def transform(self, embeddings: ArrayLike) -> Embeddings:
-        return length_normalise(embeddings)
+        return length_normalize(embeddings)
 
 
-class Centre(Transform):
+class Center(Transform):
     """Takes away the mean of the training recordings, `mean_` [D]."""
 
     fitted_names: ClassVar[tuple[str, ...]] = ("mean_",)
@@ -56,11 +56,11 @@ class Centre(Transform):
     def transform(self, embeddings: ArrayLike) -> Embeddings:
         self._check_fitted()
         rows = finite_rows(embeddings, len(self.mean_), type(self).__name__)
-        centred: Embeddings = (rows - self.mean_).astype(np.float32)
-        return centred
+        centered: Embeddings = (rows - self.mean_).astype(np.float32)
+        return centered
 
 
-class Projection(Centre):
+class Projection(Center):
     """What the affine maps share: (x - mean_) @ projection_ [D, D']."""
 
     fitted_names = ("mean_", "projection_")
@@ -71,7 +71,7 @@ class Projection(Centre):
 
 
 class Whiten(Projection):
-    """Centres, and turns the covariance of all recordings into the identity.
+    """Centers, and turns the covariance of all recordings into the identity.
 
     Args:
         shrinkage: how far the covariance is drawn towards a sphere, 0 to 1; None: Ledoit and Wolf's estimate.
@@ -88,7 +88,7 @@ class Whiten(Projection):
 
 
 class WCCN(Projection):
-    """Within-class covariance normalisation: centres, and turns the covariance within speakers into the identity.
+    """Within-class covariance normalization: centers, and turns the covariance within speakers into the identity.
 
     Args:
         shrinkage: how far the covariance is drawn towards a sphere, 0 to 1; None: Ledoit and Wolf's estimate.

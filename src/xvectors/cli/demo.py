@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xvectors.config import DEFAULT_RECIPE, differences, load_recipe
-from xvectors.corpus.synth import synthesise
+from xvectors.corpus.synth import synthesize
 from xvectors.report import Evaluation, evaluate, plot
 from xvectors.system import SystemFolder
 from xvectors.system.serialization import read_description
@@ -43,7 +43,7 @@ def run_demo(
     """
     corpus, system = out / "corpus", out / "system"
     say(f"1/4 Reading {utterances} sentences with each of {speakers} synthetic voices (espeak-ng) into {corpus}")
-    synthesise(corpus, speakers=speakers, utterances=utterances, seed=SEED, show_progress=show_progress)
+    synthesize(corpus, speakers=speakers, utterances=utterances, seed=SEED, show_progress=show_progress)
 
     recipe = load_recipe(DEFAULT_RECIPE, overrides)
     say(f"2/4 Training recipe {DEFAULT_RECIPE!r} into {system}")

@@ -283,7 +283,7 @@ def fuse(
         learned = {"weights": dict(zip(map(str, scores), weights, strict=True)), "offset": float(fused.fusion.offset_)}
         print_json({**counts, **learned, "num_trials": fused.num_trials, "path": str(out)})
         return
-    print(f"learnt from  {fused.num_target:,} target and {fused.num_nontarget:,} non-target trials")
+    print(f"learned from  {fused.num_target:,} target and {fused.num_nontarget:,} non-target trials")
     for path, weight in zip(scores, weights, strict=True):
         print(f"weight       {weight:+.4g}  {path}")
     print(f"offset       {fused.fusion.offset_:+.4g}")

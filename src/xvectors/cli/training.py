@@ -58,9 +58,9 @@ def synth(
     quiet: Quiet = False,
 ) -> None:
     """Make a corpus of synthetic voices with espeak-ng."""
-    from xvectors.corpus.synth import synthesise
+    from xvectors.corpus.synth import synthesize
 
-    metadata = synthesise(
+    metadata = synthesize(
         out,
         speakers=speakers,
         utterances=utterances,
@@ -247,7 +247,7 @@ def calibrate(
         return
     print(f"back-end     {verifier.name}: {chosen['reason']}")
     print(
-        f"learnt from  {count(basis['num_speakers'], 'speaker')} ({basis['source']}), "
+        f"learned from  {count(basis['num_speakers'], 'speaker')} ({basis['source']}), "
         f"{count(basis['num_recordings'], 'recording')} and "
         f"{count(basis['num_crops'], 'crop')} of them"
     )

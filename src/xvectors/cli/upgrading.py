@@ -26,5 +26,5 @@ def upgrade(system: System, gallery: GalleryPath = None) -> None:
     path = gallery if gallery is not None else default_gallery()
     if gallery is not None or path.exists():
         with SqliteStore(path) as store:
-            count = store.rebind(weights_digest(folder.weights), fingerprint_of(folder))
+            count = store.rebind(done or weights_digest(folder.weights), fingerprint_of(folder))
         print(f"{path}: {count} voiceprint{'s' * (count != 1)} of this system brought up to date")

@@ -49,10 +49,10 @@ class AugmentConfig:
     babble_snr_max_db: float = setting(20.0, "Highest SNR in dB of each voice of the babble alone.")
     babble_voices_min: int = setting(3, "Least number of voices in the babble.")
     babble_voices_max: int = setting(7, "Largest number of voices in the babble.")
-    equaliser_prob: float = setting(
+    equalizer_prob: float = setting(
         0.0, "Probability of a random microphone: a frequency response and a narrower band."
     )
-    equaliser_max_db: float = setting(8.0, "Largest bump in that frequency response in dB.")
+    equalizer_max_db: float = setting(8.0, "Largest bump in that frequency response in dB.")
     gain_prob: float = setting(0.0, "Probability of another level.")
     gain_min_db: float = setting(-20.0, "Lowest gain in dB.")
     gain_max_db: float = setting(6.0, "Highest gain in dB.")
@@ -152,7 +152,7 @@ def _bounds(name: str) -> tuple[float, float, str]:
         return 0.05, 5.0, "between 0.05 and 5 s"
     if name.startswith("babble_voices"):
         return 1, 100, "between 1 and 100"
-    if name.startswith(("clip", "equaliser")):
+    if name.startswith(("clip", "equalizer")):
         return 0.0, 60.0, "between 0 and 60 dB"
     if name.endswith("_masks"):
         return 0, 100, "between 0 and 100"

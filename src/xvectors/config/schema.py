@@ -43,7 +43,7 @@ class FeaturesConfig:
         0.0, "Upper edge of the last filter in Hz; 0 or less counts from the Nyquist frequency."
     )
     use_power: bool = setting(True, "Filter the power spectrum; false filters the magnitude spectrum.")
-    mean_normalisation: bool = setting(False, "Subtract each filterbank's mean over the recording (CMN).")
+    mean_normalization: bool = setting(False, "Subtract each filterbank's mean over the recording (CMN).")
     normalize_level: bool = setting(
         True, "Bring every recording to one level first, so that its level does not matter; false is Kaldi's way."
     )
@@ -129,7 +129,7 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """The optimiser, its schedule and the length of a run."""
+    """The optimizer, its schedule and the length of a run."""
 
     epochs: int = setting(10, "Number of epochs.")
     minutes: float = setting(
@@ -138,7 +138,7 @@ class TrainingConfig:
         "0 goes by epochs.",
     )
     batch_size: int = setting(128, "Number of chunks in a batch.")
-    optimiser: Literal["adam", "adamw", "sgd"] = setting(
+    optimizer: Literal["adam", "adamw", "sgd"] = setting(
         "adam", "Adam with weight decay in the gradient, AdamW with decoupled decay, or SGD with Nesterov momentum."
     )
     head_only_share: float = setting(

@@ -51,7 +51,7 @@ LOUDEST = 1e6
 
 
 class Reason(StrEnum):
-    """Why a recording is left out; INCOMPLETE, CANCELLED and CLIPPED are only warned about."""
+    """Why a recording is left out; INCOMPLETE, CANCELED and CLIPPED are only warned about."""
 
     MISSING = "missing"
     EMPTY = "empty"
@@ -65,7 +65,7 @@ class Reason(StrEnum):
     DUPLICATE = "duplicate"
     TWO_SPEAKERS = "two speakers"
     INCOMPLETE = "end missing"
-    CANCELLED = "channels cancel"
+    CANCELED = "channels cancel"
     NOT_UTF8 = "name not UTF-8"
     CLIPPED = "clipped"
 
@@ -74,7 +74,7 @@ class Reason(StrEnum):
 class Finding:
     """What was found about one utterance.
 
-    `fault` None: it can be used; `digest`: of its decoded samples; `incomplete`, `cancelled`: what is missing at the
+    `fault` None: it can be used; `digest`: of its decoded samples; `incomplete`, `canceled`: what is missing at the
     end of its file, and which channel was taken because they cancel; empty where there is nothing to say.
     """
 
@@ -85,7 +85,7 @@ class Finding:
     fault: Reason | None = None
     detail: str = ""
     incomplete: str = ""
-    cancelled: str = ""
+    canceled: str = ""
 
     @property
     def lasts(self) -> bool:
@@ -162,11 +162,11 @@ def _listen(path: str, start_s: float, duration_s: float, info: object) -> Findi
     elif is_silent:
         fault, detail = Reason.SILENT, "all samples are zero"
     share = num_clipped / max(1, num_samples)
-    cancelled = audio.cancelled(path)
+    canceled = audio.canceled(path)
     return Finding(
         *(duration_s, info.sample_rate_hz, share, digest.hexdigest(), fault, detail),
         incomplete="; ".join(info.notes),
-        cancelled="" if cancelled is None else cancelled.note,
+        canceled="" if canceled is None else canceled.note,
     )
 
 
@@ -176,7 +176,7 @@ class FindingCache:
     HEADER = (
         *("path", "start_s", "stated_s", "size", "mtime_ns"),
         *("duration_s", "sample_rate_hz", "clipped_share", "digest"),
-        *("fault", "detail", "incomplete", "cancelled", f"version {CACHE_VERSION}"),
+        *("fault", "detail", "incomplete", "canceled", f"version {CACHE_VERSION}"),
     )
 
     def __init__(self, source: Path) -> None:
@@ -228,7 +228,7 @@ class FindingCache:
                 *(key.size, key.mtime_ns),
                 *(found.duration_s, found.sample_rate_hz, found.clipped_share, found.digest),
                 *("" if found.fault is None else found.fault.value, found.detail),
-                *(found.incomplete, found.cancelled, ""),
+                *(found.incomplete, found.canceled, ""),
             )
             for key, found in self._found.values()
         )

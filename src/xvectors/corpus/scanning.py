@@ -381,8 +381,8 @@ def _warnings(finding: Finding) -> Iterator[tuple[Reason, str]]:
     """What is worth knowing of a recording that can be used."""
     if finding.incomplete:
         yield Reason.INCOMPLETE, finding.incomplete
-    if finding.cancelled:
-        yield Reason.CANCELLED, finding.cancelled
+    if finding.canceled:
+        yield Reason.CANCELED, finding.canceled
     if finding.clipped_share > CLIPPED_SHARE:
         yield Reason.CLIPPED, f"{finding.clipped_share:.1%} of the samples at full scale"
 

@@ -72,7 +72,7 @@ class OnnxDescription:
     def to_metadata(self, backend_file: bytes | None) -> dict[str, str]:
         """The metadata of the file; `backend_file` holds the bytes of backend.npz where the system is calibrated.
 
-        The names of the speakers that the calibration was learnt from stay behind.
+        The names of the speakers that the calibration was learned from stay behind.
         """
         values = {
             "format_version": FORMAT_VERSION,
@@ -271,7 +271,7 @@ class OnnxEngine:
         """Embed waveforms: float32 [n, embedding_dim].
 
         Those of one length go through the graph together, which has no room for padding. With int8 each goes alone:
-        the step of the quantised values is taken from all that is in a batch.
+        the step of the quantized values is taken from all that is in a batch.
         """
         embeddings = np.zeros((len(waveforms), self.embedding_dim), dtype=np.float32)
         by_length = sorted(range(len(waveforms)), key=lambda index: len(waveforms[index]))

@@ -1,5 +1,5 @@
 """What makes error rates better than they are, or worse than the system is. In: the test corpus, its embeddings, and
-what the system was trained on. Out: shared speakers and recordings, and pairs that look mislabelled."""
+what the system was trained on. Out: shared speakers and recordings, and pairs that look mislabeled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xvectors.backends import length_normalise
+from xvectors.backends import length_normalize
 from xvectors.corpus import TEST, VAL, Manifest
 from xvectors.evaluation.measured import Leakage, SharedRecording, SuspectPair
 from xvectors.text import agree, count
@@ -66,7 +66,7 @@ def leakage_lines(leakage: Leakage, manifest: Manifest) -> list[str]:
         lines.append(f"{begin} trained on ({_few(names)}): if they are the same people, the error rates are too good")
     if names := leakage.calibration_speakers:
         begin = _of(len(names), num_speakers, "test speakers", "bears a name", "bear names")
-        lines.append(f"{begin} that the calibration learnt from ({_few(names)}): its loss may look too small")
+        lines.append(f"{begin} that the calibration learned from ({_few(names)}): its loss may look too small")
     if leakage.shared_recordings:
         recordings = [manifest.id[found.row] for found in leakage.shared_recordings]
         begin = _of(len(recordings), len(manifest), "test recordings", "was", "were")
@@ -88,10 +88,10 @@ def leakage_lines(leakage: Leakage, manifest: Manifest) -> list[str]:
 
 
 def cohort_line(in_cohort: Sequence[str], manifest: Manifest) -> str:
-    """The warning that test speakers are in the cohort of the score normalisation."""
+    """The warning that test speakers are in the cohort of the score normalization."""
     begin = _of(len(in_cohort), len(manifest.speakers), "test speakers", "is", "are")
     return (
-        f"{begin} in the cohort of the score normalisation ({_few(in_cohort)}): their target scores come out too low; "
+        f"{begin} in the cohort of the score normalization ({_few(in_cohort)}): their target scores come out too low; "
         "give a cohort of other speakers"
     )
 
@@ -147,7 +147,7 @@ def _suspect_pairs(embeddings: ArrayLike, speakers: NDArray[np.int32]) -> tuple[
     if len(rows) > MOST_COMPARED:
         each = max(2, MOST_COMPARED // len(np.unique(speakers)))
         rows = sample_recordings(speakers, each=each, at_most=MOST_COMPARED)
-    unit, speaker = length_normalise(embeddings)[rows], speakers[rows]
+    unit, speaker = length_normalize(embeddings)[rows], speakers[rows]
     counts = np.zeros(LEVELS + 1, dtype=np.int64)
     for _, cosines, same, later in _blocks(unit, speaker):
         levels = np.ceil((cosines[same & later] + 1) / 2 * LEVELS)

@@ -59,7 +59,7 @@ class Leakage:
     shared_speakers: tuple[str, ...] = ()
     """Names of test speakers that were trained on."""
     calibration_speakers: tuple[str, ...] = ()
-    """Names of test speakers that calibration or back-end learnt from."""
+    """Names of test speakers that calibration or back-end learned from."""
     shared_recordings: tuple[SharedRecording, ...] = ()
     suspect_pairs: tuple[SuspectPair, ...] = ()
     """The most alike pairs of two speakers, nearest first, that are nearer than 99 % of one speaker's pairs."""

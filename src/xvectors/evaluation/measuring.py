@@ -140,7 +140,7 @@ def measure(
         _levelled(drawn_scores),
         ScoredTrials.of(drawn_target, *sides, weight=resampled.weight),
         {key: metric.read for key, metric in metrics.items()} | of_points,
-        centred=(LOSS,),
+        centered=(LOSS,),
         num_draws=num_draws,
         seed=seed,
     )

@@ -56,7 +56,7 @@ class ScoreFile:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def labelled(self, trials: TrialList | None = None) -> tuple[TrialList, NDArray[np.float64]]:
+    def labeled(self, trials: TrialList | None = None) -> tuple[TrialList, NDArray[np.float64]]:
         """Trials and the score of each [m]: the file's own, or those of a list, in its order, either side first.
 
         The file's own are without self-trials and without pairs that come again, in either order, which the findings
@@ -65,8 +65,8 @@ class ScoreFile:
         Raises
         ------
         ManifestError
-            Labels nowhere; one pair with two scores, or labelled both ways; trials that have no score, of names that
-            are not in the file, or labelled otherwise there.
+            Labels nowhere; one pair with two scores, or labeled both ways; trials that have no score, of names that
+            are not in the file, or labeled otherwise there.
         """
         if trials is None:
             if self.target is None:
@@ -196,7 +196,7 @@ def measure_score_file(
     Raises ManifestError for a file or list that cannot be read or does not fit, or trials of one kind only.
     """
     scored = read_scores(path)
-    listed, scores = scored.labelled(None if trials is None else read_trials(trials))
+    listed, scores = scored.labeled(None if trials is None else read_trials(trials))
     note = scored.examined_note()
     for kind, number in (("target", listed.target.sum()), ("non-target", (~listed.target).sum())):
         if not number:
@@ -227,7 +227,7 @@ def scores_on(trials: TrialList, file: ScoreFile) -> NDArray[np.float64]:
             "trials can be compared; evaluate both with the same --data and --trials"
         )
     try:
-        return file.labelled(trials)[1]
+        return file.labeled(trials)[1]
     except ManifestError as error:
         raise ManifestError(
             f"{trials.source} and {file.source} do not hold the same trials and labels ({error}); evaluate both with "

@@ -32,7 +32,7 @@ MEASURES = ("eer", "frr", "far", "actual_dcf")
 
 @dataclass(frozen=True, kw_only=True)
 class SliceFigure:
-    """A measure of one slice: shares, the DCF a normalised cost. `low` and `high` are None where there are too few
+    """A measure of one slice: shares, the DCF a normalized cost. `low` and `high` are None where there are too few
     speakers in all; `difference` is slice less whole, its ends and `departs` come from the same draws."""
 
     value: float

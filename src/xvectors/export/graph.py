@@ -79,7 +79,7 @@ class GraphFbank(nn.Module):
         power = ((head + tail) @ self.cosines).square() + ((head - tail) @ self.sines).square()
         mels = (power if fbank.use_power else power.sqrt()) @ self.filters
         features = mels.clamp(min=ENERGY_FLOOR).log()
-        return features - features.mean(dim=1, keepdim=True) if fbank.mean_normalisation else features
+        return features - features.mean(dim=1, keepdim=True) if fbank.mean_normalization else features
 
     def _framed(self, waveform: Tensor) -> Tensor:
         """Frames [batch, frames, frame_length], gathered in the largest pieces that frames and shift have in common."""

@@ -71,7 +71,7 @@ def export_onnx(system: str | Path, path: str | Path, *, int8: bool = False) -> 
     min_samples = fbank.samples_for(network.context_frames)
     model = build_onnx(WaveformGraph(fbank, network, embedding_map).eval(), min_samples, fbank.sample_rate_hz)
     if int8:
-        model = _quantised(model)
+        model = _quantized(model)
     verifier = verifier_of(folder)
     description = OnnxDescription(
         sample_rate_hz=fbank.sample_rate_hz,
@@ -148,8 +148,8 @@ def build_onnx(graph: WaveformGraph, min_samples: int, sample_rate_hz: int) -> A
     return model
 
 
-def _quantised(model: Any) -> Any:
-    """The same graph with dynamically quantised convolutions and products, the features left as they are."""
+def _quantized(model: Any) -> Any:
+    """The same graph with dynamically quantized convolutions and products, the features left as they are."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -179,7 +179,7 @@ def _forget_origin(model: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what exporter and quantiser print and log; their warnings are left to the caller."""
+    """Without what exporter and quantizer print and log; their warnings are left to the caller."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

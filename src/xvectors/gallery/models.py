@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from xvectors.audio.speech import MOST_SPEECH_S
 from xvectors.backends import LengthNorm
 from xvectors.backends.backend import Enrolled
-from xvectors.backends.cosine import length_normalise
+from xvectors.backends.cosine import length_normalize
 from xvectors.gallery.records import Block
 from xvectors.verification import Verifier
 
@@ -32,7 +32,7 @@ class Models:
 def models_of(verifier: Verifier, block: Block) -> Models:
     """The models of a block that is not empty. Raises ShapeError where the embeddings do not fit the back-end.
 
-    A recording counts at most as many seconds as the longest that the calibration learnt from: nothing bears out that
+    A recording counts at most as many seconds as the longest that the calibration learned from: nothing bears out that
     more make an embedding better, and a recording that is said to last for hours would outweigh all others.
     """
     backend = verifier.backend
@@ -46,7 +46,7 @@ def models_of(verifier: Verifier, block: Block) -> Models:
         weights = counted_s / np.repeat(seconds, np.diff(first, append=len(rows)))
         rows = np.add.reduceat(rows * weights[:, None], first, axis=0).astype(np.float32)
         if backend.steps and isinstance(backend.steps[-1], LengthNorm):
-            rows = length_normalise(rows)
+            rows = length_normalize(rows)
     return Models(
         ids=ids, enrolled=Enrolled(names=ids, means=rows, counts=np.ones(len(ids), dtype=np.int64)), duration_s=seconds
     )

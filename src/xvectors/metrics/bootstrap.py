@@ -187,7 +187,7 @@ def speaker_intervals(
     trials: ScoredTrials,
     metrics: Mapping[str, Metric],
     *,
-    centred: Collection[str] = (),
+    centered: Collection[str] = (),
     num_draws: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -196,7 +196,7 @@ def speaker_intervals(
 
     Args:
         metrics: by name, what to read from a ROC, such as `{"eer": lambda roc: roc.eer().eer}`.
-        centred: names of metrics whose draws are moved until their median is the value. Calibration loss is one: PAV
+        centered: names of metrics whose draws are moved until their median is the value. Calibration loss is one: PAV
             fits the fewer distinct speakers of a draw more closely, so that nearly every draw loses more than all.
         num_draws: 1000 settle a 95 % interval's ends to about 5 % of its width, twice the standard error of a
             percentile of so many normal draws.
@@ -214,7 +214,7 @@ def speaker_intervals(
     drawn = np.array([_measured(metrics, roc) for batch in batches for roc in system.rocs(batch)])
     (values,) = (_measured(metrics, roc) for roc in system.rocs([np.ones(trials.num_speakers, dtype=np.int64)]))
     for at, name in enumerate(metrics):
-        if name in centred:
+        if name in centered:
             drawn[:, at] += values[at] - np.median(drawn[:, at])
     ends = interval_ends(drawn, confidence, trials.num_speakers)
     return {
@@ -341,7 +341,7 @@ def interval_ends(
 
     freedom = num_speakers - 1
     tail = float(ndtr(stdtrit(freedom, (1 - confidence) / 2) * math.sqrt(num_speakers / freedom)))
-    # A neighbouring draw's own value, not a mixture: thresholds may be infinite.
+    # A neighboring draw's own value, not a mixture: thresholds may be infinite.
     low = np.quantile(drawn, tail, axis=0, method="lower")
     high = np.quantile(drawn, 1 - tail, axis=0, method="higher")
     return low, high

@@ -37,7 +37,7 @@ def eer(target_scores: ArrayLike, nontarget_scores: ArrayLike) -> EERResult:
     """The rate at which false rejections equal false acceptances, the plain form.
 
     Finitely many scores seldom allow exactly equal rates. The value is read where the straight line between
-    the two neighbouring operating points crosses FRR = FAR; the threshold is that of the nearer point.
+    the two neighboring operating points crosses FRR = FAR; the threshold is that of the nearer point.
     It lies midway in the gap between the scores that it parts, so that new trials find room on both sides.
     `rocch_eer` reads it on the convex hull instead.
 
@@ -64,9 +64,9 @@ def min_dcf(
     c_miss: float = 1.0,
     c_fa: float = 1.0,
 ) -> MinDCF:
-    """The minimum over thresholds of c_miss p_target FRR + c_fa (1 - p_target) FAR, normalised.
+    """The minimum over thresholds of c_miss p_target FRR + c_fa (1 - p_target) FAR, normalized.
 
-    The normaliser is the cost of the better trivial system, accept all or reject all:
+    The normalizer is the cost of the better trivial system, accept all or reject all:
     min(c_miss p_target, c_fa (1 - p_target)). The result is therefore never above 1.
 
     Args:
@@ -88,7 +88,7 @@ def actual_dcf(
     c_miss: float = 1.0,
     c_fa: float = 1.0,
 ) -> float:
-    """The normalised detection cost at the Bayes threshold log(c_fa (1 - p_target) / (c_miss p_target)).
+    """The normalized detection cost at the Bayes threshold log(c_fa (1 - p_target) / (c_miss p_target)).
 
     The scores must be natural-log likelihood ratios. What it exceeds `min_dcf` by is lost to calibration; it has no
     upper bound. Arguments and errors are those of `min_dcf`.

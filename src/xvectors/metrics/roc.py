@@ -178,7 +178,7 @@ class ROC:
         return self.misses[at] / self.num_target, self.false_accepts[at] / self.num_nontarget
 
     def eer(self) -> EERResult:
-        """The plain equal error rate: where the line between two neighbouring operating points has FRR = FAR.
+        """The plain equal error rate: where the line between two neighboring operating points has FRR = FAR.
 
         The threshold is that of the nearer point, midway in the gap between the scores that it parts, so that new
         trials find room on both sides.
@@ -197,7 +197,7 @@ class ROC:
         return EERResult(eer=crossing, threshold=self.midway(int(hull[before + 1 if share > 0.5 else before])))
 
     def min_dcf(self, p_target: float = 0.01, c_miss: float = 1.0, c_fa: float = 1.0) -> MinDCF:
-        """The least over thresholds of the normalised detection cost; see `metrics.min_dcf`."""
+        """The least over thresholds of the normalized detection cost; see `metrics.min_dcf`."""
         miss, false_alarm = cost_weights(p_target, c_miss, c_fa)
         least, best = math.inf, 0
         for part in blocks(len(self)):
@@ -209,13 +209,13 @@ class ROC:
         return MinDCF(min_dcf=least, threshold=self.midway(best))
 
     def dcf(self, threshold: float, p_target: float = 0.01, c_miss: float = 1.0, c_fa: float = 1.0) -> float:
-        """The normalised detection cost at one threshold."""
+        """The normalized detection cost at one threshold."""
         miss, false_alarm = cost_weights(p_target, c_miss, c_fa)
         frr, far = self.rates_at(threshold)
         return miss * frr + false_alarm * far
 
     def actual_dcf(self, p_target: float = 0.01, c_miss: float = 1.0, c_fa: float = 1.0) -> float:
-        """The normalised detection cost of scores that are LLRs, at the Bayes threshold of this prior and costs."""
+        """The normalized detection cost of scores that are LLRs, at the Bayes threshold of this prior and costs."""
         return self.dcf(bayes_threshold(p_target, c_miss, c_fa), p_target, c_miss, c_fa)
 
     def auc(self) -> float:
@@ -351,7 +351,7 @@ class ROC:
 
 
 def cost_weights(p_target: float, c_miss: float, c_fa: float) -> tuple[float, float]:
-    """The weights of FRR and FAR in the normalised detection cost. ConfigError for impossible ones."""
+    """The weights of FRR and FAR in the normalized detection cost. ConfigError for impossible ones."""
     _check_costs(p_target, c_miss, c_fa)
     miss, false_alarm = c_miss * p_target, c_fa * (1.0 - p_target)
     return miss / min(miss, false_alarm), false_alarm / min(miss, false_alarm)

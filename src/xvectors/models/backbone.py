@@ -52,7 +52,7 @@ class Backbone(nn.Module):
         return cast(Tensor, self.classifier(embedding))
 
     def after_step(self) -> None:
-        """Called after each step of the optimiser, for networks whose weights stay in a set; here nothing."""
+        """Called after each step of the optimizer, for networks whose weights stay in a set; here nothing."""
 
 
 def _kind(value: object) -> str:

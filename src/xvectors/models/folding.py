@@ -18,7 +18,7 @@ def fold_norms(model: Backbone) -> Backbone:
     """Put every BatchNorm of `model` into the convolution or linear layer before it, else an affine map in its place.
 
     The network is changed, and returned: it computes what it computed after training, within float32's rounding, and
-    can be trained no more. Who is given whose output shows in one pass through it, on the CPU. Only neighbours in one
+    can be trained no more. Who is given whose output shows in one pass through it, on the CPU. Only neighbors in one
     module count: what a block returns may be used elsewhere, too. A network from outside xvectors is left as it is,
     since its BatchNorms may stand on another axis.
     """

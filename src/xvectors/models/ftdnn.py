@@ -1,4 +1,4 @@
-"""The factorised TDNN (F-TDNN). In: filterbanks [batch, frames, mels]; out: speaker logits or embeddings.
+"""The factorized TDNN (F-TDNN). In: filterbanks [batch, frames, mels]; out: speaker logits or embeddings.
 
 Povey, Cheng, Wang, Li, Xu, Yarmohammadi and Khudanpur, "Semi-orthogonal low-rank matrix factorization for deep neural
 networks", Interspeech 2018; as a speaker network, Villalba et al., "State-of-the-art speaker recognition for telephone
@@ -36,12 +36,12 @@ LAYERS = {
     8: _Spec(3),
     9: _Spec(0, skips=(4, 6, 8)),
 }
-"""The factorised layers by their number in the papers' tables; layer 1 is a plain one, layer 10 the wide one."""
+"""The factorized layers by their number in the papers' tables; layer 1 is a plain one, layer 10 the wide one."""
 FIRST_CONTEXT = (-2, -1, 0, 1, 2)
 
 
 class FTDNN(Backbone):
-    """A time-delay layer, eight factorised ones, a wide one, pooling, two segment layers and a classifier.
+    """A time-delay layer, eight factorized ones, a wide one, pooling, two segment layers and a classifier.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class FTDNN(Backbone):
     input_dim
         Filterbanks a frame.
     first_dim, width, bottleneck_dim, pooled_dim
-        Widths of layer 1, of the factorised layers, of their bottlenecks, and of layer 10.
+        Widths of layer 1, of the factorized layers, of their bottlenecks, and of layer 10.
     pooling
         Pooling over frames (mean, statistics, attentive, multi_head or channel_context).
 
@@ -98,9 +98,9 @@ class FTDNN(Backbone):
         self.num_speakers = num_speakers
         self.context_frames = len(FIRST_CONTEXT) + sum(2 * spec.offset for spec in LAYERS.values())
         self.first = TDNNBlock(input_dim, FIRST_CONTEXT, first_dim)
-        self.factorised = nn.ModuleDict(
+        self.factorized = nn.ModuleDict(
             {
-                str(number): FactorisedBlock(
+                str(number): FactorizedBlock(
                     first_dim if number == 2 else width,
                     bottleneck_dim,
                     width,
@@ -125,7 +125,7 @@ class FTDNN(Backbone):
         for number, spec in LAYERS.items():
             starts[number] = start = start + spec.offset
             skips = [bottlenecks[n][:, start - starts[n] :] for n in spec.skips]
-            x, bottlenecks[number], padding = self.factorised[str(number)](x, skips, padding)
+            x, bottlenecks[number], padding = self.factorized[str(number)](x, skips, padding)
         x, padding = self.last(x, padding)
         embedding: Tensor = self.segment.embed(self.pooling(x, padding and padding.counts))
         return embedding
@@ -140,12 +140,12 @@ class FTDNN(Backbone):
         The paper does so every fourth step, to save time. With 64 chunks of 2 s a step, doing so each time adds 0.4 %
         to the arithmetic, and leaves no counter to save with a run's state.
         """
-        for block in self.factorised.values():
-            weight = cast(FactorisedBlock, block).bottleneck.linear.weight
+        for block in self.factorized.values():
+            weight = cast(FactorizedBlock, block).bottleneck.linear.weight
             weight.copy_(semi_orthogonal_step(weight))
 
 
-class FactorisedBlock(nn.Module):
+class FactorizedBlock(nn.Module):
     """Two factors of a time-delay layer with a bottleneck between them, ReLU, BatchNorm."""
 
     def __init__(self, input_dim: int, bottleneck_dim: int, output_dim: int, *, offset: int, num_skips: int) -> None:

@@ -1,5 +1,5 @@
 """Statistics over a recording's own frames. In: frames [batch, frames, channels], some of them padding, and how many
-are each recording's own. Out: one vector each (the poolings), or normalised frames (FrameNorm).
+are each recording's own. Out: one vector each (the poolings), or normalized frames (FrameNorm).
 
 Each pooling cites its paper; all leave out what lies past a recording's end, whatever it holds.
 """
@@ -114,12 +114,12 @@ class FrameNorm(nn.BatchNorm1d):
     def forward(self, input: Tensor, padding: Padding | None = None) -> Tensor:
         # Rows of channels, not [batch, channels, frames]: that order would cost a reordering each way.
         if padding is None or not self.training:
-            normalised = super().forward(input.reshape(-1, self.num_features)).view(input.shape)
-            return normalised if padding is None else padding.zero(normalised)
+            normalized = super().forward(input.reshape(-1, self.num_features)).view(input.shape)
+            return normalized if padding is None else padding.zero(normalized)
         frames = input.flatten(0, 1)
         own = frames.index_select(0, padding.rows)
-        normalised = super().forward(own.reshape(-1, self.num_features)).view(own.shape)
-        return torch.zeros_like(frames).index_copy(0, padding.rows, normalised).view(input.shape)
+        normalized = super().forward(own.reshape(-1, self.num_features)).view(own.shape)
+        return torch.zeros_like(frames).index_copy(0, padding.rows, normalized).view(input.shape)
 
 
 class _Counted(NamedTuple):
@@ -199,10 +199,10 @@ class StatisticsPooling(Pooling):
         # deviation of channels far from 0. A norm is one pass less than square, mean and root, and its
         # gradient at 0 is 0.
         mean = x.sum(dim=1) / count
-        centred = x - mean.unsqueeze(1)
+        centered = x - mean.unsqueeze(1)
         if behind is not None:
-            centred = centred.masked_fill(behind, 0.0)
-        deviation = torch.linalg.vector_norm(centred, dim=1) / count**0.5
+            centered = centered.masked_fill(behind, 0.0)
+        deviation = torch.linalg.vector_norm(centered, dim=1) / count**0.5
         return torch.cat((mean, deviation.clamp(min=self.variance_floor**0.5)), dim=1)
 
 

@@ -119,7 +119,7 @@ def _checked_offsets(input_context: Any) -> tuple[int, ...]:
 
 
 def _even_step(context: tuple[int, ...]) -> int | None:
-    """Distance between neighbours if a context of several offsets rises evenly, else None."""
+    """Distance between neighbors if a context of several offsets rises evenly, else None."""
     steps = {after - before for before, after in pairwise(context)}
     step = steps.pop() if len(steps) == 1 else 0
     return step if step > 0 else None

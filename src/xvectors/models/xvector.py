@@ -117,7 +117,7 @@ class XVector(Backbone):
             x = layer(x)
             num_frames = None if num_frames is None else num_frames - layer.span
             if self.batch_norm:
-                x = _normalise(self.get_submodule(f"bn{i}"), x, num_frames)
+                x = _normalize(self.get_submodule(f"bn{i}"), x, num_frames)
         pooled = self.pooling(x, num_frames)
         pooled = self.pool_bn(pooled) if self.batch_norm else pooled
         embedding: Tensor = self.seg_fc1(pooled)
@@ -156,7 +156,7 @@ class XVector(Backbone):
         return None if min(counts, default=frames) == frames else torch.tensor(counts)
 
 
-def _normalise(batch_norm: nn.Module, x: Tensor, num_frames: Tensor | None) -> Tensor:
+def _normalize(batch_norm: nn.Module, x: Tensor, num_frames: Tensor | None) -> Tensor:
     """Apply BatchNorm to [batch, frames, channels], in training over the recordings' own frames alone.
 
     The layer is given rows of channels, not [batch, channels, frames]: that order costs a reordering each
@@ -167,5 +167,5 @@ def _normalise(batch_norm: nn.Module, x: Tensor, num_frames: Tensor | None) -> T
         return cast(Tensor, batch_norm(rows)).view(x.shape)
     own = torch.arange(x.shape[1]) < num_frames.unsqueeze(1)
     index = own.flatten().nonzero().squeeze(1).to(x.device)
-    normalised: Tensor = batch_norm(rows.index_select(0, index))
-    return torch.zeros_like(rows).index_copy(0, index, normalised).view(x.shape)
+    normalized: Tensor = batch_norm(rows.index_select(0, index))
+    return torch.zeros_like(rows).index_copy(0, index, normalized).view(x.shape)

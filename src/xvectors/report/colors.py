@@ -1,6 +1,6 @@
-"""The look of the report's plots. In: sizes, labels, where speakers stand. Out: colours, frames, legends.
+"""The look of the report's plots. In: sizes, labels, where speakers stand. Out: colors, frames, legends.
 
-The speakers' colours were searched for offline, for white and for dark paper alone: of all colours in steps of 15 of
+The speakers' colors were searched for offline, for white and for dark paper alone: of all colors in steps of 15 of
 255 whose contrast to the paper is at least 3 (WCAG 2.1, 1.4.11; on white at most 13, which leaves out near-blacks),
 twenty whose least distance in CIELAB is greatest, distances under protanopia and deuteranopia (Machado et al., 2009)
 weighing 2.2 times those of normal vision. Farthest-point choices from many beginnings, then the nearest pair broken up
@@ -101,22 +101,22 @@ GENDERS = {1: ("female", "o"), 0: ("male", "s"), -1: ("gender unknown", "^")}
 """Gender code -> name and matplotlib marker."""
 
 
-def speaker_colours(centres: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Which of SPEAKERS each speaker gets, so that speakers of one colour stand far apart.
+def speaker_colors(centers: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Which of SPEAKERS each speaker gets, so that speakers of one color stand far apart.
 
     Args:
-        centres: [speakers, 2] where each stands on the map.
+        centers: [speakers, 2] where each stands on the map.
 
     Returns:
-        [speakers] places in SPEAKERS: 0, 1, 2 ... as far as the colours last; from there on, each speaker in
-        turn takes the colour whose nearest bearer is farthest away.
+        [speakers] places in SPEAKERS: 0, 1, 2 ... as far as the colors last; from there on, each speaker in
+        turn takes the color whose nearest bearer is farthest away.
     """
-    chosen = np.arange(len(centres))
-    nearest_bearer = np.full((len(SPEAKERS), len(centres)), np.inf)  # colour c to speaker s, squared
-    for speaker, centre in enumerate(centres):
+    chosen = np.arange(len(centers))
+    nearest_bearer = np.full((len(SPEAKERS), len(centers)), np.inf)  # color c to speaker s, squared
+    for speaker, center in enumerate(centers):
         if speaker >= len(SPEAKERS):
             chosen[speaker] = np.argmax(nearest_bearer[:, speaker])
-        distances = ((centres - centre) ** 2).sum(axis=1)
+        distances = ((centers - center) ** 2).sum(axis=1)
         row = nearest_bearer[chosen[speaker]]
         np.minimum(row, distances, out=row)
     return chosen
@@ -157,18 +157,18 @@ def write_names(
     names: list[str],
     points: NDArray[np.float64],
     speaker: NDArray[np.int64],
-    centres: NDArray[np.float64],
+    centers: NDArray[np.float64],
     inks: list[str],
 ) -> int:
-    """Write names near their speakers' centres, most points first, where they fit and hide few points.
+    """Write names near their speakers' centers, most points first, where they fit and hide few points.
 
     Args:
         figure: laid out, its layout engine off, because names are placed by pixels.
         names: [speakers].
         points: [n, 2] in the axes' data units.
         speaker: [n] places in `names`.
-        centres: [speakers, 2].
-        inks: [speakers] colours of the names.
+        centers: [speakers, 2].
+        inks: [speakers] colors of the names.
 
     Returns:
         How many found a place.
@@ -180,7 +180,7 @@ def write_names(
     for index in np.argsort(-np.bincount(speaker), kind="stable"):
         text = axes.annotate(
             short(names[index]),
-            centres[index],
+            centers[index],
             xytext=(0, 0),
             textcoords="offset points",
             ha="center",
@@ -200,9 +200,9 @@ def write_names(
     return len(taken)
 
 
-def dot(colour: str, marker: str) -> Line2D:
+def dot(color: str, marker: str) -> Line2D:
     """A legend's marker."""
-    return Line2D([], [], color=colour, marker=marker, ls="", ms=7)
+    return Line2D([], [], color=color, marker=marker, ls="", ms=7)
 
 
 def short(name: str) -> str:
@@ -221,6 +221,6 @@ def _glyphs() -> frozenset[int]:
     return frozenset(FT2Font(findfont(FontProperties())).get_charmap())
 
 
-def darker(colour: str) -> str:
-    """The colour at 60 % of its light, dark enough for text on white."""
-    return "#" + "".join(f"{int(colour[place : place + 2], 16) * 3 // 5:02x}" for place in (1, 3, 5))
+def darker(color: str) -> str:
+    """The color at 60 % of its light, dark enough for text on white."""
+    return "#" + "".join(f"{int(color[place : place + 2], 16) * 3 // 5:02x}" for place in (1, 3, 5))

@@ -89,7 +89,7 @@ def compare(
         raise ManifestError("name two or more systems to compare, each once")
     paths = [_scores_of(Path(folder)) for folder in folders]
     files = [read_scores(path) for path in paths]
-    trials, first_scores = files[0].labelled()
+    trials, first_scores = files[0].labeled()
     scores = dict(zip(names, [first_scores, *(scores_on(trials, file) for file in files[1:])], strict=True))
     beside = paths[0].with_name("embeddings.npz")
     if speakers is None and Path(names[0]).is_dir() and beside.is_file():

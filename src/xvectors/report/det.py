@@ -51,10 +51,10 @@ def det_figure(rocs: Mapping[str, ROC], *, title: str = "Detection error trade-o
         eer = roc.eer().eer
         x = ndtri(np.clip(curve.far, low_far / 10, 1 - low_far / 10))
         y = ndtri(np.clip(curve.frr, low_frr / 10, 1 - low_frr / 10))
-        colour = colors.SPEAKERS[number % len(colors.SPEAKERS)]
-        (line,) = axes.step(x, y, where="post", color=colour, lw=1.8, ls=STYLES[number % len(STYLES)])
+        color = colors.SPEAKERS[number % len(colors.SPEAKERS)]
+        (line,) = axes.step(x, y, where="post", color=color, lw=1.8, ls=STYLES[number % len(STYLES)])
         at = ndtri(np.clip(eer, 1e-9, 1 - 1e-9))
-        axes.plot(at, at, "o", ms=6, color=colour)
+        axes.plot(at, at, "o", ms=6, color=color)
         handles.append(line)
         labels.append(f"{name}: EER {eer:.2%}")
     high = 0.6 if max(roc.eer().eer for roc in rocs.values()) < 0.5 else 0.95

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from xvectors.backends import length_normalise
+from xvectors.backends import length_normalize
 from xvectors.evaluation.measured import Measured
 from xvectors.evaluation.slices import Slices
 from xvectors.metrics import applied_probability_of_error, reliability
@@ -214,11 +214,11 @@ def ape_plot(measured: Measured) -> str:
 
 
 def speaker_maps(measured: Measured) -> str:
-    """t-SNE and principal components of the embeddings; colours and a legend of speakers up to 20, names beyond."""
+    """t-SNE and principal components of the embeddings; colors and a legend of speakers up to 20, names beyond."""
     rows = _mapped(measured)
     if len(rows) < 3:
         return "<p>Fewer than 3 recordings have an embedding with a direction: there is nothing to map.</p>"
-    embeddings = length_normalise(measured.embeddings[rows])
+    embeddings = length_normalize(measured.embeddings[rows])
     present, speaker = np.unique(measured.manifest.speaker_index[rows].astype(np.int64), return_inverse=True)
     names = [measured.manifest.speakers[s] for s in present]
     gender = measured.manifest.gender[rows]
@@ -236,7 +236,7 @@ def speaker_maps(measured: Measured) -> str:
         drawn, written = _map(title, points.astype(np.float64), speaker, names, gender, measured, rows, few)
         named = "" if few else f" Names of {written} of {len(names)} speakers fit."
         what = (
-            "neighbours are alike, distances between far groups mean nothing"
+            "neighbors are alike, distances between far groups mean nothing"
             if title == "t-SNE"
             else ("the two directions in which the embeddings differ most")
         )
@@ -246,7 +246,7 @@ def speaker_maps(measured: Measured) -> str:
     beyond = (
         ""
         if few
-        else "<p>With more than 20 speakers colours repeat, at a distance; hover over a point for its name.</p>"
+        else "<p>With more than 20 speakers colors repeat, at a distance; hover over a point for its name.</p>"
     )
     return f'{note}{beyond}<div class="{"plots" if few else ""}">{"".join(maps)}</div>{legend(keys)}'
 
@@ -272,8 +272,8 @@ def _map(
     rows: NDArray[np.int64],
     few: bool,
 ) -> tuple[str, int]:
-    centres = np.array([np.median(points[speaker == at], axis=0) for at in range(len(names))])
-    colour = np.arange(len(names)) if few else colors.speaker_colours(centres)
+    centers = np.array([np.median(points[speaker == at], axis=0) for at in range(len(names))])
+    color = np.arange(len(names)) if few else colors.speaker_colors(centers)
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     across, along = (float(extent) for extent in np.maximum(np.ptp(points, axis=0), 1e-6))
     width = 560.0 if few else 960.0
@@ -294,7 +294,7 @@ def _map(
     for at, (x, y) in enumerate(points):
         shape = colors.GENDERS[int(gender[at])][1]
         tip = f"{names[speaker[at]]}: {measured.manifest.id[int(rows[at])]}"
-        panel.dot(float(x), float(y), f"s{colour[speaker[at]]}", radius=radius, shape=shape, tip=tip)
+        panel.dot(float(x), float(y), f"s{color[speaker[at]]}", radius=radius, shape=shape, tip=tip)
     if few:
         return panel.svg(), 0
     order = np.argsort(-np.bincount(speaker), kind="stable")
@@ -302,7 +302,7 @@ def _map(
     dots = np.stack([panel.x(points[:, 0]), panel.y(points[:, 1])], axis=1)
     taken: list[Box] = []
     for at, text in zip(order, texts, strict=True):
-        box = _box(float(panel.x(centres[at][0])), float(panel.y(centres[at][1])), text)
+        box = _box(float(panel.x(centers[at][0])), float(panel.y(centers[at][1])), text)
         if (shift := free_place(box, panel.frame, taken, dots, room=radius)) is not None:
             taken.append(moved(box, shift))
             panel.text(*_baseline(taken[-1]), text, "name", anchor="middle")

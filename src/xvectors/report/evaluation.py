@@ -160,7 +160,7 @@ def measure_system(
     if llrs is None:
         warnings.append(NOT_CALIBRATED)
     elif not verifier.basis.get("held_out", True):
-        warnings.append("the calibration learnt from speakers that the network was trained on: LLRs are too confident")
+        warnings.append("the calibration learned from speakers that the network was trained on: LLRs are too confident")
     elif (num_speakers := int(verifier.basis["num_speakers"])) < FEW_SPEAKERS:
         warnings.append(few_speakers_warning(num_speakers))
     with clock.step("leakage"):

@@ -19,7 +19,7 @@ from xvectors.trials import TrialList, read_trials
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fused:
-    """What was fused: the fusion, and how many trials it learnt from and scored."""
+    """What was fused: the fusion, and how many trials it learned from and scored."""
 
     fusion: Fusion
     num_target: int
@@ -43,7 +43,7 @@ def fuse(
         A score file of each system, two or more, all of the same trials. Labels are those of the list `trials`, else of
         the first file.
     fit_on
-        A labelled score file of each system, in the same order, of trials of other speakers.
+        A labeled score file of each system, in the same order, of trials of other speakers.
     p_target
         The prior at which the LLRs cost least.
 
@@ -65,11 +65,11 @@ def fuse(
     again = {Path(path).resolve() for path in files} & {Path(path).resolve() for path in fit_on}
     if again:
         raise ManifestError(
-            f"{min(again)} is to be fused and to be learnt from: LLRs of the trials that they were learnt from are too "
-            "good; learn from trials of other speakers"
+            f"{min(again)} is to be fused and to be learned from: LLRs of trials that it learned from are too good; "
+            "learn from trials of other speakers"
         )
-    learnt, of_learnt = _matrix([read_scores(path) for path in fit_on], None)
-    fusion = Fusion(p_target).fit(of_learnt[learnt.target], of_learnt[~learnt.target])
+    learned, of_learned = _matrix([read_scores(path) for path in fit_on], None)
+    fusion = Fusion(p_target).fit(of_learned[learned.target], of_learned[~learned.target])
     listed, scores = _matrix([read_scores(path) for path in files], None if trials is None else read_trials(trials))
     names = listed.names
     rows = zip(
@@ -80,15 +80,15 @@ def fuse(
         strict=True,
     )
     write_table(out, ["enroll", "test", "target", "llr"], rows)
-    num_target = int(learnt.target.sum())
-    return Fused(fusion=fusion, num_target=num_target, num_nontarget=len(learnt) - num_target, num_trials=len(listed))
+    num_target = int(learned.target.sum())
+    return Fused(fusion=fusion, num_target=num_target, num_nontarget=len(learned) - num_target, num_trials=len(listed))
 
 
 def _matrix(files: Sequence[ScoreFile], trials: TrialList | None) -> tuple[TrialList, NDArray[np.float64]]:
     """The trials, of the list or of the first file, and every file's score of each: [trials, systems]."""
-    listed, first = files[0].labelled(trials)
+    listed, first = files[0].labeled(trials)
     if trials is None:
         columns = [first, *(scores_on(listed, file) for file in files[1:])]
     else:
-        columns = [first, *(file.labelled(trials)[1] for file in files[1:])]
+        columns = [first, *(file.labeled(trials)[1] for file in files[1:])]
     return listed, np.stack(columns, axis=1)

@@ -66,7 +66,7 @@ def page(measured: Measured, folder: Path, slices: Slices, *, audio: bool) -> st
     ]
     return _resource("page.html").substitute(
         title=f"{escaped(shortened(measured.system, MOST_OF_NAME))}: speaker recognition report",
-        style=_resource("page.css").substitute(speakers=_speaker_colours()),
+        style=_resource("page.css").substitute(speakers=_speaker_colors()),
         heading=f"How well {named(measured.system)} tells speakers apart",
         verdict=verdict_box(verdict),
         warnings="".join(f'<p class="warning">{escaped(line)}</p>' for line in _warnings(measured)),
@@ -134,10 +134,10 @@ def _trials(measured: Measured, recordings: Recordings, *, audio: bool) -> str:
     )
 
 
-def _speaker_colours() -> str:
-    """A class a colour of the maps, for light and for dark paper."""
+def _speaker_colors() -> str:
+    """A class a color of the maps, for light and for dark paper."""
     light, dark = (
-        "\n".join(f".dot.s{at} {{ fill: {colour}; }}" for at, colour in enumerate(palette))
+        "\n".join(f".dot.s{at} {{ fill: {color}; }}" for at, color in enumerate(palette))
         for palette in (colors.SPEAKERS, colors.DARK_SPEAKERS)
     )
     return f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}"

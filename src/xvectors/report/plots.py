@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
-from xvectors.backends import length_normalise
+from xvectors.backends import length_normalize
 from xvectors.errors import CheckpointError, ConfigError, ShapeError
 from xvectors.files import atomic_write
 from xvectors.report import colors
@@ -75,7 +75,7 @@ def training_figure(history: History, *, num_speakers: int | None = None, kept_e
     ends_of: list[list[_End]] = []
     for axes, (title, metric) in zip(axes_row, panels, strict=True):
         ends: list[_End] = []
-        for side, name, colour in (
+        for side, name, color in (
             ("train", "train", colors.TRAIN),
             ("val", "held-out speakers" if metric == "eer" else "validation", colors.VALIDATION),
         ):
@@ -83,8 +83,8 @@ def training_figure(history: History, *, num_speakers: int | None = None, kept_e
             there = np.isfinite(values)
             if there.any():
                 marker = "o" if there.sum() <= 30 else ""
-                axes.plot(epochs[there], values[there], color=colour, lw=1.8, marker=marker, ms=4, label=name)
-                ends.append(_End(f"{name} {_value(metric, values[there][-1])}", values[there][-1], colour))
+                axes.plot(epochs[there], values[there], color=color, lw=1.8, marker=marker, ms=4, label=name)
+                ends.append(_End(f"{name} {_value(metric, values[there][-1])}", values[there][-1], color))
         if metric == "accuracy" and num_speakers:
             axes.axhline(1 / num_speakers, color=colors.MUTED, lw=1, ls=(0, (4, 3)), zorder=1)
             ends.append(_End(f"chance {_value(metric, 1 / num_speakers)}", 1 / num_speakers, colors.MUTED))
@@ -111,27 +111,27 @@ def training_figure(history: History, *, num_speakers: int | None = None, kept_e
 
 
 def tsne(embeddings: ArrayLike, *, perplexity: float = 30.0, seed: int = 42) -> NDArray[np.float32]:
-    """Points of the plane whose neighbourhoods follow those of the embeddings' directions.
+    """Points of the plane whose neighborhoods follow those of the embeddings' directions.
 
-    scikit-learn's t-SNE (van der Maaten & Hinton, JMLR 2008) of the length-normalised embeddings, started
+    scikit-learn's t-SNE (van der Maaten & Hinton, JMLR 2008) of the length-normalized embeddings, started
     from their principal components. Distances between far clusters carry no meaning.
 
     Args:
         embeddings: [n, D] real numbers.
-        perplexity: how many neighbours count; clipped as `clip_perplexity` says.
+        perplexity: how many neighbors count; clipped as `clip_perplexity` says.
         seed: equal seeds give equal points.
 
     Returns:
         [n, 2] float32. Fewer than seven embeddings allow no perplexity of 2, and equal ones have no
-        neighbourhoods: these are laid out by their first two principal components instead.
+        neighborhoods: these are laid out by their first two principal components instead.
 
     Raises:
         ConfigError: a perplexity that is not above 0.
-        ShapeError: no embeddings, or rows without a direction (see `length_normalise`).
+        ShapeError: no embeddings, or rows without a direction (see `length_normalize`).
     """
     if not perplexity > 0:
         raise ConfigError(f"perplexity is {perplexity}: give a number above 0, usually 5 to 50")
-    unit = length_normalise(embeddings)
+    unit = length_normalize(embeddings)
     n = len(unit)
     if n == 0:
         raise ShapeError("no embeddings: there is nothing to lay out")
@@ -164,7 +164,7 @@ def principal_plane(points: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def clip_perplexity(perplexity: float, n: int) -> float:
-    """The perplexity that n points allow: at most (n - 1) / 3, as t-SNE takes thrice as many neighbours."""
+    """The perplexity that n points allow: at most (n - 1) / 3, as t-SNE takes thrice as many neighbors."""
     return min(perplexity, (n - 1) / 3)
 
 
@@ -176,9 +176,9 @@ def speaker_map(
     *,
     title: str = "Speakers",
 ) -> Path:
-    """Draw points of the plane: a colour a speaker, a marker a gender.
+    """Draw points of the plane: a color a speaker, a marker a gender.
 
-    Up to 20 speakers stand in a legend. With more, whose colours repeat at a distance, names are written by
+    Up to 20 speakers stand in a legend. With more, whose colors repeat at a distance, names are written by
     the middle of each speaker's points: as many as fit, those of more points first; a note says how many.
 
     Args:
@@ -208,8 +208,8 @@ def speaker_figure(
     names = sorted(set(name_of), key=_natural)
     place = {name: index for index, name in enumerate(names)}
     speaker = np.array([place[name] for name in name_of])
-    centres = np.array([np.median(xy[speaker == index], axis=0) for index in range(len(names))])
-    palette = np.array(colors.SPEAKERS)[colors.speaker_colours(centres)]
+    centers = np.array([np.median(xy[speaker == index], axis=0) for index in range(len(names))])
+    palette = np.array(colors.SPEAKERS)[colors.speaker_colors(centers)]
 
     figure, (axes,) = new_figure(10.0, 8.0)
     size = float(np.clip(400 / math.sqrt(len(xy)), 12, 60))
@@ -251,7 +251,7 @@ def speaker_figure(
     outside_legend(figure, handles, labels, "outside lower left", columns=len(present))
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    written = write_names(figure, axes, names, xy, speaker, centres, [colors.darker(colour) for colour in palette])
+    written = write_names(figure, axes, names, xy, speaker, centers, [colors.darker(color) for color in palette])
     if written < len(names):
         note = f"names of {written} of {len(names)} speakers fit"
         axes.set_title(note, loc="right", fontsize=SMALL, color=colors.MUTED)
@@ -310,11 +310,11 @@ def score_figure(
     figure, (axes,) = new_figure(8.0, 4.8)
     handles: list[Artist] = []
     labels: list[str] = []
-    for name, scores, colour in zip(("target", "non-target"), sides, (colors.TARGET, colors.NONTARGET), strict=True):
+    for name, scores, color in zip(("target", "non-target"), sides, (colors.TARGET, colors.NONTARGET), strict=True):
         density = np.histogram(scores, edges)[0] / (scores.size * width)
-        axes.stairs(density, edges, fill=True, color=colour, alpha=0.25)
-        axes.stairs(density, edges, color=colour, lw=1.6)
-        handles.append(Patch(facecolor=colour, alpha=0.6))
+        axes.stairs(density, edges, fill=True, color=color, alpha=0.25)
+        axes.stairs(density, edges, color=color, lw=1.6)
+        handles.append(Patch(facecolor=color, alpha=0.6))
         labels.append(f"{name}: {count(scores.size, 'trial')}")
     handles.append(axes.axvline(threshold, color=colors.INK, lw=1.4, ls=(0, (4, 3))))
     labels.append(f"EER {eer:.2%} at {threshold:.3g}")
@@ -332,7 +332,7 @@ class _End:
 
     text: str
     y: float
-    colour: str
+    color: str
 
 
 def _label_ends(axes: Axes, x: float, ends: list[_End]) -> None:
@@ -356,7 +356,7 @@ def _label_ends(axes: Axes, x: float, ends: list[_End]) -> None:
             textcoords="offset points",
             va="center",
             fontsize=SMALL,
-            color=end.colour,
+            color=end.color,
             annotation_clip=False,
         )
 

@@ -45,7 +45,7 @@ def score_list(
     "average" the mean of a model's recordings counts as one, of their length in all; by the "book" PLDA scores the
     posterior given all of them. Other back-ends score the same either way, but for the mean's length.
 
-    Speakers of the trials who are in the cohort of the system's score normalisation are warned about.
+    Speakers of the trials who are in the cohort of the system's score normalization are warned about.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def score_list(
     llrs = None
     if verifier.is_calibrated and enroll_by == BOOK:
         findings.append(
-            f"models are scored by the {BOOK}, and the calibration learnt from single recordings: LLRs may be off"
+            f"models are scored by the {BOOK}, and the calibration learned from single recordings: LLRs may be off"
         )
     if verifier.is_calibrated:
         unknown = int(np.count_nonzero(np.isnan(seconds)))

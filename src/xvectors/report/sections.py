@@ -229,7 +229,7 @@ def leakage(measured: Measured, recordings: Recordings) -> str:
         lines.append("No test speaker's name and no test recording was trained on.")
     for what, names in (
         ("Test speakers that were trained on", found.shared_speakers),
-        ("Test speakers that calibration or back-end learnt from", found.calibration_speakers),
+        ("Test speakers that calibration or back-end learned from", found.calibration_speakers),
     ):
         if names:
             more = ", …" if len(names) > MAX_NAMES else ""

@@ -1,5 +1,5 @@
-"""A plot as inline SVG whose colours are the page's, light or dark. In: data and axes. Out: markup.
-Classes, not colours, stand in the markup; page.css gives them their look."""
+"""A plot as inline SVG whose colors are the page's, light or dark. In: data and axes. Out: markup.
+Classes, not colors, stand in the markup; page.css gives them their look."""
 
 from __future__ import annotations
 

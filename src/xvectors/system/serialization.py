@@ -27,6 +27,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from xvectors.backends.storage import upgrade_backend
 from xvectors.config import (
     AUGMENTATIONS,
     BACKBONES,
@@ -70,7 +71,7 @@ class Description:
 
 
 def make_model(recipe: Recipe, num_speakers: int) -> Backbone:
-    """The recipe's network, freshly initialised from torch's generator.
+    """The recipe's network, freshly initialized from torch's generator.
 
     Its classes are the speakers in the order of speakers.csv, then the speakers again for every speed of augmentation.
     """
@@ -172,39 +173,69 @@ def read_description(folder: SystemFolder) -> Description:
 
 
 def upgrade_system(folder: SystemFolder) -> str | None:
-    """Bring a system directory of format 1 up to date; returns the fingerprint it had, or None if it was up to date.
+    """Bring a system directory of an earlier format up to date.
 
-    Format 1 did not state `normalize_level`. Where the features' mean is taken away, level shows in the floor alone,
-    and the weights do better with it on (docs/explanation/robustness.md); weights without that have learned what
-    level their recordings have, and keep it. Every other setting must be there: the calibration is bound to features
-    and weights as they are now. Raises CheckpointError where they are not those of a whole system, and changes
-    nothing then.
+    Formats 1 and 2 had other spellings of some keys. Format 1 did not state `normalize_level`: where the mean of the
+    features is subtracted, level matters at the floor alone, and the weights do better with it on; weights without mean
+    normalization have learned the level of their recordings and keep it.
+
+    Returns what calibrations and galleries of this system are bound to so far (the digest of the weights in format 1,
+    else the fingerprint), or None where the system is up to date. Raises CheckpointError for a system that is not
+    whole, and changes nothing then.
     """
     table = parse_toml(_read_text(folder.description), str(folder.description))
-    if table.get("format_version") == SYSTEM_FORMAT_VERSION:
+    version = table.get("format_version")
+    if version == SYSTEM_FORMAT_VERSION:
         return None
-    recipe = dict(_table(table, "recipe", folder.description))
-    if table.get("format_version") == 1 and isinstance(features := recipe.get("features"), Mapping):
-        level = features.get("mean_normalisation") is True
-        recipe["features"] = {"normalize_level": level, **features}
+    weights = weights_digest(folder.weights)
+    old = weights
+    if version in (1, 2):
+        before = _table(table, "recipe", folder.description)
+        recipe = _respelled(before)
+        features = recipe.get("features")
+        if version == 1 and isinstance(features, Mapping):
+            recipe["features"] = {"normalize_level": features.get("mean_normalization") is True, **features}
+        if version == 2:
+            parts = {key: dict(_table(before, key, folder.description)) for key in ("features", "model", "data")}
+            channel = parts.pop("data").get("channel")
+            old = fingerprint({**parts, "channel": channel}, weights)
         table = {**table, "recipe": recipe, "format_version": SYSTEM_FORMAT_VERSION}
     check_format(table, folder.path)
-    old = weights_digest(folder.weights)
-    new = fingerprint(embedding_settings(table, str(folder.description)), old)
+    new = fingerprint(embedding_settings(table, str(folder.description)), weights)
     calibration = None
     if folder.calibration.is_file():
         calibration = parse_toml(_read_text(folder.calibration), str(folder.calibration))
-        if calibration.get("format_version") == 1 and calibration.pop("weights_sha256", None) != old:
+        bound_to = calibration.pop("weights_sha256", None) or calibration.get("system_sha256")
+        if bound_to not in (old, new):  # the new one where an upgrade was interrupted
             raise CheckpointError(
-                f"{folder.calibration} was learned with other weights than {folder.weights}; remove it, upgrade, and "
-                "calibrate again with `xvectors calibrate`"
+                f"{folder.calibration} was learned with other weights or features than those of {folder.path}; remove "
+                "it, upgrade, and calibrate again with `xvectors calibrate`"
             )
         calibration.update(format_version=CALIBRATION_FORMAT_VERSION, system_sha256=new)
-    # the calibration first: interrupted between the two, the system is still of format 1 and can be upgraded again
+    # system.toml comes last: until then the system is of its earlier format and can be upgraded again
+    if folder.backend.is_file():
+        upgrade_backend(folder.backend)
     if calibration is not None:
         write_text(folder.calibration, to_toml(calibration))
     write_text(folder.description, to_toml(table))
     return old
+
+
+RESPELLED = {
+    "mean_normalization": "mean_normalization",
+    "optimizer": "optimizer",
+    "equalizer_prob": "equalizer_prob",
+    "equalizer_max_db": "equalizer_max_db",
+}
+"""Keys of recipes as formats 1 and 2 spelled them, and as they are now."""
+
+
+def _respelled(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the keys of a recipe, its tables included, their present spelling."""
+    return {
+        RESPELLED.get(key, key): _respelled(value) if isinstance(value, Mapping) else value
+        for key, value in table.items()
+    }
 
 
 def read_speakers(path: Path) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from xvectors.system.hub import is_on_hub
 from xvectors.text import agree, count
 from xvectors.trials import sample_recordings
 from xvectors.verification import CROP_DURATIONS_S, Basis, Verifier, learn_verifier, save_verifier
-from xvectors.verification.decision import SHORTER_SHARE, SHORTEST_LEARNT_S
+from xvectors.verification.decision import SHORTER_SHARE, SHORTEST_LEARNED_S
 from xvectors.verification.label_check import find_two_voices
 from xvectors.verification.learning import FEW_SPEAKERS, few_speakers_warning
 from xvectors.verification.verifier import P_TARGET
@@ -67,7 +67,7 @@ def calibrate(
     Parameters
     ----------
     cohort
-        Embeddings of imposters by this system, as `save_embeddings` writes them: scores are normalised by the mean of
+        Embeddings of imposters by this system, as `save_embeddings` writes them: scores are normalized by the mean of
         each speaker's, in place of the training speakers'.
     adapt_to, adapt_by
         Embeddings of another domain by this system, whoever speaks in them: PLDA is adapted to it, "coral_plus",
@@ -119,7 +119,7 @@ def calibrate(
                     ", ".join(known[:3]),
                 )
         if not held_out and backend != "cosine" and (backend is not None or given.facts):
-            named = f"back-end {backend}" if backend is not None else "a back-end to normalise or to adapt"
+            named = f"back-end {backend}" if backend is not None else "a back-end to normalize or to adapt"
             raise ManifestError(
                 f"{named} would be fitted on the speakers that it is calibrated on, whom the network knows; "
                 "hold others out with data.held_out_prop, or name a corpus of other speakers with --data"
@@ -128,19 +128,19 @@ def calibrate(
         basis, two_voices = _of_one_voice_each(basis, manifest, seed)
         # speakers that the network knows cannot judge a back-end that they were fitted on
         training = training_embeddings(paths, encoder, seed=seed, show_progress=show_progress) if held_out else None
-        learnt = learn_verifier(
+        learned = learn_verifier(
             basis, training, backend_name=backend, complete=given.complete, p_target=p_target, seed=seed
         )
-        _check_used(learnt.name, learnt.backend, cohort, adapt_to)
+        _check_used(learned.name, learned.backend, cohort, adapt_to)
         if cohort is not None:
-            learnt.backend.warn_of_overlap(manifest.speakers, "calibration")
-            learnt.backend.warn_of_overlap(_test_speakers(paths))
+            learned.backend.warn_of_overlap(manifest.speakers, "calibration")
+            learned.backend.warn_of_overlap(_test_speakers(paths))
         longest_s = float(known_durations(manifest).max())
         crops = [length for length in CROP_DURATIONS_S if shortest_s <= length < longest_s]
-        facts = {**learnt.basis, "source": source, "held_out": held_out, "crop_durations_s": crops, **given.facts}
+        facts = {**learned.basis, "source": source, "held_out": held_out, "crop_durations_s": crops, **given.facts}
         if two_voices:
             facts["left_out_as_two_voices"] = two_voices
-        verifier = replace(learnt, basis=facts)
+        verifier = replace(learned, basis=facts)
         num_speakers = int(facts["num_speakers"])
         if held_out and num_speakers < FEW_SPEAKERS:
             logger.warning("%s", few_speakers_warning(num_speakers))
@@ -178,7 +178,7 @@ class _Given:
         """Give it to a fitted back-end, as far as that has a use for it."""
         if self.new_domain is not None and isinstance(backend.scorer, PLDA):
             backend.adapt(self.new_domain, self.adapt_by)
-        if self.cohort is not None and backend.normaliser is not None:
+        if self.cohort is not None and backend.normalizer is not None:
             backend.use_cohort(*self.cohort)
 
 
@@ -201,7 +201,7 @@ def _cohort_speakers(cohort: str | Path, speakers: NDArray[Any]) -> NDArray[np.s
             "no speaker; embed a manifest with all"
         )
     if len(np.unique(names)) < 2:
-        raise ManifestError(f"{cohort}: a cohort of one speaker; score normalisation needs at least two, better 200")
+        raise ManifestError(f"{cohort}: a cohort of one speaker; score normalization needs at least two, better 200")
     return names
 
 
@@ -217,7 +217,7 @@ def _check_used(name: str, backend: Backend, cohort: str | Path | None, adapt_to
 
 
 _USES: Mapping[str, Callable[[Backend], bool]] = {
-    "--cohort": lambda backend: backend.normaliser is not None,
+    "--cohort": lambda backend: backend.normalizer is not None,
     "--adapt-to": lambda backend: isinstance(backend.scorer, PLDA),
 }
 
@@ -334,7 +334,7 @@ def embed_with_crops(
         logger.warning("left out: %s", reason)
     if not len(embedded.rows):
         raise ManifestError("none of the recordings to calibrate on could be embedded; see the warnings above")
-    enough = embedded.speech_s >= SHORTER_SHARE * SHORTEST_LEARNT_S
+    enough = embedded.speech_s >= SHORTER_SHARE * SHORTEST_LEARNED_S
     whole = embedded.rows < len(manifest)
     if not (whole & enough).any():
         raise ManifestError("no speech was found in the recordings to calibrate on; give recordings of speech")
@@ -344,7 +344,7 @@ def embed_with_crops(
             unheard,
             count(int(np.count_nonzero(whole)), "recording"),
             agree(unheard, "holds", "hold"),
-            SHORTER_SHARE * SHORTEST_LEARNT_S,
+            SHORTER_SHARE * SHORTEST_LEARNED_S,
         )
     names = np.array(manifest.speakers, dtype=np.str_)
     at = embedded.rows[enough]

@@ -29,7 +29,7 @@ class Checkpoint:
     """All that the steps to come depend on, besides the recipe and the corpus."""
 
     model: dict[str, Tensor]
-    optimiser: dict[str, Any]
+    optimizer: dict[str, Any]
     scaler: dict[str, Any] = field(default_factory=dict)
     """Of the loss in float16, empty in other arithmetic."""
     head: dict[str, Tensor] = field(default_factory=dict)
@@ -74,7 +74,7 @@ def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
     except _FAULTS as error:
         reason = next(iter(f"{error}".splitlines()), type(error).__name__)
         raise CheckpointError(f"{path} is damaged and cannot be resumed from: {reason}") from error
-    own = Checkpoint(model={}, optimiser={})
+    own = Checkpoint(model={}, optimizer={})
     known = {f.name for f in fields(Checkpoint)}
     if not isinstance(values, dict) or values.get("format_version") != FORMAT_VERSION or values.keys() != known:
         raise CheckpointError(f"{path} was written by another version of xvectors; resume with that one")

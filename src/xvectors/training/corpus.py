@@ -1,4 +1,4 @@
-"""From DATA to labelled rows. In: a folder or manifest and a recipe. Out: the corpus scanned, divided and numbered."""
+"""From DATA to labeled rows. In: a folder or manifest and a recipe. Out: the corpus scanned, divided and numbered."""
 
 from __future__ import annotations
 

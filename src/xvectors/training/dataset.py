@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 WHOLE = 0
 """A request's length for the whole recording."""
-CENTRED = -1
+CENTERED = -1
 """A request's seed for a chunk from the middle."""
 
 SPEED_STREAM = 100
@@ -54,7 +54,7 @@ MIN_BATCH = 2
 
 
 class ChunkRequest(NamedTuple):
-    """One chunk to read: the row, its length in samples (or WHOLE) and the seed of its place (or CENTRED).
+    """One chunk to read: the row, its length in samples (or WHOLE) and the seed of its place (or CENTERED).
 
     Its speed is drawn by `speed_seed`, which chunks of one group share, by default by `seed`.
     """
@@ -127,7 +127,7 @@ class ChunkDataset(Dataset[Example]):
 
     def __getitem__(self, request: ChunkRequest) -> Example:
         try:
-            if self._augmenter is None or request.seed == CENTRED:
+            if self._augmenter is None or request.seed == CENTERED:
                 return Example(self._read(request), request.row)
             seed = request.seed if request.speed_seed is None else request.speed_seed
             speed, factor = _speed(self._augmenter.settings, seed)
@@ -157,7 +157,7 @@ class ChunkDataset(Dataset[Example]):
             duration_s = audio.probe(path).duration_s - start_s
         wanted_s, begin_s, whole_s, place = request.num_samples / rate, start_s, duration_s, 0.5
         if request.num_samples != WHOLE and duration_s > wanted_s:
-            if request.seed != CENTRED:
+            if request.seed != CENTERED:
                 place = float(np.random.default_rng(request.seed).random())
             start_s += place * (duration_s - wanted_s)
             duration_s = wanted_s
@@ -243,7 +243,7 @@ class ChunkBatches(Sampler[list[ChunkRequest]]):
         order = self._order.draw(generator) if self._shuffle else self._rows
         known = np.linspace(self._min_samples, self._max_samples, NUM_LENGTHS).round().astype(np.int64)
         lengths = generator.choice(known, size=len(self))
-        seeds = generator.integers(0, 2**62, size=len(order)) if self._shuffle else np.full(len(order), CENTRED)
+        seeds = generator.integers(0, 2**62, size=len(order)) if self._shuffle else np.full(len(order), CENTERED)
         speed_seeds = seeds[:: self._speed_group].repeat(self._speed_group)[: len(seeds)]
         for i in range(first, len(self)):
             members = slice(self._bounds[i], self._bounds[i + 1])

@@ -22,11 +22,11 @@ from xvectors.system.serialization import MAP_PREFIX, load_state, make_features,
 from xvectors.training.averaging import WeightAverage
 from xvectors.training.checkpoint import Checkpoint
 from xvectors.training.dataset import Batch
-from xvectors.training.optimizer import in_head_only_stage, in_large_margin_stage, make_optimiser, set_rates
+from xvectors.training.optimizer import in_head_only_stage, in_large_margin_stage, make_optimizer, set_rates
 
 
 class Learner:
-    """The network, its features, its loss and its optimiser on one device, freshly initialised by the recipe's seed.
+    """The network, its features, its loss and its optimizer on one device, freshly initialized by the recipe's seed.
 
     Of processes that train together, each has its `rank`: all begin with the same weights, each draws its own masks.
     """
@@ -44,7 +44,7 @@ class Learner:
         # a loss of one's own need not have a margin
         self._set_margin: Callable[[float], None] | None = getattr(self.head, "set_margin", None)
         self.network = _Network(self.model, self.head).to(device)
-        self.optimiser = make_optimiser(self.network, recipe.training)
+        self.optimizer = make_optimizer(self.network, recipe.training)
         width = recipe.training.average_width
         self.average = WeightAverage(self.network, width) if width > 0 else None
         self.dtype = choose_precision(recipe.training.precision, device)
@@ -58,7 +58,7 @@ class Learner:
         A loss that is not finite is returned before anything has been changed.
         """
         training, loss_settings = self.recipe.training, self.recipe.loss
-        set_rates(self.optimiser, training, progress)
+        set_rates(self.optimizer, training, progress)
         if self._set_margin is not None:
             margin = margin_at(progress, loss_settings.margin_start, loss_settings.margin_end, loss_settings.margin)
             self._set_margin(loss_settings.large_margin if in_large_margin_stage(training, progress) else margin)
@@ -73,12 +73,12 @@ class Learner:
         value, num_correct = torch.stack((loss.detach(), correct.to(loss.dtype))).tolist()
         if not math.isfinite(value):
             return value, 0
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self.scaler.scale(loss))
         if training.max_gradient_norm > 0:
-            self.scaler.unscale_(self.optimiser)
+            self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), training.max_gradient_norm)
-        self.scaler.step(self.optimiser)
+        self.scaler.step(self.optimizer)
         self.scaler.update()
         if not head_only:
             self.model.after_step()
@@ -107,7 +107,7 @@ class Learner:
         return self._kept()[0].state_dict()
 
     def start_from(self, weights: Mapping[str, Tensor], source: str) -> None:
-        """Take the backbone of a trained network of the same shape; the class layer stays freshly initialised."""
+        """Take the backbone of a trained network of the same shape; the class layer stays freshly initialized."""
         own = self.model.state_dict()
         classes = {key: value for key, value in own.items() if key.startswith("classifier.")}
         backbone = {key: value for key, value in weights.items() if not key.startswith(MAP_PREFIX)}
@@ -162,7 +162,7 @@ class Learner:
     def save_to(self, checkpoint: Checkpoint) -> None:
         checkpoint.model = self.model.state_dict()
         checkpoint.head = {} if self.head is None else self.head.state_dict()
-        checkpoint.optimiser = self.optimiser.state_dict()
+        checkpoint.optimizer = self.optimizer.state_dict()
         checkpoint.scaler = self.scaler.state_dict()
         if self.average is not None:
             checkpoint.average, checkpoint.num_averaged = self.average.module.state_dict(), self.average.num_steps
@@ -171,7 +171,7 @@ class Learner:
         load_state(self.model, checkpoint.model, source)
         if self.head is not None:
             load_state(self.head, checkpoint.head, source)
-        self.optimiser.load_state_dict(checkpoint.optimiser)
+        self.optimizer.load_state_dict(checkpoint.optimizer)
         if checkpoint.scaler:
             self.scaler.load_state_dict(checkpoint.scaler)
         if self.average is not None:

@@ -54,7 +54,7 @@ class Loaders:
             speed_group=data.utterances_per_speaker if data.sampler == "p_x_k" else 1,
         )
         self.train = self._loader(self.train_batches, recipe.augment, keep_decoded=True)
-        self.val = self._loader(self._centres(corpus.val_rows))
+        self.val = self._loader(self._centers(corpus.val_rows))
         held_out = corpus.held_out_rows
         some = sample_recordings(
             corpus.manifest.speaker_index[held_out],
@@ -62,7 +62,7 @@ class Loaders:
             at_most=HELD_OUT_AT_MOST,
             seed=training.seed,
         )
-        self.held_out = self._loader(self._centres(held_out[some]))
+        self.held_out = self._loader(self._centers(held_out[some]))
 
     def lengthen_chunks(self) -> None:
         """Cut the chunks of the large-margin stage from when `train` is next begun on."""
@@ -71,7 +71,7 @@ class Loaders:
 
     def middles(self, rows: NDArray[np.int64]) -> DataLoader[Batch]:
         """The middles of these recordings, as in validation."""
-        return self._loader(self._centres(rows))
+        return self._loader(self._centers(rows))
 
     def _decoded_bytes(self, num_workers: int) -> int:
         seconds = float(self._corpus.manifest.duration_s[self._corpus.train_rows].sum())
@@ -81,7 +81,7 @@ class Loaders:
     def _samples(self, duration_s: float) -> int:
         return round(duration_s * self._recipe.features.sample_rate_hz)
 
-    def _centres(self, rows: NDArray[np.int64]) -> ChunkBatches:
+    def _centers(self, rows: NDArray[np.int64]) -> ChunkBatches:
         samples = self._samples(self._recipe.data.validation_chunk_s)
         size = self._recipe.training.batch_size
         return ChunkBatches(rows, batch_size=size, min_samples=samples, max_samples=samples, shuffle=False)

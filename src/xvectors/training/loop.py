@@ -195,7 +195,7 @@ def _resumed(folder: SystemFolder, recipe: Recipe | None, device: torch.device) 
         raise CheckpointError(f"{folder.corpus} and {folder.speakers} do not name the same speakers")
     run = _Run(folder, recipe or description.recipe, corpus, device)
     run.restore(load_checkpoint(folder.checkpoint, device))
-    # the weights that it was learnt with are about to change
+    # the weights that it was learned with are about to change
     remove_verifier(backend=folder.backend, calibration=folder.calibration)
     return run
 
@@ -207,7 +207,7 @@ def recipe_of_start(recipe: Recipe, start: str | Path) -> Recipe:
 
 
 class _Run:
-    """A network, its optimiser and its place in the corpus."""
+    """A network, its optimizer and its place in the corpus."""
 
     def __init__(self, folder: SystemFolder, recipe: Recipe, corpus: PreparedCorpus, device: torch.device) -> None:
         self.folder, self.recipe, self.corpus, self.device = folder, recipe, corpus, device
@@ -218,7 +218,7 @@ class _Run:
                 "data.held_out_prop above 0 (it takes at least 10 training speakers), or name another measure"
             )
         self.learner = Learner(recipe, len(corpus.speakers), device)
-        self.position = Checkpoint(model={}, optimiser={})
+        self.position = Checkpoint(model={}, optimizer={})
         self.loaders = Loaders(recipe, corpus, device)
 
     def begin(self, report: ScanReport) -> None:
@@ -347,7 +347,7 @@ class _Run:
         more = f" and {len(ids) - NAMED_UTTERANCES} more" if len(ids) > NAMED_UTTERANCES else ""
         return (
             f"the loss is {value} in epoch {self.position.epoch + 1}, batch {self.position.batch + 1}, "
-            f"before the optimiser's step; the batch holds {', '.join(ids[:NAMED_UTTERANCES])}{more}. "
+            f"before the optimizer's step; the batch holds {', '.join(ids[:NAMED_UTTERANCES])}{more}. "
             f"Lower training.learning_rate, or look at these recordings; the state saved last is intact"
         )
 
@@ -379,7 +379,7 @@ class _Run:
                 "val_loss": val_loss,
                 "val_accuracy": val_accuracy,
                 "val_eer": val_eer,
-                "learning_rate": self.learner.optimiser.param_groups[0]["lr"],
+                "learning_rate": self.learner.optimizer.param_groups[0]["lr"],
                 "elapsed_s": position.elapsed_s,
             }
         )

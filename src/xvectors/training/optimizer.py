@@ -1,4 +1,4 @@
-"""Optimisers and schedules. In: a TrainingConfig. Out: an optimiser; the learning rate as a function of progress."""
+"""Optimizers and schedules. In: a TrainingConfig. Out: an optimizer; the learning rate as a function of progress."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ FIRST_SHARE = 0.04
 """Share of the peak rate at which a warm-up begins."""
 
 
-def make_optimiser(network: nn.Module, training: TrainingConfig) -> torch.optim.Optimizer:
+def make_optimizer(network: nn.Module, training: TrainingConfig) -> torch.optim.Optimizer:
     """Adam (Kingma and Ba 2015), AdamW (Loshchilov and Hutter 2019) or SGD with Nesterov's momentum.
 
-    AdamW and SGD decay matrices and kernels alone, not biases and the scales of normalisation. Each group of parameters
+    AdamW and SGD decay matrices and kernels alone, not biases and the scales of normalization. Each group of parameters
     has the key `backbone`: whether it is of the backbone or of the class layer.
     """
     rate, decay = training.learning_rate, training.weight_decay
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
-        decays = parameter.ndim > 1 or training.optimiser == "adam"
+        decays = parameter.ndim > 1 or training.optimizer == "adam"
         groups.setdefault((not name.startswith(CLASS_LAYERS), decays), []).append(parameter)
     parameters = [
         {"params": members, "backbone": backbone, "weight_decay": decay if decays else 0.0}
         for (backbone, decays), members in groups.items()
     ]
-    if training.optimiser == "adam":
+    if training.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=rate)
-    if training.optimiser == "sgd":
+    if training.optimizer == "sgd":
         nesterov = training.momentum > 0
         return torch.optim.SGD(parameters, lr=rate, momentum=training.momentum, nesterov=nesterov)
     return torch.optim.AdamW(parameters, lr=rate)
 
 
-def set_rates(optimiser: torch.optim.Optimizer, training: TrainingConfig, progress: float) -> None:
+def set_rates(optimizer: torch.optim.Optimizer, training: TrainingConfig, progress: float) -> None:
     """Give every group of parameters its learning rate at `progress` in [0, 1] of the run."""
     rate = learning_rate(training, progress)
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         group["lr"] = rate * training.backbone_rate if group["backbone"] else rate
 
 

@@ -198,9 +198,9 @@ def _parsed(lines: memoryview, form: Form) -> _Part:
     )
 
 
-def _empty(num_bytes: int, labelled: bool) -> _Part:
+def _empty(num_bytes: int, labeled: bool) -> _Part:
     import pyarrow as pa
 
     nothing, none = pa.array([], pa.string()), np.empty(0, dtype=np.int32)
-    target = np.empty(0, dtype=bool) if labelled else None
+    target = np.empty(0, dtype=bool) if labeled else None
     return _Part(num_bytes=num_bytes, names=(nothing, nothing), sides=(none, none), scores=np.empty(0), target=target)

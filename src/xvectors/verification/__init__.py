@@ -1,5 +1,5 @@
 """Deciding whether two recordings are of one speaker. In: embeddings and durations. Out: scores and log-likelihood
-ratios, by a back-end and a calibration that were learnt on speakers the network does not know. No torch."""
+ratios, by a back-end and a calibration that were learned on speakers the network does not know. No torch."""
 
 from xvectors.verification.fingerprint import fingerprint_of
 from xvectors.verification.learning import CROP_DURATIONS_S, Basis, learn_verifier

@@ -21,11 +21,11 @@ from xvectors.verification import Verifier
 
 SAME, DIFFERENT, CANNOT_TELL = "same speaker", "different speakers", "cannot tell"
 
-SHORTEST_LEARNT_S = 0.5
+SHORTEST_LEARNED_S = 0.5
 """Calibrations learn from crops of half a second and more. What they say about less is that of half a second."""
 SHORTER_SHARE = 0.8
 """Of the shortest recordings that the calibration knows: what is shorter gets no number. The detector of speech is out
-by up to a tenth of a second in half a second; a bound of all of it would turn away what was learnt from."""
+by up to a tenth of a second in half a second; a bound of all of it would turn away what was learned from."""
 LITTLE_SPEECH_S = 1.0
 CERTAIN = 0.8
 """The probability that an answer takes, at equal costs of both errors. With less, more than one answer in five would be
@@ -235,7 +235,7 @@ def _percent(probability: float) -> str:
 
 def least_speech_s(verifier: Verifier) -> float:
     """Seconds of speech below which no LLR of this verifier is given."""
-    return SHORTER_SHARE * max(SHORTEST_LEARNT_S, float(verifier.basis.get("shortest_s", 0.0)))
+    return SHORTER_SHARE * max(SHORTEST_LEARNED_S, float(verifier.basis.get("shortest_s", 0.0)))
 
 
 def lacking(side: Heard, verifier: Verifier) -> str:

@@ -18,8 +18,9 @@ from xvectors.config.tables import from_mapping
 from xvectors.errors import CheckpointError, ConfigError
 from xvectors.files import digest
 
-SYSTEM_FORMAT_VERSION = 2
-"""Of system.toml. 2: all settings of the features are stated, and the fingerprint covers them."""
+SYSTEM_FORMAT_VERSION = 3
+"""The format of system.toml. 2: every setting of the features is stated, and the fingerprint covers them.
+3: keys in American spelling."""
 
 
 class FingerprintFiles(Protocol):
@@ -85,7 +86,7 @@ PUT_BACK = "put back a copy of the file"
 def check_format(table: Mapping[str, Any], folder: Path) -> None:
     """CheckpointError for a system.toml of another version, with what to do."""
     version = table.get("format_version")
-    if version == 1:
+    if version in (1, 2):
         raise CheckpointError(
             f"{folder} was written by an earlier xvectors; `xvectors upgrade {folder}` brings it up to date"
         )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from xvectors.backends.cosine import length_normalise
+from xvectors.backends.cosine import length_normalize
 from xvectors.text import brief
 from xvectors.trials.pairs import speaker_numbers
 from xvectors.trials.sampling import sample_recordings
@@ -71,7 +71,7 @@ def find_two_voices(embeddings: ArrayLike, speakers: ArrayLike, *, seed: int = 0
         ShapeError: embeddings that are not finite, or have no direction.
     """
     names: NDArray[np.str_] = np.asarray(speakers, dtype=np.str_)
-    directions = length_normalise(embeddings)
+    directions = length_normalize(embeddings)
     rows = sample_recordings(names, each=MOST_RECORDINGS, at_most=AT_MOST, seed=seed)
     rows = rows[np.argsort(names[rows], kind="stable")]
     number = speaker_numbers(names[rows])

@@ -25,11 +25,11 @@ from xvectors.trials.pairs import speaker_numbers
 from xvectors.verification.verifier import P_TARGET, QUALITY_NAMES, Verifier, duration_quality
 
 CROP_DURATIONS_S = (0.5, 1.0, 2.0)
-COSINE, NORMALISED = "cosine", "asnorm"
-CANDIDATES = (COSINE, NORMALISED, "wccn_asnorm", "lda_plda", "lda_plda_asnorm")
+COSINE, NORMALIZED = "cosine", "asnorm"
+CANDIDATES = (COSINE, NORMALIZED, "wccn_asnorm", "lda_plda", "lda_plda_asnorm")
 """Quick to fit and to score."""
 FEWEST_IN_COHORT = 50
-"""Training speakers; their nearest fifth, ten, are what a recording's scores are normalised by."""
+"""Training speakers; their nearest fifth, ten, are what a recording's scores are normalized by."""
 MOST_ROWS = 3000
 """Recordings and crops that are compared pair by pair: 4.5 million trials."""
 
@@ -99,7 +99,7 @@ def learn_verifier(
         Embeddings [n, D] of training speakers' whole recordings and the speaker of each [n]. Without them the
         back-end is cosine.
     candidates
-        Back-ends by name, `COSINE` and `NORMALISED` among them; by default `CANDIDATES`.
+        Back-ends by name, `COSINE` and `NORMALIZED` among them; by default `CANDIDATES`.
     backend_name
         The back-end to use, one of `BACKENDS`; nothing is chosen then.
     complete
@@ -181,7 +181,7 @@ def _choose(
     if training is None:
         return COSINE, make_backend(COSINE), {"reason": "no recordings of training speakers to fit another on"}
     num_training = len(np.unique(np.asarray(training[1])))
-    reference = NORMALISED if num_training >= FEWEST_IN_COHORT else COSINE
+    reference = NORMALIZED if num_training >= FEWEST_IN_COHORT else COSINE
     num_speakers = len(np.unique(whole.speakers))
     if num_speakers >= MIN_SPEAKERS:
         others = whole.embeddings, whole.speakers

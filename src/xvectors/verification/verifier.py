@@ -47,7 +47,7 @@ class Verifier:
     name : the back-end's, such as "cosine"
     calibration : None where the system has none; scores are then no LLRs
     backend_table, basis, figures : plain values, as calibration.toml records them: how the back-end was chosen, what
-        both were learnt from, and how good they were on speakers that were held out from them
+        both were learned from, and how good they were on speakers that were held out from them
     p_target : the prior of a target trial that decisions assume, costs being equal
     """
 
@@ -70,7 +70,7 @@ class Verifier:
 
     @property
     def speakers(self) -> frozenset[str]:
-        """Names of the speakers that back-end and calibration learnt from."""
+        """Names of the speakers that back-end and calibration learned from."""
         return frozenset(self.basis.get("speakers", ()))
 
     def score(self, embeddings: ArrayLike, trials: Trials) -> NDArray[np.float32]:

@@ -70,9 +70,9 @@ def test_it_reads_what_audio_reads(decoder: Decoder, tmp_path: Path, monkeypatch
             assert np.array_equal(found, expected)
             assert found.flags.writeable
         assert decoder.probe(source) == audio.probe(source)
-        assert decoder.cancelled(source) == audio.cancelled(source)
+        assert decoder.canceled(source) == audio.canceled(source)
     assert np.array_equal(decoder.read(io.BytesIO(content))[0], audio.read(content)[0])
-    assert decoder.cancelled(encoded(noise(1), "WAV", "PCM_16")) is None
+    assert decoder.canceled(encoded(noise(1), "WAV", "PCM_16")) is None
 
 
 def test_errors_are_those_of_audio(decoder: Decoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_what_takes_too_long_is_an_error(silent_hours: Path) -> None:
         decoder.read(content)
         start = time.monotonic()
         with pytest.raises(AudioError, match=r"hours\.wav: took more than 0\.3 s to decode.*wall_s"):
-            decoder.cancelled(silent_hours)
+            decoder.canceled(silent_hours)
         # it was ended then, not when it was done; the bound leaves room for a busy machine
         assert time.monotonic() - start < 5
         decoder._wall_s = 60.0  # a new process may be slow to start its first decoding
@@ -122,7 +122,7 @@ def test_what_takes_too_much_processor_time_is_an_error(silent_hours: Path) -> N
         Decoder(wall_s=60, cpu_s=0.1) as decoder,
         pytest.raises(AudioError, match=r"hours\.wav: took more than 0\.1 s of processor time.*cpu_s"),
     ):
-        decoder.cancelled(silent_hours)
+        decoder.canceled(silent_hours)
 
 
 @on_linux
@@ -143,7 +143,7 @@ def test_a_decoder_that_dies_is_replaced(silent_hours: Path) -> None:
         (worker,) = children() - before
         threading.Timer(0.2, os.kill, (worker, signal.SIGSEGV)).start()
         with pytest.raises(AudioError, match=r"hours\.wav: its decoder ended \(SIGSEGV\)"):
-            decoder.cancelled(silent_hours)
+            decoder.canceled(silent_hours)
         decoder.read(content)
         (other,) = children() - before
         assert other != worker

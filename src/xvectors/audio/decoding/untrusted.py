@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Self, cast
 import numpy as np
 
 from xvectors import errors
-from xvectors.audio.channels import Cancelled, Channel
+from xvectors.audio.channels import Canceled, Channel
 from xvectors.audio.decoding.opening import Source
 from xvectors.audio.decoding.worker import receive, send
 from xvectors.audio.sound import AudioInfo, Samples
@@ -94,10 +94,10 @@ class Decoder:
             **{field.name: found[field.name] for field in fields(AudioInfo)} | {"notes": tuple(found["notes"])}
         )
 
-    def cancelled(self, source: Source) -> Cancelled | None:
-        """As `audio.cancelled`. AudioError also for what exceeds a limit."""
-        found = self._ask("cancelled", source, {})[0]["found"]
-        return None if found is None else Cancelled(**found)
+    def canceled(self, source: Source) -> Canceled | None:
+        """As `audio.canceled`. AudioError also for what exceeds a limit."""
+        found = self._ask("canceled", source, {})[0]["found"]
+        return None if found is None else Canceled(**found)
 
     def close(self) -> None:
         """End the processes, those that are decoding once they are done. Nothing can be decoded afterwards."""

@@ -98,7 +98,7 @@ def _answer(fields: dict[str, Any], content: bytearray) -> tuple[dict[str, Any],
         if fields["do"] == "read":
             samples, rate_hz = io.read(source, **fields["options"])
             return {"sample_rate_hz": rate_hz}, memoryview(np.ascontiguousarray(samples).view(np.uint8).data)
-        found = io.probe(source) if fields["do"] == "probe" else io.cancelled(source)
+        found = io.probe(source) if fields["do"] == "probe" else io.canceled(source)
         return {"found": None if found is None else asdict(found)}, b""
     except XVectorsError as error:
         return {"error": type(error).__name__, "text": str(error)}, b""

@@ -3,6 +3,6 @@
 In: a folder, how many speakers and utterances, a seed. Out: recordings, metadata.csv; always the same bytes.
 """
 
-from xvectors.corpus.synth.generate import synthesise
+from xvectors.corpus.synth.generate import synthesize
 
-__all__ = ["synthesise"]
+__all__ = ["synthesize"]

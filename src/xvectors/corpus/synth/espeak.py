@@ -37,7 +37,7 @@ _ON_SAMPLES = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctyp
 
 
 class Engine:
-    """The synthesiser. Not for several threads at once: one a process.
+    """The synthesizer. Not for several threads at once: one a process.
 
     `folder` is a scratch folder of this engine's own, which gets a copy of the English data (0.8 MB) and
     the voice file being spoken. Raises MissingExtraError without espeakng-loader, StorageError when
@@ -89,7 +89,7 @@ class Engine:
             if rate <= 0:
                 raise ConfigError(f"{self._home}: espeak-ng cannot open its data there; set TMPDIR to a shorter path")
             library.espeak_SetSynthCallback(callback)
-            # Initialising seeds the library's own generator from the clock; other noise comes from libc's.
+            # Initializing seeds the library's own generator from the clock; other noise comes from libc's.
             library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
             ctypes.CDLL(None).srand(ctypes.c_uint(seed))
             encoded = text.encode() + b"\0"

@@ -56,7 +56,7 @@ class Utterance:
     session: Session
 
 
-def synthesise(
+def synthesize(
     out: Path | str,
     *,
     speakers: int = 60,

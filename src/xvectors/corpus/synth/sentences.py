@@ -30,7 +30,7 @@ _WORDS = {
         "carpet castle chair child clock coat cottage dancer doctor dog doorway driver engine farmer "
         "feather fence ferry flower forest friend garden guitar hammer harbour hill horse island jacket "
         "kettle kitchen ladder lake lantern lawyer letter library lion market meadow mirror mountain "
-        "neighbour nurse ocean orange painter paper parcel pencil photograph piano picture pigeon pilot "
+        "neighbor nurse ocean orange painter paper parcel pencil photograph piano picture pigeon pilot "
         "planet pocket potato queen rabbit river road sailor scarf school singer sister soldier spoon "
         "station student table teacher temple theatre tiger tower train uncle valley village violin wagon "
         "waiter wallet window wizard writer yacht zebra"
@@ -121,7 +121,7 @@ _TEMPLATES = tuple(
         "my name is NAME , and I live in CITY .",
         "my friend NAME from CITY is JOB .",
         "I was born in CITY on the ORDINAL of MONTH .",
-        "NAME and NAME travelled from CITY to CITY in MONTH .",
+        "NAME and NAME traveled from CITY to CITY in MONTH .",
         "the code is DIGIT DIGIT DIGIT , DIGIT DIGIT DIGIT .",
         "call me on DIGIT DIGIT DIGIT DIGIT , DIGIT DIGIT DIGIT DIGIT .",
         "DIGIT , DIGIT , DIGIT , DIGIT , DIGIT , DIGIT .",

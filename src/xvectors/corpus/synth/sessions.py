@@ -1,7 +1,7 @@
 """The session of an utterance: room, microphone, noise, level. In: clean speech. Out: a recording.
 
 The room is an impulse response of decaying noise (Polack 1988) with a few early echoes, the microphone a
-random smooth response; the noise has one of several colours and a known signal-to-noise ratio.
+random smooth response; the noise has one of several colors and a known signal-to-noise ratio.
 """
 
 from __future__ import annotations
@@ -117,12 +117,12 @@ def _microphone(frequencies_hz: npt.NDArray[np.floating], rng: np.random.Generat
     octaves = np.log2(np.maximum(frequencies_hz, 20) / 1000).astype(np.float32)
     gain_db = np.float32(rng.uniform(-_TILT_DB_PER_OCTAVE, _TILT_DB_PER_OCTAVE)) * octaves
     for _ in range(3):
-        centre, width, height = (
+        center, width, height = (
             rng.uniform(-2.5, 2.8),
             rng.uniform(0.3, 1.0),
             rng.uniform(-_BUMP_DB, _BUMP_DB),
         )
-        gain_db += np.float32(height) * np.exp(-0.5 * ((octaves - np.float32(centre)) / np.float32(width)) ** 2)
+        gain_db += np.float32(height) * np.exp(-0.5 * ((octaves - np.float32(center)) / np.float32(width)) ** 2)
     low_hz, high_hz = rng.uniform(40, 180), rng.uniform(5000, 8500)
     gain_db -= 10 * np.log10(1 + (np.float32(low_hz) / np.maximum(frequencies_hz, 1).astype(np.float32)) ** 4)
     gain_db -= 10 * np.log10(1 + (frequencies_hz / high_hz).astype(np.float32) ** 12)
@@ -136,7 +136,7 @@ def _noise(
     size: int,
     rng: np.random.Generator,
 ) -> Samples:
-    """Gaussian noise of the named colour, heard through the microphone; `size` samples."""
+    """Gaussian noise of the named color, heard through the microphone; `size` samples."""
     octaves = np.log2(np.maximum(frequencies_hz, 50) / 50).astype(np.float32)
     if kind == "speech":  # flat up to 500 Hz, as the long-term spectrum of speech is
         octaves = np.maximum(octaves - np.float32(np.log2(10)), 0)
