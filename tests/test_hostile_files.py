@@ -24,7 +24,7 @@ from xvectors.config import load_recipe
 from xvectors.corpus import open_corpus
 from xvectors.embeddings import load_embeddings
 from xvectors.encoder import SpeakerEncoder
-from xvectors.encoder.onnx_engine import OnnxEngine
+from xvectors.encoder.engines.onnx import OnnxEngine
 from xvectors.encoder.sharded import DESCRIPTION, DIFFERENCES, read_parts
 from xvectors.errors import CheckpointError, ConfigError, GalleryError, ManifestError, XVectorsError
 from xvectors.evaluation.score_files import read_scores

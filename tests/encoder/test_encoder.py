@@ -109,7 +109,7 @@ def test_small_batches_on_a_cpu_change_nothing(monkeypatch: pytest.MonkeyPatch) 
     together = encoder.encode(waves)
     sizes, inner = [], encoder.engine._embed
     monkeypatch.setattr(encoder.engine, "_embed", lambda part: sizes.append(len(part)) or inner(part))
-    monkeypatch.setattr("xvectors.encoder.torch_engine.MOST_SAMPLES_ON_CPU", 3 * RATE)
+    monkeypatch.setattr("xvectors.encoder.engines.torch.MOST_SAMPLES_ON_CPU", 3 * RATE)
     np.testing.assert_allclose(encoder.encode(waves), together, atol=1e-4)
     assert sizes == [2, 2, 1]
 

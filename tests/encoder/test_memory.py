@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from xvectors.encoder import SpeakerEncoder
-from xvectors.encoder.torch_engine import padded_length
+from xvectors.encoder.engines.torch import padded_length
 
 RATE = 16_000
 

@@ -24,7 +24,7 @@ from xvectors.verification import Verifier
 onnx = pytest.importorskip("onnx", reason="not installed; pip install 'xvectors[onnx]'")
 pytest.importorskip("onnxruntime", reason="not installed; pip install 'xvectors[onnx]'")
 
-from xvectors.encoder.onnx_engine import OnnxDescription, OnnxEngine, sealed  # noqa: E402
+from xvectors.encoder.engines.onnx import OnnxDescription, OnnxEngine, sealed  # noqa: E402
 
 RATE = 16_000
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,7 +18,7 @@ from xvectors.audio.vad import DetectorName, find_detector
 from xvectors.corpus import Manifest
 from xvectors.encoder import sources
 from xvectors.encoder.batching import Read, batches, groups, read_ahead
-from xvectors.encoder.engine import Engine
+from xvectors.encoder.engines import Engine
 from xvectors.encoder.results import Embedded
 from xvectors.encoder.sources import (
     Long,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     import torch
 
     from xvectors.config import Recipe
-    from xvectors.encoder.torch_engine import TorchEngine
+    from xvectors.encoder.engines.torch import TorchEngine
     from xvectors.features import Fbank
     from xvectors.models import Backbone
 
@@ -110,18 +110,18 @@ class SpeakerEncoder:
             For a system that needs an extra that is not installed.
         """
         if Path(name).suffix == ONNX_SUFFIX and not Path(name).is_dir():
-            from xvectors.encoder.onnx_engine import OnnxEngine
+            from xvectors.encoder.engines.onnx import OnnxEngine
 
             if precision != "float32":
                 raise ConfigError(f"precision {precision!r}: {name} was exported with its own; leave the setting out")
             return cls(OnnxEngine(name, device=device, threads=threads))
         paths = find_system(name if isinstance(name, str) else Path(name))
         try:
-            from xvectors.encoder.torch_engine import TorchEngine
+            from xvectors.encoder.engines.torch import TorchEngine
         except ModuleNotFoundError as error:
             if error.name != "torch":
                 raise
-            from xvectors.encoder.onnx_engine import OnnxEngine
+            from xvectors.encoder.engines.onnx import OnnxEngine
 
             if precision != "float32":
                 raise MissingExtraError(
@@ -186,7 +186,7 @@ class SpeakerEncoder:
     def _torch(self) -> TorchEngine:
         only = "only a system directory loaded with torch has its network, recipe and speakers; load that instead"
         try:
-            from xvectors.encoder.torch_engine import TorchEngine
+            from xvectors.encoder.engines.torch import TorchEngine
         except ModuleNotFoundError as error:
             raise CheckpointError(only) from error
         if not isinstance(self.engine, TorchEngine):

@@ -18,7 +18,7 @@ from xvectors.audio.speech import LONGEST_WHOLE_S as LONGEST_WHOLE_S
 from xvectors.audio.speech import LOUDEST
 from xvectors.corpus import Manifest
 from xvectors.corpus.packed import PackedStrings
-from xvectors.encoder.engine import Engine
+from xvectors.encoder.engines import Engine
 from xvectors.errors import AudioError, MissingExtraError, TooShortError
 
 if TYPE_CHECKING:

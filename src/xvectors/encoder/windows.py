@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from xvectors.audio import Resampler, Samples
 from xvectors.audio.segments import without_zeros
-from xvectors.encoder.engine import Engine
+from xvectors.encoder.engines import Engine
 from xvectors.encoder.sources import check_finite, check_waveform
 from xvectors.errors import ConfigError
 from xvectors.text import brief

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from xvectors.encoder import SpeakerEncoder
-from xvectors.encoder.onnx_engine import FLOAT32, INT8, OnnxDescription, OnnxEngine, sealed
+from xvectors.encoder.engines.onnx import FLOAT32, INT8, OnnxDescription, OnnxEngine, sealed
 from xvectors.errors import ExportError, MissingExtraError
 from xvectors.export.checking import TOLERANCE, Difference, compare, signals, worst
 from xvectors.export.graph import WaveformGraph

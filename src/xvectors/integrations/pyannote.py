@@ -17,7 +17,7 @@ from torch import Tensor
 
 from xvectors.audio.segments import without_zeros
 from xvectors.encoder import SpeakerEncoder
-from xvectors.encoder.torch_engine import TorchEngine
+from xvectors.encoder.engines.torch import TorchEngine
 from xvectors.errors import ShapeError
 from xvectors.system.folder import STARTER
 
