@@ -63,13 +63,13 @@ def our_recipe(name: str, settings: list[str], seed: int, minutes: float) -> Rec
 def run_ours(recipe: Recipe, manifest: Path, folder: Path, resume: bool) -> Row:
     """Train a recipe of ours and measure it."""
     resume = resume and SystemFolder(folder).checkpoint.is_file()
-    result = train(manifest, folder, recipe, overwrite=not resume, resume=resume, show_progress=False)
+    result = train(manifest, folder, recipe, overwrite=not resume, resume=resume)
     if result.interrupted:
         raise SystemExit(f"interrupted by {result.interrupted.name}")
-    encoder = SpeakerEncoder.load(folder)
+    encoder = SpeakerEncoder.from_pretrained(folder)
     corpus = Manifest.read_csv(result.folder.corpus)
     trained = {"minutes": result.epochs[-1].elapsed_s / 60, "epochs": len(result.epochs)}
-    measured = measure_system(folder, show_progress=False)
+    measured = measure_system(folder)
     figures = {key: figure.value for key, figure in measured.figures.items()}
     as_a_system: Row = {
         "backend": measured.backend,
@@ -86,7 +86,7 @@ def run_peer(settings: list[str], manifest: Path, seed: int, minutes: float) -> 
 
     given = dict(setting.split("=", 1) for setting in settings)
     recipe = our_recipe("xvector", ["data.held_out_prop=0"], seed, minutes)
-    corpus, _ = prepare_corpus(manifest, recipe, min_samples=0, show_progress=False)
+    corpus, _ = prepare_corpus(manifest, recipe, min_samples=0)
     trained = train_peer(
         corpus,
         minutes,

@@ -91,7 +91,7 @@ def lines(row: Row) -> list[str]:
 def measure_system(folder: Path, draws: int | None, seed: int) -> list[Row]:
     """The rows of a system directory's back-ends, printed as they come."""
     paths = SystemFolder(folder)
-    encoder = SpeakerEncoder.load(folder)
+    encoder = SpeakerEncoder.from_pretrained(folder)
     training = training_embeddings(paths, encoder, seed=seed)
     if training is None:
         raise SystemExit(f"{folder}: the recordings of its training speakers are not at hand, to fit back-ends on")

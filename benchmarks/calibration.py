@@ -42,7 +42,7 @@ def main() -> None:
     options.add_argument("--draws", type=int, default=8)
     options.add_argument("--seed", type=int, default=0)
     arguments = options.parse_args()
-    encoder = SpeakerEncoder.load(arguments.system)
+    encoder = SpeakerEncoder.from_pretrained(arguments.system)
     corpus = Manifest.read_csv(SystemFolder(Path(arguments.system)).corpus)
     known = np.isin(np.array(corpus.speakers), encoder.speakers)[corpus.speaker_index]
     unknown = corpus.take(np.flatnonzero(~known & np.isin(corpus.split, (VAL, TEST))))

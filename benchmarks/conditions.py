@@ -65,7 +65,7 @@ def main() -> None:
     options.add_argument("--peer", choices=["resemblyzer"], help="a published model, beside the system")
     options.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = options.parse_args()
-    encoder = SpeakerEncoder.load(arguments.system, device="cpu")
+    encoder = SpeakerEncoder.from_pretrained(arguments.system, device="cpu")
     folder = find_system(arguments.system)
     corpus = open_corpus(arguments.corpus) if arguments.corpus else own_corpus(folder)
     tested = unheard(corpus, encoder.speakers)

@@ -61,12 +61,12 @@ def make(name: str, system: str, threads: int, folder: Path) -> Embed:
     """The contender called `name`, loaded; SystemExit with what to install where a peer cannot be imported."""
     if name in ("torch", "torch-bfloat16"):
         precision = "bfloat16" if name == "torch-bfloat16" else "float32"
-        return SpeakerEncoder.load(system, device="cpu", precision=precision).encode
+        return SpeakerEncoder.from_pretrained(system, device="cpu", precision=precision).encode
     if name in ("onnx", "onnx-int8"):
         path = folder / f"{name}.onnx"
         if not path.is_file():
             export_onnx(system, path, int8=name == "onnx-int8")
-        return SpeakerEncoder.load(path, device="cpu", threads=threads).encode
+        return SpeakerEncoder.from_pretrained(path, device="cpu", threads=threads).encode
     return resemblyzer() if name == "resemblyzer" else speechbrain()
 
 

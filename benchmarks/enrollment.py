@@ -119,7 +119,7 @@ def main() -> None:
     options.add_argument("--draws", type=int, default=12, help="default: %(default)s")
     options.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = options.parse_args()
-    encoder = SpeakerEncoder.load(arguments.system, device="cpu")
+    encoder = SpeakerEncoder.from_pretrained(arguments.system, device="cpu")
     corpus = Manifest.read_csv(find_system(arguments.system).corpus)
     unknown = ~np.isin(np.array(corpus.speakers), encoder.speakers)[corpus.speaker_index]
     shortest_s = encoder.fbank.samples_for(encoder.model.context_frames) / encoder.sample_rate_hz

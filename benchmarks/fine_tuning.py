@@ -73,7 +73,7 @@ def main() -> None:
     options.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     options.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = options.parse_args()
-    corpus = unheard(open_corpus(arguments.corpus), SpeakerEncoder.load(arguments.start).speakers)
+    corpus = unheard(open_corpus(arguments.corpus), SpeakerEncoder.from_pretrained(arguments.start).speakers)
     recipe = load_recipe("finetune", arguments.settings)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -81,11 +81,9 @@ def main() -> None:
             divided = divide(corpus, arguments.speakers, arguments.utterances, seed)
             manifest = Path(scratch, "manifest.csv")
             divided.write_csv(manifest)
-            start = SpeakerEncoder.load(arguments.start)
-            result = train(
-                manifest, Path(scratch, "tuned"), recipe, start=arguments.start, overwrite=True, show_progress=False
-            )
-            tuned = SpeakerEncoder.load(result.folder.path)
+            start = SpeakerEncoder.from_pretrained(arguments.start)
+            result = train(manifest, Path(scratch, "tuned"), recipe, start=arguments.start, overwrite=True)
+            tuned = SpeakerEncoder.from_pretrained(result.folder.path)
             for name, encoder in (("start", start), ("fine-tuned", tuned)):
                 rows.append({"system": name, "seed": seed, "train_s": result.epochs[-1].elapsed_s})
                 rows[-1] |= measure(encoder, divided)

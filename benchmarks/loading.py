@@ -28,7 +28,7 @@ def measure(corpus: str | Path, recipes: dict[str, Recipe], batches: int, rounds
     """Kind and milliseconds of processor time a batch, kind after kind in every round."""
     loaders: dict[str, Loaders] = {}
     for kind, recipe in recipes.items():
-        prepared, _ = prepare_corpus(corpus, recipe, min_samples=1, show_progress=False)
+        prepared, _ = prepare_corpus(corpus, recipe, min_samples=1)
         loaders[kind] = Loaders(recipe, prepared, torch.device("cpu"))
         for _ in loaders[kind].train:  # an epoch comes by every recording
             pass

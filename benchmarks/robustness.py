@@ -91,7 +91,7 @@ def main() -> None:
     options.add_argument("--each", type=int, default=1000, help="the first so many recordings of each")
     options.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = options.parse_args()
-    encoder = SpeakerEncoder.load(arguments.system, device="cpu")
+    encoder = SpeakerEncoder.from_pretrained(arguments.system, device="cpu")
     corpus = chosen(open_corpus(arguments.corpus), arguments.speakers, arguments.each)
     speakers = corpus.speaker_index
     second = [bool(np.count_nonzero(speakers[:row] == speakers[row]) % 2) for row in range(len(corpus))]

@@ -107,7 +107,7 @@ def measure(corpus: str | Path, recipe: Recipe) -> tuple[int, dict[str, float]]:
         patched.enter_context(patch.object(loop, "batches_of", timed_batches))
         for owner, name, part in timed:
             patched.enter_context(patch.object(owner, name, watch.within(getattr(owner, name), part)))
-        train(corpus, Path(folder, "system"), recipe, device="cpu", calibrate=False, show_progress=False)
+        train(corpus, Path(folder, "system"), recipe, device="cpu", calibrate=False)
     watch.spent.pop(STARTING, None)
     parts = (*NETWORK, "features", "SpecAugment", "waiting", "other")
     assert set(watch.spent) <= set(parts)

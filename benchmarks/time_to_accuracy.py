@@ -54,14 +54,14 @@ def run_backbone(name: str, arguments: argparse.Namespace, manifest: Path) -> Ro
     for minutes in sorted(arguments.budgets):
         recipe = our_recipe(name, arguments, minutes)
         folder = arguments.out / f"{name}-{minutes:g}min"
-        result = train(manifest, folder, recipe, overwrite=True, calibrate=False, show_progress=False)
+        result = train(manifest, folder, recipe, overwrite=True, calibrate=False)
         if result.interrupted:
             raise SystemExit(f"interrupted by {result.interrupted.name}")
         histories.append(read_history(result.folder.history))
     rates = [row["val_eer"] for row in histories[-1] if not math.isnan(row["val_eer"])]
     if not rates:
         raise SystemExit(f"{result.folder.history}: no val_eer; more speakers, or more of them held out, are needed")
-    encoder = SpeakerEncoder.load(folder)
+    encoder = SpeakerEncoder.from_pretrained(folder)
     figures = measure(encoder.encode_manifest, Manifest.read_csv(result.folder.corpus), encoder.speakers)
     return {
         "backbone": name,

@@ -78,11 +78,11 @@ def toy_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def calibrated_starter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the starter, calibrated on eight synthetic voices alone."""
     out = tmp_path_factory.mktemp("calibrated")
-    synthesize(out / "learn", speakers=8, utterances=3, seed=11, workers=1, show_progress=False)
+    synthesize(out / "learn", speakers=8, utterances=3, seed=11, workers=1)
     shutil.copytree(Path(str(resources.files("xvectors.system") / "starter")), out / "system")
     for name in ("backend.npz", "calibration.toml"):
         (out / "system" / name).unlink(missing_ok=True)
-    calibrate(out / "system", data=out / "learn", device="cpu", show_progress=False)
+    calibrate(out / "system", data=out / "learn", device="cpu")
     return out / "system"
 
 

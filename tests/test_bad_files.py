@@ -102,7 +102,7 @@ def test_names_of_5000_characters(tmp_path: Path) -> None:
         assert "File name too long" in message or "no such" in message
     (tmp_path / "corpus.csv").write_text(f"path,speaker\n{LONG}.wav,ann\n")
     with pytest.raises(ManifestError, match="1 of 1 utterances cannot be used"):
-        scan(open_corpus(tmp_path / "corpus.csv"), show_progress=False, cache=False)
+        scan(open_corpus(tmp_path / "corpus.csv"), cache=False)
 
 
 def test_a_link_to_itself_does_not_end_a_corpus(toy_corpus: Path, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_link_to_itself_does_not_end_a_corpus(toy_corpus: Path, tmp_path: Path
     (tmp_path / "s00" / "z.wav").symlink_to("z.wav")
     (tmp_path / "s00" / "folder").symlink_to("folder")
     assert list(walk_recordings(tmp_path))[7:9] == ["s00/u7.flac", "s00/z.wav"]
-    report = scan(open_corpus(tmp_path), show_progress=False, cache=False).report
+    report = scan(open_corpus(tmp_path), cache=False).report
     assert report.num_kept == 16
     ((path, speaker),) = [(remark.path, remark.speaker) for remark in report.rejected]
     assert (path, speaker) == ("s00/z.wav", "s00")
@@ -124,7 +124,7 @@ def test_names_that_are_not_utf8_are_left_out_before_anything_is_trained(toy_cor
         shutil.copytree(toy_corpus / speaker, tmp_path / speaker)
     shutil.copy(toy_corpus / "s02" / "u0.flac", os.fsencode(tmp_path / "s00") + b"/caf\xe9.flac")
     shutil.copytree(toy_corpus / "s03", os.fsdecode(os.fsencode(tmp_path) + b"/Zo\xeb"))
-    result = scan(open_corpus(tmp_path), show_progress=False, cache=False)
+    result = scan(open_corpus(tmp_path), cache=False)
     assert {remark.reason.value for remark in result.report.rejected} == {"name not UTF-8"}
     assert (result.report.num_kept, len(result.report.rejected)) == (16, 9)
     result.manifest.write_csv(tmp_path / "corpus.csv")
@@ -170,7 +170,7 @@ def test_without_a_home_there_is_a_sentence(toy_corpus: Path, tmp_path: Path, mo
     monkeypatch.setattr(sys, "platform", "linux")
     assert "your home directory is not known: set HOME, or XDG_DATA_HOME" in one_sentence("speakers")
     shutil.copytree(toy_corpus / "s00", tmp_path / "s00")
-    assert scan(open_corpus(tmp_path), show_progress=False).report.num_kept == 8
+    assert scan(open_corpus(tmp_path)).report.num_kept == 8
 
 
 def test_a_home_that_cannot_be_read_costs_only_the_kept_findings(
@@ -178,4 +178,4 @@ def test_a_home_that_cannot_be_read_costs_only_the_kept_findings(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", f"/{LONG}")
     shutil.copytree(toy_corpus / "s00", tmp_path / "s00")
-    assert scan(open_corpus(tmp_path), show_progress=False).report.num_kept == 8
+    assert scan(open_corpus(tmp_path)).report.num_kept == 8

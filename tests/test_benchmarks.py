@@ -149,7 +149,7 @@ def test_conditions_of_a_tiny_system(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A row for each length and bandwidth, of the test speakers' 2 x 8 recordings; whole ones score as evaluated."""
-    train(toy_corpus, tmp_path / "s", load_recipe("resnet", TINY), device="cpu", calibrate=False, show_progress=False)
+    train(toy_corpus, tmp_path / "s", load_recipe("resnet", TINY), device="cpu", calibrate=False)
     monkeypatch.setattr("sys.argv", ["conditions.py", str(tmp_path / "s"), "--json", str(tmp_path / "rows.json")])
     module.main()
     rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
@@ -160,7 +160,7 @@ def test_conditions_of_a_tiny_system(
     assert all(row["num_trials"] == 16 * 15 // 2 and 0 <= row["eer"] <= 1 for row in rows)
     corpus = Manifest.read_csv(tmp_path / "s" / "corpus.csv")
     test = corpus.take(corpus.split == TEST)
-    embedded = SpeakerEncoder.load(tmp_path / "s", device="cpu").encode_manifest(test)
+    embedded = SpeakerEncoder.from_pretrained(tmp_path / "s", device="cpu").encode_manifest(test)
     assert rows[0]["eer"] == eer(*all_pairs_scores(embedded.embeddings, test.speaker_index)).eer
     assert rows[1]["eer"] == rows[0]["eer"], "no recording is as long as 2 s"
     printed = capsys.readouterr().out.splitlines()

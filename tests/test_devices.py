@@ -67,7 +67,7 @@ def test_bfloat16_without_units_for_it_is_refused(has: Callable[..., None], monk
     has("avx2", "avx512_f")
     for refused in (
         lambda: choose_precision("bfloat16", CPU),
-        lambda: SpeakerEncoder.load("starter", device="cpu", precision="bfloat16"),
+        lambda: SpeakerEncoder.from_pretrained("starter", device="cpu", precision="bfloat16"),
     ):
         with pytest.raises(ConfigError, match=r"precision.*'bfloat16'.* no units for bfloat16 .*; take float32$"):
             refused()

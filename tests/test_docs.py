@@ -127,7 +127,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the pages take for granted: corpora, recordings, a trained system and files of scores."""
     here = tmp_path_factory.mktemp("pages")
     for name, speakers, utterances, seed in (("my-recordings", 20, 5, 1), ("others", 8, 4, 2), ("impostors", 12, 2, 3)):
-        synthesize(here / name, speakers=speakers, utterances=utterances, seed=seed, workers=1, show_progress=False)
+        synthesize(here / name, speakers=speakers, utterances=utterances, seed=seed, workers=1)
     shutil.copytree(here / "others", here / "new-domain")
     shutil.copytree(here / "my-recordings", here / "my-corpus" / "all")
     voices = sorted((here / "others").glob("*/*.flac"))

@@ -240,7 +240,7 @@ def test_npz_files_of_all_kinds_are_read_as_numpy_reads_them(tmp_path: Path) -> 
 def test_safetensors_with_absurd_headers(system: SystemFolder, content: bytes) -> None:
     system.weights.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged or no safetensors file"):
-        SpeakerEncoder.load(system.path, device="cpu")
+        SpeakerEncoder.from_pretrained(system.path, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_a_system_that_claims_to_be_huge(system: SystemFolder, key: str, value: 
     """Refused before memory is taken for it: what the network would need ended in an error of the allocator."""
     changed(system, f"recipe.{key}", value)
     with pytest.raises(XVectorsError) as refused:
-        SpeakerEncoder.load(system.path, device="cpu")
+        SpeakerEncoder.from_pretrained(system.path, device="cpu")
     assert isinstance(refused.value, CheckpointError | ConfigError)
     assert not isinstance(refused.value.__cause__, MemoryError)
     assert key.partition(".")[2] in str(refused.value) or "does not fit" in str(refused.value)
@@ -277,7 +277,7 @@ def test_a_system_that_claims_to_be_huge(system: SystemFolder, key: str, value: 
 def test_toml_that_no_parser_stands(system: SystemFolder, tmp_path: Path, text: str) -> None:
     system.description.write_text(text)
     with pytest.raises(ConfigError, match=r"system\.toml: not valid TOML"):
-        SpeakerEncoder.load(system.path, device="cpu")
+        SpeakerEncoder.from_pretrained(system.path, device="cpu")
     (tmp_path / "recipe.toml").write_text(text)
     with pytest.raises(ConfigError, match=r"recipe\.toml: not valid TOML"):
         load_recipe(tmp_path / "recipe.toml")
@@ -371,7 +371,7 @@ def test_pipes_are_refused_at_once(system: SystemFolder, tmp_path: Path) -> None
         file.unlink()
         os.mkfifo(file)
         with pytest.raises(CheckpointError, match=str(system.path)):
-            SpeakerEncoder.load(system.path, device="cpu")
+            SpeakerEncoder.from_pretrained(system.path, device="cpu")
         file.unlink()
         file.write_bytes(whole)
     (tmp_path / "kaldi").mkdir()
@@ -391,7 +391,7 @@ def test_links_that_lead_in_circles(system: SystemFolder, tmp_path: Path) -> Non
     system.description.unlink()
     system.description.symlink_to("system.toml")
     with pytest.raises(CheckpointError, match=r"holds no system\.toml"):
-        SpeakerEncoder.load(system.path, device="cpu")
+        SpeakerEncoder.from_pretrained(system.path, device="cpu")
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(ManifestError, match="loop"):
         read_trials(tmp_path / "loop")

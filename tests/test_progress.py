@@ -6,14 +6,14 @@ import re
 import pytest
 
 from xvectors import progress as module
-from xvectors.progress import progress
+from xvectors.progress import progress_bar
 
 
 def test_plain_lines_carry_an_eta(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(float(t) for t in range(0, 1000, 10))
     monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
     stream = io.StringIO()
-    with progress("working", 10, stream=stream) as shown:
+    with progress_bar("working", 10, stream=stream) as shown:
         shown.note("loss 1.0")
         for _ in range(10):
             shown.advance()
@@ -25,7 +25,7 @@ def test_plain_lines_carry_an_eta(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nothing_is_shown_when_disabled() -> None:
     stream = io.StringIO()
-    with progress("working", 3, enabled=False, stream=stream) as shown:
+    with progress_bar("working", 3, enabled=False, stream=stream) as shown:
         shown.advance(3)
         shown.note("quiet")
     assert stream.getvalue() == ""
@@ -37,7 +37,7 @@ def test_a_terminal_gets_a_bar() -> None:
             return True
 
     stream = Terminal()
-    with progress("working", 4, stream=stream) as shown:
+    with progress_bar("working", 4, stream=stream) as shown:
         shown.advance(2)
         shown.note("half way")
     assert "working" in stream.getvalue()

@@ -18,7 +18,7 @@ README = ROOT / "README.md"
 @pytest.fixture
 def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two recordings of one synthetic voice, as a.wav and b.wav in the current folder."""
-    synthesize(tmp_path / "voices", speakers=1, utterances=2, audio_format="wav", workers=1, show_progress=False)
+    synthesize(tmp_path / "voices", speakers=1, utterances=2, audio_format="wav", workers=1)
     for name, number in (("a.wav", 0), ("b.wav", 1)):
         shutil.copy(tmp_path / "voices" / "synth-0000" / f"synth-0000-00{number}.wav", tmp_path / name)
     monkeypatch.chdir(tmp_path)

@@ -77,11 +77,11 @@ def test_an_encoder_says_what_it_is(tmp_path: Path) -> None:
     copied.mkdir()
     for name in ("system.toml", "speakers.csv", "model.safetensors"):
         (copied / name).write_bytes((encoder.engine.folder.path / name).read_bytes())
-    assert repr(SpeakerEncoder.load(copied, device="cpu")) == (
+    assert repr(SpeakerEncoder.from_pretrained(copied, device="cpu")) == (
         f"SpeakerEncoder({str(copied)!r}, embedding_dim=128, sample_rate_hz=16000, device='cpu', calibrated=False)"
     )
     (copied / "calibration.toml").write_text("damaged")
-    assert repr(SpeakerEncoder.load(copied, device="cpu")).endswith("calibrated=damaged)")
+    assert repr(SpeakerEncoder.from_pretrained(copied, device="cpu")).endswith("calibrated=damaged)")
 
 
 def test_objects_of_a_session_print_a_line(toy_corpus: Path, tmp_path: Path) -> None:

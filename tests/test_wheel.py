@@ -67,7 +67,6 @@ def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
         seed=4712,
         audio_format="wav",
         workers=1,
-        show_progress=False,
     )
     return out
 
@@ -97,7 +96,7 @@ def test_it_runs_from_its_own_files(scripts: Path, tmp_path: Path) -> None:
 
 
 def test_it_verifies_as_the_checkout_does(scripts: Path, voices: Path, tmp_path: Path) -> None:
-    encoder = SpeakerEncoder.load("starter", device="cpu")
+    encoder = SpeakerEncoder.from_pretrained("starter", device="cpu")
     first, second = (str(voices / "synth-0000" / f"synth-0000-00{i}.wav") for i in (0, 1))
     other = str(voices / "synth-0001" / "synth-0001-000.wav")
     for pair in ((first, second), (first, other)):

@@ -74,7 +74,7 @@ def commands(folder: Path, *lines: list[str], missing: tuple[str, ...] = ("torch
 @pytest.fixture(scope="module")
 def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("voices")
-    synthesize(out, speakers=2, utterances=3, seed=4712, audio_format="wav", workers=1, show_progress=False)
+    synthesize(out, speakers=2, utterances=3, seed=4712, audio_format="wav", workers=1)
     return out
 
 
@@ -82,7 +82,7 @@ def test_the_starter_verifies_enrolls_and_identifies(voices: Path, tmp_path: Pat
     """A gallery enrolled with torch is read, and one system's answers are the same with both."""
     first, second, third = sorted(str(path) for path in (voices / "synth-0000").glob("*.wav"))
     other = str(voices / "synth-0001" / "synth-0001-000.wav")
-    encoder = SpeakerEncoder.load("starter", device="cpu")
+    encoder = SpeakerEncoder.from_pretrained("starter", device="cpu")
     with open_gallery(tmp_path / "g.db", system=encoder, create=True) as gallery:
         gallery.enroll("ann", encoder.encode([first]), [3.0])
     expected = encoder.verify(first, other)
@@ -139,7 +139,9 @@ def test_the_directorys_calibration_counts_and_an_export_of_other_weights_is_ref
     """A system may be calibrated again, and trained again, after it was exported."""
     system = tmp_path / "system"
     shutil.copytree(find_system("starter").path, system)
-    program = "from xvectors import SpeakerEncoder\nprint(SpeakerEncoder.load(sys.argv[1]).verifier.is_calibrated)"
+    program = (
+        "from xvectors import SpeakerEncoder\nprint(SpeakerEncoder.from_pretrained(sys.argv[1]).verifier.is_calibrated)"
+    )
     assert python(program, tmp_path, str(system)) == "True\n"
     for name in ("backend.npz", "calibration.toml"):
         (system / name).unlink()

@@ -21,18 +21,18 @@ from xvectors.config import load_recipe
 
 rng = np.random.default_rng(0)
 waves = [rng.standard_normal(length).astype(np.float32) for length in (48000, 96000)]
-encoders = [SpeakerEncoder.load("starter", device="cpu", threads=threads) for threads in (None, 3)]
+encoders = [SpeakerEncoder.from_pretrained("starter", device="cpu", threads=threads) for threads in (None, 3)]
 
 def embed(index):
     return encoders[index].encode(waves)
 
 def embed_afresh(_):
-    return SpeakerEncoder.load("starter", device="cpu").encode(waves)
+    return SpeakerEncoder.from_pretrained("starter", device="cpu").encode(waves)
 
 def learn(out):
     recipe = load_recipe("xvector", ["model.size=0.125", "training.epochs=1", "training.precision=float32",
                                      "data.train_test_prop=0.8", "training.workers=0"])
-    return len(train(sys.argv[1], out, recipe, device="cpu", calibrate=False, show_progress=False).epochs)
+    return len(train(sys.argv[1], out, recipe, device="cpu", calibrate=False).epochs)
 
 expected = [embed(index) for index in range(2)]
 with multiprocessing.get_context("fork").Pool(2) as pool:
@@ -80,7 +80,7 @@ SPAWNING = """
 import functools, multiprocessing, runpy
 multiprocessing.set_start_method("{method}")
 import xvectors
-xvectors.train = functools.partial(xvectors.train, recipe="small.toml", device="cpu", show_progress=False)
+xvectors.train = functools.partial(xvectors.train, recipe="small.toml", device="cpu")
 runpy.run_path("script.py", run_name="__main__")
 """
 

@@ -58,8 +58,8 @@ def main() -> None:
     parser.add_argument("--calibrate-only", action="store_true", help="keep the shipped network, and learn the rest")
     arguments = parser.parse_args()
     work = arguments.work
-    synthesize(work / SYNTHETIC_FOLDER, **SYNTHETIC)
-    synthesize(work / OTHER_SYNTHETIC_FOLDER, **OTHER_SYNTHETIC)
+    synthesize(work / SYNTHETIC_FOLDER, **SYNTHETIC, progress=True)
+    synthesize(work / OTHER_SYNTHETIC_FOLDER, **OTHER_SYNTHETIC, progress=True)
     corpora = [arguments.data / "speechocean762", arguments.data / "librispeech-251", work / SYNTHETIC_FOLDER]
     manifest = work / "manifest.csv"
     rows = [row for folder in corpora for row in rows_of(folder, arguments.held_out)]
@@ -76,7 +76,7 @@ def main() -> None:
         unpack(manifest, system)
     else:
         recipe = load_recipe("starter", arguments.settings)
-        train(manifest, system.path, recipe, overwrite=True, on_epoch=say, calibrate=False)
+        train(manifest, system.path, recipe, overwrite=True, on_epoch=say, calibrate=False, progress=True)
         halve(system)
     calibrate(system.path, backend=BACKEND)
     if arguments.held_out:
@@ -130,7 +130,7 @@ def telephone(rows: list[dict[str, object]], folder: Path) -> None:
 def measure(system: Path, rows: list[dict[str, object]]) -> dict[str, object]:
     """EER in percent of the speakers kept out, by corpus and condition: all pairs, cosine and the system's back-end;
     and the bits that the calibration loses."""
-    encoder = SpeakerEncoder.load(system)
+    encoder = SpeakerEncoder.from_pretrained(system)
     verifier = verifier_of(SystemFolder(system))
     figures: dict[str, object] = {}
     for corpus in sorted({str(row["speaker"]).split("/")[0] for row in rows if row["split"] == "test"}):
@@ -188,7 +188,7 @@ def unpack(manifest: Path, folder: SystemFolder) -> None:
     folder.path.mkdir(parents=True, exist_ok=True)
     for name in ("description", "speakers", "weights"):
         shutil.copyfile(getattr(shipped, name), getattr(folder, name))
-    encoder = SpeakerEncoder.load(shipped.path)
+    encoder = SpeakerEncoder.from_pretrained(shipped.path)
     corpus, _ = prepare_corpus(manifest, encoder.recipe, min_samples=encoder.engine.samples_needed)
     assert corpus.speakers == encoder.speakers, "this is not the corpus that the starter was trained on"
     corpus.manifest.write_csv(folder.corpus)

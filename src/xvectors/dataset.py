@@ -148,7 +148,7 @@ def load_all_data(
         raise ConfigError(f"chunk_s is {chunk_s}; it must hold a frame of 25 ms, better some seconds, such as 5.0")
 
     whole = open_corpus(data_directory, metadata=metadata_file, speaker_level=speaker_level)
-    scanned = scan(whole, contents=False, show_progress=False)
+    scanned = scan(whole, contents=False)
     for line in scanned.report.lines() if scanned.report.rejected else []:
         logger.warning("%s", line)
     manifest = scanned.manifest

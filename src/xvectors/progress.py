@@ -71,7 +71,7 @@ class _Bar:
 
 
 @contextmanager
-def progress(
+def progress_bar(
     description: str, total: int, *, enabled: bool = True, done: int = 0, stream: TextIO | None = None
 ) -> Iterator[Progress]:
     """Show how `total` pieces of work go by, `done` of which are behind us already.

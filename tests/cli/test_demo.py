@@ -16,7 +16,7 @@ TINY = (
 
 def test_the_demo_makes_everything_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     said: list[str] = []
-    arguments = {"speakers": 8, "utterances": 4, "overrides": TINY, "device": "cpu", "show_progress": False}
+    arguments = {"speakers": 8, "utterances": 4, "overrides": TINY, "device": "cpu"}
     result = run_demo(tmp_path, say=said.append, **arguments)
     assert [line[:4] for line in said if line[1] == "/"] == ["1/4 ", "2/4 ", "3/4 ", "4/4 "]
     assert sum(line.startswith("Epoch [") for line in said) == 2

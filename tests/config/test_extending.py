@@ -99,19 +99,19 @@ import xvectors
 from xvectors.errors import ConfigError
 out = {str(out)!r}
 try:
-    xvectors.SpeakerEncoder.load(out)
+    xvectors.SpeakerEncoder.from_pretrained(out)
 except ConfigError as error:
     assert "add --trust mypackage" in str(error), error
 else:
     raise AssertionError("loaded unasked")
 assert "mypackage" not in sys.modules
 xvectors.trust("mypackage")
-encoder = xvectors.SpeakerEncoder.load(out, device="cpu")
+encoder = xvectors.SpeakerEncoder.from_pretrained(out, device="cpu")
 a, b = sorted(Path({str(toy_corpus)!r}).rglob("*.flac"))[:2]
 print(encoder.verify(a, b).answer)
 assert encoder.encode([a, b]).shape == (2, 32)
 assert "mypackage.losses" not in sys.modules, "what only training needs is not imported"
-result = xvectors.evaluate(out, device="cpu", show_progress=False, audio=False)
+result = xvectors.evaluate(out, device="cpu", audio=False)
 assert 0 <= result.eer <= 1
 """
     done = subprocess.run(
@@ -130,10 +130,12 @@ def test_the_pages_network_is_exported_to_a_file_that_needs_no_trust(package: Pa
     write_description(folder, recipe, ["a", "b", "c"])
     write_weights(folder, model.state_dict(), 1)
     wave = np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
-    embedding = SpeakerEncoder.load(folder.path, device="cpu").encode([wave])
+    embedding = SpeakerEncoder.from_pretrained(folder.path, device="cpu").encode([wave])
     run("export", folder.path, package / "tiny.onnx", "--trust", "mypackage")
     extensions._trusted.clear()
-    np.testing.assert_allclose(SpeakerEncoder.load(package / "tiny.onnx").encode([wave]), embedding, atol=1e-4)
+    np.testing.assert_allclose(
+        SpeakerEncoder.from_pretrained(package / "tiny.onnx").encode([wave]), embedding, atol=1e-4
+    )
 
 
 def test_the_pages_short_names(package: Path) -> None:

@@ -217,7 +217,7 @@ def test_the_scan_counts_them_too(toy_corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "s00").mkdir()
     (tmp_path / "s00" / "u0.flac").symlink_to(toy_corpus / "s00" / "u0.flac")
     tree(tmp_path, "s00/u1.txt", "s00/u2.mpc", "s00/u3.mpc")
-    report = scan(open_corpus(tmp_path), show_progress=False).report
+    report = scan(open_corpus(tmp_path)).report
     assert report.lines()[-1] == "files that are not recordings by their suffix: 2 .mpc, 1 .txt"
     assert report.to_json()["passed_over"] == {".txt": 1, ".mpc": 2}
     assert Manifest.from_rows([{"path": "a", "speaker": "b"}]).passed_over == {}

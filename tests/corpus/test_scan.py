@@ -39,12 +39,12 @@ def corpus(folder: Path, good: int = 6) -> Path:
 
 
 def reasons(manifest: Manifest, **options: object) -> dict[str, Reason]:
-    report = scan(manifest, show_progress=False, max_rejected=1.0, **options).report
+    report = scan(manifest, max_rejected=1.0, **options).report
     return {remark.path: remark.reason for remark in report.rejected}
 
 
 def test_good_recordings_pass(tmp_path: Path) -> None:
-    result = scan(open_corpus(corpus(tmp_path)), show_progress=False)
+    result = scan(open_corpus(corpus(tmp_path)))
     np.testing.assert_allclose(sorted(result.manifest.duration_s), [1.0, 1.1, 1.2, 1.3, 1.4, 1.5])
     report = result.report
     assert report.utterances_per_speaker == {"s0": 3, "s1": 3}
@@ -101,7 +101,7 @@ BROKEN = {
 @pytest.mark.parametrize("workers", [1, 3])
 def test_every_broken_kind_has_its_reason(tmp_path: Path, workers: int) -> None:
     manifest = open_corpus(broken_corpus(tmp_path))
-    result = scan(manifest, min_duration_s=0.5, workers=workers, show_progress=False)
+    result = scan(manifest, min_duration_s=0.5, workers=workers)
     report = result.report
     assert {remark.path: remark.reason for remark in report.rejected} == BROKEN
     assert len(result.manifest) == len(manifest) - len(BROKEN) == 14
@@ -130,10 +130,10 @@ def test_too_many_broken_files_stop_the_run(tmp_path: Path) -> None:
     with pytest.raises(
         ManifestError, match=r"12 of 26 utterances cannot be used \(.*3 truncated.*\), more than .*0\.4"
     ):
-        scan(manifest, min_duration_s=0.5, max_rejected=0.4, show_progress=False)
+        scan(manifest, min_duration_s=0.5, max_rejected=0.4)
     gone = Manifest.from_rows([{"path": f"{n}.wav", "speaker": "s"} for n in range(3)], tmp_path)
     with pytest.raises(ManifestError, match=r"3 of 3 utterances cannot be used \(3 missing\).*0\.wav: no such file"):
-        scan(gone, max_rejected=1.0, show_progress=False)
+        scan(gone, max_rejected=1.0)
 
 
 HEADERS_TELL = ("s0/empty.wav", "s0/no_samples.wav", "s0/text.wav", "s0/cut.wav", "s0/cut.mp3")
@@ -149,7 +149,7 @@ def test_what_is_full_scale_depends_on_the_encoding(tmp_path: Path) -> None:
     for subtype in ("PCM_U8", "PCM_24", "FLOAT", "ULAW", "ALAW"):
         audio.write(tmp_path / "s" / f"{subtype}.wav", loud, RATE, subtype)
         audio.write(tmp_path / "s" / f"{subtype}_quiet.wav", noise(2), RATE, subtype)
-    report = scan(open_corpus(tmp_path), show_progress=False, max_rejected=1.0).report
+    report = scan(open_corpus(tmp_path), max_rejected=1.0).report
     assert sorted(remark.path for remark in report.warned) == [
         f"s/{subtype}.wav" for subtype in ("ALAW", "FLOAT", "PCM_24", "PCM_U8", "ULAW")
     ]
@@ -159,7 +159,7 @@ def test_one_path_under_two_speakers(tmp_path: Path) -> None:
     corpus(tmp_path)
     rows = [{"path": "s0/0.wav", "speaker": "s0"}, {"path": "s0/0.wav", "speaker": "x"}]
     with pytest.raises(ManifestError, match=r"s0/0\.wav is listed under two speakers, 's0' and 'x'"):
-        scan(Manifest.from_rows(rows, tmp_path), show_progress=False)
+        scan(Manifest.from_rows(rows, tmp_path))
     rows[1]["speaker"] = "s0"
     assert reasons(Manifest.from_rows(rows, tmp_path), contents=False) == {"s0/0.wav": Reason.DUPLICATE}
     segments = [{**rows[0], "duration_s": 0.5}, {**rows[1], "speaker": "x", "start_s": 0.5}]
@@ -177,7 +177,7 @@ def test_segments_are_checked_against_the_file(tmp_path: Path) -> None:
     ]
     manifest = Manifest.from_rows([{**row, "path": "a.wav", "speaker": "s"} for row in rows], tmp_path)
     for contents in (True, False):
-        result = scan(manifest, show_progress=False, contents=contents)
+        result = scan(manifest, contents=contents)
         assert list(result.manifest.id) == ["fits", "rest", "rounded"]
         assert result.manifest.duration_s.tolist() == [1.5, 2.5, 1.0]
         assert [remark.reason for remark in result.report.rejected] == [Reason.OUTSIDE] * 2
@@ -187,7 +187,7 @@ def test_segments_are_checked_against_the_file(tmp_path: Path) -> None:
 def test_a_stated_duration_of_a_whole_file_is_replaced(tmp_path: Path) -> None:
     audio.write(tmp_path / "a.wav", noise(0, 2.0), RATE)
     manifest = Manifest.from_rows([{"path": "a.wav", "speaker": "s", "duration_s": 99}], tmp_path)
-    assert scan(manifest, show_progress=False).manifest.duration_s.tolist() == [2.0]
+    assert scan(manifest).manifest.duration_s.tolist() == [2.0]
 
 
 def examined(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -220,14 +220,14 @@ def test_a_second_scan_opens_only_what_changed(tmp_path: Path, monkeypatch: pyte
 
 def test_findings_of_headers_do_not_stand_for_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = open_corpus(corpus(tmp_path))
-    scan(manifest, contents=False, show_progress=False)
+    scan(manifest, contents=False)
     opened = examined(monkeypatch)
-    scan(manifest, contents=False, show_progress=False)
+    scan(manifest, contents=False)
     assert not opened
-    scan(manifest, show_progress=False)
+    scan(manifest)
     assert len(opened) == 6
-    scan(manifest, contents=False, show_progress=False)
-    scan(manifest, show_progress=False, cache=False)
+    scan(manifest, contents=False)
+    scan(manifest, cache=False)
     assert len(opened) == 12
 
 
@@ -236,13 +236,13 @@ def test_a_damaged_cache_is_written_anew(
     tmp_path: Path, content: str | bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     manifest = open_corpus(corpus(tmp_path))
-    scan(manifest, show_progress=False)
+    scan(manifest)
     cache = tmp_path / ".scan.csv"
     good = cache.read_bytes()
     damaged = good.replace(b",16000,", b",many,") if content is None else content
     cache.write_bytes(damaged if isinstance(damaged, bytes) else damaged.encode())
     with caplog.at_level(logging.WARNING):
-        assert len(scan(manifest, show_progress=False).manifest) == 6
+        assert len(scan(manifest).manifest) == 6
     assert "findings of earlier scans are not used and will be written anew" in caplog.text
     assert sorted(cache.read_bytes().split(b"\n")) == sorted(good.split(b"\n"))
 
@@ -257,11 +257,11 @@ def test_a_folder_marked_read_only_sends_the_cache_home(
     folder.chmod(0o555)
     try:
         with caplog.at_level(logging.INFO):
-            scan(manifest, show_progress=False)
+            scan(manifest)
         assert f"findings are kept in {home}" in caplog.text
         assert not (folder / ".scan.csv").exists()
         opened = examined(monkeypatch)
-        scan(manifest, show_progress=False)
+        scan(manifest)
         assert not opened
     finally:
         folder.chmod(0o755)
@@ -270,9 +270,9 @@ def test_a_folder_marked_read_only_sends_the_cache_home(
 def test_the_cache_lies_beside_a_table_under_its_name(tmp_path: Path) -> None:
     manifest = open_corpus(corpus(tmp_path))
     manifest.write_csv(tmp_path / "list.csv")
-    scan(Manifest.read_csv(tmp_path / "list.csv"), show_progress=False)
+    scan(Manifest.read_csv(tmp_path / "list.csv"))
     assert (tmp_path / "list.scan.csv").exists()
-    scan(replace(manifest, source=None), show_progress=False)
+    scan(replace(manifest, source=None))
     assert not (tmp_path / ".scan.csv").exists()
 
 
@@ -288,16 +288,16 @@ def test_an_interrupted_scan_keeps_what_it_found(tmp_path: Path, monkeypatch: py
     with monkeypatch.context() as patched:
         patched.setattr(scanning_module, "examine", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            scan(manifest, workers=1, show_progress=False)
+            scan(manifest, workers=1)
     opened = examined(monkeypatch)
-    scan(manifest, workers=1, show_progress=False)
+    scan(manifest, workers=1)
     assert 0 < len(opened) < 12
     assert "9.flac" in opened
 
 
 def test_findings_survive_the_cache(tmp_path: Path) -> None:
     folder = broken_corpus(tmp_path)
-    scan(open_corpus(folder), show_progress=False, max_rejected=1.0)
+    scan(open_corpus(folder), max_rejected=1.0)
     cache = FindingCache(folder)
     before = dict(cache._found)
     cache.save()
@@ -312,7 +312,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     (folder / "s1" / "b\udce9.wav").touch()
     manifest = open_corpus(folder)
     for _ in range(2):
-        result = scan(manifest, show_progress=False)
+        result = scan(manifest)
         assert len(result.manifest) == 5
         assert "left out (empty): 1: s1/b\\udce9.wav" in result.report.lines()
         assert "left out (name not UTF-8): 1: s0/caf\\udce9.wav" in result.report.lines()
@@ -324,7 +324,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
 def test_real_speech(speechocean: Path) -> None:
     manifest = open_corpus(speechocean)
     stated = manifest.duration_s
-    result = scan(manifest, cache=False, show_progress=False)
+    result = scan(manifest, cache=False)
     report = result.report
     assert (report.num_kept, len(report.utterances_per_speaker)) == (2500, 125)
     assert report.sample_rates_hz == {16000: 2500}
@@ -338,7 +338,7 @@ def test_a_file_that_lacks_its_last_milliseconds_is_kept_and_listed(tmp_path: Pa
     target.write_bytes(target.read_bytes()[:-2])
     manifest = open_corpus(tmp_path)
     for _ in range(2):  # the second time from the cache
-        report = scan(manifest, show_progress=False).report
+        report = scan(manifest).report
         assert (report.num_kept, report.rejected) == (6, [])
         assert [(remark.path, remark.reason) for remark in report.warned] == [("s0/0.wav", Reason.INCOMPLETE)]
         assert report.warned[0].detail == "its header states 0.062 ms more than there is"

@@ -61,12 +61,10 @@ def test_ends_make_segments(columns: str, row: str, expected: tuple[float, float
 def test_a_segment_at_the_beginning_ends_where_it_says(calibrated_starter: Path, tmp_path: Path) -> None:
     sound(tmp_path / "long.wav", 10)
     table = "path,speaker,start,end\nlong.wav,a,0.0,2.5\n"
-    scanned = scan(read(tmp_path, table), show_progress=False).manifest
+    scanned = scan(read(tmp_path, table)).manifest
     assert times(scanned) == [(0.0, 2.5)]
-    assert (
-        scan(read(tmp_path, "path,speaker,duration\nlong.wav,a,2.5\n"), show_progress=False).manifest.duration_s == 10
-    )
-    embedded = SpeakerEncoder.load(calibrated_starter, device="cpu").encode_manifest(read(tmp_path, table))
+    assert scan(read(tmp_path, "path,speaker,duration\nlong.wav,a,2.5\n")).manifest.duration_s == 10
+    embedded = SpeakerEncoder.from_pretrained(calibrated_starter, device="cpu").encode_manifest(read(tmp_path, table))
     assert embedded.duration_s.tolist() == [2.5]
 
 
@@ -94,17 +92,17 @@ def test_rows_that_contradict_themselves_are_left_out_one_by_one(calibrated_star
         5: "start_s -1 cannot be",
         6: "end_s 'soon' is not a number",
     }
-    result = scan(manifest, show_progress=False, max_rejected=0.8)
+    result = scan(manifest, max_rejected=0.8)
     assert times(result.manifest) == [(0.0, 2.0), (1.0, 3.0)]
     left_out = {remark.path: (remark.reason, remark.detail) for remark in result.report.rejected}
     assert left_out == {f"{name}.wav": (Reason.CONTRADICTORY, manifest.faults[i]) for i, name in enumerate("cdefg", 2)}
     assert manifest.take([6, 0]).faults == {0: manifest.faults[6]}
     with pytest.raises(ManifestError, match="5 of 7 utterances cannot be used \\(5 contradictory times\\)"):
-        scan(manifest, show_progress=False)
+        scan(manifest)
     # written down they stay unusable
     manifest.write_csv(tmp_path / "again.csv")
     assert sorted(open_corpus(tmp_path / "again.csv").faults) == [2, 3, 4, 5, 6]
-    embedded = SpeakerEncoder.load(calibrated_starter, device="cpu").encode_manifest(manifest)
+    embedded = SpeakerEncoder.from_pretrained(calibrated_starter, device="cpu").encode_manifest(manifest)
     assert embedded.rows.tolist() == [0, 1]
     assert "ends at 1 s and starts at 3 s; correct the table" in dict(embedded.failures)[2]
 

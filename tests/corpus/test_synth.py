@@ -32,7 +32,7 @@ Samples = npt.NDArray[np.float32]
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("synth") / "corpus"
-    metadata = synthesize(out, speakers=SPEAKERS, utterances=UTTERANCES, workers=1, show_progress=False)
+    metadata = synthesize(out, speakers=SPEAKERS, utterances=UTTERANCES, workers=1)
     assert metadata == out / "metadata.csv"
     return out
 
@@ -100,7 +100,7 @@ def test_metadata_describes_every_recording(corpus: Path) -> None:
 
 
 def test_other_workers_and_a_larger_population_give_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
-    synthesize(tmp_path / "more", speakers=SPEAKERS + 2, utterances=UTTERANCES + 1, workers=2, show_progress=False)
+    synthesize(tmp_path / "more", speakers=SPEAKERS + 2, utterances=UTTERANCES + 1, workers=2)
     more = hashes(tmp_path / "more")
     assert len(more) == (SPEAKERS + 2) * (UTTERANCES + 1)
     assert hashes(corpus).items() <= more.items()
@@ -233,7 +233,7 @@ def test_sentences_are_many_and_of_the_length_asked_for() -> None:
 
 def test_an_interrupted_corpus_is_completed_with_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "corpus"
-    synthesize(out, speakers=SPEAKERS, utterances=UTTERANCES, workers=1, show_progress=False)
+    synthesize(out, speakers=SPEAKERS, utterances=UTTERANCES, workers=1)
     whole, table = hashes(out), (out / "metadata.csv").read_bytes()
     assert whole == hashes(corpus)
     kept = out / "synth-0000" / "synth-0000-000.flac"
@@ -241,7 +241,7 @@ def test_an_interrupted_corpus_is_completed_with_the_same_bytes(corpus: Path, tm
     (out / "synth-0001" / "synth-0001-002.flac").unlink()
     (out / "synth-0003" / "synth-0003-000.flac").unlink()
     (out / "metadata.csv").unlink()
-    synthesize(out, speakers=SPEAKERS, utterances=UTTERANCES, workers=1, show_progress=False)
+    synthesize(out, speakers=SPEAKERS, utterances=UTTERANCES, workers=1)
     assert hashes(out) == whole
     assert (out / "metadata.csv").read_bytes() == table
     assert kept.stat().st_mtime_ns == modified
@@ -258,7 +258,7 @@ def test_a_finished_corpus_is_left_alone(corpus: Path, monkeypatch: pytest.Monke
 
 
 def test_wav_in_place_of_flac_holds_the_same_sound(corpus: Path, tmp_path: Path) -> None:
-    synthesize(tmp_path, speakers=2, utterances=1, audio_format="wav", workers=1, show_progress=False)
+    synthesize(tmp_path, speakers=2, utterances=1, audio_format="wav", workers=1)
     table = rows(tmp_path)
     assert [row["path"] for row in table] == ["synth-0000/synth-0000-000.wav", "synth-0001/synth-0001-000.wav"]
     for row in table:
@@ -353,7 +353,7 @@ def test_a_script_without_a_guarded_main_module_makes_them_too(tmp_path: Path) -
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\nfrom xvectors.corpus.synth import synthesize\n"
-        "print(synthesize(sys.argv[1], speakers=2, utterances=11, workers=2, show_progress=False))\n"
+        "print(synthesize(sys.argv[1], speakers=2, utterances=11, workers=2))\n"
     )
     out = tmp_path / "out"
     ended = subprocess.run([sys.executable, script, out], capture_output=True, text=True, timeout=60, check=False)
@@ -367,7 +367,7 @@ def test_an_interrupt_leaves_whole_files_that_the_next_call_completes(tmp_path: 
     script.write_text(
         "import sys\nfrom xvectors.corpus.synth import synthesize\n"
         "if __name__ == '__main__':\n"
-        "    synthesize(sys.argv[1], speakers=40, utterances=20, workers=2, show_progress=False)\n"
+        "    synthesize(sys.argv[1], speakers=40, utterances=20, workers=2)\n"
     )
     out = tmp_path / "out"
     running = subprocess.Popen([sys.executable, script, out], stderr=subprocess.PIPE, start_new_session=True, text=True)
@@ -381,6 +381,6 @@ def test_an_interrupt_leaves_whole_files_that_the_next_call_completes(tmp_path: 
     assert 0 < len(made) < 800
     assert not (out / "metadata.csv").exists()
     assert all(audio.probe(out / path).duration_s > 2 for path in made)
-    synthesize(out, speakers=40, utterances=20, workers=2, show_progress=False)
+    synthesize(out, speakers=40, utterances=20, workers=2)
     assert made.items() <= hashes(out).items()
     assert len(rows(out)) == 800

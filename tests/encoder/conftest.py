@@ -31,4 +31,4 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def encoder(system: Path) -> SpeakerEncoder:
-    return SpeakerEncoder.load(system, device="cpu")
+    return SpeakerEncoder.from_pretrained(system, device="cpu")

@@ -17,7 +17,7 @@ from xvectors.errors import AudioError
 
 @pytest.fixture(scope="module")
 def starter() -> SpeakerEncoder:
-    return SpeakerEncoder.load("starter", device="cpu")
+    return SpeakerEncoder.from_pretrained("starter", device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ def test_any_iterable_and_an_array_of_names(encoder: SpeakerEncoder, tmp_path: P
     assert encoder.encode([]).shape == (0, 48)
 
 
-def test_progress_is_a_second_name(encoder: SpeakerEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_shown_only_if_asked_for(encoder: SpeakerEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = []
 
     @contextmanager
@@ -79,12 +79,11 @@ def test_progress_is_a_second_name(encoder: SpeakerEncoder, monkeypatch: pytest.
         shown.append((description, total, enabled))
         yield Silent()
 
-    monkeypatch.setattr("xvectors.encoder.encoder.show", show)
+    monkeypatch.setattr("xvectors.encoder.encoder.progress_bar", show)
     waves = noises([0.5, 0.7])
-    encoder.encode(waves, batch_size=32, progress=True)
-    encoder.encode(waves, show_progress=True)
+    encoder.encode(waves, progress=True)
     encoder.encode(waves)
-    assert shown == [("embedding", 2, True), ("embedding", 2, True), ("embedding", 2, False)]
+    assert shown == [("embedding", 2, True), ("embedding", 2, False)]
 
 
 @pytest.mark.usefixtures("bfloat16_units")
@@ -120,13 +119,13 @@ def test_threads_are_set_while_it_embeds_alone(system: Path, monkeypatch: pytest
     before = torch.get_num_threads()
     monkeypatch.setattr(torch, "set_num_threads", calls.append)
     embeddings = [
-        SpeakerEncoder.load(system, device="cpu", threads=threads).encode(wave)
+        SpeakerEncoder.from_pretrained(system, device="cpu", threads=threads).encode(wave)
         for threads in (before, before + 1, None)
     ]
     assert calls == [before + 1, before]
     np.testing.assert_allclose(embeddings[0], embeddings[1], atol=1e-4)
     with pytest.raises(ConfigError, match="threads must be at least 1, not 0"):
-        SpeakerEncoder.load(system, device="cpu", threads=0)
+        SpeakerEncoder.from_pretrained(system, device="cpu", threads=0)
 
 
 def test_torch_comes_with_a_system_only() -> None:
@@ -157,7 +156,9 @@ def test_other_rates_are_resampled(encoder: SpeakerEncoder, tmp_path: Path) -> N
 
 def test_saved_and_loaded_is_the_same(encoder: SpeakerEncoder, system: Path) -> None:
     wave = noises([1.0])[0]
-    np.testing.assert_array_equal(SpeakerEncoder.load(system, device="cpu").encode(wave), encoder.encode(wave))
+    np.testing.assert_array_equal(
+        SpeakerEncoder.from_pretrained(system, device="cpu").encode(wave), encoder.encode(wave)
+    )
 
 
 @pytest.mark.parametrize(
@@ -324,13 +325,13 @@ def test_damaged_systems(system: Path, tmp_path: Path, toy_corpus: Path) -> None
     ]
     for name, change, message in cases:
         with pytest.raises((CheckpointError, ConfigError), match=message):
-            SpeakerEncoder.load(broken_copy(name, change))
+            SpeakerEncoder.from_pretrained(broken_copy(name, change))
     with pytest.raises(CheckpointError, match="no such folder"):
-        SpeakerEncoder.load(tmp_path / "none")
+        SpeakerEncoder.from_pretrained(tmp_path / "none")
     with pytest.raises(CheckpointError, match="not a system directory"):
-        SpeakerEncoder.load(toy_corpus)
+        SpeakerEncoder.from_pretrained(toy_corpus)
     with pytest.raises(ConfigError, match="unknown device 'gpu'; give cuda"):
-        SpeakerEncoder.load(system, device="gpu")
+        SpeakerEncoder.from_pretrained(system, device="gpu")
 
 
 def test_what_is_no_list_of_recordings(encoder: SpeakerEncoder) -> None:

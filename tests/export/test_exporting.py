@@ -34,7 +34,7 @@ def test_export_writes_the_file_and_says_how_near_it_comes(exported: dict[str, A
     assert len(as_json["differences"]) == 3
     assert all(each["largest"] <= 1e-4 for each in as_json["differences"])
     assert re.fullmatch(r"  .*a\.wav: differs by \d\.\de-\d\d from torch, cosine 1\.000000", lines[4])
-    assert SpeakerEncoder.load(target, device="cpu").embedding_dim == 12
+    assert SpeakerEncoder.from_pretrained(target, device="cpu").embedding_dim == 12
 
 
 @pytest.mark.usefixtures("built_before")

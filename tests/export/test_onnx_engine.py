@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def encoder(exported: dict[str, Any]) -> SpeakerEncoder:
-    return SpeakerEncoder.load(exported["float32"].path, device="cpu", threads=1)
+    return SpeakerEncoder.from_pretrained(exported["float32"].path, device="cpu", threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def noises(lengths_s: list[float]) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_embeddings_do_not_depend_on_batch_or_order(exported: dict[str, Any], precision: str) -> None:
-    encoder = SpeakerEncoder.load(exported[precision].path, device="cpu", threads=1)
+    encoder = SpeakerEncoder.from_pretrained(exported[precision].path, device="cpu", threads=1)
     waves = noises([0.3, 1.0, 0.7, 1.0, 1.1, 0.2, 1.0])
     alone = np.concatenate([encoder.encode(wave) for wave in waves])
     assert alone.shape == (7, 12)
@@ -64,7 +64,7 @@ import numpy as np
 from xvectors import SpeakerEncoder
 
 waves = [np.random.default_rng(0).standard_normal(length).astype(np.float32) for length in (48000, 96000)]
-encoder = SpeakerEncoder.load(sys.argv[1], device="cpu", threads=3)
+encoder = SpeakerEncoder.from_pretrained(sys.argv[1], device="cpu", threads=3)
 
 def embed(_):
     return encoder.encode(waves)
@@ -97,7 +97,7 @@ def test_a_file_its_bytes_an_array_and_a_tensor_give_one_embedding(
     soundfile.write(path, wave, RATE, subtype="FLOAT")
     embeddings = encoder.encode([path, str(path), path.read_bytes(), wave, torch.from_numpy(wave)])
     np.testing.assert_allclose(embeddings, np.broadcast_to(embeddings[:1], embeddings.shape), atol=ROUNDING)
-    expected = SpeakerEncoder.load(exported["folder"].path, device="cpu").encode([path])
+    expected = SpeakerEncoder.from_pretrained(exported["folder"].path, device="cpu").encode([path])
     np.testing.assert_allclose(embeddings[:1], expected, atol=1e-4)
     np.testing.assert_allclose(encoder.encode(path), embeddings[:1], atol=ROUNDING)
 
@@ -108,7 +108,7 @@ def test_other_rates_and_channels_come_out_as_with_torch(
     t = np.arange(48_000) / 48_000
     wave = sum(np.sin(2 * np.pi * f * t) for f in (200, 900, 2500)).astype(np.float32) * 0.1
     soundfile.write(tmp_path / "a.wav", np.stack([wave, 0.5 * wave], axis=1), 48_000, subtype="FLOAT")
-    theirs = SpeakerEncoder.load(exported["folder"].path, device="cpu")
+    theirs = SpeakerEncoder.from_pretrained(exported["folder"].path, device="cpu")
     np.testing.assert_allclose(encoder.encode(tmp_path / "a.wav"), theirs.encode(tmp_path / "a.wav"), atol=1e-4)
     found, expected = (e.encode([wave], sample_rate_hz=48_000) for e in (encoder, theirs))
     np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -130,7 +130,7 @@ def test_unusable_recordings_give_the_errors_that_torch_gives(
 ) -> None:
     sound = noises([0.5])[0]
     with pytest.raises(error) as expected:
-        SpeakerEncoder.load(exported["folder"].path, device="cpu").encode([sound, recording])
+        SpeakerEncoder.from_pretrained(exported["folder"].path, device="cpu").encode([sound, recording])
     with pytest.raises(error, match=re.escape(str(expected.value))) as found:
         encoder.encode([sound, recording])
     assert type(found.value) is type(expected.value)
@@ -140,11 +140,11 @@ def test_impossible_settings(encoder: SpeakerEncoder, path: Path) -> None:
     with pytest.raises(ConfigError, match="batch_size must be at least 1, not 0"):
         encoder.encode(noises([0.5]), batch_size=0)
     with pytest.raises(ConfigError, match="threads must be at least 1, not 0"):
-        SpeakerEncoder.load(path, threads=0)
+        SpeakerEncoder.from_pretrained(path, threads=0)
     with pytest.raises(ConfigError, match="device 'mps': this onnxruntime has cpu"):
-        SpeakerEncoder.load(path, device="mps")
+        SpeakerEncoder.from_pretrained(path, device="mps")
     with pytest.raises(ConfigError, match=r"precision 'bfloat16': .* was exported with its own"):
-        SpeakerEncoder.load(path, precision="bfloat16")
+        SpeakerEncoder.from_pretrained(path, precision="bfloat16")
 
 
 def test_it_knows_its_system_and_its_calibration(encoder: SpeakerEncoder, exported: dict[str, Any]) -> None:
@@ -169,10 +169,10 @@ def test_it_knows_its_system_and_its_calibration(encoder: SpeakerEncoder, export
 def test_files_that_are_no_exported_system(path: Path, tmp_path: Path) -> None:
     model, path = onnx.load(path), tmp_path / "model.onnx"
     with pytest.raises(CheckpointError, match=r"model\.onnx: no such file; `xvectors export DIR .*` writes it"):
-        SpeakerEncoder.load(path)
+        SpeakerEncoder.from_pretrained(path)
     path.write_bytes(b"RIFF")
     with pytest.raises(CheckpointError, match=r"model\.onnx is damaged or no ONNX file"):
-        SpeakerEncoder.load(path)
+        SpeakerEncoder.from_pretrained(path)
     whole = {entry.key: entry.value for entry in model.metadata_props}
 
     def with_metadata(change: dict[str, str]) -> Path:
@@ -190,7 +190,7 @@ def test_files_that_are_no_exported_system(path: Path, tmp_path: Path) -> None:
         ({"xvectors.format_version": ""}, "not exported by xvectors: its metadata lack xvectors.format_version"),
     ):
         with pytest.raises(CheckpointError, match=message):
-            SpeakerEncoder.load(with_metadata(change))
+            SpeakerEncoder.from_pretrained(with_metadata(change))
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
@@ -202,7 +202,7 @@ def test_a_flipped_byte(path: Path, tmp_path: Path, share: float) -> None:
     with pytest.raises(
         CheckpointError, match=r"model\.onnx.*(was changed after it was exported|is damaged|not exported)"
     ):
-        SpeakerEncoder.load(tmp_path / "model.onnx")
+        SpeakerEncoder.from_pretrained(tmp_path / "model.onnx")
 
 
 def test_metadata_survive_the_round_trip(path: Path) -> None:
@@ -217,7 +217,7 @@ def test_metadata_survive_the_round_trip(path: Path) -> None:
 def test_without_onnxruntime_the_extra_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingExtraError, match=r"needs onnxruntime to be run; pip install 'xvectors\[onnx\]'"):
-        SpeakerEncoder.load(path)
+        SpeakerEncoder.from_pretrained(path)
 
 
 WITHOUT_TORCH = """

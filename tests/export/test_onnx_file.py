@@ -42,7 +42,9 @@ def test_every_network_exports_and_computes_the_same(
     folder = small_system(tmp_path / "system", name, "features.mean_normalization=true")
     exported = export_onnx(folder.path, tmp_path / "model.onnx")
     assert max(difference.largest for difference in exported.differences) <= 1e-4
-    encoder, onnx_encoder = (SpeakerEncoder.load(path, device="cpu") for path in (folder.path, exported.path))
+    encoder, onnx_encoder = (
+        SpeakerEncoder.from_pretrained(path, device="cpu") for path in (folder.path, exported.path)
+    )
     shortest = exported.description.min_samples / RATE
     waves = noises([shortest, 0.5, 1.0, 1.0, 2.3, 30.0])
     expected, found = encoder.encode(waves), onnx_encoder.encode(waves)
@@ -67,17 +69,19 @@ def test_the_graph_takes_waveforms_of_any_length_and_number(exported: dict[str, 
 
 
 def test_the_smallest_network_equals_torch_at_every_length(exported: dict[str, Any]) -> None:
-    encoder = SpeakerEncoder.load(exported["folder"].path, device="cpu")
+    encoder = SpeakerEncoder.from_pretrained(exported["folder"].path, device="cpu")
     shortest = exported["float32"].description.min_samples / RATE
     waves = noises([shortest, 0.5, 1.0, 1.0, 2.3, 30.0])
-    found = SpeakerEncoder.load(exported["float32"].path, device="cpu", threads=1).encode(waves)
+    found = SpeakerEncoder.from_pretrained(exported["float32"].path, device="cpu", threads=1).encode(waves)
     np.testing.assert_allclose(found, encoder.encode(waves), atol=1e-4)
 
 
 def test_int8_is_smaller_and_near(exported: dict[str, Any]) -> None:
     sizes = [exported[precision].size_bytes for precision in ("int8", "float32")]
     assert sizes[0] < 0.55 * sizes[1]  # the features' tables stay float32
-    encoder, quantized = (SpeakerEncoder.load(exported[key].path, device="cpu") for key in ("folder", "int8"))
+    encoder, quantized = (
+        SpeakerEncoder.from_pretrained(exported[key].path, device="cpu") for key in ("folder", "int8")
+    )
     assert exported["int8"].description.precision == "int8"
     waves = noises([0.5, 1.0, 4.0])
     for expected, found in zip(encoder.encode(waves), quantized.encode(waves), strict=True):
@@ -105,8 +109,8 @@ def test_the_file_says_what_it_is_and_names_no_speaker(exported: dict[str, Any])
 def test_a_system_without_a_calibration_has_cosines(small_system: Callable[..., SystemFolder], tmp_path: Path) -> None:
     folder = small_system(tmp_path / "system", "xvector", "model.size=0.25")
     exported = export_onnx(folder.path, tmp_path / "model.onnx")
-    assert not SpeakerEncoder.load(exported.path, device="cpu").verifier.is_calibrated
-    assert SpeakerEncoder.load(exported.path, device="cpu").verifier.name == "cosine"
+    assert not SpeakerEncoder.from_pretrained(exported.path, device="cpu").verifier.is_calibrated
+    assert SpeakerEncoder.from_pretrained(exported.path, device="cpu").verifier.name == "cosine"
 
 
 def test_check_compares_named_recordings(
@@ -172,11 +176,11 @@ def test_the_starter_on_real_recordings_of_half_a_second_to_thirty(speechocean: 
     waves = [voice[: round(s * RATE)] for s in (0.5, 1.0, 2.0, 3.7, 10.0, 30.0)]
     encoder = SpeakerEncoder.from_pretrained(device="cpu")
     np.testing.assert_allclose(
-        SpeakerEncoder.load(exported.path, device="cpu").encode(waves), encoder.encode(waves), atol=1e-4
+        SpeakerEncoder.from_pretrained(exported.path, device="cpu").encode(waves), encoder.encode(waves), atol=1e-4
     )
     some = manifest.take(np.arange(0, 800, 2))
     paths = [some.full_path(row) for row in range(len(some))]
-    encoders = [encoder, *(SpeakerEncoder.load(file.path, device="cpu") for file in (exported, quantized))]
+    encoders = [encoder, *(SpeakerEncoder.from_pretrained(file.path, device="cpu") for file in (exported, quantized))]
     rates = [eer(*all_pairs_scores(e.encode(paths), some.speaker_index)).eer for e in encoders]
     assert abs(rates[1] - rates[0]) < 1e-3
     assert abs(rates[2] - rates[0]) < 5e-3

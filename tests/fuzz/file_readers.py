@@ -158,7 +158,7 @@ def _system(folder: Path) -> list[Reader]:
     sound = np.random.default_rng(1).standard_normal(16_000).astype(np.float32) / 10
 
     def use() -> None:
-        encoder = SpeakerEncoder.load(folder, device="cpu")
+        encoder = SpeakerEncoder.from_pretrained(folder, device="cpu")
         encoder.encode([sound])
 
     def decide() -> None:

@@ -26,7 +26,7 @@ SPEAKERS = ("alice", "bob", "carol")
 def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Synthetic voices that the system never heard: alice, bob and carol, u0.flac to u7.flac of each."""
     out = tmp_path_factory.mktemp("voices")
-    synthesize(out / "made", speakers=3, utterances=8, seed=12, workers=1, show_progress=False)
+    synthesize(out / "made", speakers=3, utterances=8, seed=12, workers=1)
     for name, folder in zip(SPEAKERS, sorted(path for path in (out / "made").iterdir() if path.is_dir()), strict=True):
         (out / name).mkdir()
         for number, path in enumerate(sorted(folder.glob("*.flac"))):

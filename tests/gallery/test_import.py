@@ -62,7 +62,7 @@ def test_a_takeover_is_asked_about_warned_about_and_does_not_succeed(
 
 
 def test_the_takeover_from_the_command_line(calibrated_starter: Path, tmp_path: Path) -> None:
-    synthesize(tmp_path / "made", speakers=2, utterances=5, seed=12, workers=1, show_progress=False)
+    synthesize(tmp_path / "made", speakers=2, utterances=5, seed=12, workers=1)
     ann, thief = (sorted(folder.glob("*.flac")) for folder in sorted((tmp_path / "made").glob("synth-*")))
     mine, theirs = tmp_path / "mine.sqlite", tmp_path / "theirs.sqlite"
     system = ("--system", calibrated_starter)

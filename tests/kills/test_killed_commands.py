@@ -133,7 +133,7 @@ def template(root: Path, commands: Commands, toy_corpus: Path) -> Path:
         model = make_model(recipe, 2)
         write_description(SystemFolder(folder / name), recipe, ["x", "y"])
         write_weights(SystemFolder(folder / name), model.state_dict(), 1)
-    synthesize(root / "voices", speakers=4, utterances=2, seed=1, workers=1, show_progress=False)
+    synthesize(root / "voices", speakers=4, utterances=2, seed=1, workers=1)
     for number, voice in enumerate(sorted((root / "voices").glob("synth-*"))):
         (folder / "few" / f"s{number:02d}").mkdir(parents=True)
         for place, sound in enumerate(sorted(voice.glob("*.flac"))):

@@ -17,10 +17,10 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 def test_the_xvector_recipe_learns_in_four_epochs(speechocean: Path, tmp_path: Path) -> None:
     """A quarter of its own length: 100 speakers to train on, 25 to test; chance is 1 % and 50 %."""
     recipe = load_recipe("xvector", ["training.epochs=4", "data.train_test_prop=0.8", "data.held_out_prop=0"])
-    result = train(speechocean, tmp_path / "s", recipe, show_progress=False)
+    result = train(speechocean, tmp_path / "s", recipe)
     assert result.num_speakers == 100
     assert result.epochs[result.best_epoch - 1].val_accuracy >= 0.7
-    evaluation = evaluate(tmp_path / "s", show_progress=False)
+    evaluation = evaluate(tmp_path / "s")
     assert evaluation.num_speakers == 25
     assert (evaluation.num_target_trials, evaluation.num_nontarget_trials) == (4750, 120_000)
     assert evaluation.eer <= 0.13
@@ -29,7 +29,7 @@ def test_the_xvector_recipe_learns_in_four_epochs(speechocean: Path, tmp_path: P
 def test_the_default_recipe_learns_in_eight_epochs(speechocean: Path, tmp_path: Path) -> None:
     """An eighth of its own length; chance is 50 %."""
     recipe = load_recipe(DEFAULT_RECIPE, ["training.epochs=8", "data.train_test_prop=0.8"])
-    result = train(speechocean, tmp_path / "s", recipe, show_progress=False)
+    result = train(speechocean, tmp_path / "s", recipe)
     assert result.num_speakers == 90
     assert not math.isnan(result.epochs[-1].val_eer)
-    assert evaluate(tmp_path / "s", show_progress=False).eer <= 0.10
+    assert evaluate(tmp_path / "s").eer <= 0.10

@@ -20,7 +20,7 @@ def test_strangers_get_one_answer_from_identify_and_verify(speechocean: Path, tm
         first = {row["speaker_id"]: row for row in reversed(list(csv.DictReader(file)))}
     youngest = sorted(first, key=lambda speaker: (int(first[speaker]["age"]), speaker))[:41]
     child, *strangers = (speechocean / first[speaker]["path"] for speaker in youngest)
-    encoder = SpeakerEncoder.load("starter", device="cpu")
+    encoder = SpeakerEncoder.from_pretrained("starter", device="cpu")
     answers = []
     with open_gallery(tmp_path / "gallery.sqlite", system=encoder, create=True) as gallery:
         heard = encoder.listen(child)

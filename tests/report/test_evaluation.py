@@ -47,7 +47,7 @@ def reported(folder: Path) -> tuple[dict[str, object], str]:
 
 
 def test_what_training_left_out_of_the_test_speakers_is_listed(system: SystemFolder) -> None:
-    result = evaluate(system.path, audio=False, device="cpu", show_progress=False)
+    result = evaluate(system.path, audio=False, device="cpu")
     expected = [
         "s01/cut.flac: truncated (half of it is there)",
         "zed/only.flac: silent; no recording of zed could be used, for training or test",
@@ -65,7 +65,7 @@ def test_what_training_left_out_of_the_test_speakers_is_listed(system: SystemFol
 
 def test_a_lost_list_of_what_was_left_out_is_not_taken_for_an_empty_one(system: SystemFolder) -> None:
     system.left_out.unlink()
-    evaluate(system.path, audio=False, device="cpu", show_progress=False)
+    evaluate(system.path, audio=False, device="cpu")
     metrics, page = reported(system.report)
     assert f"which recordings training left out is not known: {system.left_out} is not there" in metrics["warnings"]
     assert "Which recordings training left out is not known." in page

@@ -74,13 +74,13 @@ def test_a_download_that_fails(hub: Hub, error: Exception) -> None:
 def test_the_hubs_copy_is_not_written_to(hub: Hub, toy_corpus: Path) -> None:
     hub.answer = find_system("starter").path
     with pytest.raises(CheckpointError, match="the hf://a/b system belongs to the hub's cache; copy its folder"):
-        calibrate("hf://a/b", data=toy_corpus, show_progress=False)
+        calibrate("hf://a/b", data=toy_corpus)
 
 
 def test_a_repository_of_something_else(hub: Hub, tmp_path: Path) -> None:
     hub.answer = tmp_path
     with pytest.raises(CheckpointError, match=r"hf://a/b: the repository holds no system\.toml, so it is not a system"):
-        SpeakerEncoder.load("hf://a/b")
+        SpeakerEncoder.from_pretrained("hf://a/b")
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

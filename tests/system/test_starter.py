@@ -28,7 +28,7 @@ from xvectors.verification import fingerprint_of
 def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight synthetic voices of a seed that no training used."""
     out = tmp_path_factory.mktemp("voices")
-    synthesize(out, speakers=8, utterances=4, seed=4711, workers=1, show_progress=False)
+    synthesize(out, speakers=8, utterances=4, seed=4711, workers=1)
     return out
 
 
@@ -50,8 +50,8 @@ def test_it_is_small_and_holds_half_precision() -> None:
 def test_its_export_computes_what_it_computes(voices: Path) -> None:
     """Two files of one system: where one was made anew, `make starter-onnx` makes the other."""
     folder = find_system("starter")
-    with_torch = SpeakerEncoder.load("starter", device="cpu")
-    exported = SpeakerEncoder.load(folder.exported, device="cpu", threads=1)
+    with_torch = SpeakerEncoder.from_pretrained("starter", device="cpu")
+    exported = SpeakerEncoder.from_pretrained(folder.exported, device="cpu", threads=1)
     assert exported.fingerprint == with_torch.fingerprint == fingerprint_of(folder), "run `make starter-onnx`"
     assert (exported.sample_rate_hz, exported.shortest_s) == (with_torch.sample_rate_hz, with_torch.shortest_s)
     paths = sorted(voices.rglob("*.flac"))[::5]
@@ -121,7 +121,7 @@ def test_evaluating_it_takes_a_corpus_and_writes_beside_the_caller(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ManifestError, match="came without its corpus; name one to evaluate on with --data"):
-        evaluate("starter", show_progress=False)
-    result = evaluate("starter", data=voices, show_progress=False)
+        evaluate("starter")
+    result = evaluate("starter", data=voices)
     assert result.num_speakers == 8
     assert (tmp_path / "starter-report" / voices.resolve().stem / "metrics.json").is_file()

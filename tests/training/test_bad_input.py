@@ -99,14 +99,14 @@ def test_noise_at_another_rate_is_resampled(toy_corpus: Path, tmp_path: Path) ->
     hiss = np.random.default_rng(0).standard_normal(44_100).astype(np.float32) * 0.1
     soundfile.write(tmp_path / "noise" / "hiss.wav", hiss, 44_100)
     recipe = load_recipe("resnet", [*QUICK, f"augment.noise_folder={tmp_path / 'noise'}", "augment.noise_prob=1"])
-    result = train(toy_corpus, tmp_path / "s", recipe, show_progress=False)
+    result = train(toy_corpus, tmp_path / "s", recipe)
     assert len(result.epochs) == 1
     assert not result.unreadable
 
 
 def test_fewer_utterances_than_the_batch_make_one_batch_of_them_all(toy_corpus: Path, tmp_path: Path) -> None:
     recipe = load_recipe("resnet", [*QUICK, "training.batch_size=1000", "data.held_out_prop=0"])
-    result = train(toy_corpus, tmp_path / "s", recipe, show_progress=False)
+    result = train(toy_corpus, tmp_path / "s", recipe)
     with (tmp_path / "s" / "corpus.csv").open() as file:
         trained = sum(row["split"] == "train" for row in csv.DictReader(file))
     assert trained < 1000

@@ -52,7 +52,7 @@ def system_of(corpus: Path, out: Path, held_out: int) -> SystemFolder:
         file.write("path,speaker,split\n")
         for row in range(len(rows)):
             file.write(f"{rows.full_path(row)},{rows.speakers[rows.speaker_index[row]]},{names[int(split[row])]}\n")
-    train(table, out, load_recipe("xvector", SETTINGS), device="cpu", show_progress=False)
+    train(table, out, load_recipe("xvector", SETTINGS), device="cpu")
     return SystemFolder(out)
 
 
@@ -77,7 +77,7 @@ def test_training_ends_with_a_calibration_on_held_out_speakers(held_out: SystemF
 
 
 def test_evaluate_decides_by_llrs(held_out: SystemFolder, tmp_path: Path) -> None:
-    result = evaluate(held_out.path, device="cpu", out=tmp_path, show_progress=False)
+    result = evaluate(held_out.path, device="cpu", out=tmp_path)
     assert (result.num_speakers, result.scale, result.backend, result.threshold) == (3, "llr", "cosine", 0.0)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert any(line.startswith("the calibration rests on 3 speakers, fewer than 10") for line in metrics["warnings"])
@@ -92,7 +92,7 @@ def test_evaluate_decides_by_llrs(held_out: SystemFolder, tmp_path: Path) -> Non
 def test_back_ends_are_fitted_on_the_training_recordings(
     held_out: SystemFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    encoder = SpeakerEncoder.load(held_out.path, device="cpu")
+    encoder = SpeakerEncoder.from_pretrained(held_out.path, device="cpu")
     found = training_embeddings(held_out, encoder)
     assert found is not None
     corpus = Manifest.read_csv(held_out.corpus)
@@ -114,13 +114,13 @@ def test_back_ends_are_fitted_on_the_training_recordings(
 
 def test_the_same_system_gives_the_same_calibration(held_out: SystemFolder) -> None:
     before = held_out.calibration.read_bytes()
-    calibrate(held_out.path, device="cpu", show_progress=False)
+    calibrate(held_out.path, device="cpu")
     assert held_out.calibration.read_bytes() == before
 
 
 def test_crops_are_parts_of_their_recordings(held_out: SystemFolder) -> None:
     """A crop's embedding is that of the samples in its place."""
-    encoder = SpeakerEncoder.load(held_out.path, device="cpu")
+    encoder = SpeakerEncoder.from_pretrained(held_out.path, device="cpu")
     corpus = Manifest.read_csv(held_out.corpus)
     some = corpus.take(np.arange(4))
     basis = embed_with_crops(encoder, some, 0.3, seed=5)
@@ -152,12 +152,12 @@ def test_too_few_held_out_speakers_fall_back_with_a_warning(
     assert basis["speakers"] == ["s00", "s01", "s02", "s03"]
     np.savez(tmp_path / "cohort.npz", embeddings=np.eye(32, dtype=np.float32), speaker=np.arange(32).astype(str))
     with pytest.raises(ManifestError, match="a back-end to normalize or to adapt would be fitted on the speakers"):
-        calibrate(folder.path, cohort=tmp_path / "cohort.npz", device="cpu", show_progress=False)
-    result = evaluate(folder.path, device="cpu", show_progress=False)
+        calibrate(folder.path, cohort=tmp_path / "cohort.npz", device="cpu")
+    result = evaluate(folder.path, device="cpu")
     assert "the calibration learned from speakers that the network was trained on" in " ".join(result.warnings)
 
     folder.calibration.unlink()
-    result = evaluate(folder.path, device="cpu", show_progress=False)
+    result = evaluate(folder.path, device="cpu")
     assert result.scale == "cosine"
     assert "the system is not calibrated, so that its scores are cosines" in result.warnings[0]
     assert (folder.report / "scores.csv").read_text().splitlines()[0] == "enroll,test,target,score"
@@ -167,13 +167,13 @@ def test_a_corpus_of_other_speakers(held_out: SystemFolder, toy_corpus: Path, tm
     for name in ("system.toml", "model.safetensors", "speakers.csv"):
         (tmp_path / name).write_bytes((held_out.path / name).read_bytes())
     with pytest.raises(ManifestError, match="came without its corpus; name one to calibrate on with --data"):
-        calibrate(tmp_path, device="cpu", show_progress=False)
+        calibrate(tmp_path, device="cpu")
     manifest = Manifest.read_csv(toy_corpus / "metadata.csv")
     manifest.take(manifest.speaker_index >= 6).write_csv(tmp_path / "others.csv")
-    verifier = calibrate(tmp_path, data=tmp_path / "others.csv", device="cpu", show_progress=False)
+    verifier = calibrate(tmp_path, data=tmp_path / "others.csv", device="cpu")
     assert verifier.basis["speakers"] == ["s06", "s07", "s08", "s09"]
     assert verifier.basis["held_out"] is True
-    others = {"data": tmp_path / "others.csv", "device": "cpu", "show_progress": False}
+    others = {"data": tmp_path / "others.csv", "device": "cpu"}
     with pytest.raises(ManifestError, match="back-end asnorm is fitted on recordings of the speakers"):
         calibrate(tmp_path, backend="asnorm", **others)
     assert calibrate(tmp_path, backend="cosine", **others).backend_table == {"reason": "as asked for"}
@@ -192,7 +192,7 @@ def many_held_out(held_out: SystemFolder, toy_corpus: Path, tmp_path: Path) -> S
 
 
 def embedded_file(system: SystemFolder, manifest: Manifest, path: Path) -> Path:
-    save_embeddings(path, manifest, SpeakerEncoder.load(system.path, device="cpu").encode_manifest(manifest))
+    save_embeddings(path, manifest, SpeakerEncoder.from_pretrained(system.path, device="cpu").encode_manifest(manifest))
     return path
 
 
@@ -202,7 +202,7 @@ def test_an_imposter_cohort_normalizes_scores_and_is_recorded(
     system = many_held_out
     manifest = Manifest.read_csv(toy_corpus / "metadata.csv")
     others = embedded_file(system, manifest.take(manifest.speaker_index < 4), tmp_path / "imposters.npz")
-    options = {"backend": "snorm", "device": "cpu", "show_progress": False}
+    options = {"backend": "snorm", "device": "cpu"}
     verifier = calibrate(system.path, cohort=others, **options)
     assert verifier.basis["cohort"] == {"file": "imposters.npz", "num_speakers": 4, "num_embeddings": 32}
     assert not [record for record in caplog.records if "cohort" in record.getMessage()]
@@ -228,7 +228,7 @@ def test_an_imposter_cohort_normalizes_scores_and_is_recorded(
 
 def test_cohorts_that_cannot_be_used(many_held_out: SystemFolder, tmp_path: Path) -> None:
     system, path = many_held_out, tmp_path / "cohort.npz"
-    options = {"cohort": path, "device": "cpu", "show_progress": False}
+    options = {"cohort": path, "device": "cpu"}
     with pytest.raises(
         ConfigError,
         match=r"back-end lda_plda has no use for --cohort .*cohort.npz; name one that has with --backend "
@@ -260,7 +260,7 @@ def test_plda_is_adapted_to_another_domain(many_held_out: SystemFolder, toy_corp
     system = many_held_out
     manifest = Manifest.read_csv(toy_corpus / "metadata.csv")
     new = embedded_file(system, manifest.take(manifest.speaker_index >= 4), tmp_path / "new.npz")
-    options = {"backend": "lda_plda", "device": "cpu", "show_progress": False}
+    options = {"backend": "lda_plda", "device": "cpu"}
     plain = calibrate(system.path, **options)
     assert isinstance(plain.backend.scorer, PLDA)
     for method in ("coral_plus", "kaldi"):
@@ -291,7 +291,7 @@ def test_cohorts_and_domains_come_in_every_form_that_embed_writes(
     """They count as the npz of the same recordings does."""
     system = many_held_out
     manifest = Manifest.read_csv(toy_corpus / "metadata.csv")
-    encoder = SpeakerEncoder.load(system.path, device="cpu")
+    encoder = SpeakerEncoder.from_pretrained(system.path, device="cpu")
     imposters = manifest.take(manifest.speaker_index < 4)
     if form == "emb.csv":
         path = tmp_path / form
@@ -301,7 +301,7 @@ def test_cohorts_and_domains_come_in_every_form_that_embed_writes(
         written = {"part_format": "npz"} if form == "parts" else {}
         embed_in_parts(encoder, imposters, path, rows_a_part=20 if form != "part" else 32, **written)
         path = path / "part-00000.parquet" if form == "part" else path
-    options = {"device": "cpu", "show_progress": False}
+    options = {"device": "cpu"}
     plain = embedded_file(system, imposters, tmp_path / "emb.npz")
     # parts are other batches than the whole, whose sums are rounded differently
     normalized, expected = (
@@ -330,7 +330,7 @@ def test_what_cannot_be_calibrated(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_name_of_two_voices_is_left_out_of_the_calibration(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Seven voices, of which the last goes by the first one's name; two of six names would be too many to leave out."""
     corpus, system = tmp_path / "voices", tmp_path / "system"
-    synthesize(corpus, speakers=7, utterances=6, seed=6, workers=1, show_progress=False)
+    synthesize(corpus, speakers=7, utterances=6, seed=6, workers=1)
     shutil.copytree(Path(str(resources.files("xvectors.system") / "starter")), system)
     manifest = Manifest.read_csv(corpus / "metadata.csv")
 
@@ -344,7 +344,7 @@ def test_a_name_of_two_voices_is_left_out_of_the_calibration(tmp_path: Path, cap
         return table
 
     first, second, *_, before_last, last = manifest.speakers
-    calibrate(system, data=write({last: first}), device="cpu", show_progress=False)
+    calibrate(system, data=write({last: first}), device="cpu")
     (line,) = [r.getMessage() for r in caplog.records if "two people" in r.getMessage()]
     assert line.startswith(
         f"left out of the calibration: speaker {first!r}: 6 and 6 of its recordings sound like two people, such as "
@@ -355,7 +355,7 @@ def test_a_name_of_two_voices_is_left_out_of_the_calibration(tmp_path: Path, cap
     assert (basis["num_speakers"], first in basis["speakers"]) == (5, False)
 
     caplog.clear()
-    calibrate(system, data=write({last: first, before_last: second}), device="cpu", show_progress=False)
+    calibrate(system, data=write({last: first, before_last: second}), device="cpu")
     (line,) = [r.getMessage() for r in caplog.records if "two people" in r.getMessage()]
     assert line.startswith("2 of the 5 speakers to calibrate on sound like two people each, perhaps for two devices ")
     basis = parse_toml((system / "calibration.toml").read_text(), "")["basis"]

@@ -37,7 +37,7 @@ GENTLE = (*[o for o in BASE if not o.startswith(("model.", "features."))], "data
 @pytest.fixture(scope="module")
 def base(toy_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("base") / "system"
-    train(toy_corpus, out, load_recipe("resnet", BASE), device="cpu", show_progress=False)
+    train(toy_corpus, out, load_recipe("resnet", BASE), device="cpu")
     return out
 
 
@@ -50,7 +50,7 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_features_and_network_are_those_of_the_start(base: Path, toy_corpus: Path, tmp_path: Path) -> None:
-    train(toy_corpus, tmp_path / "s", gentle(), start=base, device="cpu", show_progress=False)
+    train(toy_corpus, tmp_path / "s", gentle(), start=base, device="cpu")
     old, new = (read_description(SystemFolder(folder)) for folder in (base, tmp_path / "s"))
     assert new.recipe.features == old.recipe.features
     assert new.recipe.model == old.recipe.model
@@ -65,7 +65,7 @@ def test_features_and_network_are_those_of_the_start(base: Path, toy_corpus: Pat
 def test_first_the_class_layer_alone(base: Path, toy_corpus: Path, tmp_path: Path) -> None:
     """In that stage neither a weight nor a statistic of the backbone moves, and the class layer learns."""
     recipe = gentle("training.head_only_share=0.99", "training.epochs=6", "training.learning_rate=0.05")
-    result = train(toy_corpus, tmp_path / "s", recipe, start=base, device="cpu", show_progress=False)
+    result = train(toy_corpus, tmp_path / "s", recipe, start=base, device="cpu")
     before, after = weights_of(base), weights_of(tmp_path / "s")
     for key in before:
         if not key.startswith(("classifier.", "embedding_map.")):
@@ -78,14 +78,13 @@ def test_weights_that_steps_constrain_stay_too(toy_corpus: Path, tmp_path: Path)
     network = ["first_dim=16", "width=24", "bottleneck_dim=8", "pooled_dim=20", "embedding_dim=16"]
     settings = ["model.name=ftdnn", *(f"model.{setting}" for setting in network)]
     common = [o for o in BASE if not o.startswith("model.")]
-    train(toy_corpus, tmp_path / "base", load_recipe("resnet", [*common, *settings]), show_progress=False)
+    train(toy_corpus, tmp_path / "base", load_recipe("resnet", [*common, *settings]))
     before = weights_of(tmp_path / "base")
     train(
         toy_corpus,
         tmp_path / "s",
         gentle("training.head_only_share=0.99"),
         start=tmp_path / "base",
-        show_progress=False,
     )
     after = weights_of(tmp_path / "s")
     kept = [key for key in before if not key.startswith(("classifier.", "embedding_map."))]
@@ -94,7 +93,7 @@ def test_weights_that_steps_constrain_stay_too(toy_corpus: Path, tmp_path: Path)
 
 def test_a_rate_of_zero_freezes_the_backbones_weights(base: Path, toy_corpus: Path, tmp_path: Path) -> None:
     recipe = gentle("training.backbone_rate=0", "training.head_only_share=0")
-    train(toy_corpus, tmp_path / "s", recipe, start=base, device="cpu", show_progress=False)
+    train(toy_corpus, tmp_path / "s", recipe, start=base, device="cpu")
     before, after = weights_of(base), weights_of(tmp_path / "s")
     assert torch.equal(before["embed.weight"], after["embed.weight"])
     assert torch.equal(before["first.weight"], after["first.weight"])
@@ -111,10 +110,10 @@ def test_settings_of_the_network_are_refused(base: Path, toy_corpus: Path, tmp_p
 
 def test_a_run_is_resumed_from_itself_alone(base: Path) -> None:
     with pytest.raises(ConfigError, match="a run that is resumed goes on as it began; leave --from out"):
-        train(None, base, start=base, resume=True, show_progress=False)
+        train(None, base, start=base, resume=True)
 
 
 def test_no_system_to_go_on_from(toy_corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere: no such folder"):
-        train(toy_corpus, tmp_path / "s", start=tmp_path / "nowhere", show_progress=False)
+        train(toy_corpus, tmp_path / "s", start=tmp_path / "nowhere")
     assert not (tmp_path / "s").exists()

@@ -21,7 +21,7 @@ RECIPE = load_recipe(
 
 @pytest.fixture(scope="module")
 def corpus(toy_corpus: Path) -> PreparedCorpus:
-    return prepare_corpus(toy_corpus, RECIPE, min_samples=1000, show_progress=False)[0]
+    return prepare_corpus(toy_corpus, RECIPE, min_samples=1000)[0]
 
 
 def test_ranks_share_each_batch(corpus: PreparedCorpus) -> None:
@@ -62,7 +62,7 @@ def test_training_recordings_are_decoded_once(
     toy_corpus: Path, monkeypatch: pytest.MonkeyPatch, most_mb: int, reads: int
 ) -> None:
     recipe = load_recipe("xvector", ["training.workers=0", f"training.decoded_mb={most_mb}"])
-    corpus, _ = prepare_corpus(toy_corpus, recipe, min_samples=4_000, show_progress=False)
+    corpus, _ = prepare_corpus(toy_corpus, recipe, min_samples=4_000)
     loaders = Loaders(recipe, corpus, torch.device("cpu"))
     calls: list[str] = []
     read = audio.read

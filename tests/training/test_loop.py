@@ -87,7 +87,7 @@ def assert_same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> N
 @pytest.fixture(scope="module")
 def trained(toy_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("trained") / "system"
-    train(toy_corpus, out, small(), device="cpu", show_progress=False)
+    train(toy_corpus, out, small(), device="cpu")
     return out
 
 
@@ -119,7 +119,6 @@ def test_it_learns_and_keeps_the_best_epoch(toy_corpus: Path, tmp_path: Path) ->
         small("training.epochs=10"),
         device="cpu",
         on_epoch=seen.append,
-        show_progress=False,
     )
     assert [epoch.epoch for epoch in seen] == list(range(1, 11))
     assert tuple(seen) == result.epochs
@@ -157,11 +156,11 @@ def test_the_line_of_an_epoch_is_the_exercise_one() -> None:
 
 
 def test_the_same_seed_gives_the_same_weights(trained: Path, toy_corpus: Path, tmp_path: Path) -> None:
-    train(toy_corpus, tmp_path / "again", small(), device="cpu", show_progress=False)
+    train(toy_corpus, tmp_path / "again", small(), device="cpu")
     assert_same(weights_of(trained), weights_of(tmp_path / "again"))
-    train(toy_corpus, tmp_path / "workers", small("training.workers=2"), device="cpu", show_progress=False)
+    train(toy_corpus, tmp_path / "workers", small("training.workers=2"), device="cpu")
     assert_same(weights_of(trained), weights_of(tmp_path / "workers"))
-    train(toy_corpus, tmp_path / "other", small("training.seed=1"), device="cpu", show_progress=False)
+    train(toy_corpus, tmp_path / "other", small("training.seed=1"), device="cpu")
     assert not torch.equal(weights_of(trained)["seg_fc1.weight"], weights_of(tmp_path / "other")["seg_fc1.weight"])
 
 
@@ -169,7 +168,7 @@ def test_training_leaves_the_callers_random_state_alone(toy_corpus: Path, tmp_pa
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    train(toy_corpus, tmp_path / "s", small("training.epochs=1"), device="cpu", show_progress=False)
+    train(toy_corpus, tmp_path / "s", small("training.epochs=1"), device="cpu")
     assert torch.equal(torch.rand(2), expected)
 
 
@@ -207,16 +206,16 @@ def test_interrupted_and_resumed_is_uninterrupted(steps: int, trained: Path, toy
     """Ctrl-C after so many steps (an epoch has three), then --resume."""
     out = tmp_path / "system"
     with watched_steps(interrupt_at=steps) as watched:
-        result = train(toy_corpus, out, small(), device="cpu", show_progress=False)
+        result = train(toy_corpus, out, small(), device="cpu")
     assert len(watched.progress) == steps
     assert result.interrupted is signal.SIGINT
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     load_weights(SystemFolder(out), make_model(small(), 8))  # what there is can be used
-    again = train(None, out, device="cpu", resume=True, show_progress=False)  # with the recipe it began with
+    again = train(None, out, device="cpu", resume=True)  # with the recipe it began with
     assert again.interrupted is None
     assert_same(weights_of(out), weights_of(trained))
     assert_same(state_of(out), state_of(trained))
-    finished = train(None, out, small(), device="cpu", resume=True, show_progress=False)
+    finished = train(None, out, small(), device="cpu", resume=True)
     assert str(finished.epochs) == str(again.epochs)  # NaN equals nothing
 
 
@@ -252,11 +251,11 @@ def test_every_kind_of_run_resumes_exactly(
         request.getfixturevalue("bfloat16_units")
     if kind == "float16":  # which a CPU is refused, though torch computes it there
         monkeypatch.setattr(learner, "choose_precision", lambda wanted, device: torch.float16)
-    train(toy_corpus, tmp_path / "whole", recipe, device="cpu", calibrate=False, show_progress=False)
+    train(toy_corpus, tmp_path / "whole", recipe, device="cpu", calibrate=False)
     with watched_steps(interrupt_at=5) as watched:
-        train(toy_corpus, tmp_path / "cut", recipe, device="cpu", calibrate=False, show_progress=False)
+        train(toy_corpus, tmp_path / "cut", recipe, device="cpu", calibrate=False)
     assert len(watched.progress) == 5
-    train(None, tmp_path / "cut", device="cpu", resume=True, calibrate=False, show_progress=False)
+    train(None, tmp_path / "cut", device="cpu", resume=True, calibrate=False)
     one, two = checkpoint_of(tmp_path / "cut"), checkpoint_of(tmp_path / "whole")
     assert_same(one["model"], two["model"])
     assert_same(one["head"], two["head"])
@@ -282,11 +281,11 @@ def killed_in_validation(epoch: int) -> Iterator[None]:
 
 def test_killed_in_validation_loses_no_training(trained: Path, toy_corpus: Path, tmp_path: Path) -> None:
     with killed_in_validation(epoch=2), pytest.raises(KeyError):
-        train(toy_corpus, tmp_path / "s", small(), device="cpu", show_progress=False)
+        train(toy_corpus, tmp_path / "s", small(), device="cpu")
     saved = checkpoint_of(tmp_path / "s")
     assert (saved["epoch"], saved["batch"]) == (1, 3)
     with watched_steps() as watched:
-        train(None, tmp_path / "s", device="cpu", resume=True, show_progress=False)
+        train(None, tmp_path / "s", device="cpu", resume=True)
     assert len(watched.progress) == 3
     assert_same(weights_of(tmp_path / "s"), weights_of(trained))
     assert_same(state_of(tmp_path / "s"), state_of(trained))
@@ -365,7 +364,7 @@ def test_a_loss_that_is_not_finite_names_the_batch_before_the_step(
     with pytest.raises(
         TrainingError, match=r"the loss is nan in epoch 1, batch 3.*holds s\d\d/u\d.* and 8 more"
     ) as caught:
-        train(toy_corpus, tmp_path / "s", small(), device="cpu", show_progress=False)
+        train(toy_corpus, tmp_path / "s", small(), device="cpu")
     assert "Lower training.learning_rate" in str(caught.value)
     assert len(stepped) == 2
 
@@ -388,9 +387,9 @@ def test_a_full_disk_keeps_the_previous_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", fill)
         with pytest.raises(StorageError, match=r"checkpoint\.pt: cannot be written: No space left.*is intact"):
-            train(toy_corpus, out, small(), device="cpu", show_progress=False)
+            train(toy_corpus, out, small(), device="cpu")
     assert [path.name for path in (out / "state").iterdir()] == ["checkpoint.pt"]
-    result = train(None, out, small(), device="cpu", resume=True, show_progress=False)
+    result = train(None, out, small(), device="cpu", resume=True)
     assert len(result.epochs) == 3
 
 
@@ -411,7 +410,6 @@ def test_recordings_that_break_during_the_run_are_counted(toy_corpus: Path, tmp_
         small("data.train_test_prop=1.0", "training.decoded_mb=0"),
         device="cpu",
         on_epoch=break_one,
-        show_progress=False,
     )
     assert list(result.unreadable) == [str(victim)]
     assert len(result.epochs) == 3
@@ -429,7 +427,6 @@ def test_recordings_that_break_during_the_run_are_counted(toy_corpus: Path, tmp_
             small("data.train_test_prop=1.0", "training.decoded_mb=0"),
             device="cpu",
             on_epoch=break_most,
-            show_progress=False,
         )
 
 
@@ -462,22 +459,22 @@ def test_resuming_with_another_corpus_is_refused(
     for speaker in range(3):
         shutil.copytree(toy_corpus / f"s{speaker:02d}", tmp_path / "other" / f"s{speaker:02d}")
     with pytest.raises(CheckpointError) as refused:
-        train(tmp_path / "other", trained, resume=True, show_progress=False)
+        train(tmp_path / "other", trained, resume=True)
     for part in (str(trained), str(tmp_path / "other"), str(toy_corpus / "s00"), "leave DATA out", "--overwrite"):
         assert part in str(refused.value)
     manifest = Manifest.read_csv(toy_corpus / "metadata.csv")
     names = [{"path": str(manifest.full_path(row)), "speaker": "ann"} for row in range(len(manifest))]
     Manifest.from_rows(names).write_csv(tmp_path / "renamed.csv")
     with pytest.raises(CheckpointError, match=r"names other speakers than .*such as for .*\.flac \('s0"):
-        train(tmp_path / "renamed.csv", trained, resume=True, show_progress=False)
+        train(tmp_path / "renamed.csv", trained, resume=True)
     with pytest.raises(ConfigError, match=r"metadata vox\.csv describes a corpus, and none is given"):
-        train(None, trained, metadata="vox.csv", resume=True, show_progress=False)
+        train(None, trained, metadata="vox.csv", resume=True)
     # the same corpus by another name, with a recording more
     (tmp_path / "link").symlink_to(toy_corpus)
     more = [{"path": f"link/{path}", "speaker": manifest.row(i).speaker} for i, path in enumerate(manifest.path)]
     more.append({"path": "other/s00/u0.flac", "speaker": "s00"})
     Manifest.from_rows(more, tmp_path).write_csv(tmp_path / "more.csv")
-    assert len(train(tmp_path / "more.csv", trained, resume=True, show_progress=False).epochs) == 3
+    assert len(train(tmp_path / "more.csv", trained, resume=True).epochs) == 3
     assert f"more.csv holds 1 recording that {trained} was not begun with" in caplog.text
 
 
@@ -488,7 +485,7 @@ def test_one_speaker_is_refused(toy_corpus: Path, tmp_path: Path) -> None:
             tmp_path / "corpus" / "alone" / f"{i}.wav", np.random.default_rng(i).normal(0, 0.1, 16000), 16000
         )
     with pytest.raises(ManifestError, match=r"only 1 of 1 speakers for training.*at least 2 are needed"):
-        train(tmp_path / "corpus", tmp_path / "s", small(), show_progress=False)
+        train(tmp_path / "corpus", tmp_path / "s", small())
 
 
 def test_speakers_with_one_recording_train_without_validation(
@@ -503,7 +500,6 @@ def test_speakers_with_one_recording_train_without_validation(
         tmp_path / "s",
         small("data.train_test_prop=1.0"),
         device="cpu",
-        show_progress=False,
     )
     assert "no speaker has recordings to validate on" in caplog.text
     assert "not calibrated, the system decides by cosine: " in caplog.text
@@ -516,7 +512,7 @@ def test_speakers_with_one_recording_train_without_validation(
 @pytest.mark.usefixtures("bfloat16_units")
 def test_bfloat16_learns_too(toy_corpus: Path, tmp_path: Path) -> None:
     recipe = small("training.precision=bfloat16", "training.epochs=2")
-    result = train(toy_corpus, tmp_path / "s", recipe, device="cpu", show_progress=False)
+    result = train(toy_corpus, tmp_path / "s", recipe, device="cpu")
     assert result.epochs[1].train_loss < result.epochs[0].train_loss
     assert weights_of(tmp_path / "s")["tdnn1.linear.weight"].dtype == torch.float32
 
@@ -524,7 +520,7 @@ def test_bfloat16_learns_too(toy_corpus: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("loss", ["am_softmax", "aam_softmax"])
 def test_margin_losses_learn_and_resume(loss: str, toy_corpus: Path, tmp_path: Path) -> None:
     recipe = small(f"loss.name={loss}", "loss.scale=10", "training.epochs=4", "training.checkpoint_interval_s=0")
-    result = train(toy_corpus, tmp_path / "s", recipe, device="cpu", show_progress=False)
+    result = train(toy_corpus, tmp_path / "s", recipe, device="cpu")
     assert result.epochs[-1].train_loss < result.epochs[0].train_loss
     assert result.epochs[-1].train_accuracy >= 3 * CHANCE
 
@@ -532,9 +528,9 @@ def test_margin_losses_learn_and_resume(loss: str, toy_corpus: Path, tmp_path: P
         if result.epoch == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    halted = train(toy_corpus, tmp_path / "t", recipe, device="cpu", on_epoch=stop, show_progress=False)
+    halted = train(toy_corpus, tmp_path / "t", recipe, device="cpu", on_epoch=stop)
     assert halted.interrupted is signal.SIGTERM
-    train(None, tmp_path / "t", recipe, device="cpu", resume=True, show_progress=False)
+    train(None, tmp_path / "t", recipe, device="cpu", resume=True)
     assert_same(state_of(tmp_path / "t"), state_of(tmp_path / "s"))
 
 
@@ -543,18 +539,18 @@ def test_augmented_training_resumes_exactly_and_embeds(toy_corpus: Path, tmp_pat
     overrides = ("augment.speed_prob=0.5", "augment.noise_prob=0.5", "augment.spec_augment_prob=1")
     recipe = small(*overrides, "training.epochs=2")
     out = tmp_path / "s"
-    result = train(toy_corpus, out, recipe, device="cpu", show_progress=False)
+    result = train(toy_corpus, out, recipe, device="cpu")
     assert result.num_speakers == 8
     assert weights_of(out)["classifier.weight"].shape[0] == 24  # eight speakers at three speeds
-    assert SpeakerEncoder.load(out, device="cpu").encode(toy_corpus / "s00" / "u7.flac").shape == (1, 32)
+    assert SpeakerEncoder.from_pretrained(out, device="cpu").encode(toy_corpus / "s00" / "u7.flac").shape == (1, 32)
 
     def stop(result: EpochResult) -> None:
         torch.manual_seed(1000 + result.epoch)
         if result.epoch == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    train(toy_corpus, tmp_path / "t", recipe, device="cpu", on_epoch=stop, show_progress=False)
-    train(None, tmp_path / "t", recipe, device="cpu", resume=True, show_progress=False)
+    train(toy_corpus, tmp_path / "t", recipe, device="cpu", on_epoch=stop)
+    train(None, tmp_path / "t", recipe, device="cpu", resume=True)
     assert_same(state_of(tmp_path / "t"), state_of(out))
 
 
@@ -594,25 +590,25 @@ def test_a_run_by_the_clock_ends_with_the_clock(toy_corpus: Path, tmp_path: Path
     """Twelve seconds of training and validation; epochs = 1 does not end it."""
     recipe = small(*TWELVE_SECONDS)
     with watched_steps() as watched:
-        result = train(toy_corpus, tmp_path / "s", recipe, device="cpu", calibrate=False, show_progress=False)
+        result = train(toy_corpus, tmp_path / "s", recipe, device="cpu", calibrate=False)
     assert watched.progress == pytest.approx([t / 12 for t in BEGUN_AT])
     assert [epoch.elapsed_s for epoch in result.epochs] == pytest.approx([3.5, 7.0, 10.5, 13.0])
     assert watched.margins == pytest.approx([margin_at(t / 12, 0.1, 0.5, 0.2) for t in BEGUN_AT])
     assert (min(watched.margins), max(watched.margins)) == (0.0, 0.2)
     assert result.epochs[-1].learning_rate == pytest.approx(learning_rate(recipe.training, 11.5 / 12))
     assert str(result.epochs[0]).startswith("Epoch [01] | Train Loss")
-    again = train(None, tmp_path / "s", recipe, device="cpu", resume=True, calibrate=False, show_progress=False)
+    again = train(None, tmp_path / "s", recipe, device="cpu", resume=True, calibrate=False)
     assert str(again.epochs) == str(result.epochs)
 
 
 def test_a_run_by_the_clock_goes_on_where_its_clock_was(toy_corpus: Path, tmp_path: Path, clock: Clock) -> None:
     recipe = small(*TWELVE_SECONDS)
-    whole = train(toy_corpus, tmp_path / "whole", recipe, device="cpu", calibrate=False, show_progress=False)
+    whole = train(toy_corpus, tmp_path / "whole", recipe, device="cpu", calibrate=False)
     with watched_steps(interrupt_at=5) as before:
-        train(toy_corpus, tmp_path / "cut", recipe, device="cpu", calibrate=False, show_progress=False)
+        train(toy_corpus, tmp_path / "cut", recipe, device="cpu", calibrate=False)
     clock.now -= 700.0  # another process's, after a restart of the machine
     with watched_steps() as after:
-        cut = train(None, tmp_path / "cut", device="cpu", resume=True, calibrate=False, show_progress=False)
+        cut = train(None, tmp_path / "cut", device="cpu", resume=True, calibrate=False)
     assert before.progress + after.progress == pytest.approx([t / 12 for t in BEGUN_AT])
     assert str(cut.epochs) == str(whole.epochs)
     assert_same(state_of(tmp_path / "cut"), state_of(tmp_path / "whole"))
@@ -622,9 +618,9 @@ def test_killed_in_the_last_validation_of_a_run_by_the_clock(toy_corpus: Path, t
     """When the time is up nothing more is trained, but the epoch is validated and its weights are kept."""
     recipe, out = small(*TWELVE_SECONDS, "training.best=last"), tmp_path / "s"
     with killed_in_validation(epoch=4), pytest.raises(KeyError):
-        train(toy_corpus, out, recipe, device="cpu", show_progress=False)
+        train(toy_corpus, out, recipe, device="cpu")
     with watched_steps() as watched:
-        result = train(None, out, device="cpu", resume=True, calibrate=False, show_progress=False)
+        result = train(None, out, device="cpu", resume=True, calibrate=False)
     assert watched.progress == []
     assert [epoch.epoch for epoch in result.epochs] == [1, 2, 3, 4]
     assert result.best_epoch == 4
@@ -653,7 +649,7 @@ def fail(result):
     raise RuntimeError("the caller's own")
 
 recipe = load_recipe("xvector", {[*SMALL, "training.workers=1"]!r})
-train({str(toy_corpus)!r}, {str(tmp_path / "s")!r}, recipe, device="cpu", on_epoch=fail, show_progress=False)
+train({str(toy_corpus)!r}, {str(tmp_path / "s")!r}, recipe, device="cpu", on_epoch=fail)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert result.returncode == 1
@@ -669,20 +665,20 @@ def test_a_run_killed_before_its_first_checkpoint_is_simply_begun_again(
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "step", die)
         with pytest.raises(KeyError):
-            train(toy_corpus, tmp_path / "s", small(), device="cpu", show_progress=False)
+            train(toy_corpus, tmp_path / "s", small(), device="cpu")
     assert (tmp_path / "s" / "system.toml").is_file()
-    assert len(train(toy_corpus, tmp_path / "s", small(), device="cpu", show_progress=False).epochs) == 3
+    assert len(train(toy_corpus, tmp_path / "s", small(), device="cpu").epochs) == 3
 
 
 def test_settings_that_change_no_weight_may_change_on_resuming(trained: Path) -> None:
-    assert len(train(None, trained, small("training.workers=1"), resume=True, show_progress=False).epochs) == 3
+    assert len(train(None, trained, small("training.workers=1"), resume=True).epochs) == 3
 
 
 HELD_OUT = ("data.held_out_prop=0.25", "data.train_test_prop=1.0")
 
 
 def test_the_error_rate_of_held_out_speakers_is_that_of_the_kept_weights(toy_corpus: Path, tmp_path: Path) -> None:
-    result = train(toy_corpus, tmp_path / "s", small(*HELD_OUT, "training.best=last"), show_progress=False)
+    result = train(toy_corpus, tmp_path / "s", small(*HELD_OUT, "training.best=last"))
     description = read_description(SystemFolder(tmp_path / "s"))
     corpus = Manifest.read_csv(tmp_path / "s" / "corpus.csv")
     speakers = np.array(corpus.speakers)[corpus.speaker_index]
@@ -690,7 +686,7 @@ def test_the_error_rate_of_held_out_speakers_is_that_of_the_kept_weights(toy_cor
     assert len(held_out) == 3
     assert result.num_speakers == 7
     rows = np.flatnonzero(np.isin(speakers, held_out))
-    encoder = SpeakerEncoder.load(tmp_path / "s")
+    encoder = SpeakerEncoder.from_pretrained(tmp_path / "s")
     waves = [soundfile.read(corpus.full_path(row), dtype="float32")[0] for row in rows.tolist()]
     centers = [np.resize(w, 12_800) if len(w) < 12_800 else w[(len(w) - 12_800) // 2 :][:12_800] for w in waves]
     target, nontarget = all_pairs_scores(encoder.encode(centers), corpus.speaker_index[rows])
@@ -699,13 +695,13 @@ def test_the_error_rate_of_held_out_speakers_is_that_of_the_kept_weights(toy_cor
 
 
 def test_the_best_held_out_error_rate_decides(toy_corpus: Path, tmp_path: Path) -> None:
-    result = train(toy_corpus, tmp_path / "s", small(*HELD_OUT, "training.best=val_eer"), show_progress=False)
+    result = train(toy_corpus, tmp_path / "s", small(*HELD_OUT, "training.best=val_eer"))
     best = min(result.epochs, key=lambda epoch: (epoch.val_eer, epoch.val_loss))
     assert result.best_epoch == best.epoch
     with pytest.raises(
         ConfigError, match=r"training\.best = 'val_eer' needs two speakers that are held out, one of them with"
     ):
-        train(toy_corpus, tmp_path / "none", small("training.best=val_eer"), show_progress=False)
+        train(toy_corpus, tmp_path / "none", small("training.best=val_eer"))
     assert not (tmp_path / "none").exists()
 
 
@@ -722,7 +718,7 @@ def test_the_best_held_out_error_rate_decides_without_validation(
     left = iter(error_rates)
     monkeypatch.setattr(loop._Run, "_held_out_eer", lambda run: next(left))
     recipe = small(*HELD_OUT, "data.train_val_prop=1.0", "training.best=val_eer")
-    result = train(toy_corpus, tmp_path / "s", recipe, calibrate=False, show_progress=False)
+    result = train(toy_corpus, tmp_path / "s", recipe, calibrate=False)
     assert [epoch.val_loss for epoch in result.epochs] == pytest.approx([math.nan] * 3, nan_ok=True)
     assert result.best_epoch == best
     with safetensors.safe_open(tmp_path / "s" / "model.safetensors", "pt") as file:
@@ -732,16 +728,16 @@ def test_the_best_held_out_error_rate_decides_without_validation(
 
 def test_averaged_weights_resume_exactly(toy_corpus: Path, tmp_path: Path) -> None:
     recipe = small("training.average_width=0.2", "loss.name=aam_softmax", "training.best=last")
-    train(toy_corpus, tmp_path / "whole", recipe, show_progress=False)
+    train(toy_corpus, tmp_path / "whole", recipe)
     plain = small("loss.name=aam_softmax", "training.best=last")
-    train(toy_corpus, tmp_path / "plain", plain, show_progress=False)
+    train(toy_corpus, tmp_path / "plain", plain)
     assert_same(state_of(tmp_path / "whole"), state_of(tmp_path / "plain"))  # the average changes no step
     assert not torch.equal(
         weights_of(tmp_path / "whole")["seg_fc1.weight"], weights_of(tmp_path / "plain")["seg_fc1.weight"]
     )
     with watched_steps(interrupt_at=5):
-        train(toy_corpus, tmp_path / "cut", recipe, show_progress=False)
-    train(None, tmp_path / "cut", resume=True, show_progress=False)
+        train(toy_corpus, tmp_path / "cut", recipe)
+    train(None, tmp_path / "cut", resume=True)
     assert_same(weights_of(tmp_path / "cut"), weights_of(tmp_path / "whole"))
 
 
@@ -750,7 +746,7 @@ def test_the_large_margin_stage(workers: int, toy_corpus: Path, tmp_path: Path) 
     """Nine steps, the second half of them in the stage: margin and chunks change together in the middle of an epoch."""
     recipe = small(*LARGE_MARGIN, f"training.workers={workers}")
     with watched_steps() as watched:
-        train(toy_corpus, tmp_path / "s", recipe, device="cpu", calibrate=False, show_progress=False)
+        train(toy_corpus, tmp_path / "s", recipe, device="cpu", calibrate=False)
     expected = [margin_at(step / 9, 0.1, 0.3, 0.2) for step in range(5)] + [0.5] * 4
     assert watched.margins == pytest.approx(expected)
     assert watched.samples[5:] == [16_000] * 4
@@ -761,7 +757,7 @@ def test_the_large_margin_stage_by_the_clock(toy_corpus: Path, tmp_path: Path, c
     """The last half of twelve seconds, in the third of four epochs and after."""
     recipe = small(*LARGE_MARGIN, "training.minutes=0.2")
     with watched_steps() as watched:
-        train(toy_corpus, tmp_path / "s", recipe, device="cpu", calibrate=False, show_progress=False)
+        train(toy_corpus, tmp_path / "s", recipe, device="cpu", calibrate=False)
     in_stage = [t >= 6 for t in BEGUN_AT]
     assert [margin == 0.5 for margin in watched.margins] == in_stage
     assert [samples == 16_000 for samples in watched.samples] == in_stage
@@ -770,7 +766,7 @@ def test_the_large_margin_stage_by_the_clock(toy_corpus: Path, tmp_path: Path, c
 def test_the_large_margin_stage_begins_within_the_only_epoch(toy_corpus: Path, tmp_path: Path, clock: Clock) -> None:
     recipe = small(*LARGE_MARGIN, "training.minutes=0.05")
     with watched_steps() as watched:
-        train(toy_corpus, tmp_path / "s", recipe, device="cpu", calibrate=False, show_progress=False)
+        train(toy_corpus, tmp_path / "s", recipe, device="cpu", calibrate=False)
     assert [margin == 0.5 for margin in watched.margins] == [False, False, True]
     assert [samples == 16_000 for samples in watched.samples] == [False, False, True]
 
@@ -778,7 +774,7 @@ def test_the_large_margin_stage_begins_within_the_only_epoch(toy_corpus: Path, t
 def test_the_margin_of_every_step_is_that_of_its_progress(toy_corpus: Path, tmp_path: Path) -> None:
     recipe = small("loss.name=am_softmax", "loss.margin=0.3", "loss.margin_start=0.2", "loss.margin_end=0.8")
     with watched_steps() as watched:
-        train(toy_corpus, tmp_path / "s", recipe, device="cpu", calibrate=False, show_progress=False)
+        train(toy_corpus, tmp_path / "s", recipe, device="cpu", calibrate=False)
     assert watched.progress == pytest.approx([step / 9 for step in range(9)])
     # none until 1.8 steps, all of it from 7.2 on
     assert watched.margins == pytest.approx([0, 0, *[0.3 * (step - 1.8) / 5.4 for step in range(2, 8)], 0.3])
@@ -787,7 +783,7 @@ def test_the_margin_of_every_step_is_that_of_its_progress(toy_corpus: Path, tmp_
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_trains(sampler: str, toy_corpus: Path, tmp_path: Path) -> None:
     corpus = toy_corpus / "metadata.csv"  # which names the genders
-    result = train(corpus, tmp_path / "s", small(f"data.sampler={sampler}"), show_progress=False)
+    result = train(corpus, tmp_path / "s", small(f"data.sampler={sampler}"))
     assert result.epochs[-1].train_loss < result.epochs[0].train_loss
 
 
@@ -796,7 +792,7 @@ def test_gender_balance_without_genders_writes_nothing(toy_corpus: Path, tmp_pat
         shutil.copytree(toy_corpus / speaker, tmp_path / "corpus" / speaker)
     recipe = small("data.sampler=gender_balanced", "data.train_test_prop=1.0")
     with pytest.raises(ConfigError, match=r"'gender_balanced' \(data.sampler\) needs .* none whose gender is known"):
-        train(tmp_path / "corpus", tmp_path / "s", recipe, show_progress=False)
+        train(tmp_path / "corpus", tmp_path / "s", recipe)
     assert not (tmp_path / "s").exists()
 
 
@@ -817,10 +813,12 @@ def test_gender_balance_without_genders_writes_nothing(toy_corpus: Path, tmp_pat
 def test_every_schedule_optimizer_and_loss_trains(settings: list[str], toy_corpus: Path, tmp_path: Path) -> None:
     """End to end, to well above chance, with a rate that ends where the schedule says."""
     recipe = small(*settings, "training.epochs=6")
-    result = train(toy_corpus, tmp_path / "s", recipe, calibrate=False, show_progress=False)
+    result = train(toy_corpus, tmp_path / "s", recipe, calibrate=False)
     assert all(math.isfinite(epoch.train_loss) for epoch in result.epochs)
     assert result.epochs[-1].train_accuracy >= 3 * CHANCE
-    assert SpeakerEncoder.load(tmp_path / "s", device="cpu").encode(toy_corpus / "s00" / "u7.flac").shape == (1, 32)
+    assert SpeakerEncoder.from_pretrained(tmp_path / "s", device="cpu").encode(
+        toy_corpus / "s00" / "u7.flac"
+    ).shape == (1, 32)
     first, last = result.epochs[0].learning_rate, result.epochs[-1].learning_rate
     if recipe.training.schedule == "constant":
         assert first == last == recipe.training.learning_rate
@@ -831,21 +829,21 @@ def test_every_schedule_optimizer_and_loss_trains(settings: list[str], toy_corpu
 def test_the_embedding_map_is_learned_from_the_kept_weights(toy_corpus: Path, tmp_path: Path) -> None:
     """The map that the system holds is the one of its own embeddings, and only the last of a cut run's parts has it."""
     recipe = small("training.embedding_map=true")
-    train(toy_corpus, tmp_path / "s", recipe, show_progress=False)
+    train(toy_corpus, tmp_path / "s", recipe)
     weights, plain = weights_of(tmp_path / "s"), tmp_path / "plain"
-    train(toy_corpus, plain, small(), show_progress=False)
+    train(toy_corpus, plain, small())
     assert_same({k: v for k, v in weights.items() if not k.startswith("embedding_map.")}, weights_of(plain))
     corpus = Manifest.read_csv(tmp_path / "s" / "corpus.csv")
     rows = np.flatnonzero(corpus.split == TRAIN)
     waves = [soundfile.read(corpus.full_path(row), dtype="float32")[0] for row in rows.tolist()]
     centers = [np.resize(w, 12_800) if len(w) < 12_800 else w[(len(w) - 12_800) // 2 :][:12_800] for w in waves]
-    raw = SpeakerEncoder.load(plain).encode(centers)
+    raw = SpeakerEncoder.from_pretrained(plain).encode(centers)
     expected = fit_embedding_map(raw, corpus.speaker_index[rows])
     assert weights["embedding_map.mean"].numpy() == pytest.approx(expected.mean.numpy(), abs=1e-3)
     assert weights["embedding_map.matrix"].numpy() == pytest.approx(expected.matrix.numpy(), abs=5e-3)
-    mapped = SpeakerEncoder.load(tmp_path / "s").encode(centers[:3])
+    mapped = SpeakerEncoder.from_pretrained(tmp_path / "s").encode(centers[:3])
     assert mapped == pytest.approx(expected(torch.from_numpy(raw[:3])).numpy(), abs=2e-2)
-    train(None, tmp_path / "s", resume=True, show_progress=False)  # of a finished run
+    train(None, tmp_path / "s", resume=True)  # of a finished run
     assert_same(weights_of(tmp_path / "s"), weights)
 
 
@@ -856,12 +854,12 @@ def test_speakers_named_like_formulas_train_and_resume(toy_corpus: Path, tmp_pat
         shutil.copytree(folder, tmp_path / "data" / name)
     out = tmp_path / "system"
     with watched_steps(interrupt_at=1):
-        train(tmp_path / "data", out, small("training.epochs=1"), device="cpu", show_progress=False)
+        train(tmp_path / "data", out, small("training.epochs=1"), device="cpu")
     corpus = Manifest.read_csv(out / "corpus.csv")
     assert corpus.speakers == tuple(sorted(names))
     assert set(read_description(SystemFolder(out)).speakers) == set(corpus.take(corpus.split == TRAIN).speakers)
     written = (out / "corpus.csv").read_bytes()
-    result = train(tmp_path / "data", out, resume=True, device="cpu", show_progress=False)
+    result = train(tmp_path / "data", out, resume=True, device="cpu")
     assert len(result.epochs) == 1
     assert (out / "corpus.csv").read_bytes() == written
     for table in ("corpus.csv", "speakers.csv"):

@@ -28,7 +28,7 @@ from xvectors.verification.decision import CANNOT_TELL, DIFFERENT, SAME, Decisio
 def place(tmp_path_factory: pytest.TempPathFactory, calibrated_starter: Path) -> Path:
     """A folder with a calibrated `system` and a.wav, b.wav of one voice and c.wav of another that it never heard."""
     out = tmp_path_factory.mktemp("verify")
-    synthesize(out / "heard", speakers=2, utterances=2, seed=12, workers=1, show_progress=False)
+    synthesize(out / "heard", speakers=2, utterances=2, seed=12, workers=1)
     shutil.copytree(calibrated_starter, out / "system")
     shutil.copytree(calibrated_starter, out / "uncalibrated")
     for name in ("backend.npz", "calibration.toml"):
@@ -41,7 +41,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, calibrated_starter: Path) ->
 
 @pytest.fixture(scope="module")
 def encoder(place: Path) -> SpeakerEncoder:
-    return SpeakerEncoder.load(place / "system", device="cpu")
+    return SpeakerEncoder.from_pretrained(place / "system", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,9 @@ def test_a_toss_up_is_no_answer(encoder: SpeakerEncoder, waves: dict[str, np.nda
 
 
 def test_without_a_calibration_there_is_a_score_and_no_answer(place: Path) -> None:
-    decision = SpeakerEncoder.load(place / "uncalibrated", device="cpu").verify(place / "a.wav", place / "c.wav")
+    decision = SpeakerEncoder.from_pretrained(place / "uncalibrated", device="cpu").verify(
+        place / "a.wav", place / "c.wav"
+    )
     assert (decision.answer, decision.llr, decision.probability) == (CANNOT_TELL, None, None)
     assert isinstance(decision.score, float)
     assert "the system is not calibrated" in decision.reasons[0]

@@ -36,7 +36,11 @@ def edit(path: Path, pattern: str, replacement: str) -> None:
 def test_a_line_lost_from_system_toml(folder: SystemFolder) -> None:
     """It turned "different speakers, -14.5" into "same speaker, +7.9", calibrated, with the same fingerprint."""
     edit(folder.description, r"^mean_normalization = .*\n", "")
-    for load in (lambda: SpeakerEncoder.load(folder.path), lambda: fingerprint_of(folder), lambda: verifier_of(folder)):
+    for load in (
+        lambda: SpeakerEncoder.from_pretrained(folder.path),
+        lambda: fingerprint_of(folder),
+        lambda: verifier_of(folder),
+    ):
         with pytest.raises(CheckpointError, match=r"lacks recipe\.features\.mean_normalization; put back a copy"):
             load()
     with pytest.raises(CheckpointError, match="mean_normalization"), open_gallery(system=folder.path):
@@ -51,7 +55,7 @@ def test_a_changed_setting_is_no_longer_calibrated_nor_enrolled(folder: SystemFo
     before = fingerprint_of(folder)
     edit(folder.description, rf"^{setting} = .*$", f"{setting} = {value}")
     assert fingerprint_of(folder) != before
-    encoder = SpeakerEncoder.load(folder.path, device="cpu")
+    encoder = SpeakerEncoder.from_pretrained(folder.path, device="cpu")
     assert encoder.fingerprint == fingerprint_of(folder)
     with pytest.raises(CheckpointError, match="learned with other features, another network or other weights"):
         _ = encoder.verifier
@@ -121,7 +125,7 @@ def test_a_system_of_an_earlier_format_is_upgraded(folder: SystemFolder, tmp_pat
         row = np.ones(192, dtype=np.float32)
         store.add("ann", [Voiceprint(embedding=row, duration_s=2.0, system=before, enrolled_at=datetime.now(UTC))])
     with pytest.raises(CheckpointError, match=r"written by an earlier xvectors; `xvectors upgrade .*system` brings it"):
-        SpeakerEncoder.load(folder.path)
+        SpeakerEncoder.from_pretrained(folder.path)
     printed = run("upgrade", folder.path, "--gallery", gallery).stdout.splitlines()
     assert printed[0] == f"{folder.path} was brought up to date"
     assert printed[1].endswith("team.sqlite: 1 voiceprint of this system brought up to date")

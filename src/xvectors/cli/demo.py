@@ -34,7 +34,7 @@ def run_demo(
     utterances: int = UTTERANCES,
     overrides: tuple[str, ...] = OVERRIDES,
     device: str = "auto",
-    show_progress: bool = True,
+    progress: bool = False,
 ) -> DemoResult:
     """Run every step under `out`; what an earlier, interrupted run has done is not done again.
 
@@ -43,7 +43,7 @@ def run_demo(
     """
     corpus, system = out / "corpus", out / "system"
     say(f"1/4 Reading {utterances} sentences with each of {speakers} synthetic voices (espeak-ng) into {corpus}")
-    synthesize(corpus, speakers=speakers, utterances=utterances, seed=SEED, show_progress=show_progress)
+    synthesize(corpus, speakers=speakers, utterances=utterances, seed=SEED, progress=progress)
 
     recipe = load_recipe(DEFAULT_RECIPE, overrides)
     say(f"2/4 Training recipe {DEFAULT_RECIPE!r} into {system}")
@@ -61,11 +61,11 @@ def run_demo(
         resume=resume,
         overwrite=not resume,
         on_epoch=on_epoch,
-        show_progress=show_progress,
+        progress=progress,
     )
     if training.interrupted is not None:
         return DemoResult(corpus, training, None, [])
     say("3/4 Evaluating on speakers it never heard")
-    evaluation = evaluate(system, device=device, show_progress=show_progress)
+    evaluation = evaluate(system, device=device, progress=progress)
     say("4/4 Drawing the plots")
-    return DemoResult(corpus, training, evaluation, plot(system, device=device, show_progress=show_progress))
+    return DemoResult(corpus, training, evaluation, plot(system, device=device, progress=progress))

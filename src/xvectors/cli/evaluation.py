@@ -109,7 +109,7 @@ def evaluate(
         out=out,
         audio=audio,
         device=device,
-        show_progress=not quiet,
+        progress=not quiet,
     )
     if as_json:
         from dataclasses import asdict
@@ -325,7 +325,7 @@ def plot(system: System, device: Device = "auto", quiet: Quiet = False, trust: T
     """Draw the training curves, a t-SNE map of the test speakers, and their scores."""
     from xvectors.report import plot as run
 
-    print_lines(str(path) for path in run(system, device=device, show_progress=not quiet))
+    print_lines(str(path) for path in run(system, device=device, progress=not quiet))
 
 
 def _evaluate_scores(scores: Path, trials: Path | None, speakers: Path | None, cost: LeastCost, as_json: bool) -> None:

@@ -82,7 +82,7 @@ def enroll(
     if keep_audio and taken is not None:
         raise ConfigError("--keep-audio keeps whole files, so give it files of one channel instead of --channel")
     expires_at = None if expires is None else expiry(expires, datetime.now(UTC))
-    encoder = SpeakerEncoder.load(system, device=device)
+    encoder = SpeakerEncoder.from_pretrained(system, device=device)
     embeddings, heard = _embed(encoder, recordings, taken)
     seconds = [side.speech_s for side in heard]
     audio = [path.read_bytes() for path in recordings] if keep_audio else None
@@ -133,7 +133,7 @@ def identify(
     if taken == "separate":
         asked = list(range(probe(recording).num_channels))
     with open_gallery(gallery, system=system) as opened:
-        encoder = SpeakerEncoder.load(system, device=device)
+        encoder = SpeakerEncoder.from_pretrained(system, device=device)
         answers = [run(opened, encoder, recording, top=top, p_target=p_target, channel=one) for one in asked]
     as_dicts = [
         {**found.to_dict(), "recording": {"name": heard.name, **heard.quality.to_dict()}} for found, heard in answers
@@ -208,7 +208,7 @@ def re_enroll(
         exclusive(lock, of=str(path)),
         tempfile.TemporaryDirectory() as folder,
     ):
-        encoder = SpeakerEncoder.load(system, device=device)
+        encoder = SpeakerEncoder.from_pretrained(system, device=device)
 
         def encode(audio: bytes) -> tuple[NDArray[np.float32], float]:
             recording = Path(folder) / "recording"

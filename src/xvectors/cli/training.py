@@ -67,7 +67,7 @@ def synth(
         seed=seed,
         audio_format=audio_format,
         workers=workers,
-        show_progress=not quiet,
+        progress=not quiet,
     )
     print(f"{speakers} synthetic voices x {utterances} utterances: {metadata}")
 
@@ -163,7 +163,7 @@ def train(
         on_scan=on_scan,
         on_division=on_division,
         on_epoch=on_epoch,
-        show_progress=not quiet,
+        progress=not quiet,
     )
     _finish_training(result, f"xvectors train -o {shlex.quote(str(out))} --resume")
 
@@ -239,7 +239,7 @@ def calibrate(
         adapt_by=adapt_by,
         p_target=p_target,
         device=device,
-        show_progress=not quiet,
+        progress=not quiet,
     )
     basis, chosen = verifier.basis, verifier.backend_table
     if as_json:
@@ -383,7 +383,7 @@ def demo(
     from xvectors.cli.demo import run_demo
     from xvectors.text import printable
 
-    result = run_demo(out, say=lambda line: print(line, flush=True), device=device, show_progress=not quiet)
+    result = run_demo(out, say=lambda line: print(line, flush=True), device=device, progress=not quiet)
     if result.evaluation is None:
         _finish_training(result.training, f"xvectors demo {shlex.quote(str(out))}")
         return

@@ -115,7 +115,7 @@ def embed(
     trim_silence = as_detector_name(trim)
     taken = None if channel is None else as_channel(channel)
     channels: Channel | Sequence[Channel] | None
-    encoder = SpeakerEncoder.load(system, device=device, threads=threads, precision=precision)
+    encoder = SpeakerEncoder.from_pretrained(system, device=device, threads=threads, precision=precision)
     manifest = open_corpus(data, metadata=metadata, speaker_level=speaker_level)
     if manifest.passed_over:
         print(f"files that are not recordings by their suffix: {counted(manifest.passed_over)}", file=sys.stderr)
@@ -125,7 +125,7 @@ def embed(
         channels = taken
     if part_format is None:
         embedded = encoder.encode_manifest(
-            manifest, channel=channels, batch_size=batch_size, trim_silence=trim_silence, show_progress=not quiet
+            manifest, channel=channels, batch_size=batch_size, trim_silence=trim_silence, progress=not quiet
         )
         print_lines((f"left out: {reason}" for _, reason in embedded.failures), stream=sys.stderr)
         write_embeddings(out, manifest, embedded)
@@ -143,7 +143,7 @@ def embed(
         channel=channels,
         batch_size=batch_size,
         trim_silence=trim_silence,
-        show_progress=not quiet,
+        progress=not quiet,
     )
     there = f", {written.num_there} were there" if written.num_there else ""
     print(
@@ -201,10 +201,10 @@ def verify(
 
         with open_gallery(gallery, system=system) as opened:
             enrolled = opened.enrolled(name)
-            encoder = SpeakerEncoder.load(system, device=device)
+            encoder = SpeakerEncoder.from_pretrained(system, device=device)
             decision = verify_as(opened, encoder, name, first, p_target=p_target, channel=taken)
     else:
-        encoder = SpeakerEncoder.load(system, device=device)
+        encoder = SpeakerEncoder.from_pretrained(system, device=device)
         decision = encoder.verify(first, second or "", p_target=p_target, channel=taken)
     if as_json:
         print_json(decision.to_dict())

@@ -26,7 +26,7 @@ from xvectors.corpus.walk import counted
 from xvectors.errors import ManifestError
 from xvectors.files import as_on_disk
 from xvectors.files.tables import Table, write_table
-from xvectors.progress import progress
+from xvectors.progress import progress_bar
 from xvectors.text import brief, count
 
 SECONDS_BETWEEN_SAVES = 60.0
@@ -152,7 +152,7 @@ def scan(
     workers: int | None = None,
     contents: bool = True,
     cache: bool = True,
-    show_progress: bool = True,
+    progress: bool = False,
     max_rejected: float = 0.5,
 ) -> ScanResult:
     """Check every recording and keep what can be used.
@@ -184,7 +184,7 @@ def scan(
     recording under two speakers is left out wherever it stands, since one of the names is wrong.
     """
     _check_listed_once(manifest)
-    findings = _find(manifest, workers or os.cpu_count() or 1, contents, cache, show_progress)
+    findings = _find(manifest, workers or os.cpu_count() or 1, contents, cache, progress)
     faults = [_fault(finding, min_duration_s) for finding in findings]
     for row, detail in manifest.faults.items():
         faults[row] = Reason.CONTRADICTORY, detail
@@ -209,13 +209,13 @@ def scan(
     return ScanResult(kept, _report(manifest, kept, dict(sorted(rates.items())), rejected, warned))
 
 
-def _find(manifest: Manifest, workers: int, contents: bool, use_cache: bool, show_progress: bool) -> list[Finding]:
+def _find(manifest: Manifest, workers: int, contents: bool, use_cache: bool, progress: bool) -> list[Finding]:
     known = FindingCache(manifest.source) if use_cache and manifest.source is not None else None
     findings: list[Finding] = []
     new, saved = 0, time.monotonic()
     pool = ThreadPoolExecutor(workers)
     try:
-        with progress("Scanning", len(manifest), enabled=show_progress) as bar:
+        with progress_bar("Scanning", len(manifest), enabled=progress) as bar:
             for keys, paths in _keys(manifest):
                 earlier = [known.get(key, contents=contents) if known else None for key in keys]
                 unknown = [row for row, finding in enumerate(earlier) if finding is None]

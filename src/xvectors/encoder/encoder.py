@@ -38,7 +38,7 @@ from xvectors.encoder.sources import (
 )
 from xvectors.encoder.windows import Windows, WindowStream
 from xvectors.errors import AudioError, CheckpointError, ConfigError, MissingExtraError, XVectorsError
-from xvectors.progress import progress as show
+from xvectors.progress import progress_bar
 from xvectors.system.folder import ONNX_SUFFIX, STARTER, find_system
 from xvectors.verification import Verifier
 from xvectors.verification.decision import Decision, decide
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 class SpeakerEncoder:
     """A trained network with its features, ready to embed recordings.
 
-    >>> encoder = SpeakerEncoder.load("exp/xv")                                # doctest: +SKIP
+    >>> encoder = SpeakerEncoder.from_pretrained("exp/xv")                                # doctest: +SKIP
     >>> encoder.encode(["a.wav", "b.wav"]).shape                               # doctest: +SKIP
     (2, 512)
 
@@ -77,45 +77,52 @@ class SpeakerEncoder:
         )
 
     @classmethod
-    def load(
+    def from_pretrained(
         cls,
-        name: str | PathLike[str],
+        name_or_path: str | PathLike[str] = STARTER,
         *,
         device: str = "auto",
         threads: int | None = None,
         precision: str = "float32",
     ) -> SpeakerEncoder:
-        """Read a system directory, an .onnx file that `xvectors export` wrote (extra `onnx`, no torch), the `starter`
-        system that comes with the package, or hf://owner/name. Where torch is not installed, a system directory runs by
-        the `model.onnx` in it, as the starter does; the embeddings are the same within 1e-4.
+        """Load a system; without a name, the starter system that is part of the package.
+
+        Without torch, a system directory runs from the `model.onnx` in it, as the starter does; its embeddings equal
+        torch's within 1e-4.
 
         Parameters
         ----------
+        name_or_path
+            A system directory, an .onnx file that `xvectors export` wrote (needs the extra `onnx`, not torch),
+            `"starter"`, or `"hf://owner/name"` for a system on the Hugging Face Hub.
         device
-            cuda, mps, cpu, or auto for the first of these that is there.
+            `"cuda"`, `"mps"`, `"cpu"`, or `"auto"` for the first of these that is available.
         threads
-            Cores that the network may use on a CPU while it embeds; None leaves that to torch or onnxruntime.
+            Number of CPU cores that the network may use; None leaves the choice to torch or onnxruntime.
         precision
-            float32, or bfloat16: little over half the time on processors that have it (AVX-512 BF16, AMX; GPUs), and
-            refused where it would be far slower. Embeddings of the two may be compared (of the starter, cosine above
-            0.9999); a recording's then depends a little on its batch. An .onnx file has a precision of its own.
+            `"float32"`, or `"bfloat16"`: little more than half the time on processors with bfloat16 arithmetic
+            (AVX-512 BF16, AMX, GPUs), and refused on others, where it would be far slower. Embeddings of the two
+            precisions may be compared: for the starter, their cosine is above 0.9999. With bfloat16 a recording's
+            embedding depends slightly on its batch. An .onnx file has a precision of its own.
 
         Raises
         ------
         CheckpointError
-            For a system that is damaged or missing.
+            The system is missing or damaged.
         ConfigError
-            For an impossible device, precision or number of threads.
+            The device, precision or number of threads is not possible.
         MissingExtraError
-            For a system that needs an extra that is not installed.
+            The system needs an extra that is not installed.
         """
-        if Path(name).suffix == ONNX_SUFFIX and not Path(name).is_dir():
+        if Path(name_or_path).suffix == ONNX_SUFFIX and not Path(name_or_path).is_dir():
             from xvectors.encoder.engines.onnx import OnnxEngine
 
             if precision != "float32":
-                raise ConfigError(f"precision {precision!r}: {name} was exported with its own; leave the setting out")
-            return cls(OnnxEngine(name, device=device, threads=threads))
-        paths = find_system(name if isinstance(name, str) else Path(name))
+                raise ConfigError(
+                    f"precision {precision!r}: {name_or_path} was exported with its own; leave the setting out"
+                )
+            return cls(OnnxEngine(name_or_path, device=device, threads=threads))
+        folder = find_system(name_or_path if isinstance(name_or_path, str) else Path(name_or_path))
         try:
             from xvectors.encoder.engines.torch import TorchEngine
         except ModuleNotFoundError as error:
@@ -127,20 +134,8 @@ class SpeakerEncoder:
                 raise MissingExtraError(
                     f"precision {precision!r} needs torch, which is not installed: pip install torch, or leave it out"
                 ) from error
-            return cls(OnnxEngine.beside(paths, device=device, threads=threads))
-        return cls(TorchEngine.load(paths, device=device, threads=threads, precision=precision))
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name: str | PathLike[str] = STARTER,
-        *,
-        device: str = "auto",
-        threads: int | None = None,
-        precision: str = "float32",
-    ) -> SpeakerEncoder:
-        """As `load`; without a name the starter system that comes with the package (see its model card)."""
-        return cls.load(name, device=device, threads=threads, precision=precision)
+            return cls(OnnxEngine.beside(folder, device=device, threads=threads))
+        return cls(TorchEngine.load(folder, device=device, threads=threads, precision=precision))
 
     @property
     def sample_rate_hz(self) -> int:
@@ -201,7 +196,6 @@ class SpeakerEncoder:
         channel: Channel | Literal["separate"] | None = None,
         batch_size: int = 32,
         trim_silence: DetectorName | None = "energy",
-        show_progress: bool = False,
         progress: bool = False,
     ) -> NDArray[np.float32]:
         """Embed whole recordings; the result does not depend on the batch size or the order (within 1e-4).
@@ -221,8 +215,8 @@ class SpeakerEncoder:
             "energy" embeds the speech, as `verify` does: pauses longer than 0.6 s are cut down to that. Where it finds
             no speech, as in a whisper or a tone, everything is embedded. "silero" (extra `vad`) embeds only what that
             detector takes for speech; None embeds everything. Runs of zeros of 10 ms and more are never embedded.
-        show_progress, progress
-            Either shows a bar; `progress` is a second name.
+        progress
+            Whether to show a progress bar.
 
         Returns
         -------
@@ -247,9 +241,7 @@ class SpeakerEncoder:
         def name(index: int) -> str:
             return name_of(items[index], index)
 
-        return self._encode(
-            len(items), read, name, batch_size, show_progress or progress, detector, stop_at_failure=True
-        ).embeddings
+        return self._encode(len(items), read, name, batch_size, progress, detector, stop_at_failure=True).embeddings
 
     @property
     def verifier(self) -> Verifier:
@@ -318,7 +310,7 @@ class SpeakerEncoder:
         channel: Channel | Sequence[Channel] | None = None,
         batch_size: int = 32,
         trim_silence: DetectorName | None = "energy",
-        show_progress: bool = False,
+        progress: bool = False,
     ) -> Embedded:
         """Embed every row, or these `rows`, ascending; recordings that cannot be used are listed, not fatal.
 
@@ -348,7 +340,7 @@ class SpeakerEncoder:
         def name(index: int) -> str:
             return str(manifest.full_path(int(chosen[index])))
 
-        embedded = self._encode(len(chosen), read, name, batch_size, show_progress, detector, stop_at_failure=False)
+        embedded = self._encode(len(chosen), read, name, batch_size, progress, detector, stop_at_failure=False)
         failures = [(int(chosen[index]), reason) for index, reason in embedded.failures]
         return replace(embedded, rows=chosen[embedded.rows], failures=failures)
 
@@ -399,7 +391,7 @@ class SpeakerEncoder:
         read: Callable[[int], Whole | Long],
         name: Callable[[int], str],
         batch_size: int,
-        show_progress: bool,
+        progress: bool,
         detector: Detector | None,
         *,
         stop_at_failure: bool,
@@ -427,7 +419,7 @@ class SpeakerEncoder:
                 if not np.isfinite(vector).all():
                     fail(index, AudioError(f"{name(index)}: its embedding is not finite; are the samples sound?"))
 
-        with show("embedding", count, enabled=show_progress) as shown:
+        with progress_bar("embedding", count, enabled=progress) as shown:
             for group in groups(read_ahead(count, attempt), batch_size):
                 waveforms = {}
                 for index, found in group.items():

@@ -30,7 +30,7 @@ from xvectors.errors import CheckpointError, ConfigError, StorageError
 from xvectors.files import atomic_write, exclusive, write_text
 from xvectors.files.npz import read_npz
 from xvectors.files.tables import write_table
-from xvectors.progress import progress
+from xvectors.progress import progress_bar
 
 FORMAT_VERSION = 1
 PARQUET, NPZ = "parquet", "npz"
@@ -70,7 +70,7 @@ def embed_in_parts(
     channel: Channel | Sequence[Channel] | None = None,
     batch_size: int = 32,
     trim_silence: DetectorName | None = "energy",
-    show_progress: bool = False,
+    progress: bool = False,
 ) -> PartsWritten:
     """Embed a corpus into the folder `out`, part by part; parts that are there stay as they are.
 
@@ -115,7 +115,7 @@ def embed_in_parts(
         total = sum(map(len, rows_of.values()))
         done = total - sum(len(rows_of[number]) for number in todo)
         num_embedded = num_failed = 0
-        with progress("embedding", total, enabled=show_progress, done=done) as shown:
+        with progress_bar("embedding", total, enabled=progress, done=done) as shown:
             for number in todo:
                 embedded = encoder.encode_manifest(
                     manifest,

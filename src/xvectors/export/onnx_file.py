@@ -94,7 +94,7 @@ def export_onnx(system: str | Path, path: str | Path, *, int8: bool = False) -> 
         temporary.write_bytes(content)
         exported = SpeakerEncoder(OnnxEngine(temporary, device="cpu", threads=1))
         recordings = signals(fbank.sample_rate_hz, min_samples)
-        differences = compare(SpeakerEncoder.load(folder.path, device="cpu"), exported, recordings)
+        differences = compare(SpeakerEncoder.from_pretrained(folder.path, device="cpu"), exported, recordings)
         _check_differences(path, differences, description.precision)
     return Exported(path=path, description=description, size_bytes=len(content), differences=tuple(differences))
 
@@ -115,7 +115,7 @@ def check_onnx(
     engine = OnnxEngine(path, device="cpu")
     if engine.fingerprint != fingerprint_of(folder):
         raise ExportError(f"{path} was exported from another system than {system}; export it again")
-    differences = compare(SpeakerEncoder.load(folder.path, device="cpu"), SpeakerEncoder(engine), recordings)
+    differences = compare(SpeakerEncoder.from_pretrained(folder.path, device="cpu"), SpeakerEncoder(engine), recordings)
     _check_differences(Path(path), differences, engine.description.precision)
     return differences
 

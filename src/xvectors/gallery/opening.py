@@ -43,7 +43,7 @@ def open_gallery(
         `system` is none, or its calibration is damaged.
     """
     if not isinstance(system, SpeakerEncoder) and Path(system).suffix == ONNX_SUFFIX and Path(system).is_file():
-        system = SpeakerEncoder.load(system, device="cpu")
+        system = SpeakerEncoder.from_pretrained(system, device="cpu")
     if isinstance(system, SpeakerEncoder):
         verifier, fingerprint = system.verifier, system.fingerprint
     else:  # its network is not needed

@@ -57,7 +57,7 @@ def evaluate(
     out: str | Path | None = None,
     audio: bool = True,
     device: str = "auto",
-    show_progress: bool = True,
+    progress: bool = False,
 ) -> Evaluation:
     """Embed the test speakers, score all pairs, and write the report: index.html and the files that programs read.
 
@@ -90,7 +90,7 @@ def evaluate(
             out=out,
             device=device,
             snr=True,
-            show_progress=show_progress,
+            progress=progress,
         )
         if not audio:
             measured = replace(measured, command=f"{measured.command} --no-audio")
@@ -124,7 +124,7 @@ def measure_system(
     out: str | Path | None = None,
     device: str = "auto",
     snr: bool = False,
-    show_progress: bool = True,
+    progress: bool = False,
 ) -> Measured:
     """Everything that `evaluate` finds out; of the report's files only embeddings.npz is written.
 
@@ -135,15 +135,15 @@ def measure_system(
     clock = _Clock()
     paths = find_system(Path(folder))
     description = read_description(paths)
-    encoder = SpeakerEncoder.load(folder, device=device)
+    encoder = SpeakerEncoder.from_pretrained(folder, device=device)
     verifier = verifier_of(paths)
     with clock.step("scan"):
         if data is None:
             corpus, rejected = _test_corpus(paths)
         else:
-            corpus, rejected = _scanned(data, metadata, speaker_level, encoder, show_progress)
+            corpus, rejected = _scanned(data, metadata, speaker_level, encoder, progress)
     with clock.step("embedding"):
-        embedded = encoder.encode_manifest(corpus, show_progress=show_progress)
+        embedded = encoder.encode_manifest(corpus, progress=progress)
     _check_left_out(embedded, len(corpus), str(data or paths.corpus), encoder.recipe.data.max_rejected)
     chosen = choose_trials(corpus, trials, embedded.rows)
     manifest = corpus.take(embedded.rows)
@@ -313,7 +313,7 @@ def _scanned(
     metadata: str | Path | None,
     speaker_level: int | None,
     encoder: SpeakerEncoder,
-    show_progress: bool,
+    progress: bool,
 ) -> tuple[Manifest, list[str]]:
     """Another corpus without what its scan rejects (duplicates would make the error rates too good), and that, a line
     each."""
@@ -322,14 +322,14 @@ def _scanned(
         open_corpus(data, metadata=metadata, speaker_level=speaker_level),
         min_duration_s=shortest / encoder.sample_rate_hz,
         max_rejected=encoder.recipe.data.max_rejected,
-        show_progress=show_progress,
+        progress=progress,
     )
     for line in scanned.report.lines() if scanned.report.rejected else []:
         logger.warning("%s", line)
     return scanned.manifest, [remark.line() for remark in scanned.report.rejected]
 
 
-def plot(folder: str | Path, *, device: str = "auto", show_progress: bool = True) -> list[Path]:
+def plot(folder: str | Path, *, device: str = "auto", progress: bool = False) -> list[Path]:
     """Draw training.png (curves) and speakers.png (t-SNE of the test embeddings); returns their paths.
 
     The map uses the embeddings that `evaluate` saved; it evaluates first where they are missing or older than the
@@ -349,7 +349,7 @@ def plot(folder: str | Path, *, device: str = "auto", show_progress: bool = True
         written.append(curves)
     embeddings_file = paths.report / "embeddings.npz"
     if not embeddings_file.is_file() or embeddings_file.stat().st_mtime < paths.weights.stat().st_mtime:
-        evaluate(folder, device=device, show_progress=show_progress)
+        evaluate(folder, device=device, progress=progress)
     saved = load_embeddings(embeddings_file, "speaker", "gender")
     names, genders = saved["speaker"].tolist(), saved["gender"].tolist()
     title = f"Speakers never trained on ({len(set(names))}), t-SNE of {len(names)} embeddings"

@@ -53,7 +53,7 @@ def calibrate(
     p_target: float = P_TARGET,
     device: str = "auto",
     seed: int = 0,
-    show_progress: bool = True,
+    progress: bool = False,
 ) -> Verifier:
     """Choose the system's back-end, or take the one named, calibrate it, and write both to its directory.
 
@@ -92,7 +92,7 @@ def calibrate(
     if backend is not None:
         _check_used(backend, make_backend(backend), cohort, adapt_to)
     bayes_threshold(p_target)
-    encoder = SpeakerEncoder.load(folder, device=device)
+    encoder = SpeakerEncoder.from_pretrained(folder, device=device)
     with exclusive(paths.lock, of=str(paths.path)):
         shortest_s = encoder.fbank.samples_for(encoder.model.context_frames) / encoder.sample_rate_hz
         given = _Given.read(cohort, adapt_to, adapt_by, encoder.embedding_dim)
@@ -104,7 +104,7 @@ def calibrate(
                 open_corpus(data, metadata=metadata, speaker_level=speaker_level),
                 min_duration_s=shortest_s,
                 max_rejected=encoder.recipe.data.max_rejected,
-                show_progress=show_progress,
+                progress=progress,
             ).manifest
             known = sorted(set(manifest.speakers) & set(encoder.speakers))
             held_out, source = not known, f"speakers of {data}"
@@ -124,10 +124,10 @@ def calibrate(
                 f"{named} would be fitted on the speakers that it is calibrated on, whom the network knows; "
                 "hold others out with data.held_out_prop, or name a corpus of other speakers with --data"
             )
-        basis = embed_with_crops(encoder, manifest, shortest_s, seed=seed, show_progress=show_progress)
+        basis = embed_with_crops(encoder, manifest, shortest_s, seed=seed, progress=progress)
         basis, two_voices = _of_one_voice_each(basis, manifest, seed)
         # speakers that the network knows cannot judge a back-end that they were fitted on
-        training = training_embeddings(paths, encoder, seed=seed, show_progress=show_progress) if held_out else None
+        training = training_embeddings(paths, encoder, seed=seed, progress=progress) if held_out else None
         learned = learn_verifier(
             basis, training, backend_name=backend, complete=given.complete, p_target=p_target, seed=seed
         )
@@ -286,7 +286,7 @@ def _held_out(paths: SystemFolder, encoder: SpeakerEncoder) -> tuple[Manifest, b
 
 
 def training_embeddings(
-    paths: SystemFolder, encoder: SpeakerEncoder, *, seed: int = 0, show_progress: bool = False
+    paths: SystemFolder, encoder: SpeakerEncoder, *, seed: int = 0, progress: bool = False
 ) -> tuple[NDArray[np.float32], NDArray[np.str_]] | None:
     """Embeddings of training recordings, some of each speaker, and their speakers; None where they are not at hand."""
     if not paths.corpus.is_file():
@@ -294,7 +294,7 @@ def training_embeddings(
     corpus = Manifest.read_csv(paths.corpus)
     trained = corpus.take(np.flatnonzero(corpus.split == TRAIN))
     some = trained.take(sample_recordings(trained.speaker_index, seed=seed))
-    embedded = encoder.encode_manifest(some, show_progress=show_progress)
+    embedded = encoder.encode_manifest(some, progress=progress)
     if embedded.failures:
         logger.warning(
             "%d of %d training recordings that back-ends are fitted on cannot be used any more, such as %s",
@@ -308,7 +308,7 @@ def training_embeddings(
 
 
 def embed_with_crops(
-    encoder: SpeakerEncoder, manifest: Manifest, shortest_s: float, *, seed: int = 0, show_progress: bool = False
+    encoder: SpeakerEncoder, manifest: Manifest, shortest_s: float, *, seed: int = 0, progress: bool = False
 ) -> Basis:
     """Embed every recording whole and, where it is longer, crops of `CROP_DURATIONS_S` from places drawn by `seed`.
 
@@ -329,7 +329,7 @@ def embed_with_crops(
         lengths.append(np.full(len(longer), length))
     of_row, duration_s = np.concatenate(rows), np.concatenate(lengths)
     segments = manifest.take(of_row).with_columns(start_s=np.concatenate(starts), duration_s=duration_s)
-    embedded = encoder.encode_manifest(segments, show_progress=show_progress)
+    embedded = encoder.encode_manifest(segments, progress=progress)
     for _, reason in embedded.failures:
         logger.warning("left out: %s", reason)
     if not len(embedded.rows):

@@ -63,7 +63,7 @@ def prepare_corpus(
     min_samples: int,
     metadata: str | Path | None = None,
     speaker_level: int | None = None,
-    show_progress: bool = True,
+    progress: bool = False,
 ) -> tuple[PreparedCorpus, ScanReport]:
     """Open, scan and divide `data` as the recipe says.
 
@@ -81,7 +81,7 @@ def prepare_corpus(
         min_duration_s=max(settings.min_duration_s, min_samples / recipe.features.sample_rate_hz),
         contents=settings.scan_contents,
         max_rejected=settings.max_rejected,
-        show_progress=show_progress,
+        progress=progress,
     )
     split = split_corpus(
         scanned.manifest,

@@ -26,7 +26,7 @@ from xvectors.devices import find_device
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError, StorageError, TrainingError
 from xvectors.files import exclusive, write_text
 from xvectors.metrics import eer
-from xvectors.progress import Progress, progress
+from xvectors.progress import Progress, progress_bar
 from xvectors.system import SystemFolder, find_system
 from xvectors.system.serialization import (
     load_weights,
@@ -77,7 +77,7 @@ def train(
     on_division: Callable[[PreparedCorpus], None] | None = None,
     on_epoch: Callable[[EpochResult], None] | None = None,
     calibrate: bool = True,
-    show_progress: bool = True,
+    progress: bool = False,
 ) -> TrainingResult:
     """Train a system on `data` and write it to the folder `out`.
 
@@ -137,7 +137,7 @@ def train(
                 )
             if on_division:
                 on_division(run.corpus)
-            return _finished(run.run(on_epoch, show_progress), calibrate, device, show_progress)
+            return _finished(run.run(on_epoch, progress), calibrate, device, progress)
         recipe = recipe or load_recipe(DEFAULT_RECIPE if start is None else FINE_TUNING_RECIPE)
         if start is not None:
             recipe = recipe_of_start(recipe, start)
@@ -158,7 +158,7 @@ def train(
             min_samples=shortest,
             metadata=metadata,
             speaker_level=speaker_level,
-            show_progress=show_progress,
+            progress=progress,
         )
         if on_scan:
             on_scan(report)
@@ -168,15 +168,15 @@ def train(
         if start is not None:
             run.learner.start_from(*read_weights(find_system(start)))
         run.begin(report)
-        return _finished(run.run(on_epoch, show_progress), calibrate, device, show_progress)
+        return _finished(run.run(on_epoch, progress), calibrate, device, progress)
 
 
-def _finished(result: TrainingResult, calibrate: bool, device: str, show_progress: bool) -> TrainingResult:
+def _finished(result: TrainingResult, calibrate: bool, device: str, progress: bool) -> TrainingResult:
     """The result of a run, its system calibrated where no signal ended it."""
     if calibrate and result.interrupted is None:
         try:
             with torch.random.fork_rng(devices=[]):
-                calibrate_system(result.folder.path, device=device, show_progress=show_progress)
+                calibrate_system(result.folder.path, device=device, progress=progress)
         except (ManifestError, ShapeError) as error:
             logger.warning("not calibrated, the system decides by cosine: %s", error)
     return result
@@ -241,12 +241,12 @@ class _Run:
         self.learner.load_from(checkpoint, str(self.folder.checkpoint))
         self.position = checkpoint
 
-    def run(self, on_epoch: Callable[[EpochResult], None] | None, show_progress: bool) -> TrainingResult:
+    def run(self, on_epoch: Callable[[EpochResult], None] | None, progress: bool) -> TrainingResult:
         position = self.position
         self._began = time.monotonic() - position.elapsed_s
         with (
             answered_signals() as signals,
-            progress("training", self._length(), enabled=show_progress, done=self._done()) as shown,
+            progress_bar("training", self._length(), enabled=progress, done=self._done()) as shown,
         ):
             while not self._finished() and not signals.received and self._train_epoch(shown, signals):
                 result = self._end_epoch()

@@ -31,7 +31,7 @@ from xvectors.corpus.synth.voices import Voice, draw_voice, speaker_name
 from xvectors.errors import ConfigError, StorageError, XVectorsError
 from xvectors.files import write_text
 from xvectors.processes import main_left_out
-from xvectors.progress import progress
+from xvectors.progress import progress_bar
 
 SAMPLE_RATE_HZ = 16_000
 SETTINGS_FILE = "synth.json"
@@ -64,7 +64,7 @@ def synthesize(
     seed: int = 0,
     audio_format: str = "flac",
     workers: int | None = None,
-    show_progress: bool = True,
+    progress: bool = False,
 ) -> Path:
     """Make a corpus of synthetic voices in `out` and return the path of its metadata.csv.
 
@@ -98,7 +98,7 @@ def synthesize(
         return metadata
 
     total = speakers * utterances
-    with progress("Synthetic voices", total, enabled=show_progress, done=total - len(missing)) as shown:
+    with progress_bar("Synthetic voices", total, enabled=progress, done=total - len(missing)) as shown:
         for made in _make_all(out, seed, audio_format, missing, workers or os.cpu_count() or 1):
             shown.advance(made)
     write_text(metadata, _metadata(out, speakers, utterances, seed, audio_format))
