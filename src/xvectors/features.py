@@ -7,7 +7,6 @@ logarithm.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable
 from typing import Self, overload
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from xvectors.config import MOST_HZ, MOST_MELS
 from xvectors.errors import ConfigError, ShapeError, TooShortError
+from xvectors.text import nearest
 
 # What the logarithm sees at least, as in Kaldi: digital silence becomes log(1.19e-07) = -15.94.
 ENERGY_FLOOR = torch.finfo(torch.float32).eps
@@ -302,9 +302,7 @@ def _samples(name: str, duration_ms: float, sample_rate_hz: int, at_least: int) 
 
 def _window(name: str, length: int) -> Tensor:
     if name not in WINDOWS:
-        close = difflib.get_close_matches(name, WINDOWS, n=1)
-        meant = f"did you mean {close[0]!r}? Known" if close else "known"
-        raise ConfigError(f"window {name!r} is unknown; {meant}: {', '.join(WINDOWS)}")
+        raise ConfigError(f"window {name!r} is unknown{nearest(name, WINDOWS)}")
     if name == "rectangular":
         return torch.ones(length, dtype=torch.float64)
     if name == "hamming":

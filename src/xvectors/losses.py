@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xvectors.config import LOSSES as OWN_LOSSES
-from xvectors.config import LossConfig, nearest
+from xvectors.config import LossConfig
 from xvectors.errors import ConfigError, ShapeError
+from xvectors.text import nearest
 
 L = TypeVar("L", bound=nn.Module)
 

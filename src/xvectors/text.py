@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 C = TypeVar("C", bound=type)
 
+FEW = 3
+"""Number of examples in a message."""
 MOST_ITEMS = 4
 LONGEST_TEXT = 80
 
@@ -35,6 +38,33 @@ def agree(number: int, one: str, more: str) -> str:
     ('is', 'are')
     """
     return one if number == 1 else more
+
+
+def first_few(names: Iterable[str], most: int = FEW, separator: str = ", ") -> str:
+    """List the first `most` names, and show that there are more.
+
+    >>> first_few(["ann", "bob", "eve", "joe"])
+    'ann, bob, eve, ...'
+    """
+    names = list(names)
+    return separator.join([*names[:most], *["..."] * (len(names) > most)])
+
+
+def nearest(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """End an error about an unknown name: suggest the most similar known name, whatever the case of its letters.
+
+    Where no name is similar, `otherwise` stands in its place; by default the known names.
+
+    >>> nearest("Cosin", ["cosine", "plda"]), nearest("x", ["cosine", "plda"])
+    ("; did you mean 'cosine'?", '; known are cosine, plda')
+    """
+    by_folded = {other.casefold(): other for other in sorted(known)}
+    close = difflib.get_close_matches(name.casefold(), by_folded, n=1)
+    if close:
+        return f"; did you mean {by_folded[close[0]]!r}?"
+    if otherwise is None and by_folded:
+        otherwise = f"known are {', '.join(by_folded.values())}"
+    return f"; {otherwise}" if otherwise else ""
 
 
 def composed(name: str) -> str:

@@ -152,7 +152,7 @@ def test_what_was_begun_otherwise(encoder: SpeakerEncoder, manifest: Manifest, t
 
 
 def test_impossible_settings(encoder: SpeakerEncoder, manifest: Manifest, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="part format 'csv' is unknown; known are parquet, npz"):
+    with pytest.raises(ConfigError, match="part format 'csv' is unknown; known are npz, parquet"):
         embed_in_parts(encoder, manifest, tmp_path, part_format="csv")
     with pytest.raises(ConfigError, match="rows_a_part must be at least 1, not 0"):
         embed_in_parts(encoder, manifest, tmp_path, rows_a_part=0)

@@ -206,7 +206,7 @@ def test_mistakes_are_one_line_and_change_nothing(
     command("enroll", "alice", good)
     before = gallery.read_bytes()
     printed = command("forget", "alicia", status=2)
-    assert printed.stderr == f"error: nobody called alicia is enrolled in {gallery}; did you mean alice?\n"
+    assert printed.stderr == f"error: nobody called alicia is enrolled in {gallery}; did you mean 'alice'?\n"
     assert "top is 0" in command("identify", good, "--top", 0, status=2).stderr
     assert "nothing.wav: no such file" in command("identify", tmp_path / "nothing.wav", status=2).stderr
     assert gallery.read_bytes() == before

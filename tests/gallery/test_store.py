@@ -147,7 +147,7 @@ def test_purging_removes_what_has_expired(path: Path) -> None:
 def test_a_name_that_is_not_there(path: Path) -> None:
     with SqliteStore(path, create=True) as store:
         store.add("alice", [voiceprint(1)])
-        for name, remedy in (("Alicia", "did you mean alice?"), ("zoe", "`xvectors speakers` lists who is")):
+        for name, remedy in (("Alicia", "did you mean 'alice'?"), ("zoe", "`xvectors speakers` lists who is")):
             with pytest.raises(UnknownSpeakerError) as raised:
                 store.forget(name)
             assert str(raised.value) == f"nobody called {name} is enrolled in {path}; {remedy}"

@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike
 from xvectors.backends.estimator import Array, finite_rows
 from xvectors.backends.plda import PLDA
 from xvectors.backends.statistics import total_statistics, whitener
-from xvectors.config import nearest
 from xvectors.errors import ConfigError, ManifestError
+from xvectors.text import nearest
 
 ADAPT_BY = "coral_plus"
 """The method unless another is asked for: it never takes the model for surer than it was."""

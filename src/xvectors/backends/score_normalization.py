@@ -18,7 +18,7 @@ from xvectors.backends.estimator import Array, Estimator, finite_rows
 from xvectors.backends.products import Rows, row_products
 from xvectors.backends.scorers import Scorer
 from xvectors.errors import ConfigError, ManifestError, ShapeError
-from xvectors.text import agree, count
+from xvectors.text import agree, count, first_few
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class ScoreNorm(Estimator):
                 "cohort of other speakers",
                 count(len(shared), f"{what} speaker"),
                 agree(len(shared), "is", "are"),
-                ", ".join(shared[:3]),
+                first_few(shared),
             )
         return shared
 

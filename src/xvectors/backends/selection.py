@@ -18,10 +18,10 @@ from xvectors.backends.backend import Backend
 from xvectors.backends.calibration import AffineCalibration
 from xvectors.backends.estimator import labeled_rows
 from xvectors.backends.table import BACKENDS
-from xvectors.config import nearest
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 from xvectors.metrics.bootstrap import ScoredTrials, compare_systems
 from xvectors.metrics.roc import ROC
+from xvectors.text import nearest
 from xvectors.trials.pairs import Trials, all_pairs
 from xvectors.trials.sampling import sample_recordings
 

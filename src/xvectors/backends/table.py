@@ -10,8 +10,8 @@ from xvectors.backends.plda import PLDA
 from xvectors.backends.score_normalization import ScoreNorm
 from xvectors.backends.scorers import Cosine
 from xvectors.backends.transforms import LDA, WCCN, Center, LengthNorm, Whiten
-from xvectors.config import nearest
 from xvectors.errors import ConfigError
+from xvectors.text import nearest
 
 COHORT_SHARE = 0.2  # of the cohort, for AS-norm
 

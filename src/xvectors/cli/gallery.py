@@ -26,7 +26,7 @@ from xvectors.cli.shared import (
 )
 from xvectors.cli.terminal import print, print_json
 from xvectors.errors import ConfigError
-from xvectors.text import count
+from xvectors.text import count, first_few
 
 if TYPE_CHECKING:
     import numpy as np
@@ -317,10 +317,9 @@ def _import_warnings(done: Imported) -> Iterator[str]:
             f"not, `xvectors forget {name} --last` takes back what was imported now"
         )
     if done.unchecked:
-        some = ", ".join(done.unchecked[:5]) + ", ..." * (len(done.unchecked) > 5)
         yield (
-            f"note: whether the imported voiceprints of a name are all of one voice was not checked for {some}: they "
-            "are of another system than --system, or it is not calibrated"
+            f"note: whether the imported voiceprints of a name are all of one voice was not checked for "
+            f"{first_few(done.unchecked, 5)}: they are of another system than --system, or it is not calibrated"
         )
 
 
@@ -343,9 +342,9 @@ def _answer(found: Found) -> list[str]:
     if found.p_nobody is not None:
         lines.append(f"-  {NOBODY}  probability {found.p_nobody:.1%}")
     if found.left_out:
-        some = ", ".join(found.left_out[:3]) + ", ..." * (len(found.left_out) > 3)
         lines.append(
-            f"not compared, because enrolled with another system: {some}; enroll again, or `xvectors re-enroll`"
+            f"not compared, because enrolled with another system: {first_few(found.left_out)}; "
+            "enroll again, or `xvectors re-enroll`"
         )
     return lines
 

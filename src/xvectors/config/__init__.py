@@ -27,7 +27,7 @@ from xvectors.config.schema import (
     Recipe,
     TrainingConfig,
 )
-from xvectors.config.tables import nearest, parse_toml, to_toml
+from xvectors.config.tables import parse_toml, to_toml
 
 __all__ = [
     "AUGMENTATIONS",
@@ -52,7 +52,6 @@ __all__ = [
     "differences",
     "kind_in_words",
     "load_recipe",
-    "nearest",
     "origin",
     "override_recipe",
     "parse_toml",

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-from xvectors.config.tables import nearest, setting
+from xvectors.config.tables import setting
 from xvectors.errors import ConfigError
+from xvectors.text import nearest
 
 CODECS = ("mu-law", "a-law", "gsm", "opus", "vorbis", "mp3")
 

@@ -7,16 +7,14 @@ what it names would run code of its author's choice.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, packages_distributions, version
 from typing import Any
 
-from xvectors.config.tables import nearest
 from xvectors.errors import ConfigError
-from xvectors.text import brief
+from xvectors.text import brief, nearest
 
 TRUST_VARIABLE = "XVECTORS_TRUST"
 """Environment variable: packages that are trusted, separated by commas or spaces."""
@@ -125,9 +123,7 @@ def _imported_from(module: str, attribute: str, what: str) -> Any:
         ) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
-            close = difflib.get_close_matches(part, dir(found), n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ConfigError(f"{what}: {module} has no {attribute}{hint}")
+            raise ConfigError(f"{what}: {module} has no {attribute}{nearest(part, dir(found), otherwise='')}")
         found = getattr(found, part)
     return found
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from xvectors.config.extensions import AUGMENTATIONS, LOSSES
 from xvectors.config.schema import BUILTIN_LOSSES, MOST_HZ, MOST_MELS, LossConfig, ModelConfig, Recipe
-from xvectors.config.tables import flatten, from_mapping, nearest, parse_toml
+from xvectors.config.tables import flatten, from_mapping, parse_toml
 from xvectors.errors import ConfigError
+from xvectors.text import nearest
 
 DEFAULT_RECIPE = "resnet"
 FINE_TUNING_RECIPE = "finetune"

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 import tomli_w
 
 from xvectors.errors import ConfigError
+from xvectors.text import nearest
 
 T = TypeVar("T")
 
@@ -41,15 +41,6 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also of whole numbers of thousands of digits, and of deep nesting
         raise ConfigError(f"{source}: not valid TOML: {error}") from error
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """` (did you mean ...?)` where a known name is near, the list of known names otherwise."""
-    known = sorted(known)
-    if not known:
-        return ""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
 
 
 def from_mapping(cls: type[T], table: Mapping[str, Any], source: str, prefix: str = "") -> T:

@@ -15,11 +15,10 @@ from xvectors.corpus.columns import identify
 from xvectors.corpus.manifest import Manifest, ManifestBuilder
 from xvectors.errors import ManifestError
 from xvectors.files import NO_SUCH_FILE, why_no_file
-from xvectors.text import agree, composed, count
+from xvectors.text import agree, composed, count, first_few
 
 logger = logging.getLogger(__name__)
 
-EXAMPLES_SHOWN = 3
 HEADER = ("path", "speaker", "id", "gender", "age", "session", "start_s", "duration_s")
 
 
@@ -62,7 +61,7 @@ def read_kaldi(folder: Path, *, root: str | os.PathLike[str] | None = None) -> M
                 f"{count(len(names), 'utterance')} {agree(len(names), 'has', 'have')}",
                 what,
                 agree(len(names), "is", "are"),
-                ", ".join(names[:EXAMPLES_SHOWN]),
+                first_few(names),
             )
     if not rows:
         raise ManifestError(f"{folder}: no utterance has both a recording in wav.scp and a speaker in utt2spk")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from xvectors.errors import ManifestError
+from xvectors.text import first_few
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +20,6 @@ RECOGNIZED_SHARE = 0.95
 """Of the recordings that must lie as a known layout has it; the others are left out with a warning."""
 FEW_FOLDERS = 9
 """So few folders with many more below each may be parts of a corpus; as speakers they would hardly do to train on."""
-EXAMPLES_SHOWN = 3
 
 _PARTS = frozenset(
     (
@@ -121,7 +121,7 @@ def _ask_about_parts(data: Path, parts: Sequence[Sequence[str]]) -> None:
             logger.warning(
                 "%s: its folders are taken for speakers and named like parts of a corpus (%s); if they are parts, make "
                 "one sub-folder for each speaker, or write a manifest",
-                *(data, _some(firsts)),
+                *(data, first_few(firsts)),
             )
         return
     level = 1
@@ -130,7 +130,7 @@ def _ask_about_parts(data: Path, parts: Sequence[Sequence[str]]) -> None:
     deeper = "one folder" if level == 1 else f"{level} folders"
     if all(map(_is_part, firsts)):
         raise ManifestError(
-            f"{data}: its folders ({_some(firsts)}) are named like parts of a corpus, not like speakers: do the "
+            f"{data}: its folders ({first_few(firsts)}) are named like parts of a corpus, not like speakers: do the "
             f"speakers lie {deeper} deeper? Then say --speaker-level {level + 1} (such as {inside[0][level]}); "
             f"--speaker-level 1 takes {firsts[0]} for a speaker"
         )
@@ -139,7 +139,7 @@ def _ask_about_parts(data: Path, parts: Sequence[Sequence[str]]) -> None:
             "%s: %s taken for %s (%s), with %d folders in all below: do the speakers lie %s deeper? Then say "
             "--speaker-level %d (such as %s); --speaker-level 1 if not",
             *(data, "1 folder is" if len(firsts) == 1 else f"{len(firsts)} folders are"),
-            *("a speaker" if len(firsts) == 1 else "speakers", _some(firsts)),
+            *("a speaker" if len(firsts) == 1 else "speakers", first_few(firsts)),
             *(len({tuple(names[: level + 1]) for names in inside}), deeper, level + 1, inside[0][level]),
         )
 
@@ -173,7 +173,3 @@ def _is_session(first: str, second: str) -> bool:
 
 def _stem(names: Sequence[str]) -> str:
     return os.path.splitext(names[-1])[0]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:EXAMPLES_SHOWN]) + (", ..." if len(names) > EXAMPLES_SHOWN else "")

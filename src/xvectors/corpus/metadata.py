@@ -15,11 +15,9 @@ from xvectors.corpus.columns import Columns, identify
 from xvectors.corpus.json_lines import open_table
 from xvectors.corpus.manifest import Manifest, ManifestBuilder
 from xvectors.errors import ManifestError
-from xvectors.text import agree, composed, count
+from xvectors.text import agree, composed, count, first_few
 
 logger = logging.getLogger(__name__)
-
-EXAMPLES_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ class SpeakerTable:
         return None
 
     def examples(self) -> str:
-        return some(list(self._by_speaker))
+        return first_few(self._by_speaker)
 
     def joined(self, header: list[str], rows: list[list[str]], data: Path) -> tuple[list[str], list[list[str]]]:
         """Rows of path, speaker and session with what is known appended; warns of what only one side has."""
@@ -129,7 +127,7 @@ class SpeakerTable:
         ):
             if names:
                 number, are = count(len(names), "speaker"), agree(len(names), "is", "are")
-                logger.warning("%s of %s %s not in %s, such as %s", number, where, are, lacking, some(names))
+                logger.warning("%s of %s %s not in %s, such as %s", number, where, are, lacking, first_few(names))
         unknown = [""] * len(self._names)
         return [*header, *self._names], [
             [*row, *(self._by_session.get((row[1], row[2])) or self._by_speaker.get(row[1]) or unknown)] for row in rows
@@ -147,7 +145,3 @@ def read_metadata(path: Path) -> UtteranceTable | SpeakerTable:
     if "path" in columns.known or "id" in columns.known:
         return UtteranceTable(path, header, rows, columns)
     return SpeakerTable(path, header, rows, columns)
-
-
-def some(names: Sequence[str]) -> str:
-    return ", ".join(names[:EXAMPLES_SHOWN]) + (", ..." if len(names) > EXAMPLES_SHOWN else "")

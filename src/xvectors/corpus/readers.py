@@ -16,12 +16,12 @@ from xvectors.corpus.columns import identify
 from xvectors.corpus.kaldi import read_kaldi
 from xvectors.corpus.layouts import speaker_places
 from xvectors.corpus.manifest import Manifest, ManifestBuilder
-from xvectors.corpus.metadata import SpeakerTable, UtteranceTable, read_metadata, some
+from xvectors.corpus.metadata import SpeakerTable, UtteranceTable, read_metadata
 from xvectors.corpus.walk import AUDIO_SUFFIXES, counted, is_recording, unknown_files, walk_recordings
 from xvectors.errors import ManifestError
 from xvectors.files import as_on_disk
 from xvectors.files.tables import Table
-from xvectors.text import agree, composed, count
+from xvectors.text import agree, composed, count, first_few
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ def _listed_utterances(data: Path, table: UtteranceTable, root: str | os.PathLik
                 len(missing),
                 count(len(found), "row"),
                 agree(len(missing), "has no recording and is", "have no recording and are"),
-                some([table.expected(row) for row in missing]),
+                first_few(table.expected(row) for row in missing),
             ),
         )
     return table.manifest(found, base, source=table.path)
@@ -192,7 +192,7 @@ def _speaker_folders(
     if required and not fitting:
         folders = sorted({names[0] for names in parts if len(names) > 1})
         raise ManifestError(
-            f"{data}: none of its folders ({some(folders)}) is a speaker of {describing[0].path} "
+            f"{data}: none of its folders ({first_few(folders)}) is a speaker of {describing[0].path} "
             f"({describing[0].examples()}); check that the two belong together"
         )
     table, level = fitting[0] if fitting else (None, None)
@@ -204,7 +204,7 @@ def _speaker_folders(
     if len(loose) == len(paths):
         raise ManifestError(
             f"{data}: {count(len(loose), 'recording')} {agree(len(loose), 'lies', 'lie')} in no speaker's "
-            f"folder, such as {some(loose)}; "
+            f"folder, such as {first_few(loose)}; "
             "make one sub-folder a speaker, or write a manifest"
         )
     if loose:
@@ -213,7 +213,7 @@ def _speaker_folders(
             data,
             f"{count(len(loose), 'recording')} {agree(len(loose), 'lies', 'lie')}",
             agree(len(loose), "is", "are"),
-            some(loose),
+            first_few(loose),
         )
     # Folders such as day1 tell a speaker's sessions apart; where a table describes them (VoxCeleb), their names are
     # those of videos, in which several speakers may speak.

@@ -27,11 +27,10 @@ from xvectors.errors import ManifestError
 from xvectors.files import as_on_disk
 from xvectors.files.tables import Table, write_table
 from xvectors.progress import progress_bar
-from xvectors.text import brief, count
+from xvectors.text import brief, count, first_few
 
 SECONDS_BETWEEN_SAVES = 60.0
 ROWS_AT_A_TIME = 4096
-EXAMPLES_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +306,7 @@ def _find_copies(manifest: Manifest, findings: list[Finding], faults: list[tuple
     for rows in groups.values():
         speakers = {manifest.speakers[s] for s in manifest.speaker_index[rows].tolist()}
         if len(speakers) > 1:
-            names = ", ".join(sorted(speakers)[:EXAMPLES_SHOWN])
+            names = first_few(sorted(speakers))
             for row, other in zip(rows, rows[1:] + rows[:1], strict=True):
                 faults[row] = (
                     Reason.TWO_SPEAKERS,
@@ -373,8 +372,7 @@ def _by_reason(remarks: list[Remark]) -> dict[Reason, list[str]]:
 
 def _first(paths: list[str]) -> str:
     """A few of the paths, in characters that every terminal takes."""
-    shown = ", ".join(paths[:EXAMPLES_SHOWN]) + (", ..." if len(paths) > EXAMPLES_SHOWN else "")
-    return shown.encode("utf-8", "backslashreplace").decode()
+    return first_few(paths).encode("utf-8", "backslashreplace").decode()
 
 
 def _warnings(finding: Finding) -> Iterator[tuple[Reason, str]]:

@@ -31,6 +31,7 @@ from xvectors.files import atomic_write, exclusive, write_text
 from xvectors.files.npz import read_npz
 from xvectors.files.tables import write_table
 from xvectors.progress import progress_bar
+from xvectors.text import nearest
 
 FORMAT_VERSION = 1
 PARQUET, NPZ = "parquet", "npz"
@@ -98,7 +99,7 @@ def embed_in_parts(
         Nothing can be written; the parts that are there are whole.
     """
     if part_format not in FORMATS:
-        raise ConfigError(f"part format {part_format!r} is unknown; known are {', '.join(FORMATS)}")
+        raise ConfigError(f"part format {part_format!r} is unknown{nearest(part_format, FORMATS)}")
     if rows_a_part < 1:
         raise ConfigError(f"rows_a_part must be at least 1, not {rows_a_part}")
     index, count = shard

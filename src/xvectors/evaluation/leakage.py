@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from xvectors.backends import length_normalize
 from xvectors.corpus import TEST, VAL, Manifest
 from xvectors.evaluation.measured import Leakage, SharedRecording, SuspectPair
-from xvectors.text import agree, count
+from xvectors.text import agree, count, first_few
 from xvectors.trials import sample_recordings
 from xvectors.verification.label_check import find_two_voices
 
@@ -63,14 +63,16 @@ def leakage_lines(leakage: Leakage, manifest: Manifest) -> list[str]:
     num_speakers = len(manifest.speakers)
     if names := leakage.shared_speakers:
         begin = _of(len(names), num_speakers, "test speakers", "bears a name that was", "bear names that were")
-        lines.append(f"{begin} trained on ({_few(names)}): if they are the same people, the error rates are too good")
+        lines.append(
+            f"{begin} trained on ({first_few(names)}): if they are the same people, the error rates are too good"
+        )
     if names := leakage.calibration_speakers:
         begin = _of(len(names), num_speakers, "test speakers", "bears a name", "bear names")
-        lines.append(f"{begin} that the calibration learned from ({_few(names)}): its loss may look too small")
+        lines.append(f"{begin} that the calibration learned from ({first_few(names)}): its loss may look too small")
     if leakage.shared_recordings:
         recordings = [manifest.id[found.row] for found in leakage.shared_recordings]
         begin = _of(len(recordings), len(manifest), "test recordings", "was", "were")
-        lines.append(f"{begin} trained on ({_few(recordings)}): the error rates are too good; leave them out")
+        lines.append(f"{begin} trained on ({first_few(recordings)}): the error rates are too good; leave them out")
     if leakage.num_suspect_pairs:
         nearest = leakage.suspect_pairs[0]
         pairs, are = count(leakage.num_suspect_pairs, "pair"), agree(leakage.num_suspect_pairs, "is", "are")
@@ -91,8 +93,8 @@ def cohort_line(in_cohort: Sequence[str], manifest: Manifest) -> str:
     """The warning that test speakers are in the cohort of the score normalization."""
     begin = _of(len(in_cohort), len(manifest.speakers), "test speakers", "is", "are")
     return (
-        f"{begin} in the cohort of the score normalization ({_few(in_cohort)}): their target scores come out too low; "
-        "give a cohort of other speakers"
+        f"{begin} in the cohort of the score normalization ({first_few(in_cohort)}): their target scores come out too "
+        "low; give a cohort of other speakers"
     )
 
 
@@ -178,8 +180,3 @@ def _blocks(
         block = slice(start, start + size)
         same = speaker[start:] == speaker[block, None]
         yield start, unit[block] @ unit[start:].T, same, columns[start:] > columns[block, None]
-
-
-def _few(names: Iterable[str]) -> str:
-    listed = list(names)
-    return ", ".join(listed[:3]) + (", ..." if len(listed) > 3 else "")

@@ -17,7 +17,7 @@ from xvectors.evaluation.speakers import GUESSED, speakers_of
 from xvectors.metrics import LeastCost
 from xvectors.metrics.operating_points import DEFAULT_COST
 from xvectors.metrics.resampling import choose_resampled
-from xvectors.text import agree, count
+from xvectors.text import agree, count, first_few
 from xvectors.trials import RecordingRows, TrialFindings, TrialList, read_trials
 from xvectors.trials.lists import repeated_pairs, without
 from xvectors.trials.score_bulk import Irregular, read_bulk
@@ -92,7 +92,7 @@ class ScoreFile:
         if missing:
             raise ManifestError(
                 f"{trials.source}: {count(len(missing), 'name')} {agree(len(missing), 'is', 'are')} not in "
-                f"{self.source}, such as {', '.join(missing[:3])}; "
+                f"{self.source}, such as {first_few(missing)}; "
                 "name the list that was scored"
             )
         resolved = trials.resolve(recordings)

@@ -12,9 +12,8 @@ from xvectors.corpus.columns import ALIASES, identify
 from xvectors.embeddings import are_embeddings, load_embeddings
 from xvectors.errors import ManifestError
 from xvectors.files.tables import DELIMITERS, Table
-from xvectors.text import agree, count
+from xvectors.text import agree, count, first_few
 from xvectors.trials import RecordingRows, TrialList
-from xvectors.trials.names import listed
 from xvectors.trials.pairs import speaker_numbers
 from xvectors.trials.text import text_lines
 
@@ -49,7 +48,7 @@ def speakers_of(trials: TrialList, path: str | Path | None) -> NDArray[np.int32]
     if missing:
         raise ManifestError(
             f"{path}: {count(len(missing), 'name')} of {trials.source} {agree(len(missing), 'has', 'have')} "
-            f"no speaker: {listed(missing)}; add them"
+            f"no speaker: {first_few(missing)}; add them"
         )
     found = speaker_numbers(np.array(speakers, dtype=np.str_))[rows]
     wrong = np.flatnonzero((found[trials.enroll] == found[trials.test]) != trials.target)

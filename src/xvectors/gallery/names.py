@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from xvectors.errors import ConfigError
@@ -46,13 +44,6 @@ def consent_note(text: str) -> str:
             "write it on one line, without them"
         )
     return text
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """What to say about a name that is not there: the known one most like it, or how to see them."""
-    by_folded = {other.casefold(): other for other in known}
-    found = difflib.get_close_matches(name.casefold(), by_folded, n=1)
-    return f"did you mean {by_folded[found[0]]}?" if found else "`xvectors speakers` lists who is"
 
 
 def expiry(text: str, now: datetime) -> datetime:

@@ -32,9 +32,8 @@ from xvectors.gallery.database import (
     to_time,
     wait_for,
 )
-from xvectors.gallery.names import nearest
 from xvectors.gallery.records import Block, Carried, Carrier, Kept, Speaker, State, Voiceprint
-from xvectors.text import brief
+from xvectors.text import brief, first_few, nearest
 
 BLOCK_SPEAKERS = 8192
 MOST_PARAMETERS = 500
@@ -161,7 +160,8 @@ class SqliteStore:
         rows = self._all("SELECT id FROM speakers WHERE name = ?", (name,))
         if not rows:
             names = [known for (known,) in self._all("SELECT name FROM speakers")]
-            raise UnknownSpeakerError(f"nobody called {name} is enrolled in {self.path}; {nearest(name, names)}")
+            hint = nearest(name, names, otherwise="`xvectors speakers` lists who is")
+            raise UnknownSpeakerError(f"nobody called {name} is enrolled in {self.path}{hint}")
         return int(rows[0][0])
 
     def names_of(self, ids: Sequence[int]) -> dict[int, str]:
@@ -260,10 +260,10 @@ class SqliteStore:
                 added[carried.name] += 1
             merged = added.keys() & enrolled
             if merged and not merge:
-                some = ", ".join(sorted(merged)[:MOST_NAMED]) + ", ..." * (len(merged) > MOST_NAMED)
                 raise GalleryError(
                     f"{len(merged)} of these speakers are enrolled here already and would get further voiceprints "
-                    f"({some}); nothing was imported. If they are the same people, add --merge (merge=True)"
+                    f"({first_few(sorted(merged), MOST_NAMED)}); "
+                    "nothing was imported. If they are the same people, add --merge (merge=True)"
                 )
         return added, known
 

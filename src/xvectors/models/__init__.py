@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from xvectors.config import BACKBONES, nearest
+from xvectors.config import BACKBONES
 from xvectors.errors import ConfigError
 from xvectors.models.backbone import Backbone
 from xvectors.models.campplus import CAMPlusPlus
@@ -25,6 +25,7 @@ from xvectors.models.published import PUBLISHED, Published
 from xvectors.models.resnet import ResNet34, ThinResNet
 from xvectors.models.tdnn import TDNNLayer
 from xvectors.models.xvector import XVector
+from xvectors.text import nearest
 
 __all__ = [
     "ECAPA",

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from xvectors.config import nearest
 from xvectors.errors import ConfigError, ShapeError, TooShortError
 from xvectors.models.backbone import Backbone
+from xvectors.text import nearest
 
 HALF = (torch.bfloat16, torch.float16)
 

@@ -28,7 +28,7 @@ from xvectors.report.markup import (
     table,
 )
 from xvectors.report.recordings import Recordings
-from xvectors.text import count
+from xvectors.text import count, first_few
 
 MAX_NAMES = 20
 PAIRS = 5  # of speakers that are shown at once; the others by a click
@@ -232,9 +232,8 @@ def leakage(measured: Measured, recordings: Recordings) -> str:
         ("Test speakers that calibration or back-end learned from", found.calibration_speakers),
     ):
         if names:
-            more = ", …" if len(names) > MAX_NAMES else ""
-            listed = ", ".join(shortened(name, MOST_OF_NAME) for name in names[:MAX_NAMES])
-            lines.append(f"{what}: {len(names):,} ({listed}{more})")
+            some = first_few((shortened(name, MOST_OF_NAME) for name in names), MAX_NAMES)
+            lines.append(f"{what}: {len(names):,} ({some})")
     if found.shared_recordings:
         lines.append(f"Test recordings that were trained on: {len(found.shared_recordings):,}")
     parts = [bullets(lines)]

@@ -47,7 +47,7 @@ from xvectors.files import atomic_write, why_no_file, write_text
 from xvectors.files.tables import restored, write_table
 from xvectors.models import MODELS, Backbone, EmbeddingMap, build_model
 from xvectors.system.folder import SystemFolder
-from xvectors.text import brief, composed, count
+from xvectors.text import brief, composed, count, first_few
 from xvectors.verification.fingerprint import (
     SYSTEM_FORMAT_VERSION,
     check_format,
@@ -104,7 +104,8 @@ def check_size(folder: SystemFolder, description: Description) -> None:
         raise CheckpointError(f"{folder.weights} is damaged or no safetensors file: {error}") from error
     differing = [f"{key} is {shapes[key]} where the model has {own[key]}" for key in shapes if shapes[key] != own[key]]
     if differing:
-        raise CheckpointError(f"{folder.weights} does not fit this model: {'; '.join(sorted(differing)[:3])}")
+        some = first_few(sorted(differing), separator="; ")
+        raise CheckpointError(f"{folder.weights} does not fit this model: {some}")
 
 
 def num_classes(recipe: Recipe, num_speakers: int) -> int:
@@ -311,8 +312,8 @@ def load_state(model: nn.Module, weights: Mapping[str, Any], source: str) -> Non
         if key in weights and weights[key].shape != own[key].shape
     ]
     problems = shapes[:3]
-    problems += [f"it lacks {', '.join(missing[:3])}"] if missing else []
-    problems += [f"it has the unknown {', '.join(unknown[:3])}"] if unknown else []
+    problems += [f"it lacks {first_few(missing)}"] if missing else []
+    problems += [f"it has the unknown {first_few(unknown)}"] if unknown else []
     if problems:
         raise CheckpointError(f"{source} does not fit this model: {'; '.join(problems)}")
     model.load_state_dict(weights, strict=True)

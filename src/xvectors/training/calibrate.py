@@ -24,7 +24,7 @@ from xvectors.files import exclusive
 from xvectors.metrics import bayes_threshold
 from xvectors.system import SystemFolder, find_system
 from xvectors.system.hub import is_on_hub
-from xvectors.text import agree, count
+from xvectors.text import agree, count, first_few
 from xvectors.trials import sample_recordings
 from xvectors.verification import CROP_DURATIONS_S, Basis, Verifier, learn_verifier, save_verifier
 from xvectors.verification.decision import SHORTER_SHARE, SHORTEST_LEARNED_S
@@ -116,7 +116,7 @@ def calibrate(
                     count(len(manifest.speakers), "speaker"),
                     data,
                     agree(len(known), "bears a name that was", "bear names that were"),
-                    ", ".join(known[:3]),
+                    first_few(known),
                 )
         if not held_out and backend != "cosine" and (backend is not None or given.facts):
             named = f"back-end {backend}" if backend is not None else "a back-end to normalize or to adapt"

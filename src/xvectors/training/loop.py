@@ -37,6 +37,7 @@ from xvectors.system.serialization import (
     write_description,
     write_weights,
 )
+from xvectors.text import first_few
 from xvectors.training.calibrate import calibrate as calibrate_system
 from xvectors.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from xvectors.training.corpus import PreparedCorpus, check_same_corpus, label_corpus, prepare_corpus
@@ -188,7 +189,8 @@ def _resumed(folder: SystemFolder, recipe: Recipe | None, device: torch.device) 
     changed = [change for change in changed if not change.startswith(FREE_ON_RESUMING)]
     if changed:
         raise CheckpointError(
-            f"{folder.path} was begun with another recipe ({'; '.join(changed[:5])}); resume with the same settings"
+            f"{folder.path} was begun with another recipe ({first_few(changed, 5, '; ')}); "
+            "resume with the same settings"
         )
     corpus = label_corpus(Manifest.read_csv(folder.corpus), str(folder.corpus))
     if corpus.speakers != description.speakers:
@@ -344,10 +346,9 @@ class _Run:
 
     def _non_finite(self, batch: Batch, value: float) -> str:
         ids = [self.corpus.manifest.id[row] for row in batch.rows.tolist()]
-        more = f" and {len(ids) - NAMED_UTTERANCES} more" if len(ids) > NAMED_UTTERANCES else ""
         return (
             f"the loss is {value} in epoch {self.position.epoch + 1}, batch {self.position.batch + 1}, "
-            f"before the optimizer's step; the batch holds {', '.join(ids[:NAMED_UTTERANCES])}{more}. "
+            f"before the optimizer's step; the batch holds {first_few(ids, NAMED_UTTERANCES)}. "
             f"Lower training.learning_rate, or look at these recordings; the state saved last is intact"
         )
 

@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.config import nearest
 from xvectors.errors import ConfigError
+from xvectors.text import nearest
 
 Rows = NDArray[np.int64]
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from xvectors.errors import ManifestError
 from xvectors.files.tables import Table
+from xvectors.text import first_few
 from xvectors.trials.headers import ALIASES, header_columns
-from xvectors.trials.names import RecordingRows, listed
+from xvectors.trials.names import RecordingRows
 from xvectors.trials.text import text_lines
 
 COLUMNS = {
@@ -49,7 +50,7 @@ class Enrollment:
         if len(unknown):
             raise ManifestError(
                 f"{self.source}: {len(unknown)} of {len(names)} enrollment recordings are not among the "
-                f"{len(recordings)} embedded ones: {listed([names[at] for at in unknown])}; embed them, or correct "
+                f"{len(recordings)} embedded ones: {first_few([names[at] for at in unknown])}; embed them, or correct "
                 "the names"
             )
         numbers = np.repeat(np.arange(len(self.models), dtype=np.int32), [len(each) for each in self.utterances])

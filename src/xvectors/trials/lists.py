@@ -16,10 +16,10 @@ from xvectors.corpus.columns import Codes
 from xvectors.errors import ConfigError, ManifestError
 from xvectors.files import atomic_write
 from xvectors.files.tables import Table, write_table
-from xvectors.text import agree, brief, count
+from xvectors.text import FEW, agree, brief, count, first_few
 from xvectors.trials.enrollment import Enrollment
 from xvectors.trials.headers import ALIASES, header_columns
-from xvectors.trials.names import NAMED, RecordingRows, listed
+from xvectors.trials.names import RecordingRows
 from xvectors.trials.pairs import Trials
 from xvectors.trials.sorting import blocks
 from xvectors.trials.text import text_lines
@@ -57,7 +57,7 @@ class TrialFindings:
             (self.num_duplicates, f"that repeat an earlier one, {fate}", self.duplicate_examples),
             (self.num_unknown, "of unknown recordings, left out", self.unknown_examples),
         )
-        return [f"{n} of {self.num_read} trials {what}: {listed(examples)}" for n, what, examples in found if n]
+        return [f"{n} of {self.num_read} trials {what}: {first_few(examples)}" for n, what, examples in found if n]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +122,9 @@ class TrialList:
                 raise ManifestError(
                     f"{self.source}: {left_out} of {count(len(self), 'trial')} "
                     f"{agree(left_out, 'names', 'name')} recordings or models that are not known, "
-                    f"{len(missing)} in all: {listed(missing)}; embed them, or correct the names"
+                    f"{len(missing)} in all: {first_few(missing)}; embed them, or correct the names"
                 )
-            findings = replace(findings, num_unknown=left_out, unknown_examples=tuple(missing[: NAMED + 1]))
+            findings = replace(findings, num_unknown=left_out, unknown_examples=tuple(missing[: FEW + 1]))
         found = rows[rows >= 0]
         if len(np.unique(found)) < len(found):
             findings, faulty = self._faults_by_row(findings, enroll, test, known, symmetric=enrollment is None)
@@ -135,7 +135,7 @@ class TrialList:
             own = np.unique(models.astype(np.int64) * len(recordings) + own_rows)
             selves = known & np.isin(enroll.astype(np.int64) * len(recordings) + test, own)
             if selves.any():
-                examples = [*findings.self_examples, *self._examples(np.flatnonzero(selves))][: NAMED + 1]
+                examples = [*findings.self_examples, *self._examples(np.flatnonzero(selves))][: FEW + 1]
                 findings = replace(
                     findings,
                     num_self=findings.num_self + int(np.count_nonzero(selves)),
@@ -172,7 +172,7 @@ class TrialList:
             raise ManifestError(
                 f"{self.source}: {count(len(wrong), 'non-target trial')} {agree(len(wrong), 'is', 'are')} of names "
                 "that target trials make one speaker: "
-                f"{listed(self._examples(wrong))}; correct the labels"
+                f"{first_few(self._examples(wrong))}; correct the labels"
             )
         return speakers
 
@@ -196,13 +196,13 @@ class TrialList:
             raise ManifestError(
                 f"{self.source}: {count(len(against), 'trial')} {agree(len(against), 'is', 'are')} called "
                 "both target and non-target under two spellings of a "
-                f"recording's name: {listed(self._examples(against))}; correct the labels"
+                f"recording's name: {first_few(self._examples(against))}; correct the labels"
             )
         selves, repeats = selves & ~by_name, repeats & ~repeats_by_name
         faulty = np.zeros(len(self), dtype=bool)
         faulty[at] = selves | repeats
-        self_examples = [*findings.self_examples, *self._examples(at[selves])][: NAMED + 1]
-        duplicate_examples = [*findings.duplicate_examples, *self._examples(at[repeats])][: NAMED + 1]
+        self_examples = [*findings.self_examples, *self._examples(at[selves])][: FEW + 1]
+        duplicate_examples = [*findings.duplicate_examples, *self._examples(at[repeats])][: FEW + 1]
         more = replace(
             findings,
             num_self=findings.num_self + int(np.count_nonzero(selves)),
@@ -213,7 +213,7 @@ class TrialList:
         return more, faulty
 
     def _examples(self, at: NDArray[np.int64]) -> tuple[str, ...]:
-        return tuple(f"{self.names[self.enroll[i]]} {self.names[self.test[i]]}" for i in at[: NAMED + 1])
+        return tuple(f"{self.names[self.enroll[i]]} {self.names[self.test[i]]}" for i in at[: FEW + 1])
 
 
 def read_trials(path: str | os.PathLike[str], *, as_published: bool = False) -> TrialList:
@@ -273,7 +273,7 @@ def write_trials(path: str | os.PathLike[str], trials: Trials, recordings: Seque
     if spaced:
         raise ManifestError(
             f"{count(len(spaced), 'recording')} {agree(len(spaced), 'has a name', 'have names')} with "
-            f"spaces: {listed(spaced)}; write a CSV table"
+            f"spaces: {first_few(spaced)}; write a CSV table"
         )
     with atomic_write(Path(path)) as temporary, open(temporary, "w", encoding="utf-8", newline="") as text:
         if form == "voxceleb":
@@ -429,13 +429,11 @@ def _raise_contradiction(
 ) -> None:
     table = Table(path) if is_table else None
     examples = []
-    for at, before in list(zip(later.tolist(), first.tolist(), strict=True))[:NAMED]:
+    for at, before in list(zip(later.tolist(), first.tolist(), strict=True))[: FEW + 1]:
         lines = [table.line(row) if table else _text_line(path, row) for row in (before, at)]
         pair = f"{found.names[found.enroll[at]]} {found.names[found.test[at]]}"
         examples.append(f"{pair} (lines {lines[0]} and {lines[1]})")
-    more = ", ..." if len(later) > NAMED else ""
     raise ManifestError(
         f"{path}: {count(len(later), 'trial')} {agree(len(later), 'is', 'are')} called both target and "
-        f"non-target: {', '.join(examples)}{more}; "
-        "correct the labels"
+        f"non-target: {first_few(examples)}; correct the labels"
     )

@@ -13,8 +13,6 @@ from xvectors.corpus.walk import AUDIO_SUFFIXES
 from xvectors.errors import ManifestError
 from xvectors.text import brief, composed
 
-NAMED = 3  # examples in a message
-
 
 @brief("_exact")
 class RecordingRows:
@@ -51,8 +49,3 @@ class RecordingRows:
 def without_suffix(name: str) -> str:
     """A name without the suffix of a sound file, if it has one; other dots belong to it."""
     return name[: name.rindex(".")] if name.lower().endswith(AUDIO_SUFFIXES) else name
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first few names, and that there are more."""
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")

@@ -17,6 +17,7 @@ from xvectors.config import FeaturesConfig, parse_toml
 from xvectors.config.tables import from_mapping
 from xvectors.errors import CheckpointError, ConfigError
 from xvectors.files import digest
+from xvectors.text import first_few
 
 SYSTEM_FORMAT_VERSION = 3
 """The format of system.toml. 2: every setting of the features is stated, and the fingerprint covers them.
@@ -67,8 +68,7 @@ def embedding_settings(table: Mapping[str, Any], source: str) -> dict[str, Any]:
     needed = [("features", field.name) for field in dataclasses.fields(FeaturesConfig)]
     needed += [("model", "name"), ("data", "channel")]
     if missing := [f"recipe.{table}.{key}" for table, key in needed if key not in tables.get(table, {})]:
-        some = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
-        raise CheckpointError(f"{source} is damaged: it lacks {some}; {PUT_BACK}")
+        raise CheckpointError(f"{source} is damaged: it lacks {first_few(missing)}; {PUT_BACK}")
     try:
         checked = from_mapping(FeaturesConfig, tables["features"], source, "recipe.features.")
     except ConfigError as error:
