@@ -69,12 +69,13 @@ def are_embeddings(path: Path) -> bool:
     return path.suffix.lower() in (".npz", ".parquet") or (path / DESCRIPTION).is_file()
 
 
-def load_embeddings(path: Path, *columns: str, optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+def load_embeddings(path: Path | str, *columns: str, optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
     """The embeddings float32 [n, dim] and the named columns [n] of what `xvectors embed` wrote, and those of the
     `optional` ones that it has.
 
     Raises CheckpointError where it is missing, damaged or another thing, or lacks a column.
     """
+    path = Path(path)
     why = why_no_file(path)
     if why and why != IS_FOLDER:
         raise CheckpointError(f"{path}: {why}; `xvectors embed SYSTEM DATA -o {path}` writes embeddings")
