@@ -198,7 +198,7 @@ def test_saved_and_loaded_is_the_same(encoder: SpeakerEncoder, system: Path) -> 
         (b"", AudioError, "^recording 0: the file is empty"),
         (b"no sound at all, but text", AudioError, "^recording 0: not a sound file"),
         (io.StringIO("text"), AudioError, "recording 0: the file object gives str; open it as binary, with 'rb'"),
-        (7, AudioError, "recording 0: a int is no recording; give a path, the bytes of a sound file"),
+        (7, AudioError, "recording 0: cannot read a int as a recording; give a path, the bytes of a sound file"),
     ],
 )
 def test_unusable_recordings(encoder: SpeakerEncoder, recording: object, error: type[Exception], message: str) -> None:
@@ -335,7 +335,7 @@ def test_damaged_systems(system: Path, tmp_path: Path, toy_corpus: Path) -> None
 
 
 def test_what_is_no_list_of_recordings(encoder: SpeakerEncoder) -> None:
-    with pytest.raises(AudioError, match="a NoneType is no recording; give a path"):
+    with pytest.raises(AudioError, match="cannot read a NoneType as a recording; give a path"):
         encoder.encode(None)
 
 

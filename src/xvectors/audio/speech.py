@@ -4,19 +4,16 @@ waveform at the system's rate. Recordings of any length take the same memory."""
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from xvectors import audio
 from xvectors.audio import Channel, Samples
 from xvectors.audio.activity import FRAMES_PER_S, KEPT_PAUSE_S, PIECE_S, Mask, runs
 from xvectors.audio.nonspeech import SPEECH_LOG_ODDS, log_odds
 from xvectors.audio.quality import Meter, Quality
+from xvectors.audio.recording import open_recording
 from xvectors.audio.segments import find_spoken, hear, without_zeros
 from xvectors.errors import AudioError
 from xvectors.text import brief
@@ -27,6 +24,12 @@ LONGEST_WHOLE_S = 120.0
 """A longer recording is heard and embedded in pieces, so that memory does not grow with it."""
 LOUDEST = 1e6
 """Times full scale, as in the scan of a corpus; what is beyond is no sound."""
+
+
+def check_finite(samples: Samples, name: str) -> None:
+    """Raise AudioError for samples that are NaN, infinite or far beyond full scale."""
+    if len(samples) and not (samples.max() <= LOUDEST and samples.min() >= -LOUDEST):
+        raise AudioError(f"{name}: samples that are NaN, infinite or absurdly large; convert it again")
 
 
 @brief()
@@ -48,14 +51,6 @@ class Heard:
     quality: Quality
     speech_s: float
     samples: Samples
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Sound:
-    sample_rate_hz: int
-    remarks: tuple[str, ...]  # on its file
-    pieces: Callable[[], Iterator[Samples]]  # at its own rate, PIECE_S each
-    segment: Callable[[float, float | None], Samples]  # from a second on, for some seconds, at the rate wanted
 
 
 def listen(
@@ -87,28 +82,26 @@ def listen(
     AudioError
         What cannot be read, is no mono waveform, or holds NaN.
     """
-    if isinstance(recording, str | os.PathLike):
-        name = os.fspath(recording)
-    sound = _open(recording, name, sample_rate_hz, waveform_rate_hz, channel)
+    rate_hz = sample_rate_hz if waveform_rate_hz is None else waveform_rate_hz
+    sound = open_recording(recording, name, waveform_rate_hz=rate_hz, channel=channel)
     meter = Meter(sound.sample_rate_hz)
     speech_like = list[bool]()
-    for piece in sound.pieces():
-        if not np.abs(piece).max(initial=0.0) <= LOUDEST:
-            raise AudioError(f"{name}: samples that are NaN, infinite or absurdly large; convert it again")
+    for piece in sound.blocks(PIECE_S):
+        check_finite(piece, sound.name)
         meter.add(piece)
         speech_like += [value >= SPEECH_LOG_ODDS for value in log_odds(piece, sound.sample_rate_hz)]
     mask = meter.mask()
     share = float(np.mean(speech_like)) if speech_like else math.nan
-    quality = replace(meter.quality(mask), speech_like_share=share, remarks=sound.remarks)
+    quality = replace(meter.quality(mask), speech_like_share=share, remarks=sound.notes)
     if quality.duration_s <= LONGEST_WHOLE_S:
-        samples, speech_s = hear(sound.segment(0.0, None), sample_rate_hz, find_spoken)
+        samples, speech_s = hear(sound.read(sample_rate_hz), sample_rate_hz, find_spoken)
         quality = replace(quality, speech_s=speech_s)
-        return Heard(name=name, quality=quality, speech_s=speech_s, samples=samples if speech_s else samples[:0])
+        return Heard(name=sound.name, quality=quality, speech_s=speech_s, samples=samples if speech_s else samples[:0])
     stretches, speech_s = _stretches(mask, quality.duration_s)
-    parts = [sound.segment(start_s, duration_s) for start_s, duration_s in stretches]
+    parts = [sound.read(sample_rate_hz, start_s, duration_s) for start_s, duration_s in stretches]
     samples = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.float32), *parts])
     samples = without_zeros(samples, sample_rate_hz)
-    return Heard(name=name, quality=quality, speech_s=speech_s, samples=samples)
+    return Heard(name=sound.name, quality=quality, speech_s=speech_s, samples=samples)
 
 
 def _stretches(mask: Mask, duration_s: float) -> tuple[list[tuple[float, float | None]], float]:
@@ -128,48 +121,3 @@ def _stretches(mask: Mask, duration_s: float) -> tuple[list[tuple[float, float |
     if kept and kept[-1][0] + (kept[-1][1] or 0.0) >= duration_s - 1 / FRAMES_PER_S:
         kept[-1] = kept[-1][0], None
     return kept, float(speech_s)
-
-
-def _open(recording: Any, name: str, rate_hz: int, waveform_rate_hz: int | None, channel: Channel) -> _Sound:
-    if hasattr(recording, "cpu"):  # a tensor; torch need not be there
-        recording = recording.detach().cpu().numpy()
-    if isinstance(recording, np.ndarray):
-        return _waveform(recording, name, rate_hz, rate_hz if waveform_rate_hz is None else waveform_rate_hz)
-    if hasattr(recording, "read"):
-        recording = recording.read()
-    if not isinstance(recording, str | os.PathLike | bytes):
-        raise AudioError(
-            f"{name}: a {type(recording).__name__} is no recording; give a path, the bytes of a sound file, or a "
-            "waveform with its sample rate"
-        )
-    info = audio.probe(recording)
-    canceled = audio.canceled(recording) if channel == "mix" else None
-    return _Sound(
-        sample_rate_hz=info.sample_rate_hz,
-        remarks=(*info.notes, *((canceled.note,) if canceled else ())),
-        pieces=lambda: audio.blocks(recording, block_s=PIECE_S, channel=channel),
-        segment=lambda start_s, duration_s: audio.read(
-            recording, sample_rate_hz=rate_hz, start_s=start_s, duration_s=duration_s, channel=channel
-        )[0],
-    )
-
-
-def _waveform(array: NDArray[Any], name: str, rate_hz: int, own_hz: int) -> _Sound:
-    if array.ndim != 1 or not np.issubdtype(array.dtype, np.floating):
-        raise AudioError(
-            f"{name}: a waveform must be one-dimensional floats in [-1, 1], not {array.dtype} {list(array.shape)}"
-        )
-    if own_hz <= 0:
-        raise AudioError(f"{name}: its rate cannot be {own_hz} Hz; give the samples a second of the waveform")
-
-    def pieces() -> Iterator[Samples]:
-        size = PIECE_S * own_hz
-        for start in range(0, len(array), size):
-            yield np.asarray(array[start : start + size], dtype=np.float32)
-
-    def segment(start_s: float, duration_s: float | None) -> Samples:
-        first = round(start_s * own_hz)
-        count = len(array) if duration_s is None else round(duration_s * own_hz)
-        return audio.resample(np.asarray(array[first : first + count], dtype=np.float32), own_hz, rate_hz)
-
-    return _Sound(sample_rate_hz=own_hz, remarks=(), pieces=pieces, segment=segment)

@@ -4,10 +4,11 @@ It reads and cuts recordings itself; an engine (`xvectors.encoder.engines`) comp
 only when a system directory is loaded.
 """
 
+from xvectors.audio.recording import Recording
 from xvectors.encoder.encoder import SpeakerEncoder
 from xvectors.encoder.engines import Engine
 from xvectors.encoder.results import Embedded, save_embeddings
-from xvectors.encoder.sources import LONGEST_WHOLE_S, Recording, separate_rows
+from xvectors.encoder.sources import LONGEST_WHOLE_S, separate_rows
 from xvectors.encoder.windows import Windows, WindowStream
 
 __all__ = [

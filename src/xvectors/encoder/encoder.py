@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.audio import Channel
+from xvectors.audio.recording import FileRecording, Recording, as_list, channels_apart
 from xvectors.audio.segments import Detector, find_spoken, hear
-from xvectors.audio.speech import Heard, listen
+from xvectors.audio.speech import Heard, check_finite, listen
 from xvectors.audio.vad import DetectorName, find_detector
 from xvectors.corpus import Manifest
 from xvectors.encoder import sources
@@ -22,17 +23,13 @@ from xvectors.encoder.engines import Engine
 from xvectors.encoder.results import Embedded
 from xvectors.encoder.sources import (
     Long,
-    Recording,
     Whole,
     blocks_of,
-    check_finite,
-    from_file,
-    listed,
     name_of,
     opened,
     pieces,
+    read_segment,
     ready,
-    separate,
     silent,
     too_short,
 )
@@ -228,10 +225,10 @@ class SpeakerEncoder:
         AudioError
             Names the first recording that cannot be read, holds NaN, or is shorter than the network's context.
         """
-        items = listed(recordings)
+        items = as_list(recordings)
         channels: list[Channel | None] = [None if channel == "separate" else channel] * len(items)
         if channel == "separate":
-            items, channels = separate(items)
+            items, channels = channels_apart(items)
         detector = find_detector(trim_silence)
 
         def read(index: int) -> Whole | Long:
@@ -327,13 +324,12 @@ class SpeakerEncoder:
             path = manifest.full_path(row)
             if row in manifest.faults:
                 raise AudioError(f"{path}: {manifest.faults[row]}; correct the table")
-            found = from_file(
-                path,
-                str(path),
+            of_row = channel if channel is None or isinstance(channel, str | int) else channel[row]
+            found = read_segment(
+                FileRecording(path, str(path), self.engine.channel if of_row is None else of_row),
                 self.engine,
                 start_s=float(manifest.start_s[row]),
                 duration_s=None if np.isnan(duration_s) else duration_s,
-                channel=channel if channel is None or isinstance(channel, str | int) else channel[row],
             )
             return ready(found, str(path), self.engine, detector)
 

@@ -6,25 +6,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeGuard
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xvectors import audio
 from xvectors.audio import Channel, Samples
+from xvectors.audio.recording import OpenRecording, open_recording
 from xvectors.audio.segments import Detector, hear
 from xvectors.audio.speech import LONGEST_WHOLE_S as LONGEST_WHOLE_S
-from xvectors.audio.speech import LOUDEST
+from xvectors.audio.speech import check_finite
 from xvectors.corpus import Manifest
 from xvectors.corpus.packed import PackedStrings
 from xvectors.encoder.engines import Engine
 from xvectors.errors import AudioError, MissingExtraError, TooShortError
-
-if TYPE_CHECKING:
-    import torch
-
-Recording: TypeAlias = "str | PathLike[str] | bytes | BinaryIO | NDArray[np.floating] | torch.Tensor"
 
 BLOCK_S = 30.0
 """What is decoded at once of a long recording."""
@@ -48,117 +43,37 @@ class Long:
     blocks: Callable[[], Iterator[Samples]]
 
 
-def listed(recordings: object) -> list[Any]:
-    """`recordings` as a list; a single one counts as a list of one. AudioError for what is neither."""
-    if isinstance(recordings, np.ndarray) and recordings.dtype.kind in "OU" and recordings.ndim == 1:
-        return list(recordings)  # names, not a waveform
-    single = isinstance(recordings, str | PathLike | bytes | bytearray | memoryview | np.ndarray)
-    if single or _is_tensor(recordings) or hasattr(recordings, "read"):
-        return [recordings]
-    if not isinstance(recordings, Iterable):
-        raise AudioError(f"a {type(recordings).__name__} is no recording; give {KINDS}, or a list of these")
-    return list(recordings)
+def opened(
+    recording: Any, index: int, engine: Engine, rate_hz: int | None = None, channel: Channel | None = None
+) -> Whole | Long:
+    """Read a recording of any kind.
 
-
-KINDS = "a path, the bytes of a sound file, a binary file object, or a mono waveform as an array or tensor"
+    `rate_hz` is the sample rate of arrays and tensors, `channel` that of files; both are the system's by default.
+    Raises AudioError or a subclass.
+    """
+    rate_hz = engine.sample_rate_hz if rate_hz is None else rate_hz
+    channel = engine.channel if channel is None else channel
+    found = open_recording(recording, name_of(recording, index), waveform_rate_hz=rate_hz, channel=channel)
+    return read_segment(found, engine)
 
 
 def name_of(recording: object, index: int) -> str:
-    """What errors call the recording."""
+    """What error messages call the recording."""
     return fspath(recording) if isinstance(recording, str | PathLike) else f"recording {index}"
 
 
-def opened(
-    recording: Any,
-    index: int,
-    engine: Engine,
-    rate_hz: int | None = None,
-    channel: Channel | None = None,
+def read_segment(
+    recording: OpenRecording, engine: Engine, *, start_s: float = 0.0, duration_s: float | None = None
 ) -> Whole | Long:
-    """Any kind of recording, read. `rate_hz` is that of arrays and tensors, `channel` of files, by default the
-    system's. Raises AudioError or a subclass."""
-    name = name_of(recording, index)
-    if isinstance(recording, str | PathLike):
-        return from_file(recording, name, engine, channel=channel)
-    if isinstance(recording, bytes | bytearray | memoryview):
-        return from_file(bytes(recording), name, engine, channel=channel)
-    if hasattr(recording, "read"):
-        content = recording.read()
-        if not isinstance(content, bytes):
-            raise AudioError(f"{name}: the file object gives {type(content).__name__}; open it as binary, with 'rb'")
-        return from_file(content, name, engine, channel=channel)
-    if not isinstance(recording, np.ndarray) and not _is_tensor(recording):
-        raise AudioError(f"{name}: a {type(recording).__name__} is no recording; give {KINDS}")
-    return from_array(recording, name, engine, rate_hz)
-
-
-def from_file(
-    source: str | PathLike[str] | bytes,
-    name: str,
-    engine: Engine,
-    *,
-    start_s: float = 0.0,
-    duration_s: float | None = None,
-    channel: Channel | None = None,
-) -> Whole | Long:
-    """A sound file, or the segment of it from `start_s`, which lasts `duration_s` or to the end."""
-    rate, channel = engine.sample_rate_hz, engine.channel if channel is None else channel
+    """Read a recording, or the segment of it from `start_s` that lasts `duration_s` or to the end."""
+    rate = engine.sample_rate_hz
     most = round(LONGEST_WHOLE_S * rate)
     # one sample more tells a long recording, without a second opening for all the others
     wanted_s = (most + 1) / rate if duration_s is None else min(duration_s, (most + 1) / rate)
-    try:
-        samples, _ = audio.read(source, sample_rate_hz=rate, start_s=start_s, duration_s=wanted_s, channel=channel)
-    except AudioError as error:
-        raise _named(error, source, name) from error
+    samples = recording.read(rate, start_s, wanted_s)
     if len(samples) <= most:
-        return _whole(samples, name, engine)
-
-    def blocks() -> Iterator[Samples]:
-        try:
-            yield from audio.stream(
-                source,
-                sample_rate_hz=rate,
-                start_s=start_s,
-                duration_s=duration_s,
-                channel=channel,
-                block_s=BLOCK_S,
-            )
-        except AudioError as error:
-            raise _named(error, source, name) from error
-
-    return Long(name=name, blocks=blocks)
-
-
-def from_array(recording: Any, name: str, engine: Engine, rate_hz: int | None) -> Whole | Long:
-    """A waveform [samples] of floats in [-1, 1] at `rate_hz`, the system's by default."""
-    array = check_waveform(recording, name)
-    rate, own_hz = engine.sample_rate_hz, engine.sample_rate_hz if rate_hz is None else rate_hz
-    if own_hz <= 0:
-        raise AudioError(f"sample_rate_hz is {own_hz}; it must be positive")
-    if len(array) <= LONGEST_WHOLE_S * own_hz:
-        samples = audio.resample(array.astype(np.float32, copy=False), own_hz, rate)
-        return _whole(samples, name, engine)
-
-    def blocks() -> Iterator[Samples]:
-        resampler, size = audio.Resampler(own_hz, rate), round(BLOCK_S * own_hz)
-        for first in range(0, len(array), size):
-            block = array[first : first + size].astype(np.float32, copy=False)
-            yield resampler.feed(block, last=first + size >= len(array))
-
-    return Long(name=name, blocks=blocks)
-
-
-def check_waveform(recording: Any, name: str) -> NDArray[np.floating]:
-    """The array of a mono waveform; AudioError for another rank or type, which says what to do."""
-    array = recording.detach().cpu().numpy() if _is_tensor(recording) else np.asarray(recording)
-    if array.ndim == 1 and np.issubdtype(array.dtype, np.floating):
-        return array
-    remedy = "divide integers by their full scale"
-    if array.ndim > 1:
-        remedy = "mix its channels, as in samples.mean(axis=1) for [samples, channels], or give a list of waveforms"
-    raise AudioError(
-        f"{name}: a waveform must be one-dimensional floats in [-1, 1], not {array.dtype} {list(array.shape)}; {remedy}"
-    )
+        return _whole(samples, recording.name, engine)
+    return Long(name=recording.name, blocks=lambda: recording.stream(rate, BLOCK_S, start_s, duration_s))
 
 
 def blocks_of(recording: Whole | Long) -> Iterator[Samples]:
@@ -181,22 +96,6 @@ def pieces(blocks: Iterable[Samples], longest: int, needed: int) -> Iterator[Sam
         yield rest
 
 
-def separate(recordings: list[Any]) -> tuple[list[Any], list[Channel | None]]:
-    """Each channel of each recording as a recording of its own, and which it is; None of a waveform."""
-    items, channels = list[Any](), list[Channel | None]()
-    for recording in recordings:
-        if hasattr(recording, "read"):
-            recording = recording.read()
-        if not isinstance(recording, str | PathLike | bytes):
-            items.append(recording)
-            channels.append(None)
-            continue
-        count = audio.probe(recording).num_channels
-        items += [recording] * count
-        channels += range(count)
-    return items, channels
-
-
 def separate_rows(manifest: Manifest) -> tuple[Manifest, list[Channel]]:
     """The manifest with a row for each channel, whose id ends in the channel's number, and the channels.
 
@@ -212,12 +111,6 @@ def separate_rows(manifest: Manifest) -> tuple[Manifest, list[Channel]]:
         channels += range(count)
         ids += [manifest.id[row]] if count == 1 else [f"{manifest.id[row]}:{channel}" for channel in range(count)]
     return replace(manifest.take(rows), id=PackedStrings.from_strings(ids)), channels
-
-
-def check_finite(samples: Samples, name: str) -> None:
-    """AudioError where samples are no sound."""
-    if len(samples) and not (samples.max() <= LOUDEST and samples.min() >= -LOUDEST):
-        raise AudioError(f"{name}: samples that are NaN, infinite or absurdly large; convert it again")
 
 
 def silent(name: str) -> AudioError:
@@ -254,13 +147,3 @@ def _whole(samples: Samples, name: str, engine: Engine) -> Whole:
         raise silent(name)
     duration_s = len(samples) / engine.sample_rate_hz
     return Whole(samples=samples, duration_s=duration_s, speech_s=duration_s)
-
-
-def _named(error: AudioError, source: str | PathLike[str] | bytes, name: str) -> AudioError:
-    """The error with the recording's name where audio.py could not know it."""
-    return type(error)(str(error).replace("<bytes>", name, 1)) if isinstance(source, bytes) else error
-
-
-def _is_tensor(recording: object) -> TypeGuard[torch.Tensor]:
-    """Whether it is a tensor, asked without importing torch."""
-    return hasattr(recording, "detach") and hasattr(recording, "cpu")

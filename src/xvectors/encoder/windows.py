@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.audio import Resampler, Samples
+from xvectors.audio.recording import as_waveform
 from xvectors.audio.segments import without_zeros
+from xvectors.audio.speech import check_finite
 from xvectors.encoder.engines import Engine
-from xvectors.encoder.sources import check_finite, check_waveform
 from xvectors.errors import ConfigError
 from xvectors.text import brief
 
@@ -91,7 +92,7 @@ class WindowStream:
         Raises AudioError for another shape or type and for samples that are not finite, ConfigError after `finish`.
         """
         self._check_open()
-        chunk = check_waveform(samples, self._name).astype(np.float32, copy=False)
+        chunk = as_waveform(samples, self._name).astype(np.float32, copy=False)
         check_finite(chunk, self._name)
         self._keep(self._resampler.feed(chunk))
         return self._complete()
