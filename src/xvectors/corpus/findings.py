@@ -185,7 +185,7 @@ class FindingCache:
         place = hashlib.blake2b(os.fsencode(os.path.abspath(source)), digest_size=16).hexdigest()
         self._in_home: Path | None = None
         try:
-            self._in_home = user_folder("XDG_CACHE_HOME", ".cache") / "xvectors" / f"{place}.scan.csv"
+            self._in_home = user_folder("cache") / f"{place}.scan.csv"
         except StorageError as error:
             logger.info("findings are kept beside the corpus or nowhere: %s", error)
         self._found: dict[Place, tuple[Key, Finding]] = {}

@@ -15,6 +15,9 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
+
+import platformdirs
 
 from xvectors.errors import StorageError
 
@@ -137,19 +140,17 @@ def why_unwritable(path: Path) -> str:
     return ""
 
 
-def user_folder(variable: str, *default: str) -> Path:
-    """A folder of the user's: the one that an environment variable names, if any, else `default` in the home directory.
+def user_folder(kind: Literal["data", "cache"]) -> Path:
+    """Return xvectors' folder below the user's data or cache folder, where the platform has it.
 
-    Raises StorageError where neither is known.
+    Raises StorageError where the home directory is unknown.
     """
-    stated = os.environ.get(variable, "")
-    if os.path.isabs(stated):
-        return Path(stated)
-    try:
-        return Path.home().joinpath(*default)
-    except RuntimeError as error:
-        remedy = f"set HOME, or {variable}" if variable else "set HOME"
-        raise StorageError(f"your home directory is not known: {remedy}") from error
+    find = platformdirs.user_data_path if kind == "data" else platformdirs.user_cache_path
+    with suppress(RuntimeError):  # raised without a home directory; older versions return a relative path
+        folder = find("xvectors", appauthor=False)
+        if folder.is_absolute():
+            return folder
+    raise StorageError(f"your home directory is not known: set HOME, or XDG_{kind.upper()}_HOME to a full path")
 
 
 def as_on_disk(path: str | os.PathLike[str]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -40,17 +39,8 @@ FILE_NAME = "gallery.sqlite"
 
 
 def default_gallery() -> Path:
-    """gallery.sqlite in the user's data directory, where each platform has it; XDG_DATA_HOME is heeded.
-
-    Raises StorageError where there is no home directory.
-    """
-    if sys.platform == "win32":
-        base = user_folder("LOCALAPPDATA", "AppData", "Local")
-    elif sys.platform == "darwin":
-        base = user_folder("", "Library", "Application Support")
-    else:
-        base = user_folder("XDG_DATA_HOME", ".local", "share")
-    return base / "xvectors" / FILE_NAME
+    """Return the path of gallery.sqlite in the user's data directory. Raises StorageError without a home directory."""
+    return user_folder("data") / FILE_NAME
 
 
 def connect(path: Path, *, create: bool) -> sqlite3.Connection:
