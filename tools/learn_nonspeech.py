@@ -27,7 +27,7 @@ from support import nonspeech, voices  # noqa: E402
 from xvectors import audio  # noqa: E402
 from xvectors.audio.activity import speech_mask, speech_s  # noqa: E402
 from xvectors.audio.nonspeech import ANALYSIS_HZ, MODEL, SPEECH_LOG_ODDS, STRETCH_S, expanded, features  # noqa: E402
-from xvectors.audio.quality import LEAST_SPEECH_LIKE  # noqa: E402
+from xvectors.audio.quality import MIN_SPEECH_LIKE_SHARE  # noqa: E402
 
 RATE = nonspeech.RATE
 LEAST_S = 0.4
@@ -167,7 +167,7 @@ def refused(rows: dict[str, np.ndarray], log_odds: np.ndarray) -> dict[str, bool
     found: dict[str, list[float]] = {}
     for name, value in zip(rows["recording"].tolist(), log_odds.tolist(), strict=True):
         found.setdefault(name, []).append(value)
-    return {name: np.mean(np.array(odds) >= SPEECH_LOG_ODDS) < LEAST_SPEECH_LIKE for name, odds in found.items()}
+    return {name: np.mean(np.array(odds) >= SPEECH_LOG_ODDS) < MIN_SPEECH_LIKE_SHARE for name, odds in found.items()}
 
 
 def main() -> None:

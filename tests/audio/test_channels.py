@@ -30,7 +30,7 @@ def test_opposite_channels_are_read_as_one_of_them(tmp_path: Path) -> None:
     assert found is not None
     assert (found.channel, found.num_channels, found.below_db) == (0, 2, math.inf)
     assert found.note == (
-        "its 2 channels cancel each other: their mix leaves nothing, so channel 0 (left) is used alone"
+        "its 2 channels cancel each other: their mix leaves nothing, so only channel 0 (left) is used"
     )
 
 

@@ -55,12 +55,15 @@ def test_an_upsampled_8_khz_file_is_recognized_and_a_wideband_one_is_not_doubted
         upsampled = np.round(resample(resample(wave, RATE, 8_000), 8_000, RATE) * 32768) / 32768
         found = quality_of(upsampled, RATE)
         assert found.bandwidth_hz == pytest.approx(4_000, abs=200)
-        assert "narrow band: nothing above 3.9 kHz, as on a telephone, though it is sampled at 16000 Hz" in found.notes
+        assert (
+            "narrow band: nothing above 3.9 kHz, as on a telephone line, though it is sampled at 16000 Hz"
+            in found.notes
+        )
         assert quality_of(wave, RATE).bandwidth_hz == RATE / 2
         # at its own rate nothing cuts the band off
         narrow = quality_of(resample(wave, RATE, 8_000), 8_000)
         assert narrow.bandwidth_hz == 4_000
-        assert narrow.notes == ("narrow band: nothing above 4.0 kHz, as on a telephone",)
+        assert narrow.notes == ("narrow band: nothing above 4.0 kHz, as on a telephone line",)
         assert quality_of(resample(wave, RATE, 44_100), 44_100).bandwidth_hz == pytest.approx(8_000, abs=250)
 
 
@@ -97,9 +100,9 @@ def test_silence_zeros_and_offset() -> None:
     assert found.silent_share == pytest.approx(0.9, abs=0.01)
     assert found.zero_share == pytest.approx(0.9, abs=0.001)
     assert found.speech_s == pytest.approx(alone.speech_s, abs=0.1)
-    assert found.notes == ("silent for 90% of the time, of it exact zeros",)
+    assert found.notes == ("silent for 90% of the time, all of it exact zeros",)
     assert quality_of(wave + np.float32(0.05), RATE).dc_offset == pytest.approx(0.05, abs=0.001)
-    assert "offset: the samples are +0.05 of full scale off the middle" in quality_of(wave + 0.05, RATE).notes
+    assert "DC offset: the mean of the samples is +0.05 of full scale" in quality_of(wave + 0.05, RATE).notes
     nothing = quality_of(np.zeros(RATE), RATE)
     assert (nothing.speech_s, nothing.silent_share, nothing.zero_share, nothing.peak) == (0, 1, 1, 0)
     assert math.isnan(nothing.bandwidth_hz)
@@ -145,7 +148,7 @@ def test_next_to_nothing(count: int) -> None:
 def test_json_holds_no_nan() -> None:
     found = quality_of(np.zeros(RATE), RATE).to_dict()
     assert json.loads(json.dumps(found, allow_nan=False))["snr_db"] is None
-    assert found["notes"] == ["silent for 100% of the time, of it exact zeros"]
+    assert found["notes"] == ["silent for 100% of the time, all of it exact zeros"]
     assert set(found) == {*Quality.__dataclass_fields__, "notes"}
 
 

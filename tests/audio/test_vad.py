@@ -107,7 +107,7 @@ def test_trimmed_embeddings_are_those_of_the_speech(monkeypatch: pytest.MonkeyPa
 def test_unknown_and_missing_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_detector(None) is None
     assert as_detector_name("none") is None
-    with pytest.raises(ConfigError, match="cannot be trimmed by 'webrtc'; give energy or silero"):
+    with pytest.raises(ConfigError, match="'webrtc' is not a VAD; give energy or silero"):
         find_detector("webrtc")
     monkeypatch.setitem(sys.modules, "silero_vad", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'xvectors\[vad\]', or use 'energy'"):

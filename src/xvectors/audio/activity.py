@@ -1,8 +1,8 @@
-"""Where in a recording somebody speaks. In: mono sound. Out: a mask of frames of 10 ms, seconds of speech.
+"""Energy VAD with a voicing check, in frames of 10 ms; numpy only.
 
-An energy detector that wants voicing nearby: a frame is speech where it is loud against the recording's noise and
-at least 50 ms of the half second around it have a pitch of 70 to 400 Hz. So steady noise, hum and knocks are no speech,
-at any level. A whisper alone is none either; music, whistling and other people's voices are. numpy only.
+A frame is speech if it is louder than the recording's noise and at least 50 ms of the half second around it have a
+pitch of 70 to 400 Hz. Steady noise, hum and knocks are therefore not speech at any level, and neither is a whisper.
+Music, whistling and background voices are (see `xvectors.audio.nonspeech`).
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from numpy.typing import NDArray
 
 FRAMES_PER_S = 100
 PIECE_S = 30
-"""Sound is measured in pieces of this length, so that hours fit into memory."""
+"""Length of the pieces that are measured at once, so that hours of audio fit into memory."""
 
 SILENT_DBFS = -90.0
-"""Frames of this level or less are silence, whatever is in them: the least bit of 16-bit sound."""
+"""Frames at or below this level, the least bit of 16-bit audio, are silence."""
 BELOW_LOUD_DB = 30.0
-"""Speech reaches this far below its loud vowels; more of it is as good as silent."""
+"""Range of speech below its loud vowels; anything weaker counts as silence."""
 ABOVE_NOISE_DB = 6.0
 NOISE_SHARE = 0.3
-"""Of the way from the noise to the loud vowels: where that is nearer to the noise than ABOVE_NOISE_DB."""
+"""Fraction of the distance from the noise to the loud vowels, used where it is smaller than ABOVE_NOISE_DB."""
 VOICED = 0.5
-"""Periodicity, 0 to 1, from which sound counts as voiced. Noise as steep as -6 dB an octave stays below 0.4."""
-AROUND_S, LEAST_VOICED_S = 0.25, 0.05
-"""To either side of a frame; how much of that must be voiced. The vowel of a short word lasts as long."""
+"""Least periodicity, 0 to 1, of a voiced frame. Noise with a slope of -6 dB per octave stays below 0.4."""
+AROUND_S, MIN_VOICED_S = 0.25, 0.05
+"""Context on either side of a frame, and how much of it must be voiced: the vowel of a short word."""
 CLOSED_GAP_S = 0.2
-"""Gaps within words, such as the closures of stops, belong to the speech."""
+"""Gaps within words, such as the closures of stops, are filled."""
 KEPT_PAUSE_S = 0.3
-"""Of every pause this much stays at either side of the speech where pauses are cut out."""
+"""Margin kept on either side of speech where pauses are cut."""
 
 PITCH_HZ = (70.0, 400.0)
 WINDOW_S = 0.04
@@ -45,7 +45,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Frames:
-    """What the detector knows of every 10 ms: [n] the power without its mean, 1 is full scale; [n] periodicity."""
+    """Measurements of n frames of 10 ms: power [n] without the mean (full scale is 1) and periodicity [n], 0 to 1."""
 
     power: NDArray[np.float32]
     voicing: NDArray[np.float32]
@@ -61,17 +61,17 @@ class Frames:
 
 
 def speech_mask(samples: NDArray[np.floating], sample_rate_hz: int) -> Mask:
-    """bool [frames]: whether somebody speaks in each 10 ms of a waveform [samples] in [-1, 1]."""
+    """Return bool [frames]: which frames of 10 ms of a waveform [samples] in [-1, 1] are speech."""
     return mask_of(Frames.joined(measure(piece, sample_rate_hz) for piece in _pieces(samples, sample_rate_hz)))
 
 
 def speech_s(samples: NDArray[np.floating], sample_rate_hz: int) -> float:
-    """Seconds of speech in a waveform [samples] in [-1, 1]."""
+    """Return the seconds of speech in a waveform [samples] in [-1, 1]."""
     return float(np.count_nonzero(speech_mask(samples, sample_rate_hz)) / FRAMES_PER_S)
 
 
 def measure(samples: NDArray[np.floating], sample_rate_hz: int) -> Frames:
-    """The frames of a piece that starts on a whole second; what is left behind the last whole frame does not count."""
+    """Measure a piece that starts on a whole second. An incomplete last frame is left out."""
     count = len(samples) * FRAMES_PER_S // sample_rate_hz
     if not count:
         return Frames.joined(())
@@ -90,7 +90,7 @@ def measure(samples: NDArray[np.floating], sample_rate_hz: int) -> Frames:
 
 
 def mask_of(frames: Frames) -> Mask:
-    """bool [n]: which frames are speech, by the levels and the voicing of all of them."""
+    """Return bool [n]: which frames are speech, given the levels and the voicing of the whole recording."""
     level_db = 10 * np.log10(np.maximum(_smooth(frames.power, SMOOTHED_LEVELS), 1e-12))
     heard = level_db > SILENT_DBFS
     voiced = heard & (_smooth(frames.voicing, SMOOTHED_VOICING) > VOICED)
@@ -105,7 +105,7 @@ def mask_of(frames: Frames) -> Mask:
 
 
 def runs(mask: Mask) -> NDArray[np.int64]:
-    """[k, 2] the first frame of each run of True and the one behind its last."""
+    """Return [k, 2]: the first frame of each run of True, and the end of the run (exclusive)."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], mask, [False])).astype(np.int8)))
     return edges.reshape(-1, 2)
 
@@ -117,10 +117,11 @@ def _pieces(samples: NDArray[np.floating], sample_rate_hz: int) -> Iterator[NDAr
 
 
 def _periodicity(values: NDArray[np.float64], sample_rate_hz: int, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[n] the highest peak of the normalized autocorrelation at a pitch's lags, in windows from `times_s` on.
+    """Return [n]: the highest peak of the normalized autocorrelation among the lags of a pitch, per window.
 
-    The window's own autocorrelation is divided out: Boersma, Proc. Inst. of Phonetic Sciences Amsterdam 17 (1993).
-    Pre-emphasis takes away that rumble repeats itself.
+    The autocorrelation of the window itself is divided out, after Boersma, "Accurate short-term analysis of the
+    fundamental frequency" (Proc. Inst. of Phonetic Sciences Amsterdam 17, 1993). Pre-emphasis removes rumble, which is
+    periodic too.
     """
     factor = max(1, round(sample_rate_hz / ANALYSIS_HZ))
     rate = sample_rate_hz / factor
@@ -149,7 +150,7 @@ def _autocorrelation(values: NDArray[np.float64], length: int) -> NDArray[np.flo
 
 
 def _smooth(values: NDArray[np.floating], width: int) -> NDArray[np.float64]:
-    """Running mean over an odd `width`, of what there is at the ends."""
+    """Return the running mean over an odd `width`, over fewer values at the ends."""
     ones = np.ones(width)
     if not len(values):
         return np.empty(0)
@@ -159,16 +160,16 @@ def _smooth(values: NDArray[np.floating], width: int) -> NDArray[np.float64]:
 
 
 def _often(mask: Mask) -> Mask:
-    """Frames around which at least LEAST_VOICED_S are True."""
+    """Return the frames with at least MIN_VOICED_S of True around them."""
     reach = round(AROUND_S * FRAMES_PER_S)
     total = np.concatenate(([0], np.cumsum(mask)))
     at = np.arange(len(mask))
     around = total[np.minimum(at + reach + 1, len(mask))] - total[np.maximum(at - reach, 0)]
-    return np.asarray(around >= round(LEAST_VOICED_S * FRAMES_PER_S))
+    return np.asarray(around >= round(MIN_VOICED_S * FRAMES_PER_S))
 
 
 def _closed(mask: Mask) -> Mask:
-    """`mask` with its inner gaps of at most CLOSED_GAP_S filled."""
+    """Return `mask` with its inner gaps of at most CLOSED_GAP_S filled."""
     filled = mask.copy()
     for start, end in runs(~mask):
         if start > 0 and end < len(mask) and end - start <= round(CLOSED_GAP_S * FRAMES_PER_S):

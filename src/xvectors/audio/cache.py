@@ -1,4 +1,4 @@
-"""Recordings kept decoded. In: paths, again and again. Out: what `audio.read` gives of them, from memory."""
+"""A cache of decoded recordings, for training epochs that read the same files again and again."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from xvectors import audio
 from xvectors.errors import AudioError
 
 LONGEST_KEPT_S = 60.0
-"""Of a longer recording a segment is decoded much sooner than the whole."""
+"""Longer recordings are not cached: decoding a segment of them is much faster than decoding the whole."""
 
 
 class DecodedRecordings:
-    """`audio.read` for those who come back to the same short recordings: 16-bit FLAC of one channel is decoded once,
-    whole, and kept in memory while there is room, two bytes a sample. What it gives is the same, bit for bit.
+    """A cache in front of `audio.read` that returns the same samples, bit for bit.
 
-    Formats that are quick to read, or that 16 bits do not hold exactly, are read anew every time.
+    Mono 16-bit FLAC is decoded once and kept in memory, at two bytes per sample, up to `max_bytes`. Formats that are
+    fast to read, or that do not fit into 16 bits exactly, are read from disk every time.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -38,7 +38,7 @@ class DecodedRecordings:
         duration_s: float | None = None,
         channel: audio.Channel = "mix",
     ) -> tuple[audio.Samples, int]:
-        """As `audio.read`, of a path."""
+        """Read a segment as `audio.read` does."""
         name = os.fspath(path)
         if name not in self._kept and self._room > 0:
             self._kept[name] = self._decoded(name, sample_rate_hz)
@@ -51,7 +51,7 @@ class DecodedRecordings:
         return samples[first : first + count] * np.float32(2**-15), sample_rate_hz
 
     def _decoded(self, name: str, sample_rate_hz: int) -> NDArray[np.int16] | None:
-        """The whole recording; None where it is not to be kept, or does not decode to its end."""
+        """Decode the whole recording; None if it is not to be cached or does not decode to its end."""
         try:
             info = audio.probe(name)
             exact = (info.format, info.subtype, info.num_channels) == ("FLAC", "PCM_16", 1)
@@ -61,6 +61,6 @@ class DecodedRecordings:
                 return None
             samples = (audio.read(name)[0] * 2**15).astype(np.int16)
         except AudioError:
-            return None  # the segment that is asked for may be whole, or says what is wrong
+            return None  # reading the segment succeeds, or raises the error
         self._room -= samples.nbytes
         return samples

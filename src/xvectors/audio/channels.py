@@ -1,6 +1,6 @@
-"""From several channels to one. In: an opened recording, the channel wanted. Out: which to take, or their mean.
+"""Reduce several channels to one: a chosen channel, or the mean unless the channels cancel.
 
-Channels of opposite polarity cancel: their mean is silence, or what a lossy encoder left over, and no voice.
+Channels of opposite polarity cancel: their mean is silence, or the residue of a lossy encoder.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ NAMES: tuple[Literal["mix", "left", "right", "separate"], ...] = ("mix", "left",
 SIDES = {"left": 0, "right": 1}
 
 CANCELED_DB = 5.0
-"""The mean of two channels so far below them, or farther, is taken for what is left of channels that cancel. Two
-voices, or one channel of silence, come to 3 dB; speech and its opposite after Vorbis of the lowest quality to 5.2."""
+"""Two channels cancel if their mean is at least this far below them. Two voices, or one silent channel, reach 3 dB;
+speech and its inverse reach 5.2 dB after Vorbis of the lowest quality."""
 WHOLE_S = 10.0
-"""Longer recordings are compared by pieces from all over."""
+"""Longer recordings are judged by pieces spread over them."""
 NUM_PIECES, PIECE_S = 10, 1.0
 LIKE_LEVEL = 0.8
-"""The share of the loudest channel's power that a channel needs; the first one with it is taken."""
+"""The first channel with at least this share of the power of the loudest channel is taken."""
 _KEPT = 100_000
 _decided: dict[FileKey, Canceled | None] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Canceled:
-    """The channel to take of a recording whose channels cancel, and how far their mean is below them in dB."""
+    """The channel to use of a recording whose channels cancel, and by how many dB their mean is below them."""
 
     channel: int
     num_channels: int
@@ -44,13 +44,13 @@ class Canceled:
         side = f" ({'left' if self.channel == 0 else 'right'})" if self.num_channels == 2 else ""
         left_over = "leaves nothing" if math.isinf(self.below_db) else f"is {self.below_db:.0f} dB below them"
         return (
-            f"its {self.num_channels} channels cancel each other: their mix {left_over}, so channel {self.channel}"
-            f"{side} is used alone"
+            f"its {self.num_channels} channels cancel each other: their mix {left_over}, so only channel {self.channel}"
+            f"{side} is used"
         )
 
 
 def as_channel(text: str) -> Channel | Literal["separate"]:
-    """The channel that a user names: mix, left, right, a number from 0, or separate. ConfigError for anything else."""
+    """Parse a channel: mix, left, right, a number from 0, or separate. Raises ConfigError for anything else."""
     for name in NAMES:
         if text == name:
             return name
@@ -60,7 +60,7 @@ def as_channel(text: str) -> Channel | Literal["separate"]:
 
 
 def chosen(sound: Sound, channel: Channel) -> Literal["mix"] | int:
-    """The channel of this recording to take, by number, or "mix"; AudioError for one that it does not have."""
+    """Return the number of the channel to use, or "mix". Raises AudioError for a channel that is not there."""
     num_channels = sound.info.num_channels
     number = SIDES.get(channel, channel) if isinstance(channel, str) else channel
     if number == "mix":
@@ -75,7 +75,7 @@ def chosen(sound: Sound, channel: Channel) -> Literal["mix"] | int:
 
 
 def mono(frames: Samples, channel: Literal["mix"] | int) -> Samples:
-    """One channel, or the mean of all, of [frames, channels]."""
+    """Return one channel, or the mean of all, of [frames, channels]."""
     if frames.shape[1] == 1:
         return frames[:, 0]
     if channel == "mix":
@@ -84,7 +84,7 @@ def mono(frames: Samples, channel: Literal["mix"] | int) -> Samples:
 
 
 def cancellation(sound: Sound) -> Canceled | None:
-    """What to take where the channels cancel; None where their mean is a mix. Decided once for a file."""
+    """Return which channel to use if the channels cancel, else None. Decided once per file."""
     if sound.info.num_channels == 1:
         return None
     if sound.key is not None and sound.key in _decided:
@@ -104,7 +104,7 @@ def _canceled(sound: Sound) -> Canceled | None:
         values = np.where(np.isfinite(frames), frames, 0.0).astype(np.float64)
         powers += np.square(values).sum(axis=0)
         mixed += float(np.square(values.mean(axis=1)).sum())
-    # as two channels would: the mean of more that have nothing in common is weaker by itself
+    # scaled to two channels: the mean of more uncorrelated channels is weaker anyway
     alone = float(powers.mean()) * 2 / num_channels
     if alone <= 0 or mixed > alone * 10 ** (-CANCELED_DB / 10):
         return None
@@ -113,7 +113,7 @@ def _canceled(sound: Sound) -> Canceled | None:
 
 
 def _pieces(sound: Sound) -> Iterator[Samples]:
-    """Enough of the recording to hear whether its channels cancel."""
+    """Yield enough of the recording to decide whether its channels cancel."""
     total, rate_hz = sound.info.num_frames, sound.info.sample_rate_hz
     size = round(PIECE_S * rate_hz)
     if total <= WHOLE_S * rate_hz:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from xvectors import audio
 
 ANALYSIS_HZ = 8000
-"""So that a telephone's recording is measured as any other."""
+"""Telephone recordings are measured like all others."""
 WINDOW, HOP, SIZE = 400, 100, 512
 FRAME_S = HOP / ANALYSIS_HZ
 STRETCH_S = 5.0
@@ -24,16 +24,16 @@ BAND_HZ = (150.0, 3500.0)
 PITCH_HZ = (70.0, 450.0)
 ACTIVE_DB = 30.0
 FLOOR_DB = 50.0
-FEWEST_FRAMES = 10
-LEAST_JUDGED_S = 1.0
-"""What is shorter is not judged: of crops of 0.5 s of real speech, 1.5 % would be refused."""
+MIN_FRAMES = 10
+MIN_JUDGED_S = 1.0
+"""Shorter recordings are not judged: 1.5 % of crops of 0.5 s of real speech would be refused."""
 LIMIT = 4.0
-"""Standard deviations beyond which a measurement says no more."""
+"""Measurements are clipped at this many standard deviations."""
 
 
 def features(samples: NDArray[np.floating]) -> NDArray[np.float64] | None:
-    """[F] measurements of up to STRETCH_S of sound at ANALYSIS_HZ; None where too little sounds."""
-    if len(samples) < WINDOW + (FEWEST_FRAMES - 1) * HOP:
+    """Measure up to STRETCH_S of audio at ANALYSIS_HZ. Return [F], or None if too little is audible."""
+    if len(samples) < WINDOW + (MIN_FRAMES - 1) * HOP:
         return None
     wave = np.asarray(samples, dtype=np.float64)
     frames = np.lib.stride_tricks.sliding_window_view(wave, WINDOW)[::HOP]
@@ -41,7 +41,7 @@ def features(samples: NDArray[np.floating]) -> NDArray[np.float64] | None:
     level = 10 * np.log10(power[:, _IN_BAND].sum(axis=1))
     loud = float(np.quantile(level, 0.95))
     active = level > loud - ACTIVE_DB
-    if np.count_nonzero(active) < FEWEST_FRAMES or loud < -60.0:
+    if np.count_nonzero(active) < MIN_FRAMES or loud < -60.0:
         return None
     floor = power[:, _IN_BAND].max(axis=1)[active].mean() * 10 ** (-FLOOR_DB / 10)
     spectrum = 10 * np.log10(np.maximum(power[:, _IN_BAND], floor))
@@ -49,16 +49,16 @@ def features(samples: NDArray[np.floating]) -> NDArray[np.float64] | None:
     fine = spectrum - coarse @ _BANDS_BACK
     height, pitch = _pitch(power)
     parts = [
-        *_of_levels(level, active, loud),
-        *_of_changes(coarse, active),
-        *_of_partials(fine, active),
-        *_of_shape(coarse, spectrum, active),
-        *_of_pitch(height, pitch, active),
+        *_level_features(level, active, loud),
+        *_change_features(coarse, active),
+        *_partial_features(fine, active),
+        *_shape_features(coarse, spectrum, active),
+        *_pitch_features(height, pitch, active),
     ]
     return np.array(parts)
 
 
-def _of_levels(level: NDArray[np.float64], active: NDArray[np.bool_], loud: float) -> list[float]:
+def _level_features(level: NDArray[np.float64], active: NDArray[np.bool_], loud: float) -> list[float]:
     cut = np.maximum(level, loud - 40)
     amplitude = 10 ** (level / 20)
     return [
@@ -70,8 +70,8 @@ def _of_levels(level: NDArray[np.float64], active: NDArray[np.bool_], loud: floa
     ]
 
 
-def _of_changes(coarse: NDArray[np.float64], active: NDArray[np.bool_]) -> list[float]:
-    """How far the bands' levels move in 25 to 100 ms, and how evenly."""
+def _change_features(coarse: NDArray[np.float64], active: NDArray[np.bool_]) -> list[float]:
+    """Measure how far the band levels move within 25 to 100 ms, and how evenly."""
     found = []
     shape = coarse - coarse.mean(axis=1, keepdims=True)
     for lag in (2, 4, 8):
@@ -84,8 +84,8 @@ def _of_changes(coarse: NDArray[np.float64], active: NDArray[np.bool_]) -> list[
     return found
 
 
-def _of_partials(fine: NDArray[np.float64], active: NDArray[np.bool_]) -> list[float]:
-    """How alike the fine structure of spectra is that are 50, 100 and 200 ms apart: notes stay where they are."""
+def _partial_features(fine: NDArray[np.float64], active: NDArray[np.bool_]) -> list[float]:
+    """Measure the similarity of spectral fine structure 50, 100 and 200 ms apart; notes keep theirs."""
     norm = np.sqrt(np.square(fine).mean(axis=1))
     found = [float(np.log(0.1 + norm[active].mean())), float(norm[active].std())]
     unit = fine / np.maximum(norm, 1e-3)[:, None]
@@ -100,8 +100,10 @@ def _of_partials(fine: NDArray[np.float64], active: NDArray[np.bool_]) -> list[f
     return found
 
 
-def _of_shape(coarse: NDArray[np.float64], spectrum: NDArray[np.float64], active: NDArray[np.bool_]) -> list[float]:
-    """How the spectrum's envelope varies, and how flat it is."""
+def _shape_features(
+    coarse: NDArray[np.float64], spectrum: NDArray[np.float64], active: NDArray[np.bool_]
+) -> list[float]:
+    """Measure the variation and the flatness of the spectral envelope."""
     cepstra = (coarse @ _COSINES)[active]
     spread = cepstra.std(axis=0)
     linear = 10 ** (spectrum[active] / 10)
@@ -119,8 +121,8 @@ def _of_shape(coarse: NDArray[np.float64], spectrum: NDArray[np.float64], active
     ]
 
 
-def _of_pitch(height: NDArray[np.float64], pitch: NDArray[np.float64], active: NDArray[np.bool_]) -> list[float]:
-    """Voicing, its changes, and how the pitch glides (in semitones) in 25 and 50 ms."""
+def _pitch_features(height: NDArray[np.float64], pitch: NDArray[np.float64], active: NDArray[np.bool_]) -> list[float]:
+    """Measure voicing, its changes, and the glide of the pitch (in semitones) within 25 and 50 ms."""
     voiced = active & (height > 0.5)
     count = max(1, int(np.count_nonzero(active)))
     turns = float(np.mean(voiced[1:] != voiced[:-1])) * len(voiced) / count
@@ -144,7 +146,7 @@ def _of_pitch(height: NDArray[np.float64], pitch: NDArray[np.float64], active: N
 
 
 def _pitch(power: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """[n] the height of the normalized autocorrelation's peak; [n] its pitch in semitones above PITCH_HZ's lowest."""
+    """Return the peak height [n] of the normalized autocorrelation, and its pitch [n] in semitones over PITCH_HZ[0]."""
     shortest, longest = round(ANALYSIS_HZ / PITCH_HZ[1]), round(ANALYSIS_HZ / PITCH_HZ[0])
     found = np.fft.irfft(power * _HIGH_PASS, SIZE)[:, : longest + 2]
     r = found / np.maximum(found[:, :1], 1e-20) / _OF_WINDOW[: longest + 2]
@@ -161,7 +163,7 @@ def _pitch(power: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.
 
 
 def _triangles(hz: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """[bins, count] overlapping bands of equal width on the mel scale, each of sum 1."""
+    """Return [bins, count]: overlapping bands of equal mel width, each with sum 1."""
     mel = 1127 * np.log1p(hz / 700)
     middles = np.linspace(mel[0], mel[-1], count)
     weights = np.maximum(0.0, 1 - np.abs(mel[:, None] - middles) / (middles[1] - middles[0]))
@@ -183,15 +185,15 @@ _COSINES = np.cos(np.pi * np.outer(np.arange(_NUM_BANDS) + 0.5, np.arange(1, 7))
 
 MODEL = Path(__file__).with_name("nonspeech.npz")
 SPEECH_LOG_ODDS = -2.0
-"""Of a stretch, from which it counts as speech."""
+"""Log odds from which a window counts as speech."""
 
 
 def log_odds(samples: NDArray[np.floating], sample_rate_hz: int) -> list[float]:
-    """Of each stretch of up to STRETCH_S of a waveform [samples] in [-1, 1] in which enough sounds to say."""
+    """Return the log odds of speech for each audible window of up to STRETCH_S of a waveform [samples] in [-1, 1]."""
     slow = audio.resample(np.asarray(samples, dtype=np.float32), sample_rate_hz, ANALYSIS_HZ)
     size = round(STRETCH_S * ANALYSIS_HZ)
     stretches = [slow[start : start + size] for start in range(0, len(slow), size)]
-    found = [features(part) for part in stretches if len(part) >= LEAST_JUDGED_S * ANALYSIS_HZ]
+    found = [features(part) for part in stretches if len(part) >= MIN_JUDGED_S * ANALYSIS_HZ]
     known = [values for values in found if values is not None]
     if not known:
         return []
@@ -200,7 +202,7 @@ def log_odds(samples: NDArray[np.floating], sample_rate_hz: int) -> list[float]:
 
 
 def expanded(values: NDArray[np.float64], mean: NDArray[np.float64], std: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[n, 2 F + 1] the standardized measurements [n, F], their squares, and one."""
+    """Return [n, 2 F + 1]: the standardized measurements [n, F], their squares, and a constant one."""
     scaled = np.clip((values - mean) / std, -LIMIT, LIMIT)
     return np.concatenate((scaled, np.square(scaled), np.ones((len(scaled), 1))), axis=1)
 

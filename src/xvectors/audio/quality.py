@@ -1,7 +1,6 @@
-"""What a recording is fit for. In: mono sound, whole or in pieces. Out: Quality: speech, noise, bandwidth, clipping,
-silence and offset, and sentences about what is worth knowing. numpy only.
+"""Measure the quality of a recording: speech, noise, bandwidth, clipping, silence and DC offset. numpy only.
 
-Hours fit into memory: of every 10 ms two numbers are kept, and one spectrum of all.
+Recordings of any length fit into memory: two numbers are kept per 10 ms, and one spectrum.
 """
 
 from __future__ import annotations
@@ -18,55 +17,55 @@ NOISY_DB = 10.0
 NARROW_HZ = 5500.0
 """Telephone lines pass 3.4 or 4 kHz; wideband ones 7 kHz."""
 CLIPPED_SHARE = 0.001
-"""Of the samples on flattened peaks; from here on it is heard."""
+"""Share of samples on flattened peaks from which clipping is audible."""
 OFFSET = 0.02
 SILENT_SHARE = 0.5
 QUIET_DBFS = -50.0
-"""Speech of this level is 51 dB above the rounding to 16 bits; what is quieter may have lost what is faint in it."""
+"""Speech at this level is 51 dB above the rounding to 16 bits; quieter speech may have lost its faint sounds."""
 
-LEAST_SPEECH_LIKE = 0.2
-"""Of the stretches that sound: with less, music with a word in it is no recording of a voice."""
+MIN_SPEECH_LIKE_SHARE = 0.2
+"""Below this share of speech-like windows, a recording counts as music or noise, even with a few words in it."""
 
 FLAT_TOLERANCE = 2.0**-15
-"""From the greatest or the least value of all; unclipped speech is there for one sample."""
+"""Distance from the extreme value within which samples count as clipped; natural peaks last one sample."""
 FAINTEST_CLIPPED = 0.05
 ZERO_RUN_S = 0.01
 
 POWER_FLOOR = 1e-10  # quantization noise of 16 bits
 QUIET_QUANTILE = 0.1
-QUIET_TO_MEAN = 1.1  # of noise in frames of 20 ms, from that quantile of their power to its mean
-LOUD_SHARE = 1e-3  # of the loudest frame's power: the level of speech is that of the frames above
-FEWEST_QUIET_FRAMES = 10
+QUIET_TO_MEAN = 1.1  # ratio of the mean power of noise to that quantile, in frames of 20 ms
+LOUD_SHARE = 1e-3  # of the power of the loudest frame; the speech level averages the frames above
+MIN_QUIET_FRAMES = 10
 SPEECH_EDGE_FRAMES = 3
 
 SPECTRUM_S = 0.032
 EDGE_DB = 20.0
-"""The fall that marks the end of a band. Natural spectra fall as far, but not within a third of a kilohertz."""
+"""Drop that marks the end of a band. Natural spectra drop as much, but not within a third of a kilohertz."""
 BELOW_EDGE_HZ, ABOVE_EDGE_HZ = (400.0, 100.0), 150.0
 LOWEST_EDGE_HZ = 1000.0
-TOP_SHARE = 0.95  # of half the sampling rate: beyond, converters roll off
+TOP_SHARE = 0.95  # of half the sample rate; converters roll off above
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """What was found about one recording.
+    """Measurements of one recording.
 
     Attributes
     ----------
-    duration_s, speech_s : seconds of all, and of speech
-    sample_rate_hz : the recording's own
-    snr_db : level of the speech over that of the noise beneath it; NaN without speech or without pauses. From 10
-        to 30 dB within 2 dB of the truth for synthetic voices, 5 dB for real ones; reverberation counts as noise
-    level_dbfs : root mean square of the speech, 0 is full scale; NaN without speech
-    bandwidth_hz : where the spectrum ends; half the sampling rate where nothing cuts it off, NaN in silence
-    clipped_share : of the samples, those on flattened peaks
-    silent_share : of the time, -90 dBFS or less
-    zero_share : of the samples, those in runs of exact zeros of 10 ms and more
-    dc_offset : mean of the samples, 1 is full scale
-    peak : greatest absolute value, 1 is full scale
-    speech_like_share : of the stretches of five seconds that sound, those that sound like speech, not like music,
-        tones, machines or noise; NaN where nobody asked or too little sounds to say. See xvectors.audio.nonspeech
-    remarks : what is worth knowing of its file, such as that its end is missing
+    duration_s, speech_s : seconds of audio and of speech
+    sample_rate_hz : sample rate of the recording
+    snr_db : speech level over noise level; NaN without speech or without pauses. Between 10 and 30 dB it is within
+        2 dB of the truth for synthetic voices and 5 dB for real ones; reverberation counts as noise
+    level_dbfs : root mean square of the speech (full scale is 0); NaN without speech
+    bandwidth_hz : upper end of the spectrum: half the sample rate unless the band was cut, NaN in silence
+    clipped_share : share of samples on flattened peaks
+    silent_share : share of the time at -90 dBFS or less
+    zero_share : share of samples in runs of exact zeros of 10 ms or longer
+    dc_offset : mean of the samples (full scale is 1)
+    peak : greatest absolute value (full scale is 1)
+    speech_like_share : share of the audible windows of five seconds that sound like speech rather than music, tones,
+        machines or noise; NaN if not measured, or if too little is audible. See xvectors.audio.nonspeech
+    remarks : oddities of the file, such as a missing end
     """
 
     duration_s: float
@@ -85,15 +84,15 @@ class Quality:
 
     @property
     def is_unlike_speech(self) -> bool:
-        """Whether what sounds is none of speech; False where that cannot be told."""
-        return self.speech_like_share < LEAST_SPEECH_LIKE
+        """Whether the audible part is not speech; False if that is unknown."""
+        return self.speech_like_share < MIN_SPEECH_LIKE_SHARE
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a listener should know before relying on the recording; nothing where nothing stands out."""
+        """Sentences that warn of problems with the recording; empty if there are none."""
         found = list(self.remarks)
         if self.is_unlike_speech:
-            found.append("little or no speech: it sounds like music, tones or a machine")
+            found.append("little or no speech: the recording sounds like music, tones or a machine")
         if self.snr_db < NOISY_DB:
             found.append(f"noisy: the speech is about {self.snr_db:.0f} dB above the noise")
         if self.level_dbfs < QUIET_DBFS:
@@ -102,18 +101,20 @@ class Quality:
             origin = (
                 "" if self.sample_rate_hz / 2 < NARROW_HZ else f", though it is sampled at {self.sample_rate_hz} Hz"
             )
-            found.append(f"narrow band: nothing above {self.bandwidth_hz / 1000:.1f} kHz, as on a telephone{origin}")
+            found.append(
+                f"narrow band: nothing above {self.bandwidth_hz / 1000:.1f} kHz, as on a telephone line{origin}"
+            )
         if self.clipped_share >= CLIPPED_SHARE:
             found.append(f"clipped: {self.clipped_share:.1%} of the samples are cut off at the peaks")
         if self.silent_share >= SILENT_SHARE:
-            zeros = ", of it exact zeros" if self.zero_share >= 0.9 * self.silent_share else ""
+            zeros = ", all of it exact zeros" if self.zero_share >= 0.9 * self.silent_share else ""
             found.append(f"silent for {self.silent_share:.0%} of the time{zeros}")
         if abs(self.dc_offset) >= OFFSET:
-            found.append(f"offset: the samples are {self.dc_offset:+.2f} of full scale off the middle")
+            found.append(f"DC offset: the mean of the samples is {self.dc_offset:+.2f} of full scale")
         return tuple(found)
 
     def to_dict(self) -> dict[str, object]:
-        """The fields and the notes, for JSON; None for what is not known."""
+        """Return the fields and the notes for JSON, with None for unknown values."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         known = {
             name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()
@@ -122,7 +123,7 @@ class Quality:
 
 
 class Meter:
-    """Takes a recording piece by piece, and says at the end what it is like.
+    """Measure the quality of a recording piece by piece.
 
     >>> meter = Meter(16_000)
     >>> meter.add(np.zeros(16_000, dtype=np.float32))
@@ -139,7 +140,7 @@ class Meter:
         self._spectrum = _Spectrum(sample_rate_hz)
 
     def add(self, piece: NDArray[np.floating]) -> None:
-        """The next samples in [-1, 1]: whole seconds, but for the last piece, and at most about PIECE_S of them."""
+        """Add the next samples in [-1, 1]: whole seconds except for the last piece, and at most about PIECE_S."""
         samples = np.asarray(piece)
         self._frames.append(measure(samples, self.sample_rate_hz))
         self._count += len(samples)
@@ -150,11 +151,11 @@ class Meter:
         self._spectrum.add(samples)
 
     def mask(self) -> Mask:
-        """bool [frames of 10 ms]: where there is speech in what was added."""
+        """Return bool [frames of 10 ms]: which frames of the samples so far are speech."""
         return mask_of(Frames.joined(self._frames))
 
     def quality(self, mask: Mask | None = None) -> Quality:
-        """Of what was added; `mask` saves working out that of `mask()` again."""
+        """Return the quality of the samples so far. Pass the result of `mask()` to save computing it again."""
         frames = Frames.joined(self._frames)
         speech = mask_of(frames) if mask is None else mask
         peak = max(0.0, *(side.height for side in self._peaks))
@@ -177,7 +178,7 @@ class Meter:
 
 
 def quality_of(samples: NDArray[np.floating], sample_rate_hz: int) -> Quality:
-    """Of a waveform [samples] in [-1, 1]."""
+    """Measure the quality of a waveform [samples] in [-1, 1]."""
     meter = Meter(sample_rate_hz)
     size = PIECE_S * sample_rate_hz
     for start in range(0, len(samples), size):
@@ -186,7 +187,7 @@ def quality_of(samples: NDArray[np.floating], sample_rate_hz: int) -> Quality:
 
 
 def estimate_snr_db(samples: NDArray[np.floating], sample_rate_hz: int) -> float:
-    """The SNR in dB of a waveform [samples] in [-1, 1]: `Quality.snr_db` alone."""
+    """Estimate the SNR in dB of a waveform [samples] in [-1, 1], as `Quality.snr_db` states it."""
     size = PIECE_S * sample_rate_hz
     frames = Frames.joined(
         measure(samples[start : start + size], sample_rate_hz) for start in range(0, len(samples), size)
@@ -195,14 +196,14 @@ def estimate_snr_db(samples: NDArray[np.floating], sample_rate_hz: int) -> float
 
 
 def snr_of_frames(power: NDArray[np.floating], speech: Mask) -> float:
-    """The SNR in dB by the power [n] and the speech bool [n] of frames of 10 ms; NaN without speech or without pauses.
+    """Estimate the SNR in dB from the power [n] and the speech mask, bool [n], of frames of 10 ms.
 
-    The noise is the lesser of two estimates, each of which is too high where the other is good: the mean power of the
-    pauses, which holds speech that noise has drowned, and a low quantile of all power, which in long sentences without
-    a pause is that of quiet sounds.
+    The noise power is the smaller of two estimates: the mean power of the pauses, which is too high if noise masks
+    speech there, and a low quantile of the power of all frames, which is too high in long sentences without a pause.
+    NaN without speech or without pauses.
     """
     quiet = ~_widened(speech, SPEECH_EDGE_FRAMES)
-    if not speech.any() or np.count_nonzero(quiet) < FEWEST_QUIET_FRAMES:
+    if not speech.any() or np.count_nonzero(quiet) < MIN_QUIET_FRAMES:
         return math.nan
     floored = np.asarray(power, dtype=np.float64) + POWER_FLOOR
     pairs = floored[: len(floored) // 2 * 2].reshape(-1, 2).mean(axis=1)
@@ -213,7 +214,7 @@ def snr_of_frames(power: NDArray[np.floating], speech: Mask) -> float:
 
 
 class _Peak:
-    """The greatest value so far, how many samples lie on it, and whether two of them ever side by side."""
+    """The greatest value so far, the number of samples at it, and whether two of them were adjacent."""
 
     def __init__(self) -> None:
         self.height, self.count, self.is_flat = -math.inf, 0, False
@@ -230,7 +231,7 @@ class _Peak:
 
 
 class _Spectrum:
-    """The power spectrum of all frames that are not silent, and where it ends."""
+    """The power spectrum of all frames that are not silent."""
 
     def __init__(self, sample_rate_hz: int) -> None:
         self.rate = sample_rate_hz
@@ -269,7 +270,7 @@ class _Spectrum:
 
 
 def _in_runs(mask: Mask, least: int) -> int:
-    """How many True stand in runs of at least `least`."""
+    """Count the True values in runs of at least `least`."""
     if not mask.any():
         return 0
     found = runs(mask)

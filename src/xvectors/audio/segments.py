@@ -1,7 +1,6 @@
-"""What of a recording is embedded. In: a waveform. Out: its speech with short pauses, and how many seconds are speech.
+"""Select the part of a recording that is embedded: its speech, with short pauses and without runs of zeros.
 
-Everything that embeds a recording goes through `hear`: encoding, verifying, enrolling, calibrating, evaluating. Runs of
-zeros are nothing to anybody. numpy only.
+Encoding, verification, enrollment, calibration and evaluation all use `hear`. numpy only.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ Segments: TypeAlias = NDArray[np.int64]
 Detector: TypeAlias = Callable[[Samples, int], Segments]
 
 NOTHING = 2.0**-24
-"""Less than half of the least bit of 24-bit sound: what resampling and decoders leave of zeros."""
+"""Less than half of the least bit of 24-bit audio, to which resampling and decoders may turn zeros."""
 ZEROS_S = 0.01
-"""A run of zeros that lasts as long is no sound; shorter ones happen in quiet 16-bit sound."""
+"""Shortest run of zeros that is cut; shorter ones occur in quiet 16-bit audio."""
 
 
 def hear(samples: Samples, sample_rate_hz: int, detector: Detector | None) -> tuple[Samples, float]:
-    """What of a waveform [samples] is to be embedded, and its seconds of speech.
+    """Return the samples of a waveform [samples] to embed, and the seconds of speech in them.
 
-    Runs of zeros are cut out first. Without a detector all the rest is embedded, and counts as speech. Where "energy"
-    finds no speech, as in a whisper or a tone, all the rest is embedded, and 0 s count as speech; what another detector
-    does not find is not embedded.
+    Runs of zeros are cut first. Without a VAD, everything else is embedded and counts as speech. If "energy" finds no
+    speech, as in a whisper or a tone, everything else is embedded and 0 s count as speech; with any other VAD only what
+    it finds is embedded.
     """
     sound = without_zeros(samples, sample_rate_hz)
     if detector is None:
@@ -43,9 +42,9 @@ def hear(samples: Samples, sample_rate_hz: int, detector: Detector | None) -> tu
 
 
 def without_zeros(samples: Samples, sample_rate_hz: int) -> Samples:
-    """A waveform [samples] without its runs of zeros of ZEROS_S and more; itself where it has none."""
+    """Cut runs of zeros of ZEROS_S or longer from a waveform [samples]."""
     least = max(1, round(ZEROS_S * sample_rate_hz))
-    # every such run holds one of these samples
+    # every such run contains one of these samples
     if not (np.abs(samples[least - 1 :: least]) < NOTHING).any():
         return samples
     zeros = runs(np.abs(samples) < NOTHING)
@@ -65,9 +64,9 @@ def find_spoken(samples: Samples, sample_rate_hz: int) -> Segments:
 
 
 def segments_of(speech: Mask, num_samples: int, sample_rate_hz: int) -> Segments:
-    """Segments int64 [n, 2] around the frames of 10 ms that are speech, 0.3 s on either side with them."""
+    """Return segments, int64 [n, 2], around the speech frames of 10 ms, with a margin of 0.3 s on either side."""
     found = runs(speech)
-    last = found[:, 1] == len(speech)  # what follows the last whole frame belongs to it
+    last = found[:, 1] == len(speech)  # samples after the last whole frame belong to it
     margin = round(KEPT_PAUSE_S * sample_rate_hz)
     segments = found * sample_rate_hz // FRAMES_PER_S + np.array([-margin, margin])
     segments[last, 1] = num_samples
@@ -75,13 +74,13 @@ def segments_of(speech: Mask, num_samples: int, sample_rate_hz: int) -> Segments
 
 
 def join_segments(samples: Samples, segments: Segments) -> Samples:
-    """The samples inside the segments, one after the other."""
+    """Concatenate the samples of the segments."""
     parts = [samples[first:end] for first, end in segments.tolist()]
     return np.concatenate(parts) if parts else samples[:0]
 
 
 def _joined(segments: Segments) -> Segments:
-    """Segments in order of time, with those that touch or overlap made one."""
+    """Merge segments, sorted by time, that touch or overlap."""
     if not len(segments):
         return segments
     new = np.append(True, segments[1:, 0] > segments[:-1, 1])

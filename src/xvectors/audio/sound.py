@@ -1,4 +1,4 @@
-"""What an opened recording is, whichever library decodes it."""
+"""Types shared by all decoders."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 
 Samples: TypeAlias = NDArray[np.float32]
 FileKey: TypeAlias = tuple[str, int, int]
-"""Absolute path, size and time of change in ns."""
+"""Absolute path, size in bytes and modification time in ns."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """What a file holds. `num_frames` counts samples per channel; the names of format and encoding are those of the
-    library that decodes it. `notes`: what is worth knowing of the file, such as that its last milliseconds are
-    missing."""
+    """Properties of an audio file.
+
+    `num_frames` counts samples per channel. `format` and `subtype` are the names of the library that decodes the file.
+    `notes` tell the user about oddities of the file, such as missing milliseconds at its end.
+    """
 
     sample_rate_hz: int
     num_channels: int
@@ -32,7 +34,7 @@ class AudioInfo:
 
 
 class Sound(Protocol):
-    """An opened recording, whichever library decodes it. `key`: the state of its file, None for bytes."""
+    """An open recording, whichever library decodes it. `key` identifies the state of its file; None for bytes."""
 
     name: str
     info: AudioInfo

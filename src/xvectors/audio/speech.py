@@ -1,5 +1,7 @@
-"""A recording as a decision needs it. In: a path, bytes, file or waveform. Out: what it is like, and its speech as one
-waveform at the system's rate. Recordings of any length take the same memory."""
+"""Prepare a recording for a decision: its speech as one waveform at the sample rate of the system, and its quality.
+
+Memory does not grow with the length of the recording.
+"""
 
 from __future__ import annotations
 
@@ -18,33 +20,32 @@ from xvectors.audio.segments import find_spoken, hear, without_zeros
 from xvectors.errors import AudioError
 from xvectors.text import brief
 
-MOST_SPEECH_S = 300.0
-"""More is not compared: LLRs of whole recordings stop growing long before."""
+MAX_SPEECH_S = 300.0
+"""Use at most this much speech; more does not improve the score."""
 LONGEST_WHOLE_S = 120.0
-"""A longer recording is heard and embedded in pieces, so that memory does not grow with it."""
-LOUDEST = 1e6
-"""Times full scale, as in the scan of a corpus; what is beyond is no sound."""
+"""Longer recordings are processed in pieces, so that memory does not grow with their length."""
+MAX_SAMPLE = 1e6
+"""Largest absolute sample, in units of full scale; beyond it the data are not audio."""
 
 
 def check_finite(samples: Samples, name: str) -> None:
     """Raise AudioError for samples that are NaN, infinite or far beyond full scale."""
-    if len(samples) and not (samples.max() <= LOUDEST and samples.min() >= -LOUDEST):
-        raise AudioError(f"{name}: samples that are NaN, infinite or absurdly large; convert it again")
+    if len(samples) and not (samples.max() <= MAX_SAMPLE and samples.min() >= -MAX_SAMPLE):
+        raise AudioError(f"{name}: the samples are NaN, infinite or absurdly large; convert the recording again")
 
 
 @brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Heard:
-    """One recording, listened to.
+    """The speech of one recording, and its quality.
 
     Attributes
     ----------
-    name : what to call it
-    quality : of all of it
+    name : name of the recording in messages
+    quality : quality of the whole recording
     speech_s : seconds of speech in `samples`
-    samples : float32 [samples] at the system's rate: the speech with pauses of at most 0.6 s, without runs of zeros,
-        and of at most 300 s of speech; of a recording of up to 120 s it is what `SpeakerEncoder.encode` embeds.
-        Empty without speech
+    samples : float32 [samples] at the sample rate of the system: up to 300 s of speech with pauses of at most 0.6 s and
+        no runs of zeros; empty without speech. `SpeakerEncoder.encode` embeds the same of recordings of up to 120 s
     """
 
     name: str
@@ -61,26 +62,26 @@ def listen(
     waveform_rate_hz: int | None = None,
     channel: Channel = "mix",
 ) -> Heard:
-    """Find the speech of a recording, and what it is like.
+    """Find the speech in a recording and measure the quality of the recording.
 
     Parameters
     ----------
     recording
-        A path, the bytes of a sound file, a binary file object, or a mono waveform [samples] of floats in [-1, 1], an
+        A path, the bytes of a sound file, a binary file object, or a mono waveform [samples] of floats in [-1, 1] as an
         array or a tensor.
     name
-        What errors call a recording that has no path.
+        Name in error messages of a recording without a path.
     sample_rate_hz
-        Of the samples wanted.
+        Sample rate of the result.
     waveform_rate_hz
-        Of a waveform given, where it is another. Files say their own.
+        Sample rate of a waveform, if it differs from `sample_rate_hz`. Files state their own.
     channel
-        Of files, as in `audio.read`.
+        Channel of a file, as in `audio.read`.
 
     Raises
     ------
     AudioError
-        What cannot be read, is no mono waveform, or holds NaN.
+        For a file that cannot be read, an array that is not a mono waveform, and NaN samples.
     """
     rate_hz = sample_rate_hz if waveform_rate_hz is None else waveform_rate_hz
     sound = open_recording(recording, name, waveform_rate_hz=rate_hz, channel=channel)
@@ -105,10 +106,10 @@ def listen(
 
 
 def _stretches(mask: Mask, duration_s: float) -> tuple[list[tuple[float, float | None]], float]:
-    """(start, seconds) of each stretch to keep, and the seconds of speech in them. To the end where seconds is None."""
+    """Return (start, duration) of each segment to keep, and the seconds of speech in them. None: to the end."""
     kept, speech_s = list[tuple[float, float | None]](), 0.0
     for start, end in runs(mask) / FRAMES_PER_S:
-        room_s = MOST_SPEECH_S - speech_s
+        room_s = MAX_SPEECH_S - speech_s
         if room_s <= 0:
             break
         end = min(end, start + room_s)
@@ -117,7 +118,7 @@ def _stretches(mask: Mask, duration_s: float) -> tuple[list[tuple[float, float |
         if kept and first <= kept[-1][0] + (kept[-1][1] or 0.0):
             first, _ = kept.pop()
         kept.append((first, last - first))
-    # 10 ms and less behind the last frame
+    # up to 10 ms after the last whole frame
     if kept and kept[-1][0] + (kept[-1][1] or 0.0) >= duration_s - 1 / FRAMES_PER_S:
         kept[-1] = kept[-1][0], None
     return kept, float(speech_s)

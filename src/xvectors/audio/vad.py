@@ -1,8 +1,7 @@
-"""Detectors of speech by name, for trimming silence. In: a name. Out: what finds the segments of a waveform in which
-somebody speaks.
+"""VADs by name, for trimming silence.
 
-"energy" finds loud and voiced sound with numpy alone; see `xvectors.audio.activity`. "silero" (extra `vad`) is a small
-network that tells speech from other sounds. What is made of the segments is `xvectors.audio.segments`'s.
+"energy" finds loud, voiced sound with numpy alone (see `xvectors.audio.activity`). "silero" (extra `vad`) is a small
+neural network that tells speech from other sounds.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ NO_TRIMMING = "none"
 
 
 def as_detector_name(name: str | None) -> DetectorName | None:
-    """`name` where it is that of a detector, None for "none" and None; ConfigError for another."""
+    """Check the name of a VAD. Return None for "none" and None; raise ConfigError for an unknown name."""
     if name is None or name == NO_TRIMMING:
         return None
     if name in get_args(DetectorName):
         return cast(DetectorName, name)
-    raise ConfigError(f"silence cannot be trimmed by {name!r}; give energy or silero, or none to keep it")
+    raise ConfigError(f"trim_silence {name!r} is not a VAD; give energy or silero, or none to keep silence")
 
 
 def find_detector(name: DetectorName | None) -> Detector | None:
-    """The detector called `name`: "energy", "silero", or None for none.
+    """Return the VAD called `name`: "energy", "silero", or None for no trimming.
 
     Raises ConfigError for an unknown name, MissingExtraError for "silero" without the extra `vad`.
     """
@@ -45,7 +44,7 @@ def find_detector(name: DetectorName | None) -> Detector | None:
 
 
 class SileroDetector:
-    """silero-vad's network, which comes inside its package; https://github.com/snakers4/silero-vad.
+    """The network of silero-vad, https://github.com/snakers4/silero-vad, whose package contains the weights.
 
     Raises MissingExtraError without the extra `vad`.
     """
@@ -66,14 +65,14 @@ class SileroDetector:
         finally:
             torch.set_num_threads(threads)  # importing silero_vad sets the whole process to one
         with warnings.catch_warnings():
-            # its network is TorchScript, which torch wants replaced; that is silero-vad's to do
+            # TorchScript is deprecated; silero-vad still ships it
             warnings.simplefilter("ignore", DeprecationWarning)
             self._model = load_silero_vad()
         self._find = get_speech_timestamps
         self._one_at_a_time = threading.Lock()  # the network keeps its state between frames
 
     def __call__(self, samples: Samples, sample_rate_hz: int) -> Segments:
-        """Segments int64 [n, 2] of float32 [samples] in which somebody speaks."""
+        """Return the segments, int64 [n, 2], of float32 [samples] that hold speech."""
         import torch
 
         wave = torch.from_numpy(np.ascontiguousarray(resample(samples, sample_rate_hz, SILERO_RATE_HZ)))

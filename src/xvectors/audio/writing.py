@@ -1,4 +1,4 @@
-"""Sound to files, and through an encoder and back."""
+"""Write audio files, and encode and decode in memory."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ BLOCK_FRAMES = 1 << 16
 def write(
     path: str | os.PathLike[str], samples: NDArray[np.floating], sample_rate_hz: int, subtype: str = "PCM_16"
 ) -> None:
-    """Write [samples] or [samples, channels]; the suffix of `path` names the format. Atomic.
+    """Write [samples] or [samples, channels] atomically, in the format that the suffix of `path` names.
 
-    Integer encodings clip what lies outside [-1, 1). Raises AudioError for an encoding that the format does
-    not have and for samples that integers cannot hold, StorageError where nothing can be written.
+    Integer encodings clip samples outside [-1, 1). Raises AudioError for an encoding that the format lacks and for
+    NaN or infinite samples in an integer encoding, StorageError if the file cannot be written.
     """
     path = Path(path)
     kind = {"OGA": "OGG", "OPUS": "OGG", "AIF": "AIFF"}.get(path.suffix[1:].upper(), path.suffix[1:].upper())
@@ -34,7 +34,7 @@ def write(
         raise AudioError(f"{path}: cannot be written as {subtype} {kind}; {offer}")
     if subtype not in {"FLOAT", "DOUBLE"} and not np.isfinite(samples).all():
         raise AudioError(f"{path}: NaN or infinite samples cannot be written as {subtype}; repair them or use FLOAT")
-    # Encoded in memory first: libsndfile does not tell a full disk from success.
+    # Encode in memory first: libsndfile reports success on a full disk.
     encoded = io.BytesIO()
     _encode(encoded, samples, sample_rate_hz, kind, subtype)
     with atomic_write(path) as temporary:
@@ -44,20 +44,20 @@ def write(
 def encode_decode(
     samples: Samples, sample_rate_hz: int, kind: str, subtype: str, *, compression_level: float | None = None
 ) -> Samples:
-    """Encode float32 [samples] and decode them again, in memory; returns the same number of samples.
+    """Encode float32 [samples] and decode them again in memory, to the same number of samples.
 
     Parameters
     ----------
     kind, subtype
-        libsndfile's names of a format and its encoding, such as ("WAV", "GSM610") or ("OGG", "OPUS").
+        Format and encoding as libsndfile names them, such as ("WAV", "GSM610") or ("OGG", "OPUS").
     compression_level
-        From 0 (best quality, most bits) to 1 (fewest bits), for encodings that have a choice. None: libsndfile's own.
+        From 0 (best quality) to 1 (fewest bits), where the encoding has a choice. None: the default of libsndfile.
 
     Raises
     ------
     AudioError
-        For an encoding that this libsndfile does not have, or that does not take this rate or level, and for samples
-        that are NaN or infinite.
+        For an encoding that this libsndfile lacks, or that does not support the rate or level, and for NaN or
+        infinite samples.
 
     Notes
     -----
@@ -90,7 +90,7 @@ def _encode(
     subtype: str,
     compression_level: float | None = None,
 ) -> None:
-    """Encode a block at a time: of minutes at once libsndfile's Vorbis encoder overflows the stack."""
+    """Encode block by block: libsndfile's Vorbis encoder overflows the stack when given minutes at once."""
     num_channels = 1 if samples.ndim == 1 else samples.shape[1]
     with soundfile.SoundFile(
         file, "w", sample_rate_hz, num_channels, subtype, format=kind, compression_level=compression_level

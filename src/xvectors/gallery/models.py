@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.audio.speech import MOST_SPEECH_S
+from xvectors.audio.speech import MAX_SPEECH_S
 from xvectors.backends import LengthNorm
 from xvectors.backends.backend import Enrolled
 from xvectors.backends.cosine import length_normalize
@@ -36,7 +36,7 @@ def models_of(verifier: Verifier, block: Block) -> Models:
     more make an embedding better, and a recording that is said to last for hours would outweigh all others.
     """
     backend = verifier.backend
-    most_s = float(verifier.basis.get("longest_s", MOST_SPEECH_S))
+    most_s = float(verifier.basis.get("longest_s", MAX_SPEECH_S))
     first = np.flatnonzero(np.diff(block.speaker, prepend=-1))
     ids = block.speaker[first]
     counted_s = np.minimum(block.duration_s, most_s)

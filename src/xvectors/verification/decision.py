@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xvectors.audio import Channel, Samples
 from xvectors.audio.quality import Quality
-from xvectors.audio.speech import MOST_SPEECH_S, Heard, listen
+from xvectors.audio.speech import MAX_SPEECH_S, Heard, listen
 from xvectors.errors import AudioError
 from xvectors.metrics import bayes_threshold, open_set_posterior
 from xvectors.trials import Trials
@@ -298,6 +298,6 @@ def of_sides(sides: Sequence[Heard]) -> list[str]:
     for side in sides:
         if side.speech_s < LITTLE_SPEECH_S:
             found.append(f"{side.name} holds only {side.speech_s:.2f} s of speech: the LLR is one of so little")
-        if side.quality.speech_s > MOST_SPEECH_S:
-            found.append(f"{side.name}: only its first {MOST_SPEECH_S:.0f} s of speech were compared")
+        if side.quality.speech_s > MAX_SPEECH_S:
+            found.append(f"{side.name}: only its first {MAX_SPEECH_S:.0f} s of speech were compared")
     return found

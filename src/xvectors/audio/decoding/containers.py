@@ -1,7 +1,7 @@
-"""Sound containers by their bytes. In: an open file. Out: a Layout: the streams to decode, and what is missing.
+"""Parse sound containers: which streams a file holds, and what is missing from it.
 
-libsndfile shortens a truncated file without a word, reads the first of joined files, and believes lengths that are
-estimates. What the container states is compared with what there is here.
+libsndfile shortens truncated files silently, reads only the first of several joined files, and trusts estimated
+lengths. Here the length that a container states is compared with the data.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from xvectors.audio.decoding import flac, mpeg, ogg
 from xvectors.audio.decoding.spliced import Piece
 
 HEAD_BYTES = 64
-# Sizes that recorders write when they stream and cannot know the length yet (0xFFFFFFFF; sox: 0x7FFFF000).
+# Sizes that recorders write when they stream and do not know the length yet (0xFFFFFFFF; sox: 0x7FFFF000).
 SMALLEST_STREAMING_SIZE = 0x7FFFF000
 FOREIGN = (
     b"\x1a\x45\xdf\xa3",  # WebM and Matroska
@@ -23,7 +23,7 @@ FOREIGN = (
     *(b"#!AMR", b"FLV\1", b"MAC ", b"wvpk", b"TTA1", b"ADIF"),
 )
 KNOWN = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"OggS", b"fLaC", b"caff", b".snd", b"ID3", b"riff", b"\xff")
-"""What sounds that FFmpeg may read begin with, where libsndfile does not."""
+"""First bytes of files that FFmpeg may read if libsndfile cannot."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""FLAC files by their last frame. In: an open file. Out: the true number of samples where the header leaves it open.
+"""Find the true length of FLAC files whose header leaves it open, from their last frame.
 
-An encoder that writes to a pipe states a length of zero. The last frame says which sample it starts with and how many
-it holds. Frame headers and their checksums: RFC 9639.
+An encoder that writes to a pipe states a length of zero. The last frame states the number of its first sample and of
+its samples. Frame headers and checksums follow RFC 9639.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""What libsndfile cannot read, decoded by FFmpeg through PyAV (extra `media`): AAC in MP4, WebM, WMA, AMR and so on.
+"""Decode with FFmpeg, through PyAV (extra `media`), what libsndfile cannot read: AAC in MP4, WebM, WMA, AMR and others.
 
-A stream is decoded from its start, and samples are counted: containers round times, and round lengths to the codec's
-packets.
+Streams are decoded from their start and samples are counted, because containers round times and lengths to packets.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from xvectors.errors import AudioError, AudioFileError, MissingExtraError, Trunc
 
 INSTALL = "pip install 'xvectors[media]'"
 TOLERANCE_S = 0.1
-"""Containers round their length to the codec's packets, so the last tenth of a second proves nothing."""
+"""Tolerance for a missing end: containers round their length to packets."""
 _LENGTHS_KEPT = 100_000
 _lengths: dict[FileKey, int] = {}
 

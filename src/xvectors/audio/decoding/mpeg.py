@@ -1,7 +1,7 @@
-"""MPEG audio (MP3) by its frames. In: an open file. Out: the joined streams in it, each with its true number of frames.
+"""Count the frames of MPEG audio (MP3), and split joined streams.
 
-libsndfile believes the Xing header, or, without one, guesses the length from the first frame's bit rate, and stops
-there. Here the frames are counted. Headers: ISO/IEC 11172-3 and 13818-3; Xing and ID3v2: their public descriptions.
+libsndfile trusts the Xing header or, without one, estimates the length from the bit rate of the first frame, and stops
+there. Frame headers follow ISO/IEC 11172-3 and 13818-3.
 """
 
 from __future__ import annotations

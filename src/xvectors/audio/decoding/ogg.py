@@ -1,7 +1,7 @@
-"""Ogg files by their pages. In: an open file. Out: the streams in it, one after another, each with an end.
+"""Split Ogg files into their streams, and supply missing end marks.
 
-libsndfile reads the first of several joined (chained) streams, and no Opus stream without an end mark. Pages and their
-checksum: RFC 3533.
+libsndfile reads only the first of several chained streams, and no Opus stream without an end mark. Pages and their
+checksum follow RFC 3533.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""From whatever a user hands in to an opened Sound. In: paths, bytes, binary files. Out: what decodes them.
+"""Open a sound file with the decoder that can read it, and check that it is whole.
 
-What is not whole is an error: a file that lacks a tenth of a second or more of what it states, that states less than
-there is, or more than can be.
+A file that lacks a tenth of a second or more of its stated length, or states an impossible one, is an error.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 2_000, 1_000_000
 MOST_FRAMES_A_BYTE = 2048
-"""The bound for a whole file. Silence comes to 420 in FLAC with frames of the usual length, to 1,440 in Opus."""
+"""Upper bound for a whole file. Silence reaches 420 in FLAC with frames of the usual length, and 1,440 in Opus."""
 KEPT_S = 0.1
-"""A file that lacks less than this of what it states is read, with a note."""
+"""A file that lacks less than this of its stated length is read, with a note."""
 SMALLEST_KEPT_BYTES, LAYOUTS_KEPT = 1 << 20, 10_000
 _layouts: dict[FileKey, Layout] = {}
 

@@ -1,4 +1,4 @@
-"""A file put together from stretches of another and bytes of our own, without copying. In: pieces. Out: a file."""
+"""A file object made of segments of another file and of given bytes, without copying."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Recordings from strangers, decoded in processes of limited time and memory. In: paths, bytes, files. Out: samples.
+"""Decode untrusted recordings in worker processes with limits on time and memory.
 
-Decoders are C code that hostile bytes may crash, or keep busy without end. Here that ends a process made for it, and
-the caller gets an AudioError. It is no sandbox: a decoder that is taken over can do what the user can.
+Decoders are C code that hostile bytes may crash or keep busy forever. Here only the worker process dies, and the caller
+gets an AudioError. This is not a sandbox: a hijacked decoder can do whatever the user can.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from xvectors.audio.sound import AudioInfo, Samples
 from xvectors.errors import AudioError, ConfigError
 
 START_S = 60.0
-"""What a process may take to start on a busy machine; usually 0.2 s."""
+"""Time limit for starting a process on a busy machine; 0.2 s is usual."""
 _CODE = (
     "import sys, json; path, memory_bytes, cpu_s = json.loads(sys.argv[1]); sys.path[:] = path; "
     "from xvectors.audio.decoding.worker import serve; serve(memory_bytes, cpu_s)"
@@ -38,7 +38,7 @@ _CODE = (
 
 
 class Decoder:
-    """Decodes as `xvectors.audio` does, in worker processes that are limited, and replaced where they fail.
+    """Decode like `xvectors.audio`, in limited worker processes that are replaced when they fail.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class Decoder:
         return None if found is None else Canceled(**found)
 
     def close(self) -> None:
-        """End the processes, those that are decoding once they are done. Nothing can be decoded afterwards."""
+        """End the worker processes after the work in progress. The decoder cannot be used afterwards."""
         self._closed = True
         if self._pid != os.getpid():
             return

@@ -1,6 +1,6 @@
-"""The process that decodes for `untrusted.Decoder`. In: requests on standard input. Out: answers on standard output.
+"""The worker process of `untrusted.Decoder`: it reads requests from standard input and answers on standard output.
 
-Messages are JSON and bytes, never pickles: what comes back from a decoder that hostile bytes took over is data.
+Messages are JSON and bytes, never pickles, so that a hijacked decoder can only send data back.
 """
 
 from __future__ import annotations
