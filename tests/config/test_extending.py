@@ -190,11 +190,11 @@ def test_registering(clean: None, tmp_path: Path) -> None:
             "nowhere cannot be imported: No module named 'nowhere'; install its package, or add",
         ),
         ("mypackage", "mypackage.nets:Tinny", "mypackage.nets has no Tinny; did you mean 'Tiny'?"),
-        ("mypackage", "mypackage.nets:nn.Linear", "is no backbone: it must be a class derived from xvectors.models"),
-        ("mypackage", "mypackage.effects:hum", "is no backbone: it must be a class derived from xvectors.models"),
+        ("mypackage", "mypackage.nets:nn.Linear", "is not a backbone: it must be a class derived from xvectors.models"),
+        ("mypackage", "mypackage.effects:hum", "is not a backbone: it must be a class derived from xvectors.models"),
         ("mypackage", "mypackage.nets:", "must have the form module:Name"),
         ("mypackage", "../mypackage:Tiny", "must have the form module:Name"),
-        ("os", "os:system", "is no backbone"),
+        ("os", "os:system", "is not a backbone"),
     ],
 )
 def test_a_name_that_leads_nowhere(
@@ -217,17 +217,12 @@ def test_trusting_a_module_alone(package: Path, monkeypatch: pytest.MonkeyPatch)
 
 class Right(Backbone):
     def __init__(self, num_speakers: int, input_dim: int, *, width: int = 4) -> None:
-        super().__init__()
-        self.num_speakers, self.input_dim, self.embedding_dim, self.context_frames = num_speakers, input_dim, width, 1
+        super().__init__(num_speakers=num_speakers, input_dim=input_dim, embedding_dim=width, context_frames=1)
         self.linear = nn.Linear(input_dim, width)
         self.classifier = nn.Linear(width, num_speakers)
 
-    def embed_batch(self, x, lengths):
-        if lengths is not None:
-            x = torch.stack([row[:n].mean(dim=0) for row, n in zip(x, lengths.tolist(), strict=True)])
-        else:
-            x = x.mean(dim=1)
-        return self.linear(x)
+    def embed_frames(self, x, padding):
+        return self.linear(x.mean(dim=1) if padding is None else padding.mean(x))
 
 
 class NoSpeakers(Right):
@@ -245,12 +240,6 @@ class Required(Right):
         super().__init__(num_speakers, input_dim)
 
 
-class NoSize(Right):
-    def __init__(self, num_speakers: int, input_dim: int) -> None:
-        super().__init__(num_speakers, input_dim)
-        del self.embedding_dim
-
-
 class NoClassifier(Right):
     def __init__(self, num_speakers: int, input_dim: int) -> None:
         super().__init__(num_speakers, input_dim)
@@ -258,18 +247,18 @@ class NoClassifier(Right):
 
 
 class FramesOut(Right):
-    def embed_batch(self, x, lengths):
+    def embed_frames(self, x, padding):
         return self.linear(x)
 
 
-class IgnoresLengths(Right):
-    def embed_batch(self, x, lengths):
-        return super().embed_batch(x, None)
+class IgnoresPadding(Right):
+    def embed_frames(self, x, padding):
+        return super().embed_frames(x, None)
 
 
 class Tuple(Right):
-    def embed_batch(self, x, lengths):
-        return super().embed_batch(x, lengths), x
+    def embed_frames(self, x, padding):
+        return super().embed_frames(x, padding), x
 
 
 class EmbeddingOut(Right):
@@ -283,12 +272,11 @@ class EmbeddingOut(Right):
         (NoSpeakers, "its constructor must take the arguments num_speakers and input_dim; it lacks num_speakers"),
         (OtherSpeakers, "its num_speakers is 4 where 3 was asked for"),
         (Required, "cannot be built: missing a required argument: 'depth'"),
-        (NoSize, "must say its embedding_dim, a whole number; set self.embedding_dim"),
         (NoClassifier, "must have its class layer as the module self.classifier"),
-        (FramesOut, "its embed_batch must give embeddings [batch, 4]; of 2 recordings it gave [2, 7, 4]"),
-        (IgnoresLengths, "a recording padded in a batch must have the embedding that it has alone"),
-        (Tuple, "its embed_batch must give embeddings [batch, 4]; of 2 recordings it gave tuple"),
-        (EmbeddingOut, "its classify must give logits [batch, 3]; of 2 recordings it gave [2, 4]"),
+        (FramesOut, "its embed_frames must give embeddings [batch, 4]; for 2 recordings it gave [2, 7, 4]"),
+        (IgnoresPadding, "a recording padded in a batch must have the embedding that it has alone"),
+        (Tuple, "its embed_frames must give embeddings [batch, 4]; for 2 recordings it gave tuple"),
+        (EmbeddingOut, "its classify must give logits [batch, 3]; for 2 recordings it gave [2, 4]"),
     ],
 )
 def test_a_wrong_backbone_is_told_what_it_breaks(clean: None, cls: type[Backbone], message: str) -> None:

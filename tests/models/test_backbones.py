@@ -21,6 +21,7 @@ from xvectors.models import (
     POOLINGS,
     PUBLISHED,
     Backbone,
+    Padding,
     Published,
     TDNNLayer,
     build_model,
@@ -29,7 +30,6 @@ from xvectors.models import (
 )
 from xvectors.models.campplus import segment_context
 from xvectors.models.ftdnn import LAYERS, semi_orthogonal_step
-from xvectors.models.pooling import Padding
 from xvectors.models.resnet import MapConv
 
 # Narrow enough for a quick test.
@@ -187,6 +187,20 @@ def test_half_precision_embeds_almost_the_same(name: str) -> None:
 
 
 @EVERY
+def test_embed_gives_float32_embeddings(name: str) -> None:
+    model = trained_a_little(small(name))
+    batch, lengths = padded([seeded(n, BANDS, seed=n) for n in (50, 70)], 3.0)
+    assert torch.equal(model.embed(batch), model(batch, return_embedding=True))
+    assert torch.equal(model.embed(batch, lengths), model(batch, return_embedding=True, lengths=lengths))
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model(batch, return_embedding=True)
+        embedding = model.embed(batch)
+    assert embedding.dtype == torch.float32
+    assert torch.equal(embedding, half.float())
+    assert model.double().embed(batch.double()).dtype == torch.float64
+
+
+@EVERY
 def test_silence_gives_finite_gradients(name: str) -> None:
     model = small(name)
     model(torch.full((2, 50, BANDS), -15.9424)).sum().backward()
@@ -209,7 +223,9 @@ def test_bad_input(name: str) -> None:
         model(x, lengths=torch.tensor([50, shortest - 1]))
     with pytest.raises(ShapeError, match=r"lengths\[0\] is 51, but the features hold 50 frames"):
         model(x, lengths=torch.tensor([51, 50]))
-    with pytest.raises(ShapeError, match=r"lengths must be 2 whole numbers, one a recording, got \[1\] of torch.int64"):
+    with pytest.raises(
+        ShapeError, match=r"lengths must be 2 whole numbers, one per recording, got \[1\] of torch.int64"
+    ):
         model(x, lengths=torch.tensor([50]))
     with pytest.raises(ShapeError, match=r"whole numbers.*float32"):
         model(x, lengths=torch.tensor([50.0, 50.0]))

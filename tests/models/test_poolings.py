@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xvectors.errors import ConfigError, ShapeError
-from xvectors.models import POOLINGS, make_pooling
+from xvectors.models import POOLINGS, Padding, make_pooling
+from xvectors.models.padding import FrameNorm
 from xvectors.models.pooling import (
     AttentivePooling,
     ChannelContextPooling,
-    FrameNorm,
     MeanPooling,
     MultiHeadAttentivePooling,
-    Padding,
     Pooling,
     StatisticsPooling,
 )
@@ -63,7 +62,7 @@ def test_width_and_one_frame(name: str) -> None:
 
 def test_mean_by_hand() -> None:
     x = torch.tensor([[[1.0, 5.0], [3.0, 6.0], [100.0, 100.0]]])
-    assert MeanPooling()(x, torch.tensor([2])).tolist() == [[2.0, 5.5]]
+    assert MeanPooling()(x, Padding(torch.tensor([2]), 3)).tolist() == [[2.0, 5.5]]
 
 
 def test_attentive_pooling_equals_its_formula() -> None:
@@ -101,10 +100,10 @@ def test_channel_context_pooling_equals_its_formula(global_context: bool) -> Non
 
 
 def test_equal_scores_make_attention_plain_statistics() -> None:
-    x, counts = seeded(3, 20, CHANNELS), torch.tensor([20, 3, 11])
+    x, padding = seeded(3, 20, CHANNELS), Padding(torch.tensor([20, 3, 11]), 20)
     for pooling in (AttentivePooling(CHANNELS), ChannelContextPooling(CHANNELS)):
         torch.nn.init.zeros_(pooling.score.weight)
-        torch.testing.assert_close(pooling(x, counts), StatisticsPooling()(x, counts), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(pooling(x, padding), StatisticsPooling()(x, padding), atol=1e-5, rtol=1e-5)
 
 
 @ALL
@@ -117,7 +116,7 @@ def test_padding_changes_neither_result_nor_gradient(name: str, counts: list[int
     for row, x in enumerate(alone):
         padded[row, : x.shape[1]] = x.detach()[0]
     padded.requires_grad_()
-    out = pooling(padded, torch.tensor(counts))
+    out = pooling(padded, Padding(torch.tensor(counts), 12))
     # gradients from all sides, so that errors in means and deviations cannot cancel
     upstream = seeded(*out.shape, seed=1)
     (gradient,) = torch.autograd.grad(out, padded, upstream)
@@ -134,7 +133,7 @@ def test_padding_changes_neither_result_nor_gradient(name: str, counts: list[int
 def test_constant_input_has_finite_gradients(name: str, frames: int) -> None:
     pooling = pooling_called(name)
     x = torch.full((2, frames, CHANNELS), -15.9424, requires_grad=True)
-    pooling(x, torch.tensor([frames, 1])).sum().backward()
+    pooling(x, Padding(torch.tensor([frames, 1]), frames)).sum().backward()
     for gradient in (x.grad, *[p.grad for p in pooling.parameters()]):
         assert gradient is not None
         assert torch.isfinite(gradient).all()
@@ -145,18 +144,18 @@ def test_gradient_is_the_numerical_one(name: str) -> None:
     pooling = pooling_called(name).double()
     x = seeded(2, 5, CHANNELS).double().requires_grad_()
     assert torch.autograd.gradcheck(pooling, (x,))
-    assert torch.autograd.gradcheck(pooling, (x, torch.tensor([3, 5])))
+    assert torch.autograd.gradcheck(pooling, (x, Padding(torch.tensor([3, 5]), 5)))
 
 
 @ALL
-@pytest.mark.parametrize("counts", [None, torch.tensor([150, 200])])
-def test_half_precision_is_pooled_in_float32(name: str, counts: Tensor | None) -> None:
+@pytest.mark.parametrize("padding", [None, Padding(torch.tensor([150, 200]), 200)])
+def test_half_precision_is_pooled_in_float32(name: str, padding: Padding | None) -> None:
     pooling, x = pooling_called(name), (10 + seeded(2, 200, CHANNELS)).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
-        out = pooling(x, counts)
+        out = pooling(x, padding)
     assert out.dtype == torch.float32
     # scores in bfloat16 move the weights by a per cent of the deviation, and a half-precision mean by far more
-    torch.testing.assert_close(out, pooling(x.float(), counts), atol=0.03, rtol=0.0)
+    torch.testing.assert_close(out, pooling(x.float(), padding), atol=0.03, rtol=0.0)
 
 
 @ALL
@@ -167,10 +166,12 @@ def test_bad_input(name: str) -> None:
         pooling(torch.zeros(4, CHANNELS))
     with pytest.raises(ShapeError, match=r"got \[4, 0, 8\]"):
         pooling(torch.zeros(4, 0, CHANNELS))
-    with pytest.raises(ShapeError, match=rf"{class_name}: expected 2 frame counts, got \[3\]"):
-        pooling(torch.zeros(2, 5, CHANNELS), torch.tensor([5, 5, 5]))
-    with pytest.raises(ShapeError, match=rf"{class_name}: frame counts must lie between 1 and 5, got 6"):
-        pooling(torch.zeros(2, 5, CHANNELS), torch.tensor([6, 5]))
+    with pytest.raises(
+        ShapeError, match=rf"{class_name}: got \[2, 5, 8\] with the padding of 3 recordings of 5 frames"
+    ):
+        pooling(torch.zeros(2, 5, CHANNELS), Padding(torch.tensor([5, 5, 5]), 5))
+    with pytest.raises(ShapeError, match=rf"{class_name}: got .* with the padding of 2 recordings of 4 frames"):
+        pooling(torch.zeros(2, 5, CHANNELS), Padding(torch.tensor([4, 3]), 4))
     if list(pooling.parameters()):
         with pytest.raises(ShapeError, match=r"expected \[batch, frames, 8\], got \[2, 5, 7\]"):
             pooling(torch.zeros(2, 5, 7))
@@ -201,12 +202,12 @@ def test_impossible_settings() -> None:
 
 
 def test_padding_bounds_by_hand() -> None:
-    padding = Padding(torch.tensor([3, 5, 1]), 5, torch.device("cpu"))
+    padding = Padding(torch.tensor([3, 5, 1]), 5)
     assert padding.behind.int().tolist() == [[0, 0, 0, 1, 1], [0, 0, 0, 0, 0], [0, 1, 1, 1, 1]]
     assert padding.rows.tolist() == [0, 1, 2, 5, 6, 7, 8, 9, 10]
     assert padding.strided(2).counts.tolist() == [2, 3, 1]
     assert padding.strided(2).frames == 3
-    assert padding.shortened(1).counts.tolist() == [2, 4, 0]
+    assert Padding(torch.tensor([3, 5, 2]), 5).shortened(1).counts.tolist() == [2, 4, 1]
     x = torch.full((3, 5, 2), float("nan"))
     x[0, :3], x[1], x[2, :1] = 1.0, 2.0, 3.0
     assert padding.zero(x).sum(dim=(1, 2)).tolist() == [6.0, 20.0, 6.0]

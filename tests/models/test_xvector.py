@@ -299,7 +299,7 @@ def test_bad_lengths() -> None:
         model(x, lengths=torch.tensor([40, 9]))
     with pytest.raises(ShapeError, match=r"lengths\[0\] is 41, but the features hold 40 frames"):
         model(x, lengths=torch.tensor([41, 40]))
-    with pytest.raises(ShapeError, match=r"lengths must be 2 whole numbers, one a recording, got \[3\]"):
+    with pytest.raises(ShapeError, match=r"lengths must be 2 whole numbers, one per recording, got \[3\]"):
         model(x, lengths=torch.tensor([40, 40, 40]))
     with pytest.raises(ShapeError, match=r"whole numbers.*float32"):
         model(x, lengths=torch.tensor([1.0, 0.5]))
@@ -332,9 +332,9 @@ def test_a_training_batch_of_one_has_no_batch_statistics() -> None:
     [
         ({"depth": -1}, "depth is -1; it must be at least 0"),
         ({"size": 0}, "size 0 times internal_dim 512 leaves layers of no width"),
-        ({"num_speakers": 0}, "num_speakers is 0; it must be at least 1"),
-        ({"embedding_dim": 0}, "embedding_dim is 0; it must be at least 1"),
-        ({"input_dim": 0}, "input_dim is 0; it must be at least 1"),
+        ({"num_speakers": 0}, "num_speakers is 0; it must be a whole number, at least 1"),
+        ({"embedding_dim": 0}, "embedding_dim is 0; it must be a whole number, at least 1"),
+        ({"input_dim": 0}, "input_dim is 0; it must be a whole number, at least 1"),
         ({"variance_floor": -1.0}, "variance_floor is -1.0; it must be above 0"),
     ],
 )

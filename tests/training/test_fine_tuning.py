@@ -58,7 +58,7 @@ def test_features_and_network_are_those_of_the_start(base: Path, toy_corpus: Pat
     assert new.recipe.training == gentle().training
     before, after = weights_of(base), weights_of(tmp_path / "s")
     assert after["classifier.weight"].shape == (7, 16)
-    change = (after["embed.weight"] - before["embed.weight"]).norm() / before["embed.weight"].norm()
+    change = (after["embedding.weight"] - before["embedding.weight"]).norm() / before["embedding.weight"].norm()
     assert 1e-5 < change < 0.2
 
 
@@ -95,7 +95,7 @@ def test_a_rate_of_zero_freezes_the_backbones_weights(base: Path, toy_corpus: Pa
     recipe = gentle("training.backbone_rate=0", "training.head_only_share=0")
     train(toy_corpus, tmp_path / "s", recipe, start=base, device="cpu")
     before, after = weights_of(base), weights_of(tmp_path / "s")
-    assert torch.equal(before["embed.weight"], after["embed.weight"])
+    assert torch.equal(before["embedding.weight"], after["embedding.weight"])
     assert torch.equal(before["first.weight"], after["first.weight"])
     assert not torch.equal(before["first_norm.running_mean"], after["first_norm.running_mean"])
 

@@ -29,7 +29,7 @@ class WaveformGraph(nn.Module):
         self.embedding_map = copy.deepcopy(embedding_map)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        embedding: Tensor = self.model(self.features(waveform), return_embedding=True)
+        embedding = self.model.embed(self.features(waveform))
         return embedding if self.embedding_map is None else cast(Tensor, self.embedding_map(embedding))
 
 

@@ -1,4 +1,4 @@
-"""Speaker networks by name. In: a name and settings; out: a module from features to logits or embeddings."""
+"""Speaker networks, from filterbanks to embeddings: a table of them by name, and the functions that build one."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from xvectors.models.campplus import CAMPlusPlus
 from xvectors.models.ecapa import ECAPA
 from xvectors.models.embedding_map import EmbeddingMap
 from xvectors.models.etdnn import ETDNN
-from xvectors.models.explaining import settings_of_model
+from xvectors.models.explaining import NOT_SETTINGS, settings_of_model
 from xvectors.models.extending import build_checked, check_backbone
 from xvectors.models.ftdnn import FTDNN
+from xvectors.models.padding import Padding
 from xvectors.models.pooling import POOLINGS, StatisticsPooling, make_pooling
 from xvectors.models.published import PUBLISHED, Published
 from xvectors.models.resnet import ResNet34, ThinResNet
@@ -37,6 +38,7 @@ __all__ = [
     "Backbone",
     "CAMPlusPlus",
     "EmbeddingMap",
+    "Padding",
     "Published",
     "ResNet34",
     "StatisticsPooling",
@@ -61,34 +63,41 @@ MODELS: dict[str, type[Backbone]] = {
     "thin_resnet": ThinResNet,
     "campplus": CAMPlusPlus,
 }
+"""The built-in networks, by the names that recipes call them. `PUBLISHED` has their papers and sizes."""
 
+MAX_SETTING = 65_536
+"""Largest number in the settings of a built-in network; a larger network would not fit into memory."""
+KINDS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 
 B = TypeVar("B", bound=Backbone)
 
-MOST = 65_536
-"""No width of a layer, nor another number of ours, goes beyond: memory would not hold the network."""
-NOT_SET_HERE = ("num_speakers", "input_dim")
-"""The corpus's and the features' to say."""
-WANTED: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
-
 
 def find_backbone(name: str) -> type[Backbone]:
-    """The class of the network called `name`: one of `MODELS`, a registered one, an installed package's, module:Name.
+    """Return the class of a network.
 
-    Raises ConfigError for an unknown one, naming the nearest; for module:Name of a package that is not trusted (see
-    `xvectors.trust`), and for what is no Backbone.
+    Parameters
+    ----------
+    name
+        A key of `MODELS`, a registered name, an entry point of an installed package, or `module:Name`.
+
+    Raises
+    ------
+    ConfigError
+        The name is unknown, its package is not trusted (see `xvectors.trust`), or it is not a Backbone.
     """
-    found = BACKBONES.find(name, MODELS)
-    return MODELS[name] if name in MODELS else check_backbone(found, name)
+    return MODELS[name] if name in MODELS else check_backbone(BACKBONES.find(name, MODELS), name)
 
 
 def register_backbone(name: str) -> Callable[[type[B]], type[B]]:
-    """Decorator: let `model.name = name` stand for this class in this process.
+    """Register the decorated class under a name for `model.name`, in this process.
 
     >>> @register_backbone("tiny")                                             # doctest: +SKIP
     ... class Tiny(Backbone): ...
 
-    Raises ConfigError for a name of `MODELS`, and for a class that is no Backbone.
+    Raises
+    ------
+    ConfigError
+        The name is in `MODELS`, or the class is not a Backbone.
     """
 
     def register(cls: type[B]) -> type[B]:
@@ -100,9 +109,12 @@ def register_backbone(name: str) -> Callable[[type[B]], type[B]]:
 
 
 def build_model(name: str, **settings: Any) -> Backbone:
-    """Build the network called `name` with the keyword arguments of its class.
+    """Build a network by name, with the keyword arguments of its class.
 
-    Raises ConfigError for an unknown name or setting, naming the nearest known one.
+    Raises
+    ------
+    ConfigError
+        The name or a setting is unknown, or a value is impossible.
     """
     backbone = find_backbone(name)
     kinds = get_type_hints(backbone.__init__)
@@ -113,28 +125,34 @@ def build_model(name: str, **settings: Any) -> Backbone:
             raise ConfigError(f"model {name!r} has no setting {key!r}{nearest(key, parameters)}")
         kind = kinds.get(key)
         fits = type(value) is kind or (kind is float and type(value) is int)
-        if kind in WANTED and not fits:
-            raise ConfigError(f"model.{key} must be {WANTED[kind]}, not {value!r}")
-        if name in MODELS and key not in NOT_SET_HERE and kind in (int, float) and not -MOST <= value <= MOST:
-            raise ConfigError(f"model.{key} = {value!r} must be at most {MOST:,}")
+        if kind in KINDS and not fits:
+            raise ConfigError(f"model.{key} must be {KINDS[kind]}, not {value!r}")
+        is_number = name in MODELS and key not in NOT_SETTINGS and kind in (int, float)
+        if is_number and not -MAX_SETTING <= value <= MAX_SETTING:
+            raise ConfigError(f"model.{key} = {value!r} must be at most {MAX_SETTING:,}")
     return backbone(**settings) if name in MODELS else build_checked(backbone, name, settings)
 
 
 def count_parameters(model: Backbone) -> int:
-    """Parameters that an embedding depends on: no classifier, and no layers between the embedding and it."""
+    """Count the parameters that the embedding depends on, which excludes the classifier and the layers before it."""
     shadow = copy.deepcopy(model).to("meta").eval()
     frames = torch.zeros(1, model.context_frames, model.input_dim, device="meta")
-    shadow(frames, return_embedding=True).sum().backward()
+    torch.autograd.backward(shadow.embed(frames).sum())
     return sum(parameter.numel() for parameter in shadow.parameters() if parameter.grad is not None)
 
 
 def count_flops(model: Backbone, num_frames: int) -> int:
-    """Floating-point operations of one embedding from `num_frames` frames: twice the multiply-adds of its layers.
+    """Count the floating-point operations of one embedding of `num_frames` frames, twice the multiply-adds.
 
-    Matrix products and convolutions count, the classifier does not. Torch's FlopCounterMode counts them on a copy
-    without data, so that nothing is computed. Raises TooShortError for fewer frames than `model.context_frames`.
+    Matrix products and convolutions count; the classifier does not. The network is run without data, so that nothing
+    is computed.
+
+    Raises
+    ------
+    TooShortError
+        There are fewer frames than `model.context_frames`.
     """
     shadow = copy.deepcopy(model).to("meta").eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shadow(torch.zeros(1, num_frames, model.input_dim, device="meta"), return_embedding=True)
+        shadow.embed(torch.zeros(1, num_frames, model.input_dim, device="meta"))
     return int(counter.get_total_flops())

@@ -1,50 +1,117 @@
-"""What every speaker network offers, whatever it is made of. In: filterbanks; out: speaker logits or embeddings."""
+"""The skeleton of every speaker network: it checks a batch, finds its padding, and calls the network's layers."""
 
 from __future__ import annotations
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
-from xvectors.errors import ShapeError
+from xvectors.errors import ConfigError, ShapeError, TooShortError
+from xvectors.models.padding import Padding
 
-MOST_LAYERS = 1000
-"""Of a network, or of a stage of one."""
+MAX_LAYERS = 1000
+"""Largest number of layers of a network, or of one of its stages."""
 
 
 class Backbone(nn.Module):
-    """A network called as `model(x, return_embedding=False, *, lengths=None)`.
+    """A speaker network, from filterbanks to an embedding or to logits over the training speakers.
 
-    A network implements `embed_batch`, and `classify` where layers stand between its embedding and its `classifier`.
-    The class layer is the module `classifier`, which fine-tuning replaces. docs/how-to/extend.md says how to write one.
+    A subclass passes its sizes to this constructor, builds its layers, and implements `embed_frames`. Its class layer
+    is the module `classifier`, which fine-tuning replaces; where layers stand between embedding and `classifier`, it
+    implements `classify` too. docs/how-to/extend.md shows an example.
+
+    Parameters
+    ----------
+    num_speakers
+        Outputs of the classifier.
+    embedding_dim
+        Width of the embedding.
+    input_dim
+        Filterbanks per frame.
+    context_frames
+        Fewest frames that have an embedding.
+
+    Raises
+    ------
+    ConfigError
+        A size is not a whole number of at least 1.
     """
 
-    input_dim: int
-    embedding_dim: int
-    num_speakers: int
-    context_frames: int
     classifier: nn.Module
 
+    def __init__(self, *, num_speakers: int, embedding_dim: int, input_dim: int, context_frames: int) -> None:
+        super().__init__()
+        check_sizes(
+            self,
+            num_speakers=num_speakers,
+            embedding_dim=embedding_dim,
+            input_dim=input_dim,
+            context_frames=context_frames,
+        )
+        self.num_speakers = num_speakers
+        self.embedding_dim = embedding_dim
+        self.input_dim = input_dim
+        self.context_frames = context_frames
+
+    def embed(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Map features to embeddings of at least float32, under autocast as well; arguments and errors of `forward`.
+
+        Parameters
+        ----------
+        x
+            [batch, frames, input_dim].
+        lengths
+            int [batch]: number of frames of each recording.
+
+        Returns
+        -------
+        Tensor
+            [batch, embedding_dim].
+        """
+        embedding: Tensor = self(x, return_embedding=True, lengths=lengths)
+        return embedding.to(torch.promote_types(embedding.dtype, torch.float32))
+
     def forward(self, x: Tensor, return_embedding: bool = False, *, lengths: Tensor | None = None) -> Tensor:
-        """Map [batch, frames, input_dim] to logits [batch, num_speakers] or embeddings [batch, embedding_dim].
+        """Map features to logits, or to embeddings in the network's own precision.
 
-        `lengths` [batch] counts each recording's own frames; the others have no influence, so that each recording of a
-        padded batch gets the embedding it has alone.
+        Parameters
+        ----------
+        x
+            [batch, frames, input_dim].
+        return_embedding
+            Return embeddings; `embed` does the same.
+        lengths
+            int [batch]: number of frames of each recording. Later frames are padding, which has no influence: each
+            recording gets the embedding that it has alone. By default there is no padding.
 
-        Raises ShapeError for another rank or size, lengths that do not fit, a training batch of 1 where the network
-        has BatchNorm, or a `return_embedding` that is not True or False; TooShortError for fewer frames than
-        `context_frames`.
+        Returns
+        -------
+        Tensor
+            Logits [batch, num_speakers] or embeddings [batch, embedding_dim].
+
+        Raises
+        ------
+        ShapeError
+            `x` has another rank or size, `lengths` does not fit it, `return_embedding` is not a bool, or a network
+            with BatchNorm trains on a batch of 1.
+        TooShortError
+            A recording has fewer than `context_frames` frames.
         """
         if not isinstance(return_embedding, bool):
             raise ShapeError(
-                f"{type(self).__name__}: return_embedding must be True or False, not {_kind(return_embedding)}; "
+                f"{type(self).__name__}: return_embedding must be True or False, not {_described(return_embedding)}; "
                 "give the recordings' frame counts by name, as lengths=..."
             )
-        embedding = self.embed_batch(x, lengths)
+        padding = self._find_padding(x, lengths)
+        embedding = self.embed_frames(x if padding is None else padding.zero(x), padding)
         return embedding if return_embedding else self.classify(embedding)
 
-    def embed_batch(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """Map [batch, frames, input_dim] to embeddings [batch, embedding_dim]; arguments and errors of `forward`."""
+    def embed_frames(self, x: Tensor, padding: Padding | None) -> Tensor:
+        """Map checked features [batch, frames, input_dim], zero in the padding, to embeddings [batch, embedding_dim].
+
+        `padding` is None where every recording fills the batch.
+        """
         raise NotImplementedError
 
     def classify(self, embedding: Tensor) -> Tensor:
@@ -52,8 +119,45 @@ class Backbone(nn.Module):
         return cast(Tensor, self.classifier(embedding))
 
     def after_step(self) -> None:
-        """Called after each step of the optimizer, for networks whose weights stay in a set; here nothing."""
+        """Constrain the weights after a step of the optimizer; by default, do nothing."""
+
+    def _find_padding(self, x: Tensor, lengths: Tensor | None) -> Padding | None:
+        """Check a batch and its lengths; return None where every recording fills the batch."""
+        name = type(self).__name__
+        if x.dim() != 3 or x.shape[2] != self.input_dim:
+            raise ShapeError(f"{name}: expected [batch, frames, {self.input_dim}], got {list(x.shape)}")
+        batch, frames, _ = x.shape
+        self._check_frames(frames, "the recordings have")
+        if self.training and batch < 2 and any(isinstance(module, nn.BatchNorm1d) for module in self.modules()):
+            raise ShapeError(f"{name}: a training batch of {batch} has no batch statistics; give at least 2 recordings")
+        if lengths is None:
+            return None
+        if lengths.shape != (batch,) or lengths.is_floating_point():
+            raise ShapeError(
+                f"{name}: lengths must be {batch} whole numbers, one per recording, "
+                f"got {list(lengths.shape)} of {lengths.dtype}"
+            )
+        counts = lengths.tolist()
+        for index, count in enumerate(counts):
+            if count > frames:
+                raise ShapeError(f"{name}: lengths[{index}] is {count}, but the features hold {frames} frames")
+            self._check_frames(count, f"recording {index} of the batch has")
+        return None if min(counts, default=frames) == frames else Padding(torch.tensor(counts), frames, x.device)
+
+    def _check_frames(self, frames: int, subject: str) -> None:
+        if frames < self.context_frames:
+            raise TooShortError(
+                f"{type(self).__name__}: {subject} {frames} frames, but the network's context needs at least "
+                f"{self.context_frames}; leave them out"
+            )
 
 
-def _kind(value: object) -> str:
+def check_sizes(owner: nn.Module, **sizes: object) -> None:
+    """Raise ConfigError, naming `owner`'s class, for the first size that is not a whole number of at least 1."""
+    for name, value in sizes.items():
+        if not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{type(owner).__name__}: {name} is {value!r}; it must be a whole number, at least 1")
+
+
+def _described(value: object) -> str:
     return f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else repr(value)

@@ -1,7 +1,7 @@
-"""CAM++. In: filterbanks [batch, frames, mels]; out: speaker logits or embeddings.
+"""CAM++, a densely connected TDNN with context-aware masks.
 
 Wang, Zheng, Chen, Cheng and Chen, "CAM++: a fast and efficient network for speaker verification using context-aware
-masking", Interspeech 2023; the densely connected TDNN in it after Yu and Li, Interspeech 2020.
+masking", Interspeech 2023; its densely connected TDNN is that of Yu and Li, Interspeech 2020.
 """
 
 from __future__ import annotations
@@ -14,48 +14,49 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xvectors.errors import ConfigError
-from xvectors.models.backbone import Backbone
-from xvectors.models.pooling import FrameNorm, Padding, check_sizes, find_padding, make_pooling
+from xvectors.models.backbone import Backbone, check_sizes
+from xvectors.models.padding import FrameNorm, Padding
+from xvectors.models.pooling import make_pooling
 from xvectors.models.resnet import MapConv, ResidualBlock, check_depths
 from xvectors.models.tdnn import TDNNLayer
 
 DILATIONS = (1, 2, 2)
 SEGMENT_FRAMES = 100
-"""Frames, after the stride of two, that a mask's local context covers: 2 s at a shift of 10 ms."""
+"""Number of frames in the local context of a mask; after the stride of two, 2 s at a frame shift of 10 ms."""
 BOTTLENECK = 4
-"""Width of a dense layer's bottleneck in growths."""
+"""Width of a dense layer's bottleneck, as a multiple of its growth."""
 
 
 class CAMPlusPlus(Backbone):
-    """A 2-D convolutional front end, three blocks of densely connected, masked TDNN layers, pooling, one linear layer.
+    """A 2-D convolutional front end, three blocks of densely connected masked TDNN layers, pooling, a linear layer.
 
     Parameters
     ----------
     num_speakers
         Outputs of the classifier.
     embedding_dim
-        Width of the linear layer; after its BatchNorm it is the embedding.
+        Width of the linear layer, whose output is the embedding after a BatchNorm.
     input_dim
-        Filterbanks a frame.
+        Filterbanks per frame.
     map_channels
-        Channels of the front end's convolutions.
+        Channels of the convolutions in the front end.
     channels
         Channels of the first TDNN layer, which keeps every second frame.
     growth
         Channels that each dense layer adds; an even number.
     depths
-        Number of dense layers in each of the three blocks, after which the channels are halved.
+        Number of dense layers in each of the three blocks; each block ends by halving its channels.
     pooling
         Pooling over frames (mean, statistics, attentive, multi_head or channel_context).
 
     Raises
     ------
     ConfigError
-        For an impossible value.
+        A setting is out of range.
 
     Notes
     -----
-    Published size: 7.18 M with 80 filterbanks, without the classifier.
+    Published size: 7.18 M parameters with 80 filterbanks, without the classifier.
     """
 
     def __init__(
@@ -70,23 +71,16 @@ class CAMPlusPlus(Backbone):
         depths: Sequence[int] = (12, 24, 16),
         pooling: str = "statistics",
     ) -> None:
-        super().__init__()
-        check_sizes(
-            self,
+        super().__init__(
             num_speakers=num_speakers,
             embedding_dim=embedding_dim,
             input_dim=input_dim,
-            map_channels=map_channels,
-            channels=channels,
-            growth=growth,
+            context_frames=3,  # the fewest of which the stride leaves two, so that there is a deviation
         )
+        check_sizes(self, map_channels=map_channels, channels=channels, growth=growth)
         check_depths(self, depths, len(DILATIONS))
         if growth % 2 or channels % 2:
             raise ConfigError(f"CAMPlusPlus: growth {growth} and channels {channels} must be even; they are halved")
-        self.input_dim = input_dim
-        self.embedding_dim = embedding_dim
-        self.num_speakers = num_speakers
-        self.context_frames = 3  # the fewest with two frames after the stride, so that there is a deviation
         self.front = _FrontEnd(input_dim, map_channels)
         self.first = MapConv(self.front.output_dim, channels, (5, 1), stride=(2, 1))
         self.first_norm = FrameNorm(channels)
@@ -97,25 +91,23 @@ class CAMPlusPlus(Backbone):
         self.blocks = nn.ModuleList(blocks)
         self.last_norm = FrameNorm(channels)
         self.pooling = make_pooling(pooling, channels)
-        self.embed = nn.Linear(self.pooling.out_dim(channels), embedding_dim, bias=False)
-        # without weight and bias: whatever follows scales and shifts by itself
+        self.embedding = nn.Linear(self.pooling.out_dim(channels), embedding_dim, bias=False)
+        # without weight and bias, because the layer that follows scales and shifts
         self.embedding_norm = nn.BatchNorm1d(embedding_dim, affine=False)
         self.classifier = nn.Linear(embedding_dim, num_speakers)
 
-    def embed_batch(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        padding = find_padding(self, x, lengths)
-        x = self.front(x if padding is None else padding.zero(x), padding)
+    def embed_frames(self, x: Tensor, padding: Padding | None) -> Tensor:
+        x = self.front(x, padding)
         padding = padding and padding.strided(2)
         x = functional.relu(self.first_norm(self.first(x.unsqueeze(2)).squeeze(2), padding))
         for block in self.blocks:
             x = block(x, padding)
         x = functional.relu(self.last_norm(x, padding))
-        embedding: Tensor = self.embedding_norm(self.embed(self.pooling(x, padding and padding.counts)))
-        return embedding
+        return cast(Tensor, self.embedding_norm(self.embedding(self.pooling(x, padding))))
 
 
 class _FrontEnd(nn.Module):
-    """The front convolution module: four residual blocks between two convolutions; an eighth of the bands is left."""
+    """The front end: four residual blocks between two convolutions, which together keep an eighth of the bands."""
 
     def __init__(self, input_dim: int, channels: int) -> None:
         super().__init__()
@@ -133,7 +125,7 @@ class _FrontEnd(nn.Module):
 
 
 class _DenseBlock(nn.Module):
-    """Dense layers, each of which adds `growth` channels to all before it, and a layer that halves the channels."""
+    """Dense layers, each of which appends `growth` channels to its input, then a layer that halves the channels."""
 
     def __init__(self, channels: int, growth: int, depth: int, dilation: int) -> None:
         super().__init__()
@@ -150,7 +142,7 @@ class _DenseBlock(nn.Module):
 
 
 class _DenseLayer(nn.Module):
-    """A bottleneck, then a TDNN layer whose output is masked by what the whole recording and the segment hold."""
+    """A bottleneck, then a TDNN layer whose output is masked by context from the segment and the whole recording."""
 
     def __init__(self, inputs: int, growth: int, dilation: int) -> None:
         super().__init__()
@@ -167,23 +159,23 @@ class _DenseLayer(nn.Module):
         x = functional.relu(self.norm(x, padding))
         span = self.tdnn.span // 2
         local = self.tdnn(functional.pad(x, (0, 0, span, span)))
-        # one mask a segment, computed on its context and then spread over its frames
+        # one mask per segment, computed from its context and repeated over its frames
         masks = torch.sigmoid(self.excite(functional.relu(self.squeeze(segment_context(x, padding)))))
         return cast(Tensor, local * masks.repeat_interleave(SEGMENT_FRAMES, dim=1)[:, : x.shape[1]])
 
 
 def segment_context(x: Tensor, padding: Padding | None) -> Tensor:
-    """Mean of [batch, frames, channels] plus the mean of each segment of 100 frames: [batch, segments, channels].
+    """Add the mean of a recording to the mean of each of its segments of 100 frames.
 
-    The last segment of a recording may be shorter. `x` is zero in the padding, whose frames are not counted. The
-    result is at least float32.
+    `x` is [batch, frames, channels], zero in the padding, which does not count; the last segment of a recording may be
+    shorter. Returns [batch, segments, channels], at least float32.
     """
     frames, wide = x.shape[1], torch.promote_types(x.dtype, torch.float32)
-    segments = (frames + SEGMENT_FRAMES - 1) // SEGMENT_FRAMES  # exported graphs round negative quotients up, not down
+    segments = (frames + SEGMENT_FRAMES - 1) // SEGMENT_FRAMES  # exported graphs round negative quotients up
     x = functional.pad(x, (0, 0, 0, segments * SEGMENT_FRAMES - frames))
     sums = x.view(x.shape[0], segments, SEGMENT_FRAMES, -1).sum(dim=2, dtype=wide)
     counts = (torch.tensor([frames]) if padding is None else padding.counts).view(-1, 1, 1)
     own = (counts - SEGMENT_FRAMES * torch.arange(segments).unsqueeze(1)).clamp(0, SEGMENT_FRAMES)
-    # a segment behind the recording's end has the mean 0, and is never looked at
+    # a segment in the padding gets the mean 0, which is never used
     means = sums / own.clamp(min=1).to(x.device, wide)
     return sums.sum(dim=1, keepdim=True) / counts.to(x.device, wide) + means

@@ -1,4 +1,4 @@
-"""ECAPA-TDNN. In: filterbanks [batch, frames, mels]; out: speaker logits or embeddings.
+"""ECAPA-TDNN.
 
 Desplanques, Thienpondt and Demuynck, "ECAPA-TDNN: emphasized channel attention, propagation and aggregation in TDNN
 based speaker verification", Interspeech 2020, figure 2.
@@ -14,24 +14,25 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xvectors.errors import ConfigError
-from xvectors.models.backbone import Backbone
-from xvectors.models.pooling import FrameNorm, Padding, check_sizes, find_padding, make_pooling
+from xvectors.models.backbone import Backbone, check_sizes
+from xvectors.models.padding import FrameNorm, Padding
+from xvectors.models.pooling import make_pooling
 from xvectors.models.tdnn import TDNNLayer
 
 DILATIONS = (2, 3, 4)
 
 
 class ECAPA(Backbone):
-    """A convolution, three squeeze-excited Res2Net blocks, their aggregation, attentive pooling, one linear layer.
+    """A convolution, three squeeze-excited Res2Net blocks, their aggregation, attentive pooling, a linear layer.
 
     Parameters
     ----------
     num_speakers
         Outputs of the classifier.
     embedding_dim
-        Width of the linear layer; after its BatchNorm it is the embedding.
+        Width of the linear layer, whose output is the embedding after a BatchNorm.
     input_dim
-        Filterbanks a frame.
+        Filterbanks per frame.
     channels
         Width of the blocks: 512 or 1024 in the paper.
     pooled_dim
@@ -39,19 +40,19 @@ class ECAPA(Backbone):
     bottleneck_dim
         Width of the bottleneck of the squeeze-excitation.
     res2net_scale
-        Number of parts that a block's channels are divided into; it must divide them.
+        Number of parts into which a block divides its channels.
     pooling
         Pooling over frames (mean, statistics, attentive, multi_head or channel_context).
 
     Raises
     ------
     ConfigError
-        For an impossible value.
+        A setting is out of range.
 
     Notes
     -----
-    Each block takes the sum of all outputs before it (section 3.3). Published sizes, without the classifier, with 80
-    filterbanks: 6.2 M for 512 channels, 14.7 M for 1024 (table 1).
+    The input of a block is the sum of all outputs before it (section 3.3). Published sizes, with 80 filterbanks and
+    without the classifier: 6.2 M parameters with 512 channels, 14.7 M with 1024 (table 1).
     """
 
     def __init__(
@@ -66,24 +67,17 @@ class ECAPA(Backbone):
         res2net_scale: int = 8,
         pooling: str = "channel_context",
     ) -> None:
-        super().__init__()
-        check_sizes(
-            self,
+        super().__init__(
             num_speakers=num_speakers,
             embedding_dim=embedding_dim,
             input_dim=input_dim,
-            channels=channels,
-            pooled_dim=pooled_dim,
-            bottleneck_dim=bottleneck_dim,
+            context_frames=2,  # convolutions pad, and one frame has no deviation
         )
+        check_sizes(self, channels=channels, pooled_dim=pooled_dim, bottleneck_dim=bottleneck_dim)
         if res2net_scale < 2 or channels % res2net_scale:
             raise ConfigError(
                 f"ECAPA: res2net_scale is {res2net_scale}; it must be at least 2 and divide the {channels} channels"
             )
-        self.input_dim = input_dim
-        self.embedding_dim = embedding_dim
-        self.num_speakers = num_speakers
-        self.context_frames = 2  # convolutions pad, and one frame has no deviation
         self.first = _ConvBlock(input_dim, (-2, -1, 0, 1, 2), channels)
         self.blocks = nn.ModuleList(
             _SERes2Block(channels, dilation, res2net_scale, bottleneck_dim) for dilation in DILATIONS
@@ -91,25 +85,23 @@ class ECAPA(Backbone):
         self.aggregate = nn.Linear(len(DILATIONS) * channels, pooled_dim)
         self.pooling = make_pooling(pooling, pooled_dim)
         self.pooled_norm = nn.BatchNorm1d(self.pooling.out_dim(pooled_dim))
-        self.embed = nn.Linear(self.pooling.out_dim(pooled_dim), embedding_dim, bias=False)
+        self.embedding = nn.Linear(self.pooling.out_dim(pooled_dim), embedding_dim, bias=False)
         self.embedding_norm = nn.BatchNorm1d(embedding_dim)
         self.classifier = nn.Linear(embedding_dim, num_speakers)
 
-    def embed_batch(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        padding = find_padding(self, x, lengths)
-        total = self.first(x if padding is None else padding.zero(x), padding)
+    def embed_frames(self, x: Tensor, padding: Padding | None) -> Tensor:
+        total = self.first(x, padding)
         outputs = []
         for block in self.blocks:
             outputs.append(block(total, padding))
             total = total + outputs[-1]
         x = functional.relu(self.aggregate(torch.cat(outputs, dim=2)))
-        pooled = self.pooled_norm(self.pooling(x, padding and padding.counts))
-        embedding: Tensor = self.embedding_norm(self.embed(pooled))
-        return embedding
+        pooled = self.pooled_norm(self.pooling(x, padding))
+        return cast(Tensor, self.embedding_norm(self.embedding(pooled)))
 
 
 class _ConvBlock(nn.Module):
-    """A padded convolution over time, ReLU, BatchNorm: as many frames come out as go in, zeros in the padding."""
+    """A convolution over time that keeps the number of frames, ReLU, BatchNorm; zero in the padding."""
 
     def __init__(self, input_dim: int, context: Sequence[int], output_dim: int) -> None:
         super().__init__()
@@ -124,8 +116,10 @@ class _ConvBlock(nn.Module):
 
 
 class _SERes2Block(nn.Module):
-    """A Res2Net layer between two frame-wise ones, squeeze-excitation, and the input added.
+    """A Res2Net layer between two frame-wise layers, squeeze-excitation, and a skip connection.
 
+    References
+    ----------
     Gao et al., "Res2Net: a new multi-scale backbone architecture", TPAMI 2021; Hu, Shen and Sun, "Squeeze-and-
     excitation networks", CVPR 2018.
     """
@@ -143,7 +137,7 @@ class _SERes2Block(nn.Module):
         first, *others = self.before(x, padding).chunk(len(self.parts) + 1, dim=2)
         outputs = [first]
         for convolve, part in zip(self.parts, others, strict=True):
-            # the first part passes as it is, and the second is not added to it
+            # the first part passes unchanged, and is not added to the second
             outputs.append(convolve(part if len(outputs) == 1 else part + outputs[-1], padding))
         hidden = self.after(torch.cat(outputs, dim=2), padding)
         mean = hidden.mean(dim=1) if padding is None else padding.mean(hidden)

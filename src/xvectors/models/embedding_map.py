@@ -1,4 +1,4 @@
-"""The affine map behind a trained network. In: embeddings. Out: embeddings for the cosine. Training learns it."""
+"""The affine map after a trained network, which training learns to prepare embeddings for cosine scoring."""
 
 from __future__ import annotations
 
@@ -8,7 +8,20 @@ from xvectors.errors import ShapeError
 
 
 class EmbeddingMap(nn.Module):
-    """`(embedding - mean) @ matrix`, with `mean` [dim] and `matrix` [dim, dim]; ShapeError where they do not fit."""
+    """Map embeddings to `(embedding - mean) @ matrix`.
+
+    Parameters
+    ----------
+    mean
+        [dim].
+    matrix
+        [dim, dim].
+
+    Raises
+    ------
+    ShapeError
+        The shapes do not fit each other.
+    """
 
     mean: Tensor
     matrix: Tensor
@@ -16,7 +29,9 @@ class EmbeddingMap(nn.Module):
     def __init__(self, mean: Tensor, matrix: Tensor) -> None:
         super().__init__()
         if mean.dim() != 1 or matrix.shape != (len(mean), len(mean)):
-            raise ShapeError(f"EmbeddingMap: mean {list(mean.shape)} and matrix {list(matrix.shape)} do not belong")
+            raise ShapeError(
+                f"EmbeddingMap: mean {list(mean.shape)} and matrix {list(matrix.shape)} do not fit each other"
+            )
         self.register_buffer("mean", mean.float())
         self.register_buffer("matrix", matrix.float())
 

@@ -1,7 +1,7 @@
-"""The extended TDNN (E-TDNN). In: filterbanks [batch, frames, mels]; out: speaker logits or embeddings.
+"""The extended TDNN (E-TDNN): the x-vector with a wider context and a frame-wise layer after each spliced one.
 
 Snyder, Garcia-Romero, Sell, McCree, Povey and Khudanpur, "Speaker recognition for multi-speaker conversations using
-x-vectors", ICASSP 2019: the x-vector with a wider context and a frame-wise layer after each spliced one.
+x-vectors", ICASSP 2019.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional
 
-from xvectors.models.backbone import Backbone
-from xvectors.models.pooling import FrameNorm, Padding, check_sizes, find_padding, make_pooling
+from xvectors.models.backbone import Backbone, check_sizes
+from xvectors.models.padding import FrameNorm, Padding
+from xvectors.models.pooling import make_pooling
 from xvectors.models.tdnn import TDNNLayer
 
 CONTEXTS = ((-2, -1, 0, 1, 2), (0,), (-2, 0, 2), (0,), (-3, 0, 3), (0,), (-4, 0, 4), (0,), (0,))
@@ -27,23 +28,23 @@ class ETDNN(Backbone):
     num_speakers
         Outputs of the classifier.
     embedding_dim
-        Width of the two segment layers; the first, before its activation, is the embedding.
+        Width of the two segment layers; the embedding is the output of the first, before its activation.
     input_dim
-        Filterbanks a frame.
+        Filterbanks per frame.
     width, pooled_dim
-        Widths of the nine frame layers and of the wide one.
+        Widths of the nine frame layers, and of the wide one.
     pooling
         Pooling over frames (mean, statistics, attentive, multi_head or channel_context).
 
     Raises
     ------
     ConfigError
-        For an impossible value.
+        A setting is out of range.
 
     Notes
     -----
-    BatchNorm follows each activation. Published size: 6.1 M with 30 coefficients per frame, counted up to the
-    embedding (Yu and Li, "Densely connected time delay neural network for speaker verification", Interspeech 2020).
+    BatchNorm follows each activation. Published size: 6.1 M parameters up to the embedding, with 30 coefficients per
+    frame (Yu and Li, "Densely connected time delay neural network for speaker verification", Interspeech 2020).
     """
 
     def __init__(
@@ -56,19 +57,13 @@ class ETDNN(Backbone):
         pooled_dim: int = 1500,
         pooling: str = "statistics",
     ) -> None:
-        super().__init__()
-        check_sizes(
-            self,
+        super().__init__(
             num_speakers=num_speakers,
             embedding_dim=embedding_dim,
             input_dim=input_dim,
-            width=width,
-            pooled_dim=pooled_dim,
+            context_frames=1 + sum(max(context) - min(context) for context in CONTEXTS),
         )
-        self.input_dim = input_dim
-        self.embedding_dim = embedding_dim
-        self.num_speakers = num_speakers
-        self.context_frames = 1 + sum(max(context) - min(context) for context in CONTEXTS)
+        check_sizes(self, width=width, pooled_dim=pooled_dim)
         widths = [input_dim, *[width] * len(CONTEXTS), pooled_dim]
         self.frame_layers = nn.ModuleList(
             TDNNBlock(widths[i], context, widths[i + 1]) for i, context in enumerate((*CONTEXTS, (0,)))
@@ -77,19 +72,17 @@ class ETDNN(Backbone):
         self.segment = SegmentLayers(self.pooling.out_dim(pooled_dim), embedding_dim)
         self.classifier = nn.Linear(embedding_dim, num_speakers)
 
-    def embed_batch(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        padding = find_padding(self, x, lengths)
+    def embed_frames(self, x: Tensor, padding: Padding | None) -> Tensor:
         for layer in self.frame_layers:
             x, padding = layer(x, padding)
-        embedding: Tensor = self.segment.embed(self.pooling(x, padding and padding.counts))
-        return embedding
+        return cast(Tensor, self.segment.fc1(self.pooling(x, padding)))
 
     def classify(self, embedding: Tensor) -> Tensor:
         return super().classify(self.segment(embedding))
 
 
 class TDNNBlock(nn.Module):
-    """A time-delay layer with its ReLU, BatchNorm: Kaldi's relu-batchnorm-layer."""
+    """A time-delay layer with ReLU and BatchNorm, Kaldi's relu-batchnorm-layer."""
 
     def __init__(self, input_dim: int, context: Sequence[int], output_dim: int) -> None:
         super().__init__()
@@ -103,7 +96,7 @@ class TDNNBlock(nn.Module):
 
 
 class SegmentLayers(nn.Module):
-    """The two layers after pooling: `embed` gives the embedding, the call what the classifier takes from it."""
+    """The two layers after the pooling: `fc1` gives the embedding, and the call maps that to the classifier's input."""
 
     def __init__(self, pooled_dim: int, embedding_dim: int) -> None:
         super().__init__()
@@ -111,9 +104,6 @@ class SegmentLayers(nn.Module):
         self.norm1 = nn.BatchNorm1d(embedding_dim)
         self.fc2 = nn.Linear(embedding_dim, embedding_dim)
         self.norm2 = nn.BatchNorm1d(embedding_dim)
-
-    def embed(self, pooled: Tensor) -> Tensor:
-        return cast(Tensor, self.fc1(pooled))
 
     def forward(self, embedding: Tensor) -> Tensor:
         hidden = functional.relu(self.fc2(self.norm1(functional.relu(embedding))))

@@ -1,4 +1,4 @@
-"""What a network's settings are for, from its own docstring. In: its class. Out: one Setting an argument."""
+"""Settings of a network, explained by the docstring of its class."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import get_type_hints
 from xvectors.config import Setting, kind_in_words
 from xvectors.models.backbone import Backbone
 
-OF_THE_RUN = ("num_speakers", "input_dim")
-"""Arguments that the corpus and the features decide."""
+NOT_SETTINGS = ("num_speakers", "input_dim")
+"""Arguments of every network that the corpus and the features decide."""
 
 
 def settings_of_model(cls: type[Backbone]) -> dict[str, Setting]:
-    """The settings of a network by name; the explanations are those of its docstring's Parameters, or its bases'."""
+    """Return the settings of a network by name, explained by the Parameters section of its class or a base class."""
     explanations: dict[str, str] = {}
     for each in reversed(cls.__mro__):
         explanations |= _parameters(each.__doc__ or "")
@@ -28,12 +28,12 @@ def settings_of_model(cls: type[Backbone]) -> dict[str, Setting]:
             explanation=explanations.get(name, ""),
         )
         for name, parameter in inspect.signature(cls).parameters.items()
-        if name not in OF_THE_RUN
+        if name not in NOT_SETTINGS
     }
 
 
 def _parameters(docstring: str) -> dict[str, str]:
-    """The numpydoc section Parameters: explanation by name; names that share one have it each."""
+    """Return the explanations in a numpydoc Parameters section, by parameter."""
     section = re.search(
         r"^Parameters\n-+\n(.*?)(?=\n\S[^\n]*\n-+\n|\n\n\S|\Z)", inspect.cleandoc(docstring), re.S | re.M
     )

@@ -1,6 +1,6 @@
-"""A network for use alone. In: a trained network; out: the same with every BatchNorm in the weights before it.
+"""Fold the BatchNorms of a trained network into the layers before them, which makes it faster.
 
-After training a BatchNorm is an affine map; where it follows a linear layer or a convolution, the two are one.
+After training a BatchNorm is an affine map, so a linear layer or a convolution can take it in.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xvectors.models.backbone import Backbone
-from xvectors.models.pooling import Padding
+from xvectors.models.padding import Padding
 from xvectors.models.resnet import MapConv
 
 
 def fold_norms(model: Backbone) -> Backbone:
-    """Put every BatchNorm of `model` into the convolution or linear layer before it, else an affine map in its place.
+    """Fold every BatchNorm of `model` into the convolution or linear layer before it, or replace it by an affine map.
 
-    The network is changed, and returned: it computes what it computed after training, within float32's rounding, and
-    can be trained no more. Who is given whose output shows in one pass through it, on the CPU. Only neighbors in one
-    module count: what a block returns may be used elsewhere, too. A network from outside xvectors is left as it is,
-    since its BatchNorms may stand on another axis.
+    The network is changed in place and returned. It computes the same within float32's rounding, but can no longer be
+    trained. A pass on the CPU shows which layer feeds which BatchNorm; only neighbors in the same module are folded,
+    because the output of a block may be used elsewhere too. A network from outside xvectors is left unchanged: its
+    BatchNorms may act on another axis.
     """
     if type(model).__module__.partition(".")[0] != __name__.partition(".")[0]:
         return model.requires_grad_(False).eval()
@@ -28,7 +28,7 @@ def fold_norms(model: Backbone) -> Backbone:
     before: dict[nn.Module, nn.Module] = {}
 
     def note_output(module: nn.Module, inputs: object, output: Tensor) -> None:
-        made_by[id(output)] = module, output  # the tensor too: once it is gone, another may get its id
+        made_by[id(output)] = module, output  # keep the tensor, or another could get its id
 
     def note_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if id(inputs[0]) in made_by:
@@ -53,14 +53,14 @@ def fold_norms(model: Backbone) -> Backbone:
 
 
 class FoldedNorm(nn.Module):
-    """A BatchNorm that lies in the weights before it: what is left is to clear the padding."""
+    """A BatchNorm that was folded into the layer before it: it only clears the padding."""
 
     def forward(self, x: Tensor, padding: Padding | None = None) -> Tensor:
         return x if padding is None else padding.clear(x)
 
 
 class AffineNorm(nn.Module):
-    """A BatchNorm after training, on [..., channels]."""
+    """A trained BatchNorm over [..., channels]."""
 
     scale: Tensor
     shift: Tensor
@@ -77,7 +77,7 @@ class AffineNorm(nn.Module):
 
 
 class BiasedConv(nn.Module):
-    """A `MapConv` and the BatchNorm behind it, on [batch, frames, bands, channels]."""
+    """A `MapConv` with the BatchNorm after it folded in, over [batch, frames, bands, channels]."""
 
     weight: Tensor
     bias: Tensor
@@ -94,7 +94,7 @@ class BiasedConv(nn.Module):
 
 
 def _scale_and_shift(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
-    """What a BatchNorm multiplies with and adds after training, float64 [channels]."""
+    """Return the factor and the summand of a trained BatchNorm, float64 [channels]."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = (norm.running_var.double() + norm.eps).rsqrt()
@@ -106,7 +106,7 @@ def _scale_and_shift(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _folded(norm: nn.BatchNorm1d, layer: nn.Module) -> nn.Module:
-    """The layer that computes what `layer` and the BatchNorm behind it compute."""
+    """Return a layer that computes the same as `layer` and the BatchNorm after it."""
     assert isinstance(layer, MapConv | nn.Linear)
     scale, bias = _scale_and_shift(norm)
     weight = (layer.weight.double() * scale.view(-1, *[1] * (layer.weight.dim() - 1))).float()

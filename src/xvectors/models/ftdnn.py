@@ -1,4 +1,4 @@
-"""The factorized TDNN (F-TDNN). In: filterbanks [batch, frames, mels]; out: speaker logits or embeddings.
+"""The factorized TDNN (F-TDNN).
 
 Povey, Cheng, Wang, Li, Xu, Yarmohammadi and Khudanpur, "Semi-orthogonal low-rank matrix factorization for deep neural
 networks", Interspeech 2018; as a speaker network, Villalba et al., "State-of-the-art speaker recognition for telephone
@@ -13,17 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from xvectors.models.backbone import Backbone
+from xvectors.models.backbone import Backbone, check_sizes
 from xvectors.models.etdnn import SegmentLayers, TDNNBlock
-from xvectors.models.pooling import FrameNorm, Padding, check_sizes, find_padding, make_pooling
+from xvectors.models.padding import FrameNorm, Padding
+from xvectors.models.pooling import make_pooling
 from xvectors.models.tdnn import TDNNLayer
 
 
 class _Spec(NamedTuple):
     offset: int
-    """The factors see t - offset and t, then t and t + offset; 0 is one frame each."""
+    """The first factor sees the frames t - offset and t, the second t and t + offset; with 0, both see t alone."""
     skips: tuple[int, ...] = ()
-    """Numbers of the layers whose bottlenecks the second factor sees as well."""
+    """Numbers of the layers whose bottlenecks the second factor sees too."""
 
 
 LAYERS = {
@@ -36,7 +37,7 @@ LAYERS = {
     8: _Spec(3),
     9: _Spec(0, skips=(4, 6, 8)),
 }
-"""The factorized layers by their number in the papers' tables; layer 1 is a plain one, layer 10 the wide one."""
+"""The factorized layers, by their number in the papers' tables; layer 1 is a plain layer, layer 10 the wide one."""
 FIRST_CONTEXT = (-2, -1, 0, 1, 2)
 
 
@@ -48,9 +49,9 @@ class FTDNN(Backbone):
     num_speakers
         Outputs of the classifier.
     embedding_dim
-        Width of the two segment layers; the first, before its activation, is the embedding.
+        Width of the two segment layers; the embedding is the output of the first, before its activation.
     input_dim
-        Filterbanks a frame.
+        Filterbanks per frame.
     first_dim, width, bottleneck_dim, pooled_dim
         Widths of layer 1, of the factorized layers, of their bottlenecks, and of layer 10.
     pooling
@@ -59,15 +60,14 @@ class FTDNN(Backbone):
     Raises
     ------
     ConfigError
-        For an impossible value.
+        A setting is out of range.
 
     Notes
     -----
-    BatchNorm follows each activation. A skip connection appends the bottlenecks of earlier layers to a layer's own
-    before its second factor, the small-to-large form of Povey et al. The first factors stay near a multiple of a
-    semi-orthogonal matrix when `after_step` is called after each step of the optimizer. Published size: 12.4 M with
-    30 coefficients per frame, counted up to the embedding (Yu and Li, "Densely connected time delay neural network for
-    speaker verification", Interspeech 2020).
+    BatchNorm follows each activation. A skip connection appends the bottlenecks of earlier layers to that of a layer
+    before its second factor, the small-to-large form of Povey et al. `after_step` keeps the first factors near a
+    multiple of a semi-orthogonal matrix. Published size: 12.4 M parameters up to the embedding, with 30 coefficients
+    per frame (Yu and Li, "Densely connected time delay neural network for speaker verification", Interspeech 2020).
     """
 
     def __init__(
@@ -82,21 +82,19 @@ class FTDNN(Backbone):
         pooled_dim: int = 2048,
         pooling: str = "statistics",
     ) -> None:
-        super().__init__()
-        check_sizes(
-            self,
+        super().__init__(
             num_speakers=num_speakers,
             embedding_dim=embedding_dim,
             input_dim=input_dim,
+            context_frames=len(FIRST_CONTEXT) + sum(2 * spec.offset for spec in LAYERS.values()),
+        )
+        check_sizes(
+            self,
             first_dim=first_dim,
             width=width,
             bottleneck_dim=bottleneck_dim,
             pooled_dim=pooled_dim,
         )
-        self.input_dim = input_dim
-        self.embedding_dim = embedding_dim
-        self.num_speakers = num_speakers
-        self.context_frames = len(FIRST_CONTEXT) + sum(2 * spec.offset for spec in LAYERS.values())
         self.first = TDNNBlock(input_dim, FIRST_CONTEXT, first_dim)
         self.factorized = nn.ModuleDict(
             {
@@ -115,11 +113,11 @@ class FTDNN(Backbone):
         self.segment = SegmentLayers(self.pooling.out_dim(pooled_dim), embedding_dim)
         self.classifier = nn.Linear(embedding_dim, num_speakers)
 
-    def embed_batch(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        x, padding = self.first(x, find_padding(self, x, lengths))
+    def embed_frames(self, x: Tensor, padding: Padding | None) -> Tensor:
+        x, padding = self.first(x, padding)
         bottlenecks: dict[int, Tensor] = {}
-        # Nothing is padded, so every layer starts later than the one before: `starts` holds the frame, counted from
-        # layer 1's first, where each bottleneck starts; its layer's output starts there too.
+        # No layer pads its input, so each starts some frames after the one before it. `starts` holds the first frame of
+        # each bottleneck, and of its layer's output, counted from that of layer 1.
         starts: dict[int, int] = {}
         start = 0
         for number, spec in LAYERS.items():
@@ -127,8 +125,7 @@ class FTDNN(Backbone):
             skips = [bottlenecks[n][:, start - starts[n] :] for n in spec.skips]
             x, bottlenecks[number], padding = self.factorized[str(number)](x, skips, padding)
         x, padding = self.last(x, padding)
-        embedding: Tensor = self.segment.embed(self.pooling(x, padding and padding.counts))
-        return embedding
+        return cast(Tensor, self.segment.fc1(self.pooling(x, padding)))
 
     def classify(self, embedding: Tensor) -> Tensor:
         return super().classify(self.segment(embedding))
@@ -137,8 +134,8 @@ class FTDNN(Backbone):
     def after_step(self) -> None:
         """Move the first factors towards multiples of semi-orthogonal matrices.
 
-        The paper does so every fourth step, to save time. With 64 chunks of 2 s a step, doing so each time adds 0.4 %
-        to the arithmetic, and leaves no counter to save with a run's state.
+        The paper does so every fourth step, to save time. Doing so in each step adds 0.4 % to the arithmetic of a batch
+        of 64 chunks of 2 s, and needs no counter in the saved state of a run.
         """
         for block in self.factorized.values():
             weight = cast(FactorizedBlock, block).bottleneck.linear.weight
@@ -146,7 +143,7 @@ class FTDNN(Backbone):
 
 
 class FactorizedBlock(nn.Module):
-    """Two factors of a time-delay layer with a bottleneck between them, ReLU, BatchNorm."""
+    """Two factors of a time-delay layer with a bottleneck between them, then ReLU and BatchNorm."""
 
     def __init__(self, input_dim: int, bottleneck_dim: int, output_dim: int, *, offset: int, num_skips: int) -> None:
         super().__init__()
@@ -160,7 +157,7 @@ class FactorizedBlock(nn.Module):
         self.norm = FrameNorm(output_dim)
 
     def forward(self, x: Tensor, skips: list[Tensor], padding: Padding | None) -> tuple[Tensor, Tensor, Padding | None]:
-        """Frames, bottleneck and padding after the layer; `skips` begin where the bottleneck does."""
+        """Return the layer's frames, bottleneck and padding; `skips` start at the same frame as the bottleneck."""
         bottleneck = self.bottleneck(x)
         frames = x.shape[1] - 2 * self.offset
         later = [bottleneck[:, self.offset :]] if self.offset else []
@@ -170,18 +167,20 @@ class FactorizedBlock(nn.Module):
 
 
 def semi_orthogonal_step(matrix: Tensor) -> Tensor:
-    """One step of [rows, columns] towards a multiple of a matrix with orthonormal rows (columns, where fewer).
+    """Move a matrix [rows, columns] towards a multiple of one with orthonormal rows (or columns, if there are fewer).
 
-    With P = M M' and alpha^2 = tr(P P') / tr(P), M becomes M - (P - alpha^2 I) M / (2 alpha^2): section 2.3 of Povey
-    et al., "Semi-orthogonal low-rank matrix factorization for deep neural networks", Interspeech 2018. Near the goal
-    each step squares the distance; far from it, where the paper's step could diverge, it is shortened.
+    With P = M M' and alpha^2 = tr(P P') / tr(P), M becomes M - (P - alpha^2 I) M / (2 alpha^2), as in section 2.3 of
+    Povey et al., "Semi-orthogonal low-rank matrix factorization for deep neural networks", Interspeech 2018. Near the
+    goal each step squares the distance. Far from it, where the paper's step could diverge, the step is shorter.
     """
     if matrix.shape[0] > matrix.shape[1]:
         return semi_orthogonal_step(matrix.T).T
     gram = matrix @ matrix.T
     trace, square = gram.trace(), gram.square().sum()
-    least = torch.finfo(matrix.dtype).tiny  # a matrix of zeros stays one, and no device is asked what it holds
+    least = torch.finfo(
+        matrix.dtype
+    ).tiny  # keeps a matrix of zeros as it is, without waiting for a GPU to say what it holds
     scale = square / trace.clamp(min=least)
-    # 1 where all rows are orthogonal and of one length; Kaldi shortens its step as this grows, too
+    # 1 where all rows are orthogonal and of equal length; Kaldi too shortens its step as this grows
     ratio = (square * len(matrix) / trace.square().clamp(min=least)).clamp(min=1.0)
     return matrix - 0.5 / ratio * (gram @ matrix / scale.clamp(min=least) - matrix)

@@ -1,4 +1,4 @@
-"""The networks as their papers have them. In: nothing. Out: settings, the paper, and the size it publishes.
+"""The networks with the settings and sizes of their papers.
 
 Sizes count the parameters up to the embedding, as `count_parameters` does.
 """
@@ -10,15 +10,15 @@ from typing import NamedTuple
 
 
 class Published(NamedTuple):
-    """A network of `MODELS` with the settings that its paper gives it, and the size published for it."""
+    """A network of `MODELS` with the settings of its paper, and the size published for it."""
 
     model: str
     settings: Mapping[str, bool | int]
     paper: str
     size_m: float | None = None
-    """Million parameters up to the embedding, to the digits that are published; None where nobody published one."""
+    """Millions of parameters, to the published digits; None where no size is published."""
     num_mels: int = 80
-    """Coefficients a frame of the network that was counted."""
+    """Coefficients per frame of the network that was counted."""
 
 
 PUBLISHED = (
@@ -33,7 +33,7 @@ PUBLISHED = (
     Published(
         "resnet34", {}, "ResNet-34, r-vector: Zeinali et al., arXiv 1910.12592; size by Wang et al., ICASSP 2023", 6.63
     ),
-    Published("thin_resnet", {}, "thin ResNet: after Chung et al., Interspeech 2020, in a size of our own"),
+    Published("thin_resnet", {}, "thin ResNet: after Chung et al., Interspeech 2020, in our own size"),
     Published("campplus", {}, "CAM++: Wang et al., Interspeech 2023", 7.18),
 )
 """At least one row for each network, in the order of `MODELS`."""

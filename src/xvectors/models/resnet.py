@@ -1,4 +1,4 @@
-"""ResNet-34 over time and frequency, the r-vector. In: filterbanks [batch, frames, mels]; out: logits or embeddings.
+"""ResNet-34 over time and frequency, known as the r-vector, and a thin form of it.
 
 He, Zhang, Ren and Sun, "Deep residual learning for image recognition", CVPR 2016; for speakers, Zeinali, Wang, Silnova,
 Matejka and Plchot, "BUT system description to VoxCeleb speaker recognition challenge 2019", arXiv 1910.12592.
@@ -7,17 +7,19 @@ Matejka and Plchot, "BUT system description to VoxCeleb speaker recognition chal
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from xvectors.errors import ConfigError
-from xvectors.models.backbone import MOST_LAYERS, Backbone
-from xvectors.models.pooling import FrameNorm, Padding, check_sizes, find_padding, make_pooling
+from xvectors.models.backbone import MAX_LAYERS, Backbone, check_sizes
+from xvectors.models.padding import FrameNorm, Padding
+from xvectors.models.pooling import make_pooling
 
 
 class ResNet34(Backbone):
-    """A convolution and four stages of residual blocks on the filterbanks as an image, pooling, one linear layer.
+    """A convolution and four stages of residual blocks over the filterbanks as an image, pooling, a linear layer.
 
     Parameters
     ----------
@@ -26,29 +28,30 @@ class ResNet34(Backbone):
     embedding_dim
         Width of the linear layer, whose output is the embedding.
     input_dim
-        Filterbanks a frame.
+        Filterbanks per frame.
     channels
         Channels of the first stage; each later one has twice as many, at half the frames and filterbanks.
     depths
         Number of residual blocks in each of the four stages.
     pooling
-        Pooling over frames (mean, statistics, attentive, multi_head or channel_context); it sees each channel of each
-        filterbank as one channel.
+        Pooling over frames (mean, statistics, attentive, multi_head or channel_context), of all channels of all
+        filterbanks.
     frame_stride, band_stride
         Stride of the first convolution over frames, and over filterbanks.
     embedding_norm
-        Whether a BatchNorm follows the pooling, and another the linear layer: they take away the mean that all
+        Whether a BatchNorm follows the pooling, and another the linear layer; they remove the mean that all
         embeddings share.
 
     Raises
     ------
     ConfigError
-        For an impossible value.
+        A setting is out of range.
 
     Notes
     -----
-    Published size: 6.63 M with 80 filterbanks, without the classifier (WeSpeaker's ResNet34-TSTP-emb256; Wang et al.,
-    "Wespeaker: a research and production oriented speaker embedding learning toolkit", ICASSP 2023).
+    Published size: 6.63 M parameters with 80 filterbanks, without the classifier (WeSpeaker's
+    ResNet34-TSTP-emb256; Wang et al., "Wespeaker: a research and production oriented speaker embedding learning
+    toolkit", ICASSP 2023).
     """
 
     def __init__(
@@ -64,22 +67,14 @@ class ResNet34(Backbone):
         band_stride: int = 1,
         embedding_norm: bool = False,
     ) -> None:
-        super().__init__()
-        check_sizes(
-            self,
+        check_sizes(self, channels=channels, frame_stride=frame_stride, band_stride=band_stride)
+        check_depths(self, depths, 4)
+        super().__init__(
             num_speakers=num_speakers,
             embedding_dim=embedding_dim,
             input_dim=input_dim,
-            channels=channels,
-            frame_stride=frame_stride,
-            band_stride=band_stride,
+            context_frames=8 * frame_stride + 1,  # the fewest of which all strides leave two, for a deviation
         )
-        check_depths(self, depths, 4)
-        self.input_dim = input_dim
-        self.embedding_dim = embedding_dim
-        self.num_speakers = num_speakers
-        # the fewest with two frames after all strides, so that there is a deviation
-        self.context_frames = 8 * frame_stride + 1
         self.frame_stride = frame_stride
         self.first = MapConv(1, channels, 3, (frame_stride, band_stride))
         self.first_norm = FrameNorm(channels)
@@ -92,31 +87,31 @@ class ResNet34(Backbone):
         self.blocks = nn.ModuleList(blocks)
         self.pooling = make_pooling(pooling, inputs * bands)
         pooled_dim = self.pooling.out_dim(inputs * bands)
-        self.embed = nn.Linear(pooled_dim, embedding_dim)
-        self.pooled_norm = nn.BatchNorm1d(pooled_dim) if embedding_norm else None
-        self.embedding_norm = nn.BatchNorm1d(embedding_dim) if embedding_norm else None
+        self.embedding = nn.Linear(pooled_dim, embedding_dim)
+        self.pooled_norm = nn.BatchNorm1d(pooled_dim) if embedding_norm else nn.Identity()
+        self.embedding_norm = nn.BatchNorm1d(embedding_dim) if embedding_norm else nn.Identity()
         self.classifier = nn.Linear(embedding_dim, num_speakers)
 
-    def embed_batch(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        padding = find_padding(self, x, lengths)
-        x = (x if padding is None else padding.zero(x)).unsqueeze(3)
+    def embed_frames(self, x: Tensor, padding: Padding | None) -> Tensor:
         padding = padding and padding.strided(self.frame_stride)
-        x = functional.relu(self.first_norm(self.first(x), padding))
+        x = functional.relu(self.first_norm(self.first(x.unsqueeze(3)), padding))
         for block in self.blocks:
             x, padding = block(x, padding)
-        pooled: Tensor = self.pooling(x.flatten(2), padding and padding.counts)
-        embedding: Tensor = self.embed(pooled if self.pooled_norm is None else self.pooled_norm(pooled))
-        embedding = embedding if self.embedding_norm is None else self.embedding_norm(embedding)
-        return embedding
+        pooled = self.pooled_norm(self.pooling(x.flatten(2), padding))
+        return cast(Tensor, self.embedding_norm(self.embedding(pooled)))
 
 
 class ThinResNet(ResNet34):
-    """A ResNet of one block a stage, thin, on half the frames and half the filterbanks: quick on a CPU.
+    """A narrow ResNet with one block per stage, on half the frames and half the filterbanks: fast on a CPU.
 
-    Arguments as of `ResNet34`; BatchNorm stands around the linear layer. Thin residual networks for speakers, with a
-    stride in the first convolution, after Chung et al., "In defence of metric learning for speaker recognition",
-    Interspeech 2020. Depth, width and strides were chosen for low error rates after minutes on two cores; accuracy
-    is in docs/explanation/results.md. 0.94 M parameters with 80 filterbanks, without the classifier.
+    The parameters are those of `ResNet34`, with other defaults.
+
+    Notes
+    -----
+    Thin residual networks for speakers, with a stride in the first convolution, are those of Chung et al., "In defence
+    of metric learning for speaker recognition", Interspeech 2020. Depth, width and strides were chosen for low error
+    rates after minutes of training on two cores; docs/explanation/results.md has the accuracy. 0.94 M parameters with
+    80 filterbanks, without the classifier.
     """
 
     def __init__(
@@ -148,9 +143,9 @@ class ThinResNet(ResNet34):
 class MapConv(nn.Conv2d):
     """A convolution over [batch, frames, bands, channels] without bias, padded by half its kernel.
 
-    With channels last neither the convolution nor the BatchNorm behind it has to reorder anything. A kernel of one is a
-    linear layer on every stride-th place: as a convolution, torch 2.13's gradient of it writes outside its memory on
-    CPUs where it has a stride and 8 channels or fewer.
+    With the channels last, neither the convolution nor the BatchNorm after it copies the data into another order. A
+    kernel of one is computed as a linear layer: with a stride and 8 channels or fewer, torch 2.13's gradient of such a
+    convolution writes outside its memory on CPUs.
     """
 
     def __init__(
@@ -166,7 +161,7 @@ class MapConv(nn.Conv2d):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions with BatchNorm, and the input added; strides over (frames, bands) in the first one."""
+    """Two convolutions with BatchNorm and a skip connection; the first has the stride (frames, bands)."""
 
     def __init__(self, inputs: int, outputs: int, stride: tuple[int, int]) -> None:
         super().__init__()
@@ -178,7 +173,7 @@ class ResidualBlock(nn.Module):
             self.shortcut, self.shortcut_norm = MapConv(inputs, outputs, 1, stride), FrameNorm(outputs)
 
     def forward(self, x: Tensor, padding: Padding | None) -> tuple[Tensor, Padding | None]:
-        """Map [batch, frames, bands, inputs], zero in the padding, to fewer frames and bands; padding zero again."""
+        """Map [batch, frames, bands, inputs] to fewer frames and bands, and their padding; zeros in it stay zeros."""
         padding = padding and padding.strided(self.frame_stride)
         hidden = functional.relu(self.norm1(self.conv1(x), padding))
         hidden = self.norm2(self.conv2(hidden), padding)
@@ -188,11 +183,11 @@ class ResidualBlock(nn.Module):
 
 
 def check_depths(owner: nn.Module, depths: object, stages: int) -> None:
-    """Raise ConfigError unless `depths` holds a number of layers, from 1 to MOST_LAYERS, for each stage."""
+    """Raise ConfigError unless `depths` holds a number of layers from 1 to MAX_LAYERS for each stage."""
     listed = depths if isinstance(depths, list | tuple) else []
-    if len(listed) != stages or any(not isinstance(depth, int) or not 1 <= depth <= MOST_LAYERS for depth in listed):
+    if len(listed) != stages or any(not isinstance(depth, int) or not 1 <= depth <= MAX_LAYERS for depth in listed):
         name = type(owner).__name__
         raise ConfigError(
             f"{name}: depths is {depths!r}; it must be a list of {stages} whole numbers, each at least 1 "
-            f"and at most {MOST_LAYERS}"
+            f"and at most {MAX_LAYERS}"
         )

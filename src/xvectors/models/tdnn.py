@@ -1,4 +1,4 @@
-"""The time-delay layer: an affine map over frames spliced at given offsets, and a ReLU. In: frames; out: fewer frames.
+"""The time-delay layer: an affine map over frames spliced at given offsets, and a ReLU.
 
 Peddinti, Povey and Khudanpur, "A time delay neural network architecture for efficient modeling of long
 temporal contexts", Interspeech 2015.
@@ -19,24 +19,24 @@ from xvectors.errors import ConfigError, ShapeError, TooShortError
 
 
 class TDNNLayer(nn.Module):
-    """An affine layer over frames spliced at the offsets `input_context`, and its activation.
+    """An affine map over frames spliced at the offsets `input_context`, followed by an activation.
 
     Parameters
     ----------
     input_dim, output_dim
-        Sizes of a frame before and after.
+        Sizes of a frame before and after the layer.
     input_context
         Distinct offsets in frames, in any order: `[-2, -1, 0, 1, 2]`, `[-3, 0, 3]`, `[0]`, `[5, -7]`. The attribute
-        `context` is the same tuple.
+        `context` holds the same tuple.
     bias
         Whether the affine map has a bias.
     activation
-        Applied to the affine map's output: a function or a module; None for the affine map alone.
+        Function or module applied to the output of the affine map; None leaves it as it is.
 
     Raises
     ------
     ConfigError
-        For an empty context, an offset given twice, a size below 1, or an activation that cannot be called.
+        The context is empty or names an offset twice, a size is below 1, or the activation cannot be called.
 
     Notes
     -----
@@ -73,8 +73,14 @@ class TDNNLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map [batch, frames, input_dim] to [batch, frames - span, output_dim].
 
-        Output frame j looks at the input frames j - min(context) + c for c in the context.
-        Raises ShapeError for another rank or frame size, TooShortError for fewer than span + 1 frames.
+        Output frame j sees the input frames j - min(context) + c for each c in the context.
+
+        Raises
+        ------
+        ShapeError
+            `x` has another rank or frame size.
+        TooShortError
+            There are fewer than span + 1 frames.
         """
         if x.dim() != 3 or x.shape[2] != self.input_dim:
             raise ShapeError(f"TDNNLayer: expected [batch, frames, {self.input_dim}], got {list(x.shape)}")
@@ -94,10 +100,9 @@ class TDNNLayer(nn.Module):
         return functional.linear(spliced, self.linear.weight, self.linear.bias)
 
     def _convolved(self, x: Tensor) -> Tensor:
-        # On a CPU a dilated convolution reads each frame where it lies, and wins over copying it once a tap
-        # (see benchmarks/tdnn.py): as conv2d in channels-last order, which [batch, frames, channels] already
-        # is; conv1d first reorders. Elsewhere the splice stays: cuDNN would round float32 convolutions to
-        # TF32 by default.
+        # On a CPU a dilated convolution is faster than splicing, because it does not copy each frame once per tap (see
+        # benchmarks/tdnn.py). conv2d takes [batch, frames, channels] as it is, in channels-last order, which conv1d
+        # would copy. On a GPU the splice stays: by default cuDNN rounds float32 convolutions to TF32.
         weight = self.linear.weight.view(self.output_dim, 1, len(self.context), self.input_dim)
         image = x.unsqueeze(1).permute(0, 3, 1, 2)
         out = functional.conv2d(image, weight.permute(0, 3, 1, 2), self.linear.bias, dilation=(1, self.dilation or 1))
@@ -105,7 +110,7 @@ class TDNNLayer(nn.Module):
 
 
 def _checked_offsets(input_context: Any) -> tuple[int, ...]:
-    """The offsets as given, or a ConfigError that says what is wrong with them."""
+    """Return the offsets as whole numbers; raise ConfigError for an impossible context."""
     if not isinstance(input_context, Iterable):
         raise ConfigError(f"TDNNLayer: input_context is {input_context!r}; give a list of offsets, such as [-1, 0, 1]")
     offsets: list[Any] = list(input_context)
@@ -119,7 +124,7 @@ def _checked_offsets(input_context: Any) -> tuple[int, ...]:
 
 
 def _even_step(context: tuple[int, ...]) -> int | None:
-    """Distance between neighbors if a context of several offsets rises evenly, else None."""
+    """Return the distance between neighbors in a context that rises evenly, or None."""
     steps = {after - before for before, after in pairwise(context)}
     step = steps.pop() if len(steps) == 1 else 0
     return step if step > 0 else None

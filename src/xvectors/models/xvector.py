@@ -1,4 +1,4 @@
-"""The x-vector network. In: filterbanks [batch, frames, mels]; out: speaker logits or embeddings.
+"""The x-vector network.
 
 Snyder, Garcia-Romero, Sell, Povey and Khudanpur, "X-vectors: robust DNN embeddings for speaker recognition",
 ICASSP 2018, table 1.
@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from xvectors.errors import ConfigError, ShapeError, TooShortError
-from xvectors.models.backbone import MOST_LAYERS, Backbone
+from xvectors.errors import ConfigError
+from xvectors.models.backbone import MAX_LAYERS, Backbone
+from xvectors.models.padding import FrameNorm, Padding
 from xvectors.models.pooling import make_pooling
 from xvectors.models.tdnn import TDNNLayer
 
@@ -28,36 +28,35 @@ class XVector(Backbone):
     Parameters
     ----------
     size
-        Factor on the widths `internal_dim` and 1500 of the frame layers; each is rounded.
+        Factor on the widths of the frame layers, `internal_dim` and 1500; each product is rounded.
     depth
-        Number of layers that see one frame, between the three that splice frames and the wide one.
+        Number of layers that see one frame, between the three that splice frames and the wide layer.
     num_speakers
         Outputs of the classifier.
     embedding_dim
-        Width of the two segment layers; the first, before its activation, is the embedding.
+        Width of the two segment layers; the embedding is the output of the first, before its activation.
     input_dim
-        Filterbanks a frame.
+        Filterbanks per frame.
     internal_dim
         Width of the frame layers at size 1.
     batch_norm
-        Whether a BatchNorm follows each activation, as in Kaldi's recipe, and the pooling, as in ECAPA-TDNN: it
-        takes the mean that all embeddings share away. Frames past `lengths` have no part in its statistics.
+        Whether a BatchNorm follows each activation, as in Kaldi's recipe, and the pooling, as in ECAPA-TDNN, where it
+        removes the mean that all embeddings share.
     variance_floor
-        Least variance in a pooling that takes deviations.
+        Lower bound of the variance, in poolings that compute a deviation.
     pooling
         Pooling over frames (mean, statistics, attentive, multi_head or channel_context); the paper's is `statistics`.
 
     Raises
     ------
     ConfigError
-        For an impossible value.
+        A setting is out of range.
 
     Notes
     -----
-    Published size: 4.2 M with 24 filterbanks, counted up to the embedding, without `seg_fc2` and the
-    classifier. The defaults are 4,980,164 parameters, named `tdnn1.linear.weight`, ..., `tdnn5`,
-    `seg_fc1`, `seg_fc2` and `classifier`; with `batch_norm`, also `bn1`, ..., `pool_bn`, `seg_bn1` and `seg_bn2`; those
-    of a pooling that learns begin with `pooling.`.
+    Published size: 4.2 M parameters up to the embedding, without `seg_fc2` and the classifier, with 24 filterbanks. The
+    default network has 4,980,164 parameters, in the modules `tdnn1` to `tdnn5`, `seg_fc1`, `seg_fc2` and `classifier`;
+    `batch_norm` adds `bn1` to `bn5`, `pool_bn`, `seg_bn1` and `seg_bn2`, and a pooling with weights adds `pooling`.
     """
 
     def __init__(
@@ -73,99 +72,45 @@ class XVector(Backbone):
         variance_floor: float = 1e-10,
         pooling: str = "statistics",
     ) -> None:
-        super().__init__()
-        if not 0 <= depth <= MOST_LAYERS:
-            raise ConfigError(f"XVector: depth is {depth}; it must be at least 0 and at most {MOST_LAYERS}")
+        if not 0 <= depth <= MAX_LAYERS:
+            raise ConfigError(f"XVector: depth is {depth}; it must be at least 0 and at most {MAX_LAYERS}")
         if not math.isfinite(size):
             raise ConfigError(f"XVector: size is {size}; it must be a number above 0, such as 1.0")
         width, pooled_dim = round(internal_dim * size), round(POOLED_DIM * size)
         if width < 1 or pooled_dim < 1:
             raise ConfigError(f"XVector: size {size} times internal_dim {internal_dim} leaves layers of no width")
-        for name, value in (("num_speakers", num_speakers), ("embedding_dim", embedding_dim)):
-            if value < 1:
-                raise ConfigError(f"XVector: {name} is {value}; it must be at least 1")
         contexts = (*SPLICED_CONTEXTS, *[(0,)] * (depth + 1))
+        super().__init__(
+            num_speakers=num_speakers,
+            embedding_dim=embedding_dim,
+            input_dim=input_dim,
+            context_frames=1 + sum(max(context) - min(context) for context in contexts),
+        )
         widths = [input_dim, *[width] * (len(contexts) - 1), pooled_dim]
         for i, context in enumerate(contexts):
             self.add_module(f"tdnn{i + 1}", TDNNLayer(widths[i], context, widths[i + 1]))
             if batch_norm:
-                self.add_module(f"bn{i + 1}", nn.BatchNorm1d(widths[i + 1]))
-        self.input_dim = input_dim
-        self.embedding_dim = embedding_dim
-        self.num_speakers = num_speakers
+                self.add_module(f"bn{i + 1}", FrameNorm(widths[i + 1]))
         self.batch_norm = batch_norm
         self.num_frame_layers = len(contexts)
-        self.context_frames = 1 + sum(max(context) - min(context) for context in contexts)
         self.pooling = make_pooling(pooling, pooled_dim, variance_floor)
         self.seg_fc1 = nn.Linear(self.pooling.out_dim(pooled_dim), embedding_dim)
         self.seg_fc2 = nn.Linear(embedding_dim, embedding_dim)
-        if batch_norm:
-            self.pool_bn = nn.BatchNorm1d(self.seg_fc1.in_features)
-            self.seg_bn1 = nn.BatchNorm1d(embedding_dim)
-            self.seg_bn2 = nn.BatchNorm1d(embedding_dim)
+        self.pool_bn = nn.BatchNorm1d(self.seg_fc1.in_features) if batch_norm else nn.Identity()
+        self.seg_bn1 = nn.BatchNorm1d(embedding_dim) if batch_norm else nn.Identity()
+        self.seg_bn2 = nn.BatchNorm1d(embedding_dim) if batch_norm else nn.Identity()
         self.classifier = nn.Linear(embedding_dim, num_speakers)
 
-    def embed_batch(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        if x.dim() != 3 or x.shape[2] != self.input_dim:
-            raise ShapeError(f"XVector: expected [batch, frames, {self.input_dim}], got {list(x.shape)}")
-        self._check_frames(x.shape[1], "the recordings have")
-        num_frames = None if lengths is None else self._checked_lengths(x, lengths)
-        if self.training and self.batch_norm and x.shape[0] < 2:
-            raise ShapeError("XVector: a training batch of 1 has no batch statistics; give at least 2 recordings")
+    def embed_frames(self, x: Tensor, padding: Padding | None) -> Tensor:
         for i in range(1, self.num_frame_layers + 1):
             layer = cast(TDNNLayer, self.get_submodule(f"tdnn{i}"))
             x = layer(x)
-            num_frames = None if num_frames is None else num_frames - layer.span
+            padding = padding and padding.shortened(layer.span)
             if self.batch_norm:
-                x = _normalize(self.get_submodule(f"bn{i}"), x, num_frames)
-        pooled = self.pooling(x, num_frames)
-        pooled = self.pool_bn(pooled) if self.batch_norm else pooled
-        embedding: Tensor = self.seg_fc1(pooled)
-        return embedding
+                x = self.get_submodule(f"bn{i}")(x, padding)
+        return cast(Tensor, self.seg_fc1(self.pool_bn(self.pooling(x, padding))))
 
     def classify(self, embedding: Tensor) -> Tensor:
-        hidden = functional.relu(embedding)
-        hidden = self.seg_bn1(hidden) if self.batch_norm else hidden
-        hidden = functional.relu(self.seg_fc2(hidden))
-        hidden = self.seg_bn2(hidden) if self.batch_norm else hidden
+        hidden = self.seg_bn1(functional.relu(embedding))
+        hidden = self.seg_bn2(functional.relu(self.seg_fc2(hidden)))
         return super().classify(hidden)
-
-    def _check_frames(self, frames: int, which: str) -> None:
-        if frames < self.context_frames:
-            raise TooShortError(
-                f"XVector: {which} {frames} frames, but the network's context needs at least "
-                f"{self.context_frames}; leave them out"
-            )
-
-    def _checked_lengths(self, x: Tensor, lengths: Tensor) -> Tensor | None:
-        """Frame counts, or None where every recording fills the batch.
-
-        They stay on the CPU: what is computed from them makes no GPU wait.
-        """
-        batch, frames, _ = x.shape
-        if lengths.shape != (batch,) or lengths.is_floating_point():
-            raise ShapeError(
-                f"XVector: lengths must be {batch} whole numbers, one a recording, "
-                f"got {list(lengths.shape)} of {lengths.dtype}"
-            )
-        counts = lengths.tolist()
-        for index, count in enumerate(counts):
-            if count > frames:
-                raise ShapeError(f"XVector: lengths[{index}] is {count}, but the features hold {frames} frames")
-            self._check_frames(count, f"recording {index} of the batch has")
-        return None if min(counts, default=frames) == frames else torch.tensor(counts)
-
-
-def _normalize(batch_norm: nn.Module, x: Tensor, num_frames: Tensor | None) -> Tensor:
-    """Apply BatchNorm to [batch, frames, channels], in training over the recordings' own frames alone.
-
-    The layer is given rows of channels, not [batch, channels, frames]: that order costs a reordering each
-    way, ten times the time. Under autocast the rows stay bfloat16 and torch keeps the statistics in float32.
-    """
-    rows = x.flatten(0, 1)
-    if num_frames is None or not batch_norm.training:
-        return cast(Tensor, batch_norm(rows)).view(x.shape)
-    own = torch.arange(x.shape[1]) < num_frames.unsqueeze(1)
-    index = own.flatten().nonzero().squeeze(1).to(x.device)
-    normalized: Tensor = batch_norm(rows.index_select(0, index))
-    return torch.zeros_like(rows).index_copy(0, index, normalized).view(x.shape)

@@ -99,8 +99,7 @@ class Learner:
         """The embeddings of `batch`, float32 [batch, embedding_dim] on the CPU."""
         model, _ = self._kept()
         with self._autocast():
-            embeddings: Tensor = model(self.fbank(batch.waveforms.to(self.device)), return_embedding=True)
-        return embeddings.float().cpu()
+            return model.embed(self.fbank(batch.waveforms.to(self.device))).cpu()
 
     def kept_weights(self) -> dict[str, Tensor]:
         """The network's weights as a system uses them: the average, where one is kept."""

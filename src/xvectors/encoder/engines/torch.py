@@ -154,7 +154,7 @@ class TorchEngine:
             features = self.fbank(padded.to(self.device), lengths.to(self.device))
             frames = self.fbank.num_frames(lengths).to(self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == BFLOAT16):
-                embedding = self._folded(features, lengths=frames, return_embedding=True).float()
+                embedding = self._folded.embed(features, frames)
             if self.embedding_map is not None:
                 embedding = self.embedding_map(embedding)
             result: NDArray[np.float32] = embedding.cpu().numpy()
