@@ -97,8 +97,10 @@ def test_every_page_that_code_names_exists() -> None:
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=named)
-def test_no_line_of_prose_is_longer_than_120_characters(page: Path) -> None:
-    long = [line for line in page.read_text(encoding="utf-8").splitlines() if len(line) > 120 and line[:1] != "|"]
+def test_no_line_of_prose_or_code_is_longer_than_120_characters(page: Path) -> None:
+    """Tables and what commands print may be."""
+    text = re.sub(r"^```(?:text)?\n.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    long = [line for line in text.splitlines() if len(line) > 120 and line[:1] != "|"]
     assert not long
 
 
