@@ -31,7 +31,9 @@ def outputs(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 
 def check_outputs(notebook: nbformat.NotebookNode) -> None:
     """What a run prints and draws, committed or fresh."""
-    assert not [output for output in outputs(notebook) if output.get("name") == "stderr"]
+    warned = [output["text"] for output in outputs(notebook) if output.get("name") == "stderr"]
+    # Whether one of the six voices is suspected to be two is a matter of a processor's rounding.
+    assert all("sound like two people" in text for text in warned), warned
     text = "".join(output["text"] for output in outputs(notebook) if output.get("name") == "stdout")
     assert "Speakers | train+val: 24 | train: 24 | val: 24 | test: 6 | total: 30" in text
     assert "torch.Size([32, 498, 24]) torch.int64" in text
