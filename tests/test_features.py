@@ -309,9 +309,9 @@ def test_bad_waveforms_and_lengths() -> None:
         fbank(torch.zeros(0, 800))
     with pytest.raises(ShapeError, match=r"waveforms are torch.int16; convert them to float"):
         fbank(torch.zeros(800, dtype=torch.int16))
-    with pytest.raises(ShapeError, match=r"lengths must be 2 whole numbers, one a recording, got \[1\]"):
+    with pytest.raises(ShapeError, match=r"lengths must be 2 integers, one per recording, got \[1\]"):
         fbank(torch.zeros(2, 800), torch.tensor([800]))
-    with pytest.raises(ShapeError, match=r"whole numbers.*torch.float32"):
+    with pytest.raises(ShapeError, match=r"integers.*torch.float32"):
         fbank(torch.zeros(2, 800), torch.tensor([1.0, 0.5]))
     with pytest.raises(ShapeError, match=r"lengths\[1\] is 801, but the waveforms hold 800 samples"):
         fbank(torch.zeros(2, 800), torch.tensor([800, 801]))

@@ -1,4 +1,4 @@
-"""Log-mel filterbanks. In: waveforms [batch, samples]; out: float32 features [batch, frames, mels].
+"""Log-mel filterbanks, from waveforms [batch, samples] to float32 features [batch, frames, mels].
 
 The recipe is Kaldi's compute-fbank-feats without dither (Povey et al., "The Kaldi speech recognition
 toolkit", ASRU 2011): frames, DC removal, pre-emphasis, window, power spectrum, triangles on the mel scale,
@@ -18,19 +18,19 @@ from xvectors.config import MOST_HZ, MOST_MELS
 from xvectors.errors import ConfigError, ShapeError, TooShortError
 from xvectors.text import nearest
 
-# What the logarithm sees at least, as in Kaldi: digital silence becomes log(1.19e-07) = -15.94.
+# Floor of the mel energies, as in Kaldi: digital silence becomes log(1.19e-07) = -15.94.
 ENERGY_FLOOR = torch.finfo(torch.float32).eps
 LEVEL_DBFS = -30.0
-"""Where `normalize_level` brings recordings: read speech is recorded at -35 to -15 dBFS, and of -18 to -30 this serves
-the weights that were trained without it best (docs/explanation/robustness.md)."""
-FAINTEST = 1e-6
-"""Recordings of a smaller standard deviation, -120 dBFS, are amplified no further."""
+"""Level to which `normalize_level` scales recordings. Read speech is recorded at -35 to -15 dBFS; among -18 to -30 dBFS
+this level is best for weights trained without the setting (docs/explanation/robustness.md)."""
+MIN_STD = 1e-6
+"""Recordings with a smaller standard deviation, -120 dBFS, are not amplified further."""
 WINDOWS = ("povey", "hamming", "hanning", "rectangular")
-# Frames worked on at once: bounds the memory of an hour-long recording (three buffers of 2 KiB a frame at 16
-# kHz) and keeps those buffers near the cache of a CPU; a GPU wants few large kernels.
-MOST_SAMPLES_A_FRAME = 1 << 16
-"""Far more than features of speech have: what goes beyond is a mistake, or a file made to fill the memory."""
+MAX_SAMPLES_PER_FRAME = 1 << 16
+"""Far more than features of speech need: anything longer is a mistake, or a file crafted to fill memory."""
 FRAMES_PER_BLOCK = {"cpu": 512}
+"""Frames processed at once. Blocks bound the memory of long recordings (three buffers of 2 KiB per frame at 16 kHz) and
+keep the buffers in the cache of a CPU. GPUs prefer few large kernels."""
 FRAMES_PER_BLOCK_ELSEWHERE = 1 << 16
 
 
@@ -60,11 +60,11 @@ class Fbank(nn.Module):
     use_power
         Power spectrum if True, magnitude spectrum if False.
     mean_normalization
-        Whether each mel's mean over the recording's own frames is removed.
+        Whether the mean of each mel over the recording is subtracted (CMN).
     normalize_level
-        Whether each recording is brought to a standard deviation of `LEVEL_DBFS` first, so that the floor of the
-        logarithm follows it, and level does not matter. False takes samples as they come, as Kaldi does: float
-        samples of the 16-bit range then give the features of [-1, 1] plus 2 ln 32768, but for the floor.
+        Whether each recording is first scaled to a standard deviation of `LEVEL_DBFS`, so that its level does not
+        matter relative to the floor. False takes samples as they are, like Kaldi: float samples in the 16-bit range
+        then give the features of [-1, 1] plus 2 ln 32768, except at the floor.
 
     Raises
     ------
@@ -73,8 +73,8 @@ class Fbank(nn.Module):
 
     Notes
     -----
-    A filter whose energy lies 100 dB or more below the strongest one of its frame can differ from Kaldi by more than
-    1e-3: there the rounding of float32 shows, in both.
+    Filters with 100 dB or more less energy than the strongest filter of the frame can differ from Kaldi by more than
+    1e-3, because of float32 rounding in both.
     """
 
     window: Tensor
@@ -121,13 +121,13 @@ class Fbank(nn.Module):
         self.fft_length = 1 << (self.frame_length - 1).bit_length()
         filters = _mel_filters(num_mels, self.fft_length, sample_rate_hz, low_frequency_hz, high_frequency_hz)
         if use_power:
-            # A bin's power is re^2 + im^2: with each row twice, the mel product does that addition as well.
+            # Power is re^2 + im^2: with every row repeated, the matrix product also does this addition.
             filters = filters.repeat_interleave(2, dim=0)
         self.register_buffer("window", _window(window, self.frame_length).float(), persistent=False)
         self.register_buffer("filters", filters.float(), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # half() and its like, called on a network that contains this module, move the tables but do not round them.
+        # half() and the like on a network that contains this module must not round the tables
         window, filters = self.window, self.filters
         convert: Callable[..., object] = super()._apply
         convert(fn, recurse)
@@ -140,7 +140,7 @@ class Fbank(nn.Module):
     @overload
     def num_frames(self, lengths: Tensor) -> Tensor: ...
     def num_frames(self, lengths: int | Tensor) -> int | Tensor:
-        """Frames in recordings of `lengths` samples, 0 where they are too short."""
+        """Return the number of frames in recordings of `lengths` samples; 0 if they are too short."""
         if self.snip_edges:
             frames = (lengths - self.frame_length) // self.frame_shift + 1
         else:
@@ -149,11 +149,11 @@ class Fbank(nn.Module):
 
     @property
     def samples_needed(self) -> int:
-        """Samples of the shortest recording that has a frame."""
+        """Number of samples of the shortest recording with a frame."""
         return self.samples_for(1)
 
     def samples_for(self, num_frames: int) -> int:
-        """Samples of the shortest recording that has `num_frames` frames."""
+        """Return the number of samples of the shortest recording with `num_frames` frames."""
         if self.snip_edges:
             return self.frame_length + (num_frames - 1) * self.frame_shift
         return num_frames * self.frame_shift - self.frame_shift // 2
@@ -161,12 +161,11 @@ class Fbank(nn.Module):
     def forward(self, waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Turn float waveforms [batch, samples] or [samples] into features [batch, frames, mels], float32.
 
-        `lengths` [batch] counts each recording's own samples; its features are those it has alone, and the
-        frames past its own, `num_frames(lengths)`, are exactly 0. Whatever autocast context or float type is
-        in force, the arithmetic is float32 (`torch.set_float32_matmul_precision` still rules the mel product:
-        its "medium" costs 5e-3).
+        `lengths` [batch] counts the samples of each recording. A padded recording has the same features as alone, and
+        frames after its own `num_frames(lengths)` are exactly 0. The arithmetic is float32 under any autocast context
+        or input dtype, although `torch.set_float32_matmul_precision("medium")` costs 5e-3 in the mel product.
 
-        Raises ShapeError for another rank, an integer type or lengths that do not fit, TooShortError for a
+        Raises ShapeError for another number of axes, an integer dtype or lengths that do not fit, TooShortError for a
         recording without a single frame.
         """
         if not waveforms.is_floating_point():
@@ -200,7 +199,7 @@ class Fbank(nn.Module):
         batch, samples = waveforms.shape
         if lengths.shape != (batch,) or lengths.is_floating_point():
             raise ShapeError(
-                f"Fbank: lengths must be {batch} whole numbers, one a recording, "
+                f"Fbank: lengths must be {batch} integers, one per recording, "
                 f"got {list(lengths.shape)} of {lengths.dtype}"
             )
         counts = lengths.tolist()
@@ -211,13 +210,13 @@ class Fbank(nn.Module):
         return lengths.to(waveforms.device, torch.int64)
 
     def _framed(self, waveforms: Tensor, lengths: Tensor | None) -> Tensor:
-        """View [batch, frames, frame_length] of the waveforms; without snip_edges, reflected at the ends."""
+        """Return a view [batch, frames, frame_length] of the waveforms; without snip_edges, reflected at the ends."""
         if not self.snip_edges:
             samples = waveforms.shape[1]
             before = self.frame_length // 2 - self.frame_shift // 2
             after = (self.num_frames(samples) - 1) * self.frame_shift + self.frame_length - before
             position = torch.arange(-before, after, device=waveforms.device)
-            # The reflection repeats the end sample, so it has a period of twice the recording.
+            # the reflection repeats the end sample, so its period is twice the recording
             end = samples if lengths is None else lengths.unsqueeze(1)
             position = position % (2 * end)
             position = torch.minimum(position, 2 * end - 1 - position)
@@ -227,7 +226,7 @@ class Fbank(nn.Module):
     def _log_mels(self, frames: Tensor) -> Tensor:
         batch, count, _ = frames.shape
         at_once = FRAMES_PER_BLOCK.get(frames.device.type, FRAMES_PER_BLOCK_ELSEWHERE)
-        # A graph that is being exported or compiled has no loop over blocks: it would fix the number of frames.
+        # no loop over blocks while exporting or compiling: it would fix the number of frames
         if torch.compiler.is_compiling() or batch * count <= at_once:
             return self._log_mels_of_block(frames)
         blocks = torch.split(frames, max(1, at_once // batch), dim=1)
@@ -236,11 +235,11 @@ class Fbank(nn.Module):
     def _log_mels_of_block(self, frames: Tensor) -> Tensor:
         if self.remove_dc:
             frames = frames - frames.mean(dim=2, keepdim=True)
-        # The FFT is quickest on a buffer that already has its length.
+        # the FFT is fastest on a buffer of its own length
         padded = frames.new_zeros(*frames.shape[:2], self.fft_length)
         window, length = self.window, self.frame_length
         if self.preemphasis:
-            # Kaldi takes the sample before a frame to equal its first.
+            # Kaldi assumes that the sample before a frame equals its first
             padded[..., 0] = frames[..., 0] * ((1.0 - self.preemphasis) * window[0])
             emphasised = torch.sub(frames[..., 1:], frames[..., :-1], alpha=self.preemphasis)
             padded[..., 1:length] = emphasised.mul_(window[1:])
@@ -252,10 +251,10 @@ class Fbank(nn.Module):
 
 
 def mean_normalize(features: Tensor, num_frames: Tensor | None = None) -> Tensor:
-    """Remove each mel's mean over a recording's own frames (cepstral mean normalization, without variance).
+    """Subtract the mean of each mel over the frames of a recording (cepstral mean normalization, CMN).
 
-    `features` [batch, frames, mels] floating point; `num_frames` [batch] counts each recording's own frames,
-    all by default. Frames past them come back as exactly 0 and have no part in the mean.
+    `features` are floating point [batch, frames, mels]; `num_frames` [batch] counts the frames of each recording (all
+    by default). Frames after them are excluded from the mean and become exactly 0.
     """
     if num_frames is None:
         return features - features.mean(dim=1, keepdim=True)
@@ -266,7 +265,7 @@ def mean_normalize(features: Tensor, num_frames: Tensor | None = None) -> Tensor
 
 
 def _leveled(waveforms: Tensor, lengths: Tensor | None) -> Tensor:
-    """Waveforms [batch, samples], each times what brings the standard deviation of its own samples to LEVEL_DBFS."""
+    """Scale each waveform of [batch, samples] so that the standard deviation of its samples is LEVEL_DBFS."""
     if lengths is None:
         variance = waveforms.var(dim=1, correction=0, keepdim=True)
     else:
@@ -275,11 +274,11 @@ def _leveled(waveforms: Tensor, lengths: Tensor | None) -> Tensor:
         own = waveforms.masked_fill(padding, 0.0)
         centered = (own - own.sum(dim=1, keepdim=True) / count).masked_fill(padding, 0.0)
         variance = centered.square().sum(dim=1, keepdim=True) / count
-    return waveforms * (10 ** (LEVEL_DBFS / 20) / variance.clamp(min=FAINTEST**2).sqrt())
+    return waveforms * (10 ** (LEVEL_DBFS / 20) / variance.clamp(min=MIN_STD**2).sqrt())
 
 
 def _padding(features: Tensor, num_frames: Tensor) -> Tensor:
-    """Where [batch, frames, 1] a frame lies past its recording's own."""
+    """Return bool [batch, frames, 1]: which frames lie after the end of their recording."""
     frame = torch.arange(features.shape[1], device=features.device)
     return (frame >= num_frames.to(features.device).unsqueeze(1)).unsqueeze(2)
 
@@ -292,9 +291,9 @@ def _samples(name: str, duration_ms: float, sample_rate_hz: int, at_least: int) 
             f"{name} is {duration_ms} ms, {samples} samples at {sample_rate_hz} Hz; it must be at least "
             f"{at_least} samples, such as {'25' if name == 'frame_length_ms' else '10'} ms"
         )
-    if samples > MOST_SAMPLES_A_FRAME:
+    if samples > MAX_SAMPLES_PER_FRAME:
         raise ConfigError(
-            f"{name} is {duration_ms} ms, more than {MOST_SAMPLES_A_FRAME} samples at {sample_rate_hz} Hz; it is "
+            f"{name} is {duration_ms} ms, more than {MAX_SAMPLES_PER_FRAME} samples at {sample_rate_hz} Hz; it is "
             f"usually {'25' if name == 'frame_length_ms' else '10'} ms"
         )
     return samples

@@ -247,7 +247,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize("effect", ["noise", "reverb"])
 def test_a_folder_that_no_effect_uses_is_refused(effect: str, noise_folder: Path) -> None:
     message = (
-        rf"augment.{effect}_folder = .* is used by nothing while augment.{effect}_prob = 0; "
+        rf"augment.{effect}_folder = .* has no effect while augment.{effect}_prob = 0; "
         rf"set augment.{effect}_prob, to 0.3 perhaps, or leave the folder empty"
     )
     with pytest.raises(ConfigError, match=message):

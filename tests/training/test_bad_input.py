@@ -72,7 +72,7 @@ def test_a_noise_folder_that_the_recipe_does_not_use(
 ) -> None:
     settings = ("--recipe", recipe, "--set", "model.name=thin_resnet", "--set", f"augment.noise_folder={tmp_path}")
     line = said(capsys, monkeypatch, str(toy_corpus), "-o", str(tmp_path / "s"), *settings)
-    assert "is used by nothing while augment.noise_prob = 0; set augment.noise_prob" in line
+    assert "has no effect while augment.noise_prob = 0; set augment.noise_prob" in line
     assert not (tmp_path / "s").exists()
 
 

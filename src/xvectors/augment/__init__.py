@@ -1,6 +1,6 @@
-"""Augmentation. In: training chunks and seeds. Out: the same speech in other rooms, noises, microphones and lines.
+"""Data augmentation of training chunks: rooms, noise, microphones, telephone lines and codecs.
 
-Waveforms are numpy arrays, and importing this needs no torch; masks over features are in `augment.specaugment`.
+Waveforms are numpy arrays, without torch; masks over features are in `augment.specaugment`.
 """
 
 from xvectors.augment.augmenter import Augmenter, BabbleSource, speed

@@ -1,7 +1,7 @@
-"""Augmentation of training chunks. In: a waveform and a seed. Out: the waveform as another session would have it.
+"""Augment training chunks in the order of a recording: room, noise, microphone, level, clipping, line, codec.
 
-The order is that of a recording: room, noise, microphone, level, clipping, line, codec; then effects of the user's own.
-Each effect draws from a stream of its own, made of the seed, so that switching one off leaves the others as they were.
+Custom effects come last. Every effect has its own random stream, derived from the seed, so that disabling one leaves
+the others unchanged.
 """
 
 from __future__ import annotations
@@ -33,15 +33,14 @@ NUM_ROOMS = 512
 ROOM_STREAM = 200
 
 BabbleSource = Callable[[np.random.Generator, int, int], NDArray[np.float32]]
-"""(generator, num_samples, row) -> another speaker's voice than that of `row`, float32 [any length above 0]; what it
-picks must depend on the generator and the row alone. An AudioError that it raises leaves that voice out."""
+"""(generator, num_samples, row) -> the voice of a speaker other than that of `row`, float32 [1 or more samples]. It may
+depend on the generator and the row only. If it raises AudioError, that voice is left out."""
 
 
 def speed(waveform: NDArray[np.float32], factor: float) -> Samples:
-    """`waveform` [samples] played `factor` times as fast, pitch and formants with it: [samples / factor], rounded.
+    """Play `waveform` [samples] `factor` times as fast, with pitch and formants: [samples / factor], rounded.
 
-    A speaker at another speed is another speaker: the caller gives it a label of its own. soxr resamples, band-limited.
-    Raises ConfigError for a factor outside 0.5 to 2.
+    The caller must label the result as a different speaker. Raises ConfigError for a factor outside 0.5 to 2.
     """
     if not 0.5 <= factor <= 2.0:
         raise ConfigError(f"speed factor {factor!r} must be between 0.5 and 2, usually 0.9 or 1.1")
@@ -50,23 +49,23 @@ def speed(waveform: NDArray[np.float32], factor: float) -> Samples:
 
 
 class Augmenter:
-    """Waveforms as other sessions would have them; what happens to a chunk depends on its seed alone.
+    """Augment waveforms. The result depends on the waveform and the seed alone.
 
     Parameters
     ----------
     settings
-        Which effects, how often and how much.
+        Effects, their probabilities and their strength.
     sample_rate_hz
-        Of all waveforms; noise and impulse responses of any rate are resampled to it.
+        Sample rate of all waveforms. Noise and impulse responses are resampled to it.
     babble_source
-        Gives other speakers' voices for babble, where `settings.noise_folder` has no speech; without it there is none.
-        Must be picklable where loader processes are spawned.
+        Source of other speakers' voices for babble if `settings.noise_folder` has no speech; None for no babble. It
+        must be picklable if loader processes are spawned.
 
     Raises
     ------
     ConfigError
-        For folders that do not exist, hold nothing that can be read or belong to an effect whose probability is 0, and
-        for codecs that the installed libsndfile lacks.
+        For folders that do not exist, hold no readable recording or belong to an effect of probability 0, and for
+        codecs that the installed libsndfile lacks.
 
     Notes
     -----
@@ -82,7 +81,7 @@ class Augmenter:
             folder = getattr(settings, f"{effect}_folder")
             if folder and not getattr(settings, f"{effect}_prob"):
                 raise ConfigError(
-                    f"augment.{effect}_folder = {folder!r} is used by nothing while augment.{effect}_prob = 0; "
+                    f"augment.{effect}_folder = {folder!r} has no effect while augment.{effect}_prob = 0; "
                     f"set augment.{effect}_prob, to 0.3 perhaps, or leave the folder empty"
                 )
         self._responses: RecordingPool | None = None
@@ -107,10 +106,10 @@ class Augmenter:
         return f"Augmenter(sample_rate_hz={self.sample_rate_hz}{''.join(on)})"
 
     def __call__(self, waveform: NDArray[np.float32], seed: int, row: int = 0) -> Samples:
-        """Augment float32 [samples], finite, about [-1, 1]: the same length, finite; the argument is never changed.
+        """Augment finite float32 [samples], about [-1, 1], to the same number of finite samples, in a new array.
 
-        `seed` is 0 or above; `row` is which recording this is, for the babble source. Raises ShapeError for what is not
-        floating point [samples]; ConfigError if no recording of a folder can be read any more.
+        `seed` is 0 or above; `row` is the row of the recording, for the babble source. Raises ShapeError unless the
+        waveform is floating point [samples], ConfigError if no recording of a folder can be read any more.
         """
         result = _checked(waveform)
         if not len(result):
@@ -126,7 +125,7 @@ class Augmenter:
             (settings.codec_prob, self._code),
             *((settings.custom_prob, partial(self._own_effect, name)) for name in self._own),
         )
-        # From 1: numpy takes [seed, 0] for the bare seed, from which the caller may draw something else.
+        # streams start at 1: numpy treats [seed, 0] as the bare seed, which the caller may use
         for stream, (probability, effect) in enumerate(effects, start=1):
             if probability > 0:
                 generator = np.random.default_rng([seed, stream])
@@ -142,7 +141,7 @@ class Augmenter:
         return reverberate(waveform, response)
 
     def _room(self, number: int) -> Samples:
-        """A simulated room by its number: made once, since that costs more than to speak in it."""
+        """Return a simulated room by its number, from a cache: simulation costs more than convolution."""
         if number not in self._rooms:
             generator = np.random.default_rng([number, ROOM_STREAM])
             rt60_s = generator.uniform(self.settings.rt60_min_s, self.settings.rt60_max_s)
@@ -227,7 +226,7 @@ def _checked(waveform: NDArray[np.float32]) -> Samples:
 
 
 def _repeated(voice: NDArray[np.float32], num_samples: int) -> Samples:
-    """A voice cut or repeated to `num_samples`."""
+    """Cut or repeat a voice to `num_samples`."""
     samples = _checked(voice)
     if not len(samples) or not math.isfinite(float(samples.sum(dtype=np.float64))):
         raise AudioError("a voice without samples, or with some that are NaN or infinite")

@@ -1,6 +1,6 @@
-"""What lies between microphone and file. In: a waveform. Out: the same length, equalized, clipped, narrowed or coded.
+"""Channel effects: microphone response, clipping, telephone band and codecs.
 
-Mu-law and A-law follow ITU-T G.711 by formula; the other codecs are libsndfile's, in memory.
+Mu-law and A-law follow the formulas of ITU-T G.711; libsndfile provides the other codecs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EQUALIZER_TILT_DB_PER_OCTAVE = 2.0
 
 
 class Encoding(NamedTuple):
-    """libsndfile's names of a codec, the range of its compression level, and whether it takes more than 8 kHz."""
+    """Names of a codec in libsndfile, the range of its compression level, and whether it supports more than 8 kHz."""
 
     kind: str
     subtype: str
@@ -38,7 +38,7 @@ ENCODINGS = {
 
 
 def equalized(waveform: Samples, sample_rate_hz: int, max_db: float, generator: np.random.Generator) -> Samples:
-    """`waveform` [samples] through a random microphone: a tilt, three bumps of up to `max_db`, a narrower band."""
+    """Filter `waveform` [samples] by a random microphone: tilt, three bumps of up to `max_db`, and band edges."""
     frequencies_hz = response_frequencies_hz(sample_rate_hz)
     tilt = generator.uniform(-EQUALIZER_TILT_DB_PER_OCTAVE, EQUALIZER_TILT_DB_PER_OCTAVE)
     gain_db = tilt * np.log2(np.maximum(frequencies_hz, 50.0) / 1000.0) + bumps_db(frequencies_hz, max_db, generator)
@@ -47,13 +47,13 @@ def equalized(waveform: Samples, sample_rate_hz: int, max_db: float, generator: 
 
 
 def clipped(waveform: Samples, depth_db: float) -> Samples:
-    """`waveform` [samples] cut off `depth_db` below its own peak."""
+    """Clip `waveform` [samples] at `depth_db` below its peak."""
     limit = np.abs(waveform).max(initial=0.0) * np.float32(10 ** (-depth_db / 20))
     return np.clip(waveform, -limit, limit)
 
 
 def telephone(waveform: Samples, sample_rate_hz: int, *, band_pass: bool) -> Samples:
-    """`waveform` [samples] to 8 kHz and back; with `band_pass` also cut to 300-3400 Hz (-3 dB)."""
+    """Resample `waveform` [samples] to 8 kHz and back; `band_pass` limits it to 300-3400 Hz (-3 dB)."""
     narrow = at_rate(waveform, sample_rate_hz, TELEPHONE_RATE_HZ)
     if band_pass:
         frequencies_hz = response_frequencies_hz(TELEPHONE_RATE_HZ)
@@ -64,9 +64,9 @@ def telephone(waveform: Samples, sample_rate_hz: int, *, band_pass: bool) -> Sam
 
 
 def coded(waveform: Samples, sample_rate_hz: int, codec: str, generator: np.random.Generator) -> Samples:
-    """`waveform` [samples] through `codec`, one of settings.CODECS, at 8 kHz or, where it can, 16 kHz, and back.
+    """Encode and decode `waveform` [samples] by `codec`, one of settings.CODECS, at 8 kHz or, if supported, 16 kHz.
 
-    Louder than full scale is turned down before and up after. Raises AudioError where libsndfile lacks the codec.
+    Waveforms above full scale are scaled down and back up. Raises AudioError if libsndfile lacks the codec.
     """
     encoding = ENCODINGS.get(codec)
     wide = encoding is not None and encoding.wide and sample_rate_hz >= WIDE_RATE_HZ and generator.random() < 0.5

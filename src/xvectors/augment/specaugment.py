@@ -1,6 +1,6 @@
-"""SpecAugment: masks over features. In: log-mel features [batch, frames, mels] and a torch Generator. Out: copies.
+"""SpecAugment: masks over log-mel features (Park et al., Interspeech 2019), without time warping.
 
-Park et al., "SpecAugment", Interspeech 2019, without its time warping. This module alone of the package needs torch.
+This is the only module of the package that needs torch.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from xvectors.errors import ShapeError
 
 
 class SpecAugment:
-    """Hide spans of frames and of mels, other ones in each recording, behind the recording's mean of each mel.
+    """Replace random spans of frames and mels by the mean of each mel over the recording.
 
-    Of every recording that is drawn (`settings.spec_augment_prob`), `time_masks` spans of 0 to `time_mask_max_share` of
-    its frames and `frequency_masks` spans of 0 to `frequency_mask_max_share` of its mels are hidden; spans may overlap.
-    After mean normalization the mean is 0.
+    A recording is masked with probability `settings.spec_augment_prob`: `time_masks` spans of 0 to
+    `time_mask_max_share` of its frames, and `frequency_masks` spans of 0 to `frequency_mask_max_share` of its mels.
+    Spans may overlap. After mean normalization the mean is 0.
     """
 
     def __init__(self, settings: AugmentConfig) -> None:
         self.settings = settings
 
     def __call__(self, features: Tensor, generator: torch.Generator) -> Tensor:
-        """Mask floating-point features [batch, frames, mels] on any device; all draws are `generator`'s, on its own.
+        """Mask floating-point features [batch, frames, mels] on any device; `generator` draws on its own device.
 
-        Returns a new tensor of the same shape, type and device. Raises ShapeError for another rank.
+        Returns a new tensor of the same shape, dtype and device. Raises ShapeError for other shapes.
         """
         if features.ndim != 3 or not features.is_floating_point():
             raise ShapeError(
@@ -44,7 +44,7 @@ class SpecAugment:
 
 
 def _masks(batch: int, size: int, count: int, max_share: float, generator: torch.Generator) -> Tensor:
-    """bool [batch, size]: True on `count` spans, each 0 to int(max_share * size) long, both ends equally likely."""
+    """Return bool [batch, size] with `count` spans of True, each of 0 to int(max_share * size) values."""
     draws = torch.rand(2, batch, count, 1, generator=generator, device=generator.device)
     widths = (draws[0] * (int(max_share * size) + 1)).long()
     starts = (draws[1] * (size - widths + 1)).long()

@@ -14,7 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from xvectors.features import ENERGY_FLOOR, FAINTEST, LEVEL_DBFS, Fbank
+from xvectors.features import ENERGY_FLOOR, MIN_STD, LEVEL_DBFS, Fbank
 from xvectors.models import Backbone, EmbeddingMap
 from xvectors.models.folding import fold_norms
 
@@ -68,7 +68,7 @@ class GraphFbank(nn.Module):
         fbank = self.fbank
         if fbank.normalize_level:
             variance = (waveform - waveform.mean(dim=1, keepdim=True)).square().mean(dim=1, keepdim=True)
-            waveform = waveform * (10 ** (LEVEL_DBFS / 20) / variance.clamp(min=FAINTEST**2).sqrt())
+            waveform = waveform * (10 ** (LEVEL_DBFS / 20) / variance.clamp(min=MIN_STD**2).sqrt())
         frames = self._framed(waveform)
         if fbank.remove_dc:
             frames = frames - frames.mean(dim=2, keepdim=True)
