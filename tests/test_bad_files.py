@@ -38,9 +38,9 @@ def test_why_there_is_no_file(tmp_path: Path) -> None:
     assert found == {
         "none": "no such file",
         "file/x": "no such file",
-        "gone": "no such file, but a link to one that is gone",
+        "gone": "no such file, but a broken link",
         "circle": "cannot be read: Too many levels of symbolic links",
-        "pipe": "is a pipe or device, not a file; write what comes out of it to a file first",
+        "pipe": "is a pipe or device, not a file; write its output to a file first",
         ".": "is a folder, not a file",
         "file": "",
     }

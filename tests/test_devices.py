@@ -69,7 +69,7 @@ def test_bfloat16_without_units_for_it_is_refused(has: Callable[..., None], monk
         lambda: choose_precision("bfloat16", CPU),
         lambda: SpeakerEncoder.from_pretrained("starter", device="cpu", precision="bfloat16"),
     ):
-        with pytest.raises(ConfigError, match=r"precision.*'bfloat16'.* no units for bfloat16 .*; take float32$"):
+        with pytest.raises(ConfigError, match=r"precision.*'bfloat16'.* no units for bfloat16 .*; use float32$"):
             refused()
     run("embed", "starter", "x.csv", "-o", "x.npz", "--device=cpu", "--precision=bfloat16", status=2)
     has("avx512_bf16")
@@ -115,7 +115,7 @@ def test_precision_elsewhere(has: Callable[..., None]) -> None:
     assert choose_precision("float32", CPU) == torch.float32
     with pytest.raises(
         ConfigError,
-        match=r"^training\.precision = 'float16' needs a GPU; on a CPU take 'bfloat16', 'float32' or 'auto'$",
+        match=r"^training\.precision = 'float16' needs a GPU; on a CPU use 'bfloat16', 'float32' or 'auto'$",
     ):
         choose_precision("float16", CPU)
 
@@ -127,5 +127,5 @@ def test_workers(cores: int, beside_cpu: int, beside_cuda: int, monkeypatch: pyt
     assert choose_workers(-1, torch.device("cuda")) == beside_cuda
     assert choose_workers(0, torch.device("cuda")) == 0
     assert choose_workers(8 * cores, torch.device("cpu")) == 8 * cores
-    with pytest.raises(ConfigError, match=r"^training\.workers = \d+ is more than 8 processes a core"):
+    with pytest.raises(ConfigError, match=r"^training\.workers = \d+ is more than 8 processes per core"):
         choose_workers(8 * cores + 1, torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""Which processor computes, and in which arithmetic. In: names from the user. Out: torch devices and dtypes."""
+"""Choose the device, the precision and the number of processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from xvectors.errors import ConfigError
 
-MOST_WORKERS_A_CORE = 8
+MAX_WORKERS_PER_CORE = 8
 
 TENSOR_CORES = (7, 0)
 """The first compute capability that multiplies float16 quicker than float32."""
@@ -23,7 +23,10 @@ _forked = False
 
 
 def find_device(name: str = "auto") -> torch.device:
-    """`auto` takes cuda, then mps, then cpu; a named device that is not there is a ConfigError."""
+    """Return the device called `name`; `auto` takes the first of cuda, mps and cpu.
+
+    Raises ConfigError if it is absent.
+    """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))
@@ -40,7 +43,7 @@ def find_device(name: str = "auto") -> torch.device:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 natively, so that it is quicker there than float32."""
+    """Whether the device multiplies bfloat16 natively, and so faster than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
@@ -49,10 +52,9 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 
 def check_bfloat16(device: torch.device, setting: str) -> None:
-    """ConfigError, which names `setting`, where the device is known to have no units for bfloat16.
+    """Raise ConfigError, which names `setting`, if the device is known to lack bfloat16 units.
 
-    On a processor with AVX2 alone a network takes three to ten times as long as in float32. Of devices that cannot be
-    asked, and of ARM's processors that have such units, nothing is known: they are let through.
+    A processor with AVX2 alone needs three to ten times as long as in float32. Devices that cannot be queried pass.
     """
     if device.type == "cpu":
         known = _capabilities()
@@ -62,13 +64,13 @@ def check_bfloat16(device: torch.device, setting: str) -> None:
     if lacking and not multiplies_bfloat16(device):
         what = "this GPU" if device.type == "cuda" else "this processor"
         raise ConfigError(
-            f"{setting}: {what} has no units for bfloat16 and would take several times as long as in float32; take "
+            f"{setting}: {what} has no units for bfloat16 and would take several times as long as in float32; use "
             "float32"
         )
 
 
 def _capabilities() -> dict[str, object]:
-    """What the processor can do, in the words of torch.cpu.get_capabilities; empty where torch cannot tell."""
+    """Return torch.cpu.get_capabilities(); empty in versions of torch without it."""
     if hasattr(torch.cpu, "get_capabilities"):  # since torch 2.10
         return dict(torch.cpu.get_capabilities())
     return {}
@@ -80,16 +82,16 @@ def _capped() -> bool:
 
 
 def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
-    """The arithmetic of a network in training, `training.precision`, as a dtype.
+    """Return the dtype of training for the setting `training.precision`.
 
-    `auto` is bfloat16 where the device multiplies it natively, float16 on CUDA devices that have tensor cores but not
-    for bfloat16 (Volta, Turing), else float32, as on mps. float16 on a CPU is a ConfigError, and so is bfloat16 on a
-    device without units for it, where it takes several times as long as float32.
+    `auto` is bfloat16 if the device multiplies it natively, float16 on CUDA devices with tensor cores for float16 only
+    (Volta, Turing), else float32. Raises ConfigError for float16 on a CPU and bfloat16 on a device without units for
+    it.
     """
     if wanted != "auto":
         if wanted == "float16" and device.type == "cpu":
             raise ConfigError(
-                "training.precision = 'float16' needs a GPU; on a CPU take 'bfloat16', 'float32' or 'auto'"
+                "training.precision = 'float16' needs a GPU; on a CPU use 'bfloat16', 'float32' or 'auto'"
             )
         if wanted == "bfloat16":
             check_bfloat16(device, "training.precision = 'bfloat16'")
@@ -103,10 +105,10 @@ def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
 
 @cache
 def survive_forks() -> None:
-    """Let torch compute with one thread in processes that are forked from this one from now on.
+    """Make torch use one thread in all processes forked from this one later.
 
-    The threads that OpenMP shares a product among stay behind in the parent, and a forked process that counts on them
-    waits for good. To be called before a network is made or used.
+    The threads of OpenMP do not survive a fork, and a forked process that relies on them waits forever. Call this
+    before creating or using a network.
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_leave_threads_behind)
@@ -119,18 +121,20 @@ def _leave_threads_behind() -> None:
 
 
 def threads_here(wanted: int) -> int:
-    """`wanted` threads, or one in a forked process; see `survive_forks`."""
+    """Return `wanted`, or 1 in a forked process (see `survive_forks`)."""
     return 1 if _forked else wanted
 
 
 def choose_workers(wanted: int, device: torch.device) -> int:
-    """Processes that read recordings: as many as wanted, where -1 is two beside a network on the CPU, up to eight
-    beside a GPU, and none where there is one core alone. So many that they would only fill the memory are a
-    ConfigError."""
+    """Return the number of loader processes.
+
+    -1 means two beside a network on the CPU, up to eight beside a GPU, and none on a single core. Raises ConfigError
+    for more than `MAX_WORKERS_PER_CORE` per core, which would only fill memory.
+    """
     cores = os.cpu_count() or 1
-    if wanted > MOST_WORKERS_A_CORE * cores:
+    if wanted > MAX_WORKERS_PER_CORE * cores:
         raise ConfigError(
-            f"training.workers = {wanted} is more than {MOST_WORKERS_A_CORE} processes a core ({cores} cores here); "
+            f"training.workers = {wanted} is more than {MAX_WORKERS_PER_CORE} processes per core ({cores} cores here); "
             "-1 chooses by device and cores"
         )
     if wanted >= 0:

@@ -1,4 +1,4 @@
-"""Worker processes. In: a script's main module. Out: workers that start without running it again."""
+"""Start worker processes without running the main script again in them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ _one_at_a_time = threading.RLock()
 
 
 @contextmanager
-def main_left_out() -> Iterator[None]:
-    """Worker processes that are started within do not import the caller's script.
+def without_main_script() -> Iterator[None]:
+    """Keep worker processes started in this context from importing the main script.
 
-    Where processes are spawned (Windows, macOS; a fork server, Python's choice on Linux from 3.14 on), multiprocessing
-    runs the main script again in each of them, which ends them at once unless the script stands below `if __name__ ==
-    "__main__":`. What our workers need lives in this package, so multiprocessing is shown a main module without a file,
-    such as that of an interactive session, for which it does nothing of the kind. Forked workers are as ever.
+    If processes are spawned (Windows, macOS) or come from a fork server (Linux from Python 3.14), multiprocessing runs
+    the main script again in each of them, which fails unless the script is guarded by `if __name__ == "__main__":`. Our
+    workers need only this package, so multiprocessing sees a main module without a file, as in an interactive session.
 
-    Objects that a script itself defines cannot be sent to such workers.
+    Objects defined in the script itself cannot be sent to such workers.
     """
     with _one_at_a_time:
         script = sys.modules["__main__"]
         stand_in = ModuleType("__main__")
-        stand_in.__dict__.update({key: value for key, value in vars(script).items() if key not in _WHERE_IT_LIES})
+        stand_in.__dict__.update({key: value for key, value in vars(script).items() if key not in _LOCATION})
         sys.modules["__main__"] = stand_in
         try:
             yield
@@ -33,5 +32,5 @@ def main_left_out() -> Iterator[None]:
             sys.modules["__main__"] = script
 
 
-_WHERE_IT_LIES = ("__file__", "__spec__")
-"""By what multiprocessing finds the script."""
+_LOCATION = ("__file__", "__spec__")
+"""Attributes by which multiprocessing finds the script."""

@@ -17,13 +17,13 @@ LONGEST_TEXT = 80
 
 JOINERS = "\u200c\u200d"
 UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode's general categories (Unicode Standard, table 4-4)."""
+"""General categories (Unicode Standard, table 4-4) of characters that terminals do not show."""
 UNDECODED = range(0xDC80, 0xDD00)
-"""What Python reads bytes of file names as that are not UTF-8 (PEP 383)."""
+"""Surrogates by which Python represents bytes of file names that are not UTF-8 (PEP 383)."""
 
 
 def count(number: int, thing: str) -> str:
-    """A number of things whose plural ends in s.
+    """Write a number of things whose plural ends in s.
 
     >>> count(1, "speaker"), count(1200, "test speaker")
     ('1 speaker', '1,200 test speakers')
@@ -32,7 +32,7 @@ def count(number: int, thing: str) -> str:
 
 
 def agree(number: int, one: str, more: str) -> str:
-    """The words that go with one thing, or with more or none.
+    """Choose the words for one thing, or for more or none.
 
     >>> agree(1, "is", "are"), agree(0, "is", "are")
     ('is', 'are')
@@ -68,19 +68,19 @@ def nearest(name: str, known: Iterable[str], otherwise: str | None = None) -> st
 
 
 def composed(name: str) -> str:
-    """The name in the Unicode form in which names are compared (NFC).
+    """Normalize a name to the Unicode form in which names are compared (NFC).
 
-    The same word can be stored with accents composed or apart: macOS takes names apart, tables mostly compose them.
+    macOS decomposes accents in file names, while tables mostly have composed ones.
     """
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def is_printable(character: str) -> bool:
-    """Whether a character stands for itself on a terminal.
+    """Whether a terminal shows the character as itself.
 
-    Control characters, line and paragraph separators, halves of surrogate pairs (which stand for bytes that are not
-    UTF-8) and invisible formatting do not. Formatting can turn the direction of text around (Unicode Standard Annex
-    #9); the two joiners that Persian, Indic scripts and emoji are written with are the exceptions.
+    This excludes control characters, line and paragraph separators, surrogates and invisible formatting, which can
+    reverse the direction of text (Unicode Standard Annex #9). The two joiners that Persian, Indic scripts and emoji
+    need are allowed.
     """
     if character.isascii():
         return character.isprintable()
@@ -88,7 +88,7 @@ def is_printable(character: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """The text as one line that does nothing to a terminal: what `is_printable` refuses is written as an escape.
+    """Write the text as one harmless line, with escapes for all characters that are not printable.
 
     >>> printable("ann\\x1b[2J")
     'ann\\\\x1b[2J'
@@ -105,17 +105,16 @@ def _escape(character: str) -> str:
 
 
 def brief(*names: str) -> Callable[[C], C]:
-    """Decorator: `repr` shows these attributes, by default a dataclass's or named tuple's fields, each in brief.
+    """Decorate a class with a short repr of these attributes, by default the fields of a dataclass or named tuple.
 
-    An array is its dtype and shape, a long sequence or mapping its length; what `repr` would print in full would fill
-    the screen of whoever looks at an object.
+    Arrays appear as dtype and shape, long sequences and mappings as their lengths.
     """
 
     def decorate(cls: C) -> C:
         shown = names or _fields(cls)
 
         def __repr__(self: Any) -> str:
-            known = [name for name in shown if hasattr(self, name)]  # an estimator that is not fitted lacks some
+            known = [name for name in shown if hasattr(self, name)]  # unfitted estimators lack some
             parts = [f"{name.lstrip('_')}={in_brief(getattr(self, name))}" for name in known]
             return f"{type(self).__name__}({', '.join(parts)})"
 
@@ -126,7 +125,7 @@ def brief(*names: str) -> Callable[[C], C]:
 
 
 def in_brief(value: Any) -> str:
-    """A value on a few words: `float32 [1000, 512]`, `[12,345 items]`, `{20 keys}`, or its repr where that is short."""
+    """Describe a value: `float32 [1000, 512]`, `[12,345 items]`, `{20 keys}`, or its repr if that is short."""
     if hasattr(value, "dtype") and hasattr(value, "shape") and value.shape:
         return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
     if isinstance(value, str | bytes):

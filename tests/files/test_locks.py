@@ -46,7 +46,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_system_that_is_being_written(calibrated_starter: Path, toy_corpus: Path, tmp_path: Path) -> None:
     before = contents(calibrated_starter)
     with held(calibrated_starter / ".lock"):
-        with pytest.raises(BusyError, match=r"writing it already; wait until it has ended, or name another"):
+        with pytest.raises(BusyError, match=r"already writing it; wait until it ends, or choose another"):
             # before the corpus is looked at: this one is not there
             train(tmp_path / "nothing", calibrated_starter, overwrite=True)
         with pytest.raises(BusyError):
@@ -88,7 +88,7 @@ def test_of_two_trainings_into_one_folder_one_is_refused(toy_corpus: Path, tmp_p
     assert sorted(codes) == [0, 2], said
     winner, loser = codes.index(0), codes.index(2)
     assert f"process {both[winner].pid} on" in said[loser]
-    assert "is writing it; wait until it has ended, or name another" in said[loser]
+    assert "is writing it; wait until it ends, or choose another" in said[loser]
     alone = training(tmp_path / "alone", winner + 1)
     assert (alone.communicate(), alone.returncode)[1] == 0
     for name in ("model.safetensors", "corpus.csv", "speakers.csv"):

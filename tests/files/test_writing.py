@@ -43,7 +43,7 @@ def test_a_full_disk_is_said_and_the_old_file_kept(tmp_path: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match=r"file\.txt: cannot be written: No space left.*there is intact"):
+    with pytest.raises(StorageError, match=r"file\.txt: cannot be written: No space left.*existing file is intact"):
         write_text(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]

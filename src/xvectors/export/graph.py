@@ -14,7 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from xvectors.features import ENERGY_FLOOR, MIN_STD, LEVEL_DBFS, Fbank
+from xvectors.features import ENERGY_FLOOR, LEVEL_DBFS, MIN_STD, Fbank
 from xvectors.models import Backbone, EmbeddingMap
 from xvectors.models.folding import fold_norms
 

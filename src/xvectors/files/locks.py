@@ -1,4 +1,4 @@
-"""Locks on what only one process may write at a time."""
+"""Locks on files that only one process may write at a time."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ _held_changes = threading.Lock()
 
 @contextmanager
 def exclusive(path: Path | str, *, of: str) -> Iterator[None]:
-    """Hold the lock file `path` for the block. The system frees it when the process ends, however it ends.
+    """Hold the lock file `path` for the duration of the block. The lock is reentrant within a thread.
 
-    A thread that holds it may take it again.
+    The operating system releases it when the process ends, even if killed.
 
     Parameters
     ----------
     path
-        The lock file. It says who holds it, and is removed at the end, with the folders that were made for it if
-        nothing else is in them.
+        The lock file. It names the holder and is removed at the end, with the folders created for it if they are
+        empty.
     of
-        What is locked, for the error: a system directory, an output file.
+        Name for error messages: a system directory, an output file.
 
     Raises
     ------
     BusyError
-        Another process, or another thread, holds it.
+        Another process or thread holds the lock.
     StorageError
-        The lock file cannot be made.
+        The lock file cannot be created.
     """
     path = Path(path).absolute()
     me = threading.get_ident()
@@ -50,7 +50,7 @@ def exclusive(path: Path | str, *, of: str) -> Iterator[None]:
         yield
         return
     if holder is not None:
-        raise BusyError(f"{of}: this process is writing it already; wait until it has ended, or name another")
+        raise BusyError(f"{of}: this process is already writing it; wait until it ends, or choose another")
     made = [folder for folder in path.parents if not folder.exists()]
     descriptor = -1
     try:
@@ -58,18 +58,18 @@ def exclusive(path: Path | str, *, of: str) -> Iterator[None]:
         yield
     finally:
         if descriptor >= 0:
-            with suppress(OSError):  # while it is locked: afterwards it may be another's
+            with suppress(OSError):  # while it is locked: afterwards another process may own it
                 path.unlink()
             os.close(descriptor)
         for folder in made:
-            with suppress(OSError):  # what is not empty stays
+            with suppress(OSError):  # folders that are not empty stay
                 folder.rmdir()
         with _held_changes:
             del _held[path]
 
 
 def _locked(path: Path, of: str) -> int:
-    """The descriptor of the lock file, locked, with a line in it that says by whom."""
+    """Lock the file, write the name of the holder into it, and return its descriptor."""
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,8 +80,8 @@ def _locked(path: Path, of: str) -> int:
         if not _lock(descriptor):
             holder = os.read(descriptor, 1000).decode("utf-8", "replace").strip() or "another process"
             os.close(descriptor)
-            raise BusyError(f"{of}: {holder} is writing it; wait until it has ended, or name another")
-        # a holder that has just ended removed the file that was opened here
+            raise BusyError(f"{of}: {holder} is writing it; wait until it ends, or choose another")
+        # the previous holder may have removed the file that was opened here
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 break
@@ -99,16 +99,16 @@ def _locked(path: Path, of: str) -> int:
 
 
 def _lock(descriptor: int) -> bool:
-    """Take the lock of an open file without waiting.
+    """Lock an open file without waiting.
 
-    A record lock, which child processes do not inherit: a loader process that outlives its killed parent by a second
-    does not keep the next run out.
+    Child processes do not inherit record locks, so a loader process that outlives its killed parent does not block the
+    next run.
     """
     if sys.platform == "win32":
         import msvcrt
 
         try:
-            os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # beyond the text, which stays readable
+            os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # after the text, which stays readable
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         except OSError:
             os.lseek(descriptor, 0, os.SEEK_SET)

@@ -1,5 +1,7 @@
-"""Arrays in npz files that anybody may have made. In: a file. Out: its arrays; nothing is unpickled, and nothing
-unpacks to more than its size bears out. The format: numpy.lib.format, in a zip file."""
+"""Read untrusted npz files: nothing is unpickled, and compression bombs are refused.
+
+An npz file is a zip file of arrays in the format of numpy.lib.format.
+"""
 
 from __future__ import annotations
 
@@ -17,31 +19,31 @@ from numpy.typing import NDArray
 
 from xvectors.files import why_no_file
 
-MOST_UNPACKED = 100
-"""Times its own size that a file may unpack to; what `numpy.savez_compressed` makes of embeddings is near 1."""
+MAX_RATIO = 100
+"""Largest ratio of unpacked to packed size; embeddings from `numpy.savez_compressed` are near 1."""
 FREE_BYTES = 64 << 20
-"""What any file may unpack to."""
+"""Unpacked size that is always allowed."""
 SUFFIX = ".npy"
 
 _FAULTS = (
     *(OSError, ValueError, TypeError, LookupError, EOFError, zipfile.BadZipFile, zlib.error, OverflowError),
-    # a zip file that is encrypted or packed in an unknown way; a header that Python's parser gives up on
+    # encrypted or unknown compression; headers that defeat Python's parser
     *(RuntimeError, SyntaxError, tokenize.TokenError, MemoryError),
 )
 
 
 def read_npz(path: Path, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
-    """The arrays of a file by name, all of them or those of `names` that it holds.
+    """Return the arrays of a file by name: all, or those of `names` that are present.
 
-    Raises ValueError, with a reason, for a file that cannot be read, is damaged, is no npz file, holds Python objects,
-    or unpacks to more than `MOST_UNPACKED` times its size.
+    Raises ValueError, with the reason, for a file that cannot be read, is damaged, is not npz, holds Python objects, or
+    unpacks to more than `MAX_RATIO` times its size.
     """
     if why := why_no_file(path):
         raise ValueError(why)
     try:
         with zipfile.ZipFile(path) as archive:
             size, unpacked = path.stat().st_size, sum(entry.file_size for entry in archive.infolist())
-            if unpacked > MOST_UNPACKED * size + FREE_BYTES:
+            if unpacked > MAX_RATIO * size + FREE_BYTES:
                 raise ValueError(f"its {size:,} bytes unpack to {unpacked:,}")
             found = {}
             for entry in archive.infolist():
@@ -55,7 +57,7 @@ def read_npz(path: Path, names: Collection[str] | None = None) -> dict[str, NDAr
 
 
 def _read_array(file: IO[bytes], size: int, name: str) -> NDArray[Any]:
-    """One array, read after its header was compared with the bytes that there are."""
+    """Read one array after checking its header against the number of bytes."""
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"{name} has the format {version}")

@@ -1,10 +1,8 @@
-"""Tables of text: CSV with commas, semicolons or tabs, as spreadsheets and corpora write them.
+"""Read and write text tables: CSV with commas, semicolons or tabs. Errors name the line.
 
-In: a file. Out: a header and blocks of rows, every complaint with its line number.
-
-A spreadsheet computes a cell that begins with =, +, - or @, so a file or speaker of such a name could run commands on
-the computer of whoever opens the table (OWASP, "CSV Injection"). `write_table` puts an apostrophe before text of that
-kind, and `Table` takes it away again.
+Spreadsheets evaluate cells that begin with =, +, - or @, so a file or speaker with such a name could run commands on
+the computer of anyone who opens the table (OWASP, "CSV Injection"). `write_table` puts an apostrophe before such text,
+and `Table` removes it again.
 """
 
 from __future__ import annotations
@@ -25,21 +23,19 @@ from xvectors.files import atomic_write, why_no_file
 if TYPE_CHECKING:
     from _csv import Reader
 
-ROWS_AT_A_TIME = 1024  # small enough for the processor's cache: a quarter quicker than 16,384
+ROWS_AT_A_TIME = 1024  # fits into the cache of a processor: a quarter faster than 16,384
 DELIMITERS = ",\t;"
 
 APOSTROPHE = "'"
 _RISKY = frozenset("'\t\r\n\v\f =+-@\uff1d\uff0b\uff0d\uff20")
-"""How text can begin that `protected` changes."""
+"""First characters of text that `protected` may change."""
 _FORMULA = re.compile(r"'*(?:[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20])")
-"""What spreadsheets compute: the signs, their full-width forms, what importers split or strip; and that, protected."""
+"""Cells that spreadsheets evaluate: signs, also full-width or after stripped characters; and the same, protected."""
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf|nan)", re.ASCII)
 
 
 def protected(text: str) -> str:
-    """The text as a cell that no spreadsheet computes: an apostrophe before what would be a formula.
-
-    Numbers stay as they are.
+    """Put an apostrophe before text that spreadsheets would evaluate. Numbers stay as they are.
 
     >>> protected("=1+1"), protected("-0.5"), protected("'quoted'")
     ("'=1+1", '-0.5', "'quoted'")
@@ -48,7 +44,7 @@ def protected(text: str) -> str:
 
 
 def restored(cell: str) -> str:
-    """The text of which `protected` made this cell.
+    """Undo `protected`.
 
     >>> restored("'=1+1"), restored("''=1+1"), restored("'quoted'")
     ('=1+1', "'=1+1", "'quoted'")
@@ -57,7 +53,7 @@ def restored(cell: str) -> str:
 
 
 class Table:
-    """A table on disk, read as often as asked. `header`: the column names, surrounding spaces removed."""
+    """A table on disk, which can be read repeatedly. `header` holds the stripped column names."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -68,15 +64,15 @@ class Table:
         if not first:
             raise ManifestError(f"{self.path}: is empty; a header and one row per utterance are needed")
         self._delimiter = max(DELIMITERS, key=first.count)
-        # Common Voice quotes nothing: a quotation mark in its tables is one.
+        # tables of Common Voice have no quoting: a quotation mark is literal
         self._is_quoted = "client_id" not in first or self._delimiter != "\t"
         self.header = [restored(name.strip()) for name in self._first_record()]
 
     def blocks(self) -> Iterator[list[list[str]]]:
-        """Yield the rows as lists of cells, many at a time, blank lines left out; what was `protected` is restored.
+        """Yield blocks of rows as lists of cells, without blank lines and with `protected` cells restored.
 
-        Raises ManifestError for a row that has not the header's number of cells, bad quotes and bytes that
-        are not UTF-8, naming the line.
+        Raises ManifestError, which names the line, for rows of another width than the header, bad quotes and bytes that
+        are not UTF-8.
         """
         width = len(self.header)
         with self._opened() as text:
@@ -89,7 +85,7 @@ class Table:
                     if set(map(len, rows)) != {width}:
                         self._check_widths()
                         rows = [row for row in rows if row]
-                    # one search of all text, since few tables have such cells
+                    # one search over all text, since such cells are rare
                     if self._is_quoted and APOSTROPHE in "".join(chain.from_iterable(rows)):
                         rows = [[restored(cell) for cell in row] for row in rows]
                     if rows:
@@ -100,7 +96,7 @@ class Table:
                 ) from error
 
     def line(self, row: int) -> int:
-        """The line of the file on which row number `row` (from 0, blank lines not counted) ends."""
+        """Return the line of the file on which row number `row` (from 0, without blank lines) ends."""
         with self._opened() as text:
             reader = self._reader(text)
             records = (record for record in reader if record)
@@ -158,11 +154,10 @@ def write_table(
     errors: str = "strict",
     private: bool = False,
 ) -> None:
-    """Write a comma-separated table, UTF-8, atomically, its text `protected`. Raises StorageError where it cannot be
-    written.
+    """Write a comma-separated UTF-8 table atomically, with text `protected`.
 
-    `errors` says what becomes of file names that are not UTF-8, as in `str.encode`; `private` is that of
-    `atomic_write`.
+    `errors` handles file names that are not UTF-8, as in `str.encode`; `private` is that of `atomic_write`. Raises
+    StorageError if the file cannot be written.
     """
     with (
         atomic_write(Path(path), private=private) as temporary,
@@ -176,7 +171,7 @@ def write_table(
 
 
 class _Lines:
-    """Ends rows with LF alone. A csv.writer told so itself would leave carriage returns in cells unquoted."""
+    """Terminates rows with LF. A csv.writer with that terminator would leave carriage returns in cells unquoted."""
 
     def __init__(self, text: TextIO) -> None:
         self._text = text

@@ -22,7 +22,7 @@ import platformdirs
 from xvectors.errors import StorageError
 
 PRIVATE = 0o600
-"""The mode of files that hold voices: embeddings, enrolled speakers, back-ends, checkpoints."""
+"""Mode of files with biometric data: embeddings, enrolled speakers, back-ends, checkpoints."""
 
 _LEFTOVER = re.compile(r"\.(?P<rest>.*)\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}(?P<suffix>\..*)?")
 
@@ -31,20 +31,20 @@ NO_SUCH_FILE, IS_FOLDER = "no such file", "is a folder, not a file"
 
 @contextmanager
 def atomic_write(path: Path | str, *, private: bool = False) -> Iterator[Path]:
-    """Give a temporary path beside `path`, which replaces `path` when the block ends without an error.
+    """Yield a temporary path beside `path`, which replaces `path` if the block succeeds.
 
-    The temporary file keeps the suffix of `path`, is flushed to disk before it is renamed, and is removed when the
-    block raises. Parent folders are made. What a killed process left behind in the same folder is removed.
+    The temporary file has the suffix of `path`, is synced before it is renamed, and is removed if the block raises.
+    Parent folders are created. Leftovers of killed processes in the same folder are removed.
 
     Parameters
     ----------
     private
-        Let only the owner read the file. A file that exists keeps its mode.
+        Let only the owner read the file. An existing file keeps its mode.
 
     Raises
     ------
     StorageError
-        The file cannot be written (full disk, no permission). What stood at `path` before is intact.
+        The file cannot be written (full disk, no permission). An existing file is intact.
     """
     path = Path(path)
     temporary = temporary_path(path)
@@ -64,7 +64,7 @@ def atomic_write(path: Path | str, *, private: bool = False) -> Iterator[Path]:
         raise
     except OSError as error:
         reason = why_unwritable(path) or error.strerror or str(error)
-        kept = "; the file that stood there is intact" if _is_file(path) else ""
+        kept = "; the existing file is intact" if _is_file(path) else ""
         raise StorageError(f"{path}: cannot be written: {reason}{kept}") from error
     finally:
         with suppress(OSError):
@@ -78,20 +78,20 @@ def write_text(path: Path | str, text: str, *, private: bool = False) -> None:
 
 
 def temporary_path(path: Path) -> Path:
-    """A hidden path beside `path` with its suffix. The name says which process made it; see `remove_leftovers`."""
+    """Return a hidden path beside `path` with its suffix, whose name identifies this process."""
     return path.with_name(f".{path.stem}.{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether this is a temporary file (or one that SQLite put beside it) of a process that no longer runs."""
+    """Whether this is a temporary file (or a companion by SQLite) of a process that has ended."""
     match = _LEFTOVER.fullmatch(path.name)
     return match is not None and match["machine"] == _machine() and not _runs(int(match["pid"]))
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that processes of this machine left in `folder` when they were killed.
+    """Remove the temporary files of killed processes from `folder`.
 
-    Files of running processes, and of other machines that share the folder, stay.
+    Files of running processes and of other machines that share the folder stay.
     """
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
@@ -100,12 +100,12 @@ def remove_leftovers(folder: Path) -> None:
                     os.unlink(entry.path)
 
 
-# A process looks at a folder once: it may write ten thousand files there.
+# once per process and folder, which may receive ten thousand files
 _remove_leftovers_once = functools.lru_cache(maxsize=256)(remove_leftovers)
 
 
 def digest(path: Path) -> str:
-    """The sha256 of a file, in hex. Raises OSError where it cannot be read."""
+    """Return the SHA-256 of a file in hex. Raises OSError if it cannot be read."""
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, why_no_file(path), os.fspath(path))
     with path.open("rb") as file:
@@ -113,24 +113,24 @@ def digest(path: Path) -> str:
 
 
 def why_no_file(path: Path | str) -> str:
-    """Why no file can be read at `path`, in words that go behind its name; empty where one can."""
+    """Return why `path` cannot be read as a file, as text to follow its name; empty if it can."""
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
-        return f"{NO_SUCH_FILE}, but a link to one that is gone" if os.path.islink(path) else NO_SUCH_FILE
+        return f"{NO_SUCH_FILE}, but a broken link" if os.path.islink(path) else NO_SUCH_FILE
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
-    except ValueError:  # a null character, which no file's name holds
+    except ValueError:  # a null character, which file names cannot contain
         return NO_SUCH_FILE
     if stat.S_ISDIR(mode):
         return IS_FOLDER
     if not stat.S_ISREG(mode):
-        return "is a pipe or device, not a file; write what comes out of it to a file first"
+        return "is a pipe or device, not a file; write its output to a file first"
     return "" if os.access(path, os.R_OK) else "cannot be read: permission denied"
 
 
 def why_unwritable(path: Path) -> str:
-    """Why no file can be written at `path`, where that is a folder or something above it is a file; else empty."""
+    """Return why `path` cannot be written: it is a folder, or a parent is a file. Otherwise empty."""
     with suppress(OSError):
         if path.is_dir():
             return IS_FOLDER
@@ -154,10 +154,7 @@ def user_folder(kind: Literal["data", "cache"]) -> Path:
 
 
 def as_on_disk(path: str | os.PathLike[str]) -> str:
-    """The path as the disk spells it: where there is no such file, its parts are also tried composed and taken apart.
-
-    The path itself where no form of it is there.
-    """
+    """Return the path as spelled on disk, trying composed and decomposed accents; the path itself if none exists."""
     path = os.fspath(path)
     if path.isascii() or os.path.exists(path):
         return path
@@ -173,7 +170,7 @@ def as_on_disk(path: str | os.PathLike[str]) -> str:
 
 @functools.cache
 def _machine() -> str:
-    """Eight hex digits that stand for this machine or container: where a process number means the same process."""
+    """Return eight hex digits that identify this machine or container, and so the meaning of a process number."""
     parts = [platform.node()]
     with suppress(OSError):
         parts.append(os.readlink("/proc/self/ns/pid"))
@@ -181,7 +178,7 @@ def _machine() -> str:
 
 
 def _runs(pid: int) -> bool:
-    """Whether a process of this number runs; True where that cannot be known."""
+    """Whether a process with this number is running; True if unknown."""
     if sys.platform == "win32":  # os.kill would end it
         return True
     try:
@@ -200,7 +197,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where folders can be opened (not on Windows)."""
+    """Make the rename durable, where folders can be opened (not on Windows)."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

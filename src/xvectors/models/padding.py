@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from xvectors.errors import ShapeError
+from xvectors.text import brief
 
 
+@brief("counts", "frames")
 class Padding:
     """Where the recordings of a padded batch end.
 

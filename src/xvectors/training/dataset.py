@@ -27,7 +27,7 @@ from xvectors.augment import speed as play_faster
 from xvectors.config import AugmentConfig
 from xvectors.corpus import TEST, TRAIN, VAL, Manifest
 from xvectors.errors import AudioError, MissingExtraError
-from xvectors.processes import main_left_out
+from xvectors.processes import without_main_script
 from xvectors.text import brief
 from xvectors.training.samplers import RowOrder, Shuffled
 
@@ -283,10 +283,10 @@ class CollateWaveforms:
 
 @brief("dataset", "batch_sampler", "num_workers")
 class Loader(DataLoader[T]):
-    """A DataLoader whose worker processes do not run the caller's script again; see `main_left_out`."""
+    """A DataLoader whose worker processes do not run the caller's script again; see `without_main_script`."""
 
     def __iter__(self) -> Any:
-        with main_left_out():
+        with without_main_script():
             return super().__iter__()
 
 

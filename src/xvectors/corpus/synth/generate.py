@@ -30,7 +30,7 @@ from xvectors.corpus.synth.sessions import Samples, Session, draw_session, recor
 from xvectors.corpus.synth.voices import Voice, draw_voice, speaker_name
 from xvectors.errors import ConfigError, StorageError, XVectorsError
 from xvectors.files import write_text
-from xvectors.processes import main_left_out
+from xvectors.processes import without_main_script
 from xvectors.progress import progress_bar
 
 SAMPLE_RATE_HZ = 16_000
@@ -187,7 +187,7 @@ def _make_all(out: Path, seed: int, audio_format: str, missing: list[tuple[int, 
         # Spawned, not forked: a forked child would inherit the locks of whatever threads the caller runs.
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
         try:
-            with main_left_out():
+            with without_main_script():
                 made = [pool.submit(_make_in_worker, Path(folder), out, seed, audio_format, task) for task in tasks]
             for future in as_completed(made):
                 yield future.result()
