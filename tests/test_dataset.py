@@ -400,7 +400,7 @@ def test_keeping_recordings_decoded_changes_no_chunk(tmp_path: Path) -> None:
             {0: "a"},
             rows=np.arange(3),
             sample_rate_hz=RATE,
-            augment=AugmentConfig(speed_prob=0.5, speeds="0.9 1.1"),
+            augment=AugmentConfig(speed_prob=0.5, speeds=[0.9, 1.1]),
             decoded_bytes=decoded_bytes,
         )
         return [dataset[ChunkRequest(i % 3, RATE, seed)].waveform for i, seed in enumerate(range(12))]

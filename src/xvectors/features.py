@@ -14,7 +14,7 @@ from typing import Self, overload
 import torch
 from torch import Tensor, nn
 
-from xvectors.config import MOST_HZ, MOST_MELS
+from xvectors.config import MAX_HZ, MAX_MELS
 from xvectors.errors import ConfigError, ShapeError, TooShortError
 from xvectors.text import nearest
 
@@ -98,14 +98,12 @@ class Fbank(nn.Module):
         normalize_level: bool = False,
     ) -> None:
         super().__init__()
-        if not 1 <= sample_rate_hz <= MOST_HZ:
+        if not 1 <= sample_rate_hz <= MAX_HZ:
             raise ConfigError(
-                f"sample_rate_hz is {sample_rate_hz}; it must be at least 1 and at most {MOST_HZ}, such as 16000"
+                f"sample_rate_hz is {sample_rate_hz}; it must be at least 1 and at most {MAX_HZ}, such as 16000"
             )
-        if not 1 <= num_mels <= MOST_MELS:
-            raise ConfigError(
-                f"num_mels is {num_mels}; it must be at least 1 and at most {MOST_MELS}, such as 24 or 80"
-            )
+        if not 1 <= num_mels <= MAX_MELS:
+            raise ConfigError(f"num_mels is {num_mels}; it must be at least 1 and at most {MAX_MELS}, such as 24 or 80")
         if not 0.0 <= preemphasis <= 1.0:
             raise ConfigError(f"preemphasis is {preemphasis}; it must lie between 0 and 1, such as 0.97")
         self.sample_rate_hz = sample_rate_hz

@@ -23,7 +23,7 @@ from xvectors.errors import AudioError, ConfigError, ShapeError
 RATE = 16_000
 EVERYTHING = {
     f"{name}_prob": 1.0 for name in ("reverb", "noise", "equalizer", "gain", "clip", "telephone", "codec")
-} | {"codecs": " ".join(CODECS)}
+} | {"codecs": CODECS}
 
 
 def tone(hz: float, duration_s: float, rate: int = RATE, amplitude: float = 0.3) -> np.ndarray:
@@ -303,8 +303,8 @@ def test_broken_voices_are_left_out_of_the_babble(caplog: pytest.LogCaptureFixtu
         ({"equalizer_max_db": -1}, "augment.equalizer_max_db = -1 must be between 0 and 60 dB"),
         ({"time_mask_max_share": 2}, "augment.time_mask_max_share = 2 must be between 0 and 1"),
         ({"time_masks": -1}, "augment.time_masks = -1 must be between 0 and 100"),
-        ({"codecs": "gsm mp4"}, "augment.codecs: unknown codec 'mp4'; did you mean 'mp3'?"),
-        ({"codecs": "", "codec_prob": 0.1}, "augment.codecs names no codec, and augment.codec_prob asks for one; name"),
+        ({"codecs": ["gsm", "mp4"]}, "augment.codecs: unknown codec 'mp4'; did you mean 'mp3'?"),
+        ({"codecs": [], "codec_prob": 0.1}, "augment.codecs is empty, but augment.codec_prob is above 0; list some of"),
     ],
 )
 def test_settings_that_cannot_be(setting: dict[str, object], message: str) -> None:
@@ -317,7 +317,7 @@ def test_a_codec_that_libsndfile_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AudioError("cannot encode")
 
     monkeypatch.setattr("xvectors.augment.channel.encode_decode", lacks)
-    Augmenter(AugmentConfig(codec_prob=0.1, codecs="mu-law, a-law"), RATE)
+    Augmenter(AugmentConfig(codec_prob=0.1, codecs=["mu-law", "a-law"]), RATE)
     with pytest.raises(
         ConfigError, match=r"augment.codecs: the installed libsndfile has no gsm .*take it out of the list"
     ):

@@ -110,6 +110,47 @@ def test_a_wrong_override_names_key_and_remedy(override: str, message: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("override", "speeds"),
+    [
+        ("[0.8, 1.2]", (0.8, 1.2)),
+        ("[2]", (2.0,)),
+        ("0.8,1.2", (0.8, 1.2)),
+        ("0.8 1.2", (0.8, 1.2)),
+        ('"0.8 1.2"', (0.8, 1.2)),
+        ("1.2", (1.2,)),
+        ("", ()),
+    ],
+)
+def test_an_override_of_a_list_is_toml_or_separated_by_commas(override: str, speeds: tuple[float, ...]) -> None:
+    recipe = load_recipe("lab", [f"augment.speeds={override}"])
+    assert recipe.augment.speeds == speeds
+    assert recipe_from_mapping(parse_toml(to_toml(recipe_to_mapping(recipe)), "test"), "test") == recipe
+
+
+def test_an_override_of_a_list_takes_plain_words() -> None:
+    for text in ('["gsm", "mp3"]', "[gsm, mp3]", "gsm,mp3"):
+        assert load_recipe("lab", [f"augment.codecs={text}"]).augment.codecs == ("gsm", "mp3")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('speeds = "0.9 1.1"', "augment.speeds must be a list of numbers, not '0.9 1.1'; write it as [0.9, 1.1]"),
+        ("speeds = 0.9", "augment.speeds must be a list of numbers, not 0.9; write it as [0.9, 1.1]"),
+        ('speeds = [0.9, "x"]', "augment.speeds must be a list of numbers, not [0.9, 'x']; write it as [0.9]"),
+        ("speeds = [true]", "augment.speeds must be a list of numbers, not [True]; write it as [0.9, 1.1]"),
+        ("speeds = [1]", "augment.speeds: 1 must be a number between 0.5 and 2, and not 1"),
+        ("speeds = []\nspeed_prob = 0.5", "augment.speeds is empty, but augment.speed_prob is above 0; set augment"),
+        ('codecs = "gsm"', "augment.codecs must be a list of strings, not 'gsm'; write it as [\"gsm\"]"),
+    ],
+)
+def test_a_wrong_list_names_key_and_remedy(line: str, message: str, tmp_path) -> None:
+    (tmp_path / "mine.toml").write_text(f"[augment]\n{line}\n")
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_recipe(tmp_path / "mine.toml")
+
+
+@pytest.mark.parametrize(
     "setting", ["margin=0.3", "large_margin=0.5", "scale=15", "sub_centers=2", "inter_top_k=5", "margin_end=0.9"]
 )
 def test_settings_that_the_plain_softmax_would_ignore_are_refused(setting: str, tmp_path) -> None:
@@ -175,14 +216,14 @@ def test_another_network_and_the_plain_softmax_take_the_bases_settings_away(tmp_
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"a": 'base = "a.toml"'}, "a.toml: base = 'a.toml' leads in a circle: a.toml -> a.toml; let one of them do"),
+        ({"a": 'base = "a.toml"'}, "a.toml: base = 'a.toml' leads in a circle: a.toml -> a.toml; remove one"),
         (
             {"a": 'base = "b.toml"', "b": 'base = "a.toml"'},
             "b.toml: base = 'a.toml' leads in a circle: a.toml -> b.toml",
         ),
         (
             {"a": 'base = "resnt"'},
-            "a.toml: base = 'resnt' is no recipe; did you mean 'resnet'?, and no file beside a.toml",
+            "a.toml: base = 'resnt' is not a recipe; did you mean 'resnet'?, and no file beside a.toml",
         ),
         ({"a": "base = 3"}, "a.toml: base must be the name of a recipe or a file, not 3"),
         ({"a": 'base = "b.toml"', "b": "[training]\nepoch = 3"}, "b.toml: unknown key 'training.epoch'; did you mean"),

@@ -402,14 +402,14 @@ class Built(Halved):
 def test_a_wrong_augmentation_is_told_what_it_breaks(clean: None, found: Any, message: str) -> None:
     extensions.AUGMENTATIONS.registered["mine"] = found
     with pytest.raises(ConfigError, match=re.escape(message)) as raised:
-        Augmenter(AugmentConfig(custom="mine", custom_prob=0.5), 16_000)
+        Augmenter(AugmentConfig(custom=["mine"], custom_prob=0.5), 16_000)
     assert "augment.custom: 'mine'" in str(raised.value)
 
 
 def test_augmentations_of_ones_own_are_drawn_each_on_its_own(clean: None) -> None:
     register_augmentation("half")(Halved)
     register_augmentation("again")(Halved)
-    augmenter = Augmenter(AugmentConfig(custom="half, again", custom_prob=0.5), 16_000)
+    augmenter = Augmenter(AugmentConfig(custom=["half", "again"], custom_prob=0.5), 16_000)
     wave = np.ones(100, np.float32)
     levels = [float(augmenter(wave, seed)[0]) for seed in range(400)]
     assert set(levels) == {0.25, 0.5, 1.0}
@@ -417,7 +417,7 @@ def test_augmentations_of_ones_own_are_drawn_each_on_its_own(clean: None) -> Non
     assert abs(levels.count(0.25) - 100) < 40
     assert abs(levels.count(0.5) - 200) < 45
     assert wave.all()
-    for settings in ({"custom": "half"}, {"custom_prob": 0.5}):
+    for settings in ({"custom": ["half"]}, {"custom_prob": 0.5}):
         with pytest.raises(ConfigError, match=r"augment\.custom = .* belong together"):
             AugmentConfig(**settings)
     with pytest.raises(ConfigError, match=r"augment\.custom: 'halve' is not known; did you mean 'half'"):

@@ -96,7 +96,7 @@ class Augmenter:
             self._kinds.append(BABBLE)
         if settings.codec_prob > 0:
             self._try_codecs()
-        self._own = {name: own_effect(name) for name in settings.custom_names}
+        self._own = {name: own_effect(name) for name in settings.custom}
         for name in self._own:
             self._own_effect(name, made_noise(sample_rate_hz // 10, sample_rate_hz, np.random.default_rng(0)), None)
 
@@ -191,7 +191,7 @@ class Augmenter:
         return telephone(waveform, self.sample_rate_hz, band_pass=generator.random() < 0.5)
 
     def _code(self, waveform: Samples, generator: np.random.Generator) -> Samples:
-        names = self.settings.codec_names
+        names = self.settings.codecs
         return coded(waveform, self.sample_rate_hz, names[generator.integers(len(names))], generator)
 
     def _own_effect(self, name: str, waveform: Samples, generator: np.random.Generator | None) -> Samples:
@@ -206,7 +206,7 @@ class Augmenter:
         return result.astype(np.float32, copy=False)
 
     def _try_codecs(self) -> None:
-        for name in self.settings.codec_names:
+        for name in self.settings.codecs:
             try:
                 coded(np.zeros(800, np.float32), self.sample_rate_hz, name, np.random.default_rng(0))
             except AudioError as error:

@@ -1,6 +1,6 @@
-"""Settings as frozen dataclasses. In: TOML (a recipe, a system's file) and `key=value` overrides. Out: a Recipe.
+"""Recipes: settings as frozen dataclasses, read from TOML with `key=value` overrides, and written back.
 
-Every key that is not known raises and names the nearest known one; every value is checked against its field's type.
+An unknown key is an error that suggests a known one; every value is checked against the type of its field.
 """
 
 from xvectors.config.augmentation import CODECS, AugmentConfig
@@ -18,8 +18,8 @@ from xvectors.config.recipe import (
 )
 from xvectors.config.schema import (
     BUILTIN_LOSSES,
-    MOST_HZ,
-    MOST_MELS,
+    MAX_HZ,
+    MAX_MELS,
     DataConfig,
     FeaturesConfig,
     LossConfig,
@@ -37,8 +37,8 @@ __all__ = [
     "DEFAULT_RECIPE",
     "FINE_TUNING_RECIPE",
     "LOSSES",
-    "MOST_HZ",
-    "MOST_MELS",
+    "MAX_HZ",
+    "MAX_MELS",
     "TRUST_VARIABLE",
     "AugmentConfig",
     "DataConfig",

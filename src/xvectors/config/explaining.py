@@ -1,4 +1,4 @@
-"""What the keys of a recipe are for. In: a Recipe. Out: every key with its value, type, default and explanation."""
+"""Recipes with every key explained, as `xvectors recipes NAME` prints them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from typing import Any, Literal
 
 from xvectors.config.recipe import recipe_to_mapping
 from xvectors.config.schema import Recipe
-from xvectors.config.tables import EXPLANATION, to_toml
-
-KINDS = {bool: "true or false", int: "whole number", float: "number", str: "text"}
+from xvectors.config.tables import EXPLANATION, KINDS, LIST_KINDS, list_item, to_literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,48 +24,53 @@ class Setting:
     kind: str
     explanation: str
     is_given: bool = True
-    """False for a network's setting that the recipe does not mention."""
+    """False for a setting of the network that the recipe does not mention."""
 
 
 def settings_of(recipe: Recipe, model_settings: Mapping[str, Setting] | None = None) -> list[Setting]:
-    """Every key of `recipe` in the order of the schema.
+    """Return every key of a recipe, in the order of the schema.
 
-    `model_settings` are those of its network, by name (`xvectors.models.explain_settings`).
+    `model_settings` holds the settings of its network by name, as `xvectors.models.settings_of_model` returns them.
     """
     table = recipe_to_mapping(recipe)
-    found = [*_explained(Recipe, table, ("name",))]
-    for section in dataclasses.fields(Recipe):
-        kind = typing.get_type_hints(Recipe)[section.name]
-        if dataclasses.is_dataclass(kind):
-            found += _explained(typing.cast(type[Any], kind), table[section.name], ("settings",), f"{section.name}.")
-            if section.name == "model":
-                given = recipe.model.settings
-                for name, each in (model_settings or {}).items():
-                    value = given.get(name, each.default)
-                    found.append(dataclasses.replace(each, value=value, is_given=name in given))
+    found = [*_explained(Recipe, table)]
+    for section, kind in typing.get_type_hints(Recipe).items():
+        if not dataclasses.is_dataclass(kind):
+            continue
+        found += _explained(typing.cast(type[Any], kind), table[section], f"{section}.")
+        if section == "model":
+            given = recipe.model.settings
+            for name, each in (model_settings or {}).items():
+                found.append(dataclasses.replace(each, value=given.get(name, each.default), is_given=name in given))
     return found
 
 
 def recipe_lines(settings: list[Setting]) -> Iterator[str]:
-    """A recipe as a TOML file in which a comment explains each key: `--recipe` takes it again."""
+    """Write a recipe as a TOML file that `--recipe` reads, with a comment on each key."""
     section = ""
     for each in settings:
         prefix, _, key = each.key.rpartition(".")
         if prefix != section:
             section = prefix
             yield from ("", f"[{section}]")
-        default = "" if each.value == each.default else f"; default {_toml(each.default)}"
-        yield from _comment(f"{each.explanation} [{each.kind}{default}]")
-        # a setting that the recipe leaves to the network stays the network's to choose
-        yield f"{'' if each.is_given else '# '}{key} = {_toml(each.value)}"
+        default = "" if each.value == each.default else f"; default {to_literal(each.default)}"
+        comment = f"{each.explanation} [{each.kind}{default}]"
+        yield from textwrap.wrap(comment, 100, initial_indent="# ", subsequent_indent="#   ")
+        # a setting that the recipe leaves to the network stays a comment
+        yield f"{'' if each.is_given else '# '}{key} = {to_literal(each.value)}"
 
 
-def _explained(
-    cls: type[Any], table: Mapping[str, Any], without: tuple[str, ...], prefix: str = ""
-) -> Iterator[Setting]:
+def kind_in_words(hint: Any) -> str:
+    """Describe a type to users: `whole number`, `list of strings`, or the words to choose from."""
+    if typing.get_origin(hint) is Literal:
+        return ", ".join(map(str, typing.get_args(hint)))
+    return KINDS[hint].removeprefix("a ") if hint in KINDS else f"list of {LIST_KINDS[list_item(hint) or int]}"
+
+
+def _explained(cls: type[Any], table: Mapping[str, Any], prefix: str = "") -> Iterator[Setting]:
     hints = typing.get_type_hints(cls)
     for each in dataclasses.fields(cls):
-        if each.name not in without and not dataclasses.is_dataclass(hints[each.name]):
+        if EXPLANATION in each.metadata:
             yield Setting(
                 key=f"{prefix}{each.name}",
                 value=table[each.name],
@@ -75,20 +78,3 @@ def _explained(
                 kind=kind_in_words(hints[each.name]),
                 explanation=each.metadata[EXPLANATION],
             )
-
-
-def kind_in_words(hint: Any) -> str:
-    """A type as a user thinks of it: `whole number`, or the words to choose from."""
-    if typing.get_origin(hint) is Literal:
-        return ", ".join(map(str, typing.get_args(hint)))
-    return KINDS.get(hint, "list of whole numbers")
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    return to_toml({"x": value}).partition("=")[2].strip()
-
-
-def _comment(text: str, width: int = 100) -> Iterator[str]:
-    yield from textwrap.wrap(text, width, initial_indent="# ", subsequent_indent="#   ")

@@ -1,7 +1,4 @@
-"""The settings of a recipe as frozen dataclasses, one a table. In: values. Out: a Recipe.
-
-Each setting carries its explanation, which `xvectors recipes NAME` prints.
-"""
+"""The settings of a recipe as frozen dataclasses, one per table, with the explanations `xvectors recipes` prints."""
 
 from __future__ import annotations
 
@@ -16,10 +13,9 @@ Scalar = bool | int | float | str
 
 BUILTIN_LOSSES = ("softmax", "am_softmax", "aam_softmax")
 
-
-MOST_HZ = 1_000_000
-MOST_MELS = 1024
-"""Far more than features of speech have: what goes beyond is a mistake, or made to fill the memory."""
+MAX_HZ = 1_000_000
+MAX_MELS = 1024
+"""Far more than features of speech need; a larger value is a mistake, or an attempt to fill the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,95 +32,95 @@ class FeaturesConfig:
         "povey", "Window function; povey is Kaldi's, a Hann window to the power 0.85."
     )
     snip_edges: bool = setting(
-        True, "Only frames that lie inside the recording; false reflects the recording at both ends."
+        True, "Use only frames that lie within the recording; false reflects the recording at both ends."
     )
     low_frequency_hz: float = setting(20.0, "Lower edge of the first filter in Hz.")
     high_frequency_hz: float = setting(
-        0.0, "Upper edge of the last filter in Hz; 0 or less counts from the Nyquist frequency."
+        0.0, "Upper edge of the last filter in Hz; 0 or less is relative to the Nyquist frequency."
     )
     use_power: bool = setting(True, "Filter the power spectrum; false filters the magnitude spectrum.")
     mean_normalization: bool = setting(False, "Subtract each filterbank's mean over the recording (CMN).")
     normalize_level: bool = setting(
-        True, "Bring every recording to one level first, so that its level does not matter; false is Kaldi's way."
+        True, "Scale every recording to the same level first; false leaves the level as it is, as Kaldi does."
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """A backbone by its name in `xvectors.models.MODELS`, and that class's own arguments."""
+    """A backbone, by its name in `xvectors.models.MODELS`, and the arguments of its class."""
 
     name: str = setting(
         "xvector",
         "Backbone: a name that `xvectors models` lists, or one of your own (docs/how-to/extend.md). The other keys of "
-        "this table are the backbone's own settings.",
+        "this table are its settings.",
     )
     settings: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """How a corpus is divided and cut into chunks."""
+    """How a corpus is split and cut into chunks."""
 
     train_test_prop: float = setting(
         -1.0,
-        "Share of the speakers that train and validate; the others are kept for testing. -1: 0.95, or less, down to "
-        "0.8, where that keeps fewer than 10 for testing.",
+        "Share of the speakers for training and validation; the others are kept for testing. -1 takes 0.95, or less "
+        "(down to 0.8) if that leaves fewer than 10 for testing.",
     )
-    train_val_prop: float = setting(0.9, "Share of those speakers' recordings that train; the others validate.")
+    train_val_prop: float = setting(
+        0.9, "Share of those speakers' recordings for training; the others are for validation."
+    )
     held_out_prop: float = setting(
         -1.0,
-        "Share of the training speakers that are held out: their EER is measured after every epoch, and the "
-        "calibration is learned from them. -1: 0.1, or more where that is fewer than 10, up to a fifth of all.",
+        "Share of the training speakers in the held-out set, which measures the EER after every epoch and is the "
+        "calibration set. -1 takes 0.1, or more (up to 0.2) if that is fewer than 10 speakers.",
     )
-    keep_sessions: bool = setting(False, "Keep all recordings of a session on one side of training and validation.")
-    chunk_min_s: float = setting(2.0, "Shortest training chunk in seconds; all chunks of a batch have one length.")
+    keep_sessions: bool = setting(False, "Keep all recordings of a session together, in training or in validation.")
+    chunk_min_s: float = setting(2.0, "Shortest training chunk in seconds; all chunks of a batch have the same length.")
     chunk_max_s: float = setting(4.0, "Longest training chunk in seconds.")
     large_margin_chunk_s: float = setting(4.0, "Length of the chunks of the large-margin stage in seconds.")
     validation_chunk_s: float = setting(
-        5.0, "Length of validation chunks in seconds, cut from the middle of each recording."
+        5.0, "Length of validation chunks in seconds; they are cut from the middle of each recording."
     )
     min_duration_s: float = setting(
         0.0,
         "Leave out recordings shorter than this many seconds; those shorter than the network's context always are.",
     )
-    max_rejected: float = setting(0.5, "Largest share of unusable recordings with which a run starts and goes on.")
+    max_rejected: float = setting(0.5, "Largest share of unusable recordings; a run with more stops.")
     scan_contents: bool = setting(
         True, "Decode every recording before training, to find silence, NaN, clipping, truncation and duplicates."
     )
     sampler: Literal["shuffle", "gender_balanced", "speaker_balanced", "p_x_k"] = setting(
         "shuffle",
-        "Which recordings an epoch draws: each once, equally many of both genders, equally many of every speaker, or "
-        "batches of P speakers with K recordings each.",
+        "Recordings of an epoch: each once (shuffle), the same number of each gender (gender_balanced) or of each "
+        "speaker (speaker_balanced), or batches of P speakers with K recordings each (p_x_k).",
     )
     utterances_per_speaker: int = setting(
-        2, "K of the sampler p_x_k; P is the batch size over K. All K are played at one speed."
+        2, "K of the sampler p_x_k; P is the batch size over K. All K are played at the same speed."
     )
-    channel: int = setting(-1, "Channel of recordings with several, from 0; -1 mixes them.")
+    channel: int = setting(-1, "Channel of multichannel recordings, from 0; -1 mixes all channels.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """The loss over training speakers; the margin losses of `xvectors.losses` act on the embeddings themselves.
-
-    All but `label_smoothing` is theirs alone.
-    """
+    """The loss over the training speakers. All settings but `label_smoothing` are those of the margin losses."""
 
     name: str = setting(
         "softmax",
-        "Loss: softmax, over the network's own classifier; am_softmax or aam_softmax, with an additive margin on the "
-        "embeddings' cosine (CosFace) or angle (ArcFace); or one of your own (docs/how-to/extend.md).",
+        "Loss: softmax, over the network's own classifier; am_softmax or aam_softmax, with an additive margin "
+        "on the cosine (CosFace) or the angle (ArcFace) of the embeddings; or one of your own "
+        "(docs/how-to/extend.md).",
     )
-    label_smoothing: float = setting(0.0, "Share of the target's probability spread evenly over all speakers.")
+    label_smoothing: float = setting(0.0, "Share of the target's probability that is spread evenly over all speakers.")
     margin: float = setting(0.2, "Margin: a cosine with am_softmax, radians with aam_softmax.")
     large_margin: float = setting(0.4, "Margin of the large-margin stage.")
     scale: float = setting(30.0, "Factor on the cosines before the softmax.")
     margin_start: float = setting(0.1, "Share of the run after which the margin begins to grow from 0.")
     margin_end: float = setting(0.5, "Share of the run after which the margin has its full value.")
-    sub_centers: int = setting(1, "Number of class weights for each speaker; the nearest to the embedding counts.")
-    inter_top_k: int = setting(0, "Number of nearest wrong speakers that are made harder too; 0 for none.")
-    inter_top_k_margin: float = setting(0.06, "Margin for these wrong speakers in radians.")
+    sub_centers: int = setting(1, "Number of weight vectors per speaker; the one nearest to the embedding counts.")
+    inter_top_k: int = setting(0, "Number of nearest wrong speakers that get a margin too; 0 for none.")
+    inter_top_k_margin: float = setting(0.06, "Margin for the nearest wrong speakers in radians.")
     settings: Mapping[str, Scalar] = field(default_factory=dict)
-    """Arguments of a loss of one's own."""
+    """Arguments of a loss from outside xvectors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,54 +130,55 @@ class TrainingConfig:
     epochs: int = setting(10, "Number of epochs.")
     minutes: float = setting(
         0.0,
-        "Length of the run in minutes, validation and saving included, instead of epochs; the schedule ends with it. "
-        "0 goes by epochs.",
+        "Length of the run in minutes, with validation and saving, instead of a number of epochs; 0 counts epochs.",
     )
     batch_size: int = setting(128, "Number of chunks in a batch.")
     optimizer: Literal["adam", "adamw", "sgd"] = setting(
         "adam", "Adam with weight decay in the gradient, AdamW with decoupled decay, or SGD with Nesterov momentum."
     )
     head_only_share: float = setting(
-        0.0, "First share of the run that trains the class layer alone; for networks that are fine-tuned."
+        0.0, "Share of the run, at its start, that trains only the class layer; for fine-tuning."
     )
     backbone_rate: float = setting(1.0, "Factor on the learning rate of everything but the class layer.")
     average_width: float = setting(
-        0.0, "Keep an average of the weights over about this share of the run, the newest part; 0 keeps none."
+        0.0, "Keep an average of the weights over about the latest share of the run of this size; 0 keeps none."
     )
     large_margin_share: float = setting(
-        0.0, "Last share of the run that trains with loss.large_margin on chunks of data.large_margin_chunk_s."
+        0.0, "Share of the run, at its end, that trains with loss.large_margin on chunks of data.large_margin_chunk_s."
     )
     momentum: float = setting(0.9, "Momentum of sgd.")
     learning_rate: float = setting(1e-3, "Highest learning rate.")
     weight_decay: float = setting(0.0, "Weight decay.")
     schedule: Literal["constant", "one_cycle", "exponential"] = setting(
         "constant",
-        "Learning rate over the run: constant; or after a warm-up falling to 0 along a half cosine (one_cycle) or by a "
-        "constant factor a step (exponential).",
+        "Learning rate over the run: constant, or after a warm-up falling to 0 along a half cosine (one_cycle) or by a "
+        "constant factor per step (exponential).",
     )
-    warm_up: float = setting(0.1, "Share of the run over which the learning rate climbs to its highest value.")
-    final_share: float = setting(1e-3, "Share of the learning rate that the schedule exponential ends with.")
-    max_gradient_norm: float = setting(0.0, "Largest norm of the gradient, which is clipped to it; 0 does not clip.")
+    warm_up: float = setting(0.1, "Share of the run over which the learning rate rises to its highest value.")
+    final_share: float = setting(1e-3, "Last learning rate of the schedule exponential, as a share of the highest.")
+    max_gradient_norm: float = setting(
+        0.0, "Largest norm of the gradient; longer gradients are clipped to it, and 0 does not clip."
+    )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto",
-        "Arithmetic of the network's matrix products; auto takes bfloat16 or float16 where the device computes it "
-        "natively, else float32. A device without units for bfloat16 refuses it.",
+        "Precision of the network's matrix products; auto takes bfloat16 or float16 if the device has units for "
+        "it, else float32. bfloat16 is an error on a device that has no units for it.",
     )
     embedding_map: bool = setting(
         False,
-        "End with an affine map of the embeddings, learned from training recordings, that centers them and evens out "
-        "how one speaker's vary; it makes cosines better.",
+        "Learn an affine map of the embeddings at the end, which centers them and whitens the variation within "
+        "speakers; it improves cosine scoring.",
     )
     best: Literal["val_accuracy", "val_loss", "val_eer", "last"] = setting(
-        "val_accuracy", "Which epoch's weights are kept; val_eer is the EER of the held-out speakers."
+        "val_accuracy", "Criterion for the epoch whose weights are kept; val_eer is the EER of the held-out set."
     )
     workers: int = setting(
-        -1, "Number of processes that read recordings; -1 chooses by device and cores, 0 reads in the training process."
+        -1, "Number of loader processes; -1 chooses by device and cores, 0 loads in the training process."
     )
     decoded_mb: int = setting(
         1024,
-        "Memory in MiB, of all reading processes together, in which 16-bit FLAC of the features' rate is kept decoded; "
-        "nothing is kept of a corpus that does not fit.",
+        "Size in MiB of the cache of decoded recordings, which all loader processes share. It holds 16-bit FLAC at the "
+        "features' sample rate, and is off for a corpus that does not fit.",
     )
     checkpoint_interval_s: float = setting(60.0, "Longest time between two checkpoints in seconds.")
     seed: int = setting(0, "Random seed; the same seed gives the same weights.")
@@ -189,7 +186,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """All that decides how a system comes out of a corpus."""
+    """All settings of training, from features to optimizer."""
 
     name: str
     description: str = setting("", "What the recipe is for.")

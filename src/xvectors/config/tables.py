@@ -1,4 +1,4 @@
-"""TOML tables and dataclasses. In: plain tables. Out: checked values; an unknown key names the nearest known one."""
+"""TOML tables and the dataclasses that they fill: every key must be known, every value of its field's type."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import tomli_w
@@ -17,15 +17,18 @@ from xvectors.text import nearest
 
 T = TypeVar("T")
 
-LARGEST_INTEGER = 2**63 - 1  # TOML 1.0.0: "64-bit signed integers should be accepted"; no setting needs more
-
-_DOTTED = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){100}""")
+MAX_INTEGER = 2**63 - 1  # TOML 1.0.0: "64-bit signed integers should be accepted"
 EXPLANATION = "explanation"
 """Key of a field's metadata."""
+KINDS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+LIST_KINDS: dict[Any, str] = {int: "whole numbers", float: "numbers", str: "strings"}
+LIST_EXAMPLES: dict[Any, list[Any]] = {int: [1, 2], float: [0.9, 1.1], str: ["one", "two"]}
+
+_DOTTED = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){100}""")
 
 
 def setting(default: T, explanation: str) -> T:
-    """A dataclass field with this default, and what `xvectors recipes` says of it."""
+    """Define a dataclass field with a default and the explanation that `xvectors recipes` prints."""
     made: T = dataclasses.field(default=default, metadata={EXPLANATION: explanation})
     return made
 
@@ -34,36 +37,79 @@ def to_toml(table: Mapping[str, Any]) -> str:
     return tomli_w.dumps(table)
 
 
+def to_literal(value: Any) -> str:
+    """Write one value as TOML, on one line."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(to_literal, value))}]"
+    return to_toml({"x": value}).partition("=")[2].strip()
+
+
 def parse_toml(text: str, source: str) -> dict[str, Any]:
-    if _DOTTED.search(text):  # for which tomllib takes a time that grows with their square
+    if _DOTTED.search(text):  # tomllib's time grows with the square of their number
         raise ConfigError(f"{source}: not valid TOML: it has a key of more than 100 parts")
     try:
         return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # also of whole numbers of thousands of digits, and of deep nesting
+    except (ValueError, RecursionError) as error:  # ValueError also for numbers of thousands of digits
         raise ConfigError(f"{source}: not valid TOML: {error}") from error
 
 
+def parse_value(text: str, where: str) -> Any:
+    """Read one value of TOML; a bare word is a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: not a value of TOML: {error}") from error
+
+
+def parse_list(text: str, where: str) -> list[Any]:
+    """Read values that are separated by commas or spaces.
+
+    >>> parse_list("0.9, gsm", "")
+    [0.9, 'gsm']
+    """
+    return [parse_value(word, where) for word in text.strip("[] ").replace(",", " ").split()]
+
+
+def list_item(hint: Any) -> Any:
+    """Return the type of the items if `hint` is that of a list, else None."""
+    return typing.get_args(hint)[0] if typing.get_origin(hint) in (tuple, Sequence) else None
+
+
 def from_mapping(cls: type[T], table: Mapping[str, Any], source: str, prefix: str = "") -> T:
-    """Build the dataclass `cls` from plain tables; `source` and the key's full name go into every error."""
+    """Build the dataclass `cls` from plain tables.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown or a value has another type; the error names `source` and the full key.
+    """
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for key in table:
-        if key not in fields:
-            hint = nearest(f"{prefix}{key}", [f"{prefix}{name}" for name in fields])
-            raise ConfigError(f"{source}: unknown key {prefix + key!r}{hint}")
     values = {}
     for key, value in table.items():
-        hint = hints[key]
+        if key not in fields:
+            known = nearest(f"{prefix}{key}", [f"{prefix}{name}" for name in fields])
+            raise ConfigError(f"{source}: unknown key {prefix + key!r}{known}")
+        hint, where = hints[key], f"{source}: {prefix}{key}"
         if dataclasses.is_dataclass(hint):
             if not isinstance(value, Mapping):
-                raise ConfigError(f"{source}: {prefix}{key} must be a table, not {value!r}")
+                raise ConfigError(f"{where} must be a table, not {value!r}")
             values[key] = from_mapping(typing.cast(type[Any], hint), value, source, f"{prefix}{key}.")
         else:
-            values[key] = _checked(value, hint, f"{source}: {prefix}{key}")
+            values[key] = check_value(value, hint, where)
     return cls(**values)
 
 
-def _checked(value: Any, hint: Any, where: str) -> Any:
+def check_value(value: Any, hint: Any, where: str) -> Any:
+    """Return `value` as the type `hint`: whole numbers become numbers, and lists tuples.
+
+    Raises
+    ------
+    ConfigError
+        `value` has another type; the error begins with `where`, the name of the key.
+    """
     if typing.get_origin(hint) is Literal:
         choices = typing.get_args(hint)
         if value not in choices:
@@ -71,18 +117,29 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         return value
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_INTEGER:
-        return float(value)
-    if isinstance(value, bool) != (hint is bool) or not isinstance(value, hint):
-        wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}[hint]
-        raise ConfigError(f"{where} must be {wanted}, not {value!r}")
-    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
-        raise ConfigError(f"{where} is a whole number of {len(str(abs(value)))} digits; give at most {LARGEST_INTEGER}")
-    return value
+    if item := list_item(hint):
+        values = value if isinstance(value, list | tuple) else ()
+        if not isinstance(value, list | tuple) or not all(_fits(each, item) for each in values):
+            given = parse_list(value, where) if isinstance(value, str) else values
+            example = [each for each in given if _fits(each, item)] or LIST_EXAMPLES[item]
+            raise ConfigError(
+                f"{where} must be a list of {LIST_KINDS[item]}, not {value!r}; write it as {to_literal(example)}"
+            )
+        return tuple(check_value(each, item, where) for each in values)
+    if not _fits(value, hint):
+        raise ConfigError(f"{where} must be {KINDS[hint]}, not {value!r}")
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        raise ConfigError(f"{where} is a whole number of {len(str(abs(value)))} digits; give at most {MAX_INTEGER}")
+    return float(value) if hint is float else value
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    is_bool = isinstance(value, bool)
+    return is_bool == (kind is bool) and isinstance(value, (int, float) if kind is float else kind)
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as one, with dotted keys."""
+    """Merge nested tables into one, with dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
         if isinstance(value, Mapping):

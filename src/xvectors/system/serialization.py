@@ -136,7 +136,7 @@ def code_from_outside(recipe: Recipe) -> list[dict[str, str]]:
         (BACKBONES, recipe.model.name, MODELS),
         (LOSSES, recipe.loss.name, dict.fromkeys(BUILTIN_LOSSES)),
     ]
-    names += [(AUGMENTATIONS, name, {}) for name in recipe.augment.custom_names]
+    names += [(AUGMENTATIONS, name, {}) for name in recipe.augment.custom]
     return [
         {"key": kind.key, "name": name, **origin(kind.find(name, builtin))}
         for kind, name, builtin in names
