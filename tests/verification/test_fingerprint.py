@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 
 from support.commands import run
 from xvectors import SpeakerEncoder
@@ -76,21 +77,36 @@ def test_a_flipped_byte_of_the_weights(folder: SystemFolder) -> None:
         verifier_of(folder)
 
 
+def words(items: str) -> str:
+    return " ".join(item.strip(' \n",') for item in items.split(",")).strip()
+
+
 def as_format_2(folder: SystemFolder) -> str:
     """The system as the second format had it, with other spellings; returns its fingerprint of then."""
     text = folder.description.read_text().replace("format_version = 3", "format_version = 2")
-    for now, then in (("normalization", "normalization"), ("equalizer_", "equalizer_"), ("optimizer", "optimizer")):
+    for now, then in (("normalization", "normalisation"), ("equalizer_", "equaliser_"), ("optimizer", "optimiser")):
         assert now in text
         text = text.replace(now, then)
+    for key in ("speeds", "codecs", "custom"):
+        text = re.sub(
+            rf"^{key} = \[(.*?)\]",
+            lambda found: f'{found[0].split(" = ")[0]} = "{words(found[1])}"',
+            text,
+            flags=re.M | re.S,
+        )
     folder.description.write_text(text)
+    weights = safetensors.torch.load_file(folder.weights)
+    assert "embedding.weight" in weights
+    renamed = {re.sub(r"^embedding\.", "embed.", name): value for name, value in weights.items()}
+    folder.weights.write_bytes(safetensors.torch.save(renamed, metadata={"epoch": "50"}))
     recipe = parse_toml(text, "system.toml")["recipe"]
     settings = {"features": recipe["features"], "model": recipe["model"], "channel": recipe["data"]["channel"]}
     before = fingerprint(settings, weights_digest(folder.weights))
     edit(folder.calibration, r'^system_sha256 = ".*"$', f'system_sha256 = "{before}"')
     with np.load(folder.backend) as arrays:
-        contents = {name.replace("normalizer.", "normalizer."): arrays[name] for name in arrays}
-    description = str(contents["description"]).replace("parts.normalizer", "parts.normalizer")
-    description = description.replace('"Center"', '"Center"').replace("format_version = 2", "format_version = 1")
+        contents = {name.replace("normalizer.", "normaliser."): arrays[name] for name in arrays}
+    description = str(contents["description"]).replace("parts.normalizer", "parts.normaliser")
+    description = description.replace('"Center"', '"Centre"').replace("format_version = 2", "format_version = 1")
     np.savez(folder.backend, **{**contents, "description": np.array(description)})
     return before
 
@@ -141,7 +157,7 @@ def test_a_system_of_an_earlier_format_is_upgraded(folder: SystemFolder, tmp_pat
 
 def test_what_cannot_be_upgraded_is_left_as_it_is(folder: SystemFolder) -> None:
     as_format_1(folder)
-    edit(folder.description, r"^mean_normalization = .*\n", "")
+    edit(folder.description, r"^mean_normalisation = .*\n", "")
     before = folder.description.read_bytes(), folder.calibration.read_bytes()
     assert "lacks recipe.features.mean_normalization" in run("upgrade", folder.path, status=2).stderr
     assert (folder.description.read_bytes(), folder.calibration.read_bytes()) == before

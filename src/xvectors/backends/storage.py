@@ -73,11 +73,11 @@ def upgrade_backend(path: Path) -> None:
     if description.get("format_version") != 1 or not isinstance(parts, dict):
         return
     for table in parts.values():
-        if table.get("kind") == "Center":
+        if table.get("kind") == "Centre":
             table["kind"] = Center.__name__
-    if "normalizer" in parts:
-        parts["normalizer"] = parts.pop("normalizer")
-    contents: dict[str, Any] = {name.replace("normalizer.", "normalizer.", 1): array for name, array in arrays.items()}
+    if "normaliser" in parts:
+        parts["normalizer"] = parts.pop("normaliser")
+    contents: dict[str, Any] = {name.replace("normaliser.", "normalizer.", 1): array for name, array in arrays.items()}
     contents[DESCRIPTION] = np.array(to_toml({**description, "format_version": FORMAT_VERSION}))
     _write(path, contents)
 

@@ -14,6 +14,7 @@ report/             evaluation, embeddings and plots
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import platform
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,7 @@ from xvectors.config import (
     recipe_to_mapping,
     to_toml,
 )
+from xvectors.config.tables import parse_list
 from xvectors.errors import CheckpointError, ConfigError, ShapeError
 from xvectors.features import Fbank
 from xvectors.files import atomic_write, why_no_file, write_text
@@ -176,9 +178,9 @@ def read_description(folder: SystemFolder) -> Description:
 def upgrade_system(folder: SystemFolder) -> str | None:
     """Bring a system directory of an earlier format up to date.
 
-    Formats 1 and 2 had other spellings of some keys. Format 1 did not state `normalize_level`: where the mean of the
-    features is subtracted, level matters at the floor alone, and the weights do better with it on; weights without mean
-    normalization have learned the level of their recordings and keep it.
+    Formats 1 and 2 had other names of some keys and weights. Format 1 did not state `normalize_level`: where the mean
+    of the features is subtracted, level matters at the floor alone, and the weights do better with it on; weights
+    without mean normalization have learned the level of their recordings and keep it.
 
     Returns what calibrations and galleries of this system are bound to so far (the digest of the weights in format 1,
     else the fingerprint), or None where the system is up to date. Raises CheckpointError for a system that is not
@@ -188,8 +190,9 @@ def upgrade_system(folder: SystemFolder) -> str | None:
     version = table.get("format_version")
     if version == SYSTEM_FORMAT_VERSION:
         return None
-    weights = weights_digest(folder.weights)
-    old = weights
+    old = weights_before = weights_digest(folder.weights)
+    content = _renamed_weights(folder.weights)
+    weights = hashlib.sha256(content).hexdigest()
     if version in (1, 2):
         before = _table(table, "recipe", folder.description)
         recipe = _respelled(before)
@@ -199,7 +202,7 @@ def upgrade_system(folder: SystemFolder) -> str | None:
         if version == 2:
             parts = {key: dict(_table(before, key, folder.description)) for key in ("features", "model", "data")}
             channel = parts.pop("data").get("channel")
-            old = fingerprint({**parts, "channel": channel}, weights)
+            old = fingerprint({**parts, "channel": channel}, weights_before)
         table = {**table, "recipe": recipe, "format_version": SYSTEM_FORMAT_VERSION}
     check_format(table, folder.path)
     new = fingerprint(embedding_settings(table, str(folder.description)), weights)
@@ -218,25 +221,52 @@ def upgrade_system(folder: SystemFolder) -> str | None:
         upgrade_backend(folder.backend)
     if calibration is not None:
         write_text(folder.calibration, to_toml(calibration))
+    if weights != weights_before:
+        with atomic_write(folder.weights) as temporary:
+            temporary.write_bytes(content)
     write_text(folder.description, to_toml(table))
     return old
 
 
 RESPELLED = {
-    "mean_normalization": "mean_normalization",
-    "optimizer": "optimizer",
-    "equalizer_prob": "equalizer_prob",
-    "equalizer_max_db": "equalizer_max_db",
+    "mean_normalisation": "mean_normalization",
+    "optimiser": "optimizer",
+    "equaliser_prob": "equalizer_prob",
+    "equaliser_max_db": "equalizer_max_db",
 }
 """Keys of recipes as formats 1 and 2 spelled them, and as they are now."""
+LISTS = ("speeds", "codecs", "custom")
+"""Keys of recipes whose values were words of one string in formats 1 and 2."""
+RENAMED_WEIGHTS = {"embed.": "embedding.", "factorised.": "factorized."}
+"""How names of weights began in formats 1 and 2, and as they begin now."""
 
 
 def _respelled(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the keys of a recipe, its tables included, their present spelling."""
-    return {
-        RESPELLED.get(key, key): _respelled(value) if isinstance(value, Mapping) else value
-        for key, value in table.items()
-    }
+    """Give the keys of a recipe, its tables included, their present spelling, and lists their present form."""
+    respelled: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            value = _respelled(value)
+        elif key in LISTS and isinstance(value, str):
+            value = parse_list(value, key)
+        respelled[RESPELLED.get(key, key)] = value
+    return respelled
+
+
+def _renamed_weights(path: Path) -> bytes:
+    """Return the content of a weights file with the present names of its tensors."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            names, notes = list(file.keys()), file.metadata()
+        renamed = {name: name for name in names}
+        for old, now in RENAMED_WEIGHTS.items():
+            renamed |= {name: now + name.removeprefix(old) for name in names if name.startswith(old)}
+        if all(name == now for name, now in renamed.items()):
+            return path.read_bytes()
+        weights = safetensors.torch.load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from error
+    return safetensors.torch.save({renamed[name]: value for name, value in weights.items()}, metadata=notes)
 
 
 def read_speakers(path: Path) -> tuple[str, ...]:
