@@ -96,6 +96,13 @@ def test_every_page_that_code_names_exists() -> None:
     assert missing <= {"docs/voices.md"}  # a page of espeak-ng
 
 
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "SECURITY.md", *PAGES], ids=named)
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    found = re.findall(r"(?<![\w/])(?:src|tests|benchmarks|tools|examples)/[\w/-]+(?:\.\w+)?", text)
+    assert [name for name in found if not (ROOT / name).exists()] == []
+
+
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=named)
 def test_no_line_of_prose_or_code_is_longer_than_120_characters(page: Path) -> None:
     """Tables and what commands print may be."""
