@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from xvectors.errors import ConfigError, ShapeError
 from xvectors.losses import (
-    LOSSES,
+    MARGIN_LOSSES,
     AAMSoftmax,
     AMSoftmax,
     MarginSoftmax,
@@ -164,7 +164,7 @@ def test_loss_and_logits_over_all_angles_in_each_precision(
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
 def test_half_precision_equals_its_float32_self(precision: torch.dtype, sub_centers: int) -> None:
     x, labels = random(16, 8).to(precision), torch.arange(16) % 5
-    for name in LOSSES:
+    for name in MARGIN_LOSSES:
         head = build_loss(name, 8, 5, **({} if name == "softmax" else {"sub_centers": sub_centers}))
         with torch.autocast("cpu", torch.bfloat16):
             loss, logits = head(x, labels)
@@ -261,7 +261,7 @@ def test_inter_top_k_leaves_its_own_target_and_easy_classes_alone() -> None:
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", MARGIN_LOSSES)
 def test_gradient_is_the_numerical_one(name: str) -> None:
     options = {"margin": 0.7, "sub_centers": 2, "inter_top_k": 2, "scale": 4.0}
     head = build_loss(name, 4, 5, label_smoothing=0.1, **options).double()
@@ -337,7 +337,7 @@ def test_length_does_not_matter_and_no_length_has_no_gradient(head: type[MarginS
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *((name, value) for name in LOSSES for value in (math.nan, math.inf)),
+        *((name, value) for name in MARGIN_LOSSES for value in (math.nan, math.inf)),
         ("am_softmax", 1e30),
         ("aam_softmax", 1e30),
     ],
@@ -396,7 +396,7 @@ def test_margin_ramp_as_a_step_and_bad_ramps() -> None:
         margin_at(0.5, 0.0, 1.0, -0.2)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", MARGIN_LOSSES)
 def test_state_round_trip(name: str) -> None:
     head, other = build_loss(name, 6, 4), build_loss(name, 6, 4)
     x, labels = random(9, 6), torch.arange(9) % 4
@@ -456,7 +456,7 @@ def test_build_loss_by_name() -> None:
         "inter_top_k_margin=0.06, label_smoothing=0.1)"
     )
     assert isinstance(build_loss("am_softmax", 8, np.int64(5)), AMSoftmax)
-    assert {name: type(build_loss(name, 8, 5)) for name in LOSSES} == LOSSES
+    assert {name: type(build_loss(name, 8, 5)) for name in MARGIN_LOSSES} == MARGIN_LOSSES
 
 
 @pytest.mark.parametrize(
@@ -489,16 +489,20 @@ WRONG_CLASSES = "a whole number from 0 (none) to 4, the number of wrong classes"
         *(("am_softmax", "sub_centers", value, "a whole number of at least 1") for value in (0, 1.5, True)),
         *(("aam_softmax", "inter_top_k", value, WRONG_CLASSES) for value in (5, -1, 1.0)),
         *(("aam_softmax", "inter_top_k_margin", value, RADIANS) for value in (-0.06, 1.6)),
-        *((name, "label_smoothing", value, "at least 0 and below 1") for name in LOSSES for value in (1.0, -0.1)),
+        *(
+            (name, "label_smoothing", value, "at least 0 and below 1")
+            for name in MARGIN_LOSSES
+            for value in (1.0, -0.1)
+        ),
     ],
 )
 def test_impossible_settings(name: str, key: str, value: object, wanted: str) -> None:
-    message = f"{LOSSES[name].__name__}: {key} is {value!r}; it must be {wanted}"
+    message = f"{MARGIN_LOSSES[name].__name__}: {key} is {value!r}; it must be {wanted}"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         build_loss(name, 8, 5, **{key: value})
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", MARGIN_LOSSES)
 def test_impossible_sizes(name: str) -> None:
     with pytest.raises(ConfigError, match="num_classes is 1; it must be a whole number of at least 2"):
         build_loss(name, 8, 1)
@@ -506,7 +510,7 @@ def test_impossible_sizes(name: str) -> None:
         build_loss(name, 0, 5)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", MARGIN_LOSSES)
 @pytest.mark.parametrize(
     ("embeddings", "labels", "message"),
     [
@@ -514,8 +518,8 @@ def test_impossible_sizes(name: str) -> None:
         (torch.zeros(8), [0], "expected embeddings [batch, 8], got [8]"),
         (torch.zeros(0, 8), [], "expected embeddings [batch, 8], got [0, 8]"),
         (torch.zeros(3, 8).long(), [0, 0, 0], "embeddings must be floating-point numbers, got torch.int64"),
-        (torch.zeros(3, 8), [0, 0], "expected 3 labels of torch.int64, one an embedding, got [2] of torch.int64"),
-        (torch.zeros(1, 8), [0.0], "expected 1 labels of torch.int64, one an embedding, got [1] of torch.float32"),
+        (torch.zeros(3, 8), [0, 0], "expected 3 labels of torch.int64, one per embedding, got [2] of torch.int64"),
+        (torch.zeros(1, 8), [0.0], "expected 1 labels of torch.int64, one per embedding, got [1] of torch.float32"),
         (torch.zeros(3, 8), [0, 5, 1], "labels must lie between 0 and 4, got 5"),
         (torch.zeros(3, 8), [0, -1, 5], "labels must lie between 0 and 4, got -1"),
         (torch.zeros(3, 8), [0, -100, 1], "labels must lie between 0 and 4, got -100"),

@@ -1,8 +1,8 @@
-"""Losses for training embeddings. In: embeddings [batch, dim] and speaker labels; out: loss and logits.
+"""Losses over the training speakers.
 
-Every margin loss is a head that owns its class weights and is named after its paper; the plain softmax is a function of
-a network's own logits. Margins: Wang et al. 2018 (CosFace, AM-softmax), Deng
-et al. 2019 (ArcFace, AAM-softmax); sub-centers: Deng et al. 2020; inter-top-k: Zhao et al. 2021.
+The plain softmax is a function of a network's logits. Each margin loss is a head with its own class weights, from
+embeddings and labels to a loss and logits: CosFace or AM-softmax (Wang et al., 2018), ArcFace or AAM-softmax (Deng et
+al., 2019), with sub-centers (Deng et al., 2020) and an inter-top-k penalty (Zhao et al., 2021).
 """
 
 from __future__ import annotations
@@ -18,25 +18,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from xvectors.config import LOSSES as OWN_LOSSES
-from xvectors.config import LossConfig
+from xvectors.config import LOSSES, LossConfig
 from xvectors.errors import ConfigError, ShapeError
 from xvectors.text import nearest
 
 L = TypeVar("L", bound=nn.Module)
 
-OF_THE_RUN = ("margin_start", "margin_end", "large_margin")
-"""Settings of a recipe's loss that training uses: it calls `set_margin` with what they say."""
+SCHEDULE_SETTINGS = ("margin_start", "margin_end", "large_margin")
+"""Settings of a recipe's loss that training uses for `set_margin`."""
 
-NORM_FLOOR = 1e-12
-"""A vector no longer than this has no direction: its cosines are 0, and so is its gradient."""
+MIN_NORM = 1e-12
+"""A shorter vector has no direction: its cosines and its gradient are 0."""
 
 
 def softmax_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """The plain softmax: mean cross-entropy in nats, a scalar, of logits [batch, num_classes].
+    """Compute the mean cross-entropy in nats, in at least float32, under autocast as well.
 
-    `label_smoothing` is the share of the target's probability spread evenly over all classes (Szegedy et al., CVPR
-    2016). Computed in float32 at least, under autocast as well.
+    Parameters
+    ----------
+    logits
+        [batch, num_classes].
+    labels
+        int64 [batch].
+    label_smoothing
+        Share of the target's probability that is spread evenly over all classes (Szegedy et al., CVPR 2016).
+
+    Returns
+    -------
+    Tensor
+        A scalar.
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
     with torch.autocast(logits.device.type, enabled=False):
@@ -44,45 +54,41 @@ def softmax_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -
 
 
 class MarginSoftmax(nn.Module):
-    """Cross-entropy of scaled cosines, the target's lowered by a margin: what AMSoftmax and AAMSoftmax share.
+    """Cross-entropy of scaled cosines with a margin against the target: the base of AMSoftmax and AAMSoftmax.
 
-    `loss, logits = head(embeddings, labels)`: `embeddings` are [batch, embedding_dim] of any floating type, `labels`
-    [batch] int64. The loss is the batch's mean cross-entropy in nats, a scalar; the logits [batch, num_classes] are
-    those without any margin, for the accuracy. Both are float32, and everything between is computed in float32 under
-    autocast as well; float64 stays float64. Modes of training and evaluation do not differ. A NaN or an infinity among
-    the embeddings makes no finite loss.
+    Call it as `loss, logits = head(embeddings, labels)`.
 
     Parameters
     ----------
+    embedding_dim
+        Width of the embeddings.
+    num_classes
+        Number of classes.
     margin
-        How much harder than the others the target is made; `set_margin` changes it, as from `margin_at` in every step.
+        Margin against the target; `set_margin` changes it.
     scale
-        Factor on the cosines, so that the softmax can come near 0 and 1.
+        Factor on the cosines, which lets the softmax approach 0 and 1.
     sub_centers
-        Weight vectors a class; the one nearest to the embedding speaks for it (Deng, Guo, Liu, Gong and Zafeiriou,
+        Weight vectors per class, of which the one nearest to the embedding counts (Deng, Guo, Liu, Gong and Zafeiriou,
         "Sub-center ArcFace", ECCV 2020).
     inter_top_k, inter_top_k_margin
-        The so many nearest wrong classes are made harder too: cos(theta - inter_top_k_margin), the margin in radians,
-        in place of cos(theta), with either kind of margin (Zhao et al., "Multi-query multi-head attention pooling and
-        inter-topK penalty for speaker verification", ICASSP 2022, arXiv 2110.05042; WeSpeaker takes 5 and 0.06). An
-        angle below that margin, which would come out behind 0, gives cos(theta) + 1 - cos(inter_top_k_margin).
-        `set_margin` leaves it as it is.
+        Number of nearest wrong classes that get a margin too, and that margin in radians: their cosine becomes
+        cos(theta - inter_top_k_margin), or cos(theta) + 1 - cos(inter_top_k_margin) for angles below the margin (Zhao
+        et al., "Multi-query multi-head attention pooling and inter-topK penalty for speaker verification", ICASSP 2022,
+        arXiv 2110.05042; WeSpeaker uses 5 and 0.06). `set_margin` does not change it.
     label_smoothing
-        Share of the target's probability spread evenly over all classes.
+        Share of the target's probability that is spread evenly over all classes.
 
     Raises
     ------
     ConfigError
-        For an impossible setting.
-    ShapeError
-        For other shapes or types, and on the CPU for labels out of range (checking them on a GPU would have to wait for
-        it; there torch stops at them).
+        A setting is out of range.
 
     Notes
     -----
-    An embedding or a weight vector without length (in float16: below 2 * scale / 65504, where its gradient would be
-    infinite) has cosines of 0 and no gradient. State: `weight` [num_classes * sub_centers, embedding_dim], the
-    sub-centers of a class in succession.
+    The state is `weight` [num_classes * sub_centers, embedding_dim], with the sub-centers of a class in succession. An
+    embedding or weight vector of no length has cosines of 0 and no gradient; in float16, so has one shorter than
+    2 * scale / 65504, whose gradient would be infinite. An embedding with a NaN or an infinity gives no finite loss.
     """
 
     margin: float
@@ -108,7 +114,7 @@ class MarginSoftmax(nn.Module):
         self.num_classes = int(num_classes)
         self.sub_centers = int(sub_centers)
         self.label_smoothing = float(label_smoothing)
-        # Directions are uniform and lengths about 1, whatever the numbers of classes and dimensions.
+        # directions are uniform and lengths about 1, for any number of classes and dimensions
         self.weight = nn.Parameter(torch.randn(self.num_classes * self.sub_centers, self.embedding_dim))
         with torch.no_grad():
             self.weight.mul_(self.embedding_dim**-0.5)
@@ -123,15 +129,35 @@ class MarginSoftmax(nn.Module):
         self.inter_top_k_margin = float(inter_top_k_margin)
 
     def set_margin(self, margin: float) -> None:
-        """Use this margin from now on. Raises ConfigError, and keeps the old one, where it is out of range."""
+        """Change the margin; raise ConfigError, and keep the old margin, if it is out of range."""
         raise NotImplementedError
 
     def _lowered(self, cosine: Tensor) -> Tensor:
-        """The target's cosine with the margin against it."""
+        """Apply the margin to the cosine of the target."""
         raise NotImplementedError
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss, a scalar, and logits [batch, num_classes] without margin."""
+        """Compute the loss and the logits in at least float32, under autocast as well.
+
+        Parameters
+        ----------
+        embeddings
+            [batch, embedding_dim], of any floating-point type.
+        labels
+            int64 [batch].
+
+        Returns
+        -------
+        tuple[Tensor, Tensor]
+            The mean cross-entropy in nats, a scalar, and the logits [batch, num_classes] without margins, from which
+            the accuracy is computed.
+
+        Raises
+        ------
+        ShapeError
+            Shapes or types differ, or (on the CPU) a label is out of range. On a GPU torch itself stops at such a
+            label: a check would have to wait for the GPU.
+        """
         self._check_input(embeddings, labels)
         dtype = torch.promote_types(torch.promote_types(embeddings.dtype, self.weight.dtype), torch.float32)
         with torch.autocast(embeddings.device.type, enabled=False):
@@ -140,7 +166,7 @@ class MarginSoftmax(nn.Module):
         return loss, logits
 
     def _logits(self, embeddings: Tensor, labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Logits as they are, and as the loss sees them; both of `dtype`."""
+        """Return the logits without and with margins, both of `dtype`."""
         centers = functional.linear(self._directions(embeddings, dtype), self._directions(self.weight, dtype))
         cosine = centers.view(-1, self.num_classes, self.sub_centers).max(dim=2).values
         target = labels.unsqueeze(1)
@@ -148,20 +174,20 @@ class MarginSoftmax(nn.Module):
         if self.inter_top_k:
             wrong = cosine.detach().scatter(1, target, -math.inf)
             hardest = wrong.topk(self.inter_top_k, dim=1).indices
-            # Seen from the opposite direction a wrong class is a target, and its cosine rises instead of falling.
+            # towards the opposite direction a wrong class is like a target, so its cosine rises instead of falling
             raised = -_cosine_of_sum(-cosine.gather(1, hardest), self.inter_top_k_margin)
             penalized = penalized.scatter(1, hardest, raised)
         return self.scale * cosine, self.scale * penalized
 
     def _directions(self, vectors: Tensor, dtype: torch.dtype) -> Tensor:
-        """Rows of length 1; rows with no length become 0.
+        """Scale rows to length 1; rows of no length become 0.
 
-        A gradient reaches at most 2 * scale / norm: float16 holds that of no shorter vector than the floor.
+        A gradient reaches at most 2 * scale / norm, which overflows in float16 for vectors shorter than the floor.
         """
-        floor = max(NORM_FLOOR, 2 * self.scale / torch.finfo(vectors.dtype).max)
+        floor = max(MIN_NORM, 2 * self.scale / torch.finfo(vectors.dtype).max)
         vectors = vectors.to(dtype)
         norm = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-        # Over an infinite length all would be 0, and a run that has diverged would go on with a finite loss.
+        # division by an infinite length would give 0, and a diverged run would continue with a finite loss
         norm = norm.masked_fill(norm.isinf(), math.nan)
         directions: Tensor = vectors / norm.clamp(min=floor)
         return directions.masked_fill(norm <= floor, 0.0)
@@ -174,7 +200,7 @@ class MarginSoftmax(nn.Module):
             raise ShapeError(f"{name}: embeddings must be floating-point numbers, got {embeddings.dtype}")
         if list(labels.shape) != shape[:1] or labels.dtype != torch.int64:
             raise ShapeError(
-                f"{name}: expected {shape[0]} labels of torch.int64, one an embedding, "
+                f"{name}: expected {shape[0]} labels of torch.int64, one per embedding, "
                 f"got {list(labels.shape)} of {labels.dtype}"
             )
         if labels.device.type != "cpu":
@@ -197,8 +223,10 @@ class MarginSoftmax(nn.Module):
 
 
 class AMSoftmax(MarginSoftmax):
-    """Additive margin on the cosine: the target's logit is scale * (cos(theta) - margin), 0 <= margin < 1.
+    """Additive margin on the cosine: the target's logit is scale * (cos(theta) - margin), with 0 <= margin < 1.
 
+    References
+    ----------
     Wang, Wang, Zhou, Ji, Gong, Zhou, Li and Liu, "CosFace: large margin cosine loss for deep face recognition", CVPR
     2018; also Wang, Cheng, Liu and Liu, "Additive margin softmax for face verification", 2018.
     """
@@ -212,12 +240,16 @@ class AMSoftmax(MarginSoftmax):
 
 
 class AAMSoftmax(MarginSoftmax):
-    """Additive margin on the angle: the target's logit is scale * cos(theta + margin), the margin in radians to pi/2.
+    """Additive margin on the angle: the target's logit is scale * cos(theta + margin), with a margin of 0 to pi/2.
 
-    Where theta + margin passes pi and that cosine would rise again, it is scale * (cos(theta) - 1 + cos(margin)):
-    the logit falls all the way from 0 to pi, and without a jump. (The reference implementation's cos(theta) -
-    margin * sin(margin) has the same slope there, a jump before it, and so a loss its gradient does not describe.)
+    Notes
+    -----
+    Beyond theta + margin = pi, where that cosine would rise again, the logit is scale * (cos(theta) - 1 + cos(margin)),
+    so that it falls from 0 to pi without a jump. The reference implementation's cos(theta) - margin * sin(margin) has
+    the same slope there, but jumps at the joint, which the gradient does not describe.
 
+    References
+    ----------
     Deng, Guo, Xue and Zafeiriou, "ArcFace: additive angular margin loss for deep face recognition", CVPR 2019.
     """
 
@@ -231,61 +263,76 @@ class AAMSoftmax(MarginSoftmax):
 
 
 def _cosine_of_sum(cosine: Tensor, margin: float) -> Tensor:
-    """cos(theta + margin) up to theta = pi - margin, past it cos(theta) less the constant that joins the two.
+    """Return cos(theta + margin) up to theta = pi - margin, then cos(theta) minus the constant that joins the two.
 
-    There is no acos, whose gradient is infinite at 0 and pi: the sine is a root. It has a floor, and no gradient there,
-    because rounding makes cosines of 1, and just past it.
+    The sine is a root, because the gradient of acos is infinite at 0 and pi. It has a floor, and no gradient there:
+    rounding makes cosines of 1 and slightly above.
     """
     sine = ((1.0 - cosine) * (1.0 + cosine)).clamp(min=torch.finfo(cosine.dtype).eps ** 2).sqrt()
     turned = cosine * math.cos(margin) - sine * math.sin(margin)
     return torch.where(cosine >= -math.cos(margin), turned, cosine - (1.0 - math.cos(margin)))
 
 
-LOSSES: dict[str, type[MarginSoftmax]] = {"am_softmax": AMSoftmax, "aam_softmax": AAMSoftmax}
+MARGIN_LOSSES: dict[str, type[MarginSoftmax]] = {
+    "am_softmax": AMSoftmax,
+    "aam_softmax": AAMSoftmax,
+}
+"""The margin losses, by the names that recipes call them; `softmax` is the function `softmax_loss`."""
 
 
 def build_loss(name: str, embedding_dim: int, num_classes: int, **settings: Any) -> MarginSoftmax:
-    """Build the head of the margin loss called `name` with the keyword arguments of its class.
+    """Build the head of a margin loss by name, with the keyword arguments of its class.
 
-    Raises ConfigError for an unknown name or setting, naming the nearest known one, and for impossible values.
+    Raises
+    ------
+    ConfigError
+        The name or a setting is unknown, or a value is out of range.
     """
-    if name not in LOSSES:
-        raise ConfigError(f"unknown loss {name!r}{nearest(name, LOSSES)}")
-    parameters = inspect.signature(LOSSES[name].__init__).parameters.values()
+    if name not in MARGIN_LOSSES:
+        raise ConfigError(f"unknown loss {name!r}{nearest(name, MARGIN_LOSSES)}")
+    parameters = inspect.signature(MARGIN_LOSSES[name].__init__).parameters.values()
     known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
     for key in settings:
         if key not in known:
             raise ConfigError(f"loss {name!r} has no setting {key!r}{nearest(key, known)}")
-    head: Callable[..., MarginSoftmax] = LOSSES[name]
+    head: Callable[..., MarginSoftmax] = MARGIN_LOSSES[name]
     return head(embedding_dim, num_classes, **settings)
 
 
 def register_loss(name: str) -> Callable[[type[L]], type[L]]:
-    """Decorator: let `loss.name = name` stand for this class in this process (see docs/how-to/extend.md).
+    """Register the decorated class under a name for `loss.name`, in this process (see docs/how-to/extend.md).
 
-    Raises ConfigError for a name that is taken, and for a class that is no torch module.
+    Raises
+    ------
+    ConfigError
+        The name is built in, or the class is not a torch module.
     """
 
     def register(cls: type[L]) -> type[L]:
-        OWN_LOSSES.register(name, _checked_loss(cls, name), {"softmax": None, **LOSSES})
+        LOSSES.register(name, _checked_loss(cls, name), {"softmax": None, **MARGIN_LOSSES})
         return cls
 
     return register
 
 
 def make_head(config: LossConfig, embedding_dim: int, num_classes: int) -> nn.Module:
-    """The head of a recipe's loss: `loss, logits = head(embeddings, labels)`.
+    """Build the head of a recipe's loss, called as `loss, logits = head(embeddings, labels)`.
 
-    A loss of one's own gets `loss`'s own settings, and those of the margin losses that its constructor takes. It is
-    tried on noise: ConfigError where it is no loss, or gives something else than a scalar and logits.
+    A loss from outside xvectors gets its own settings, and those settings of the margin losses that its constructor
+    takes. It is tried on noise.
+
+    Raises
+    ------
+    ConfigError
+        The loss is unknown, cannot be built, or does not return a scalar and logits.
     """
     settings = {each.name: getattr(config, each.name) for each in fields(config)}
-    for key in ("name", "settings", *OF_THE_RUN):
+    for key in ("name", "settings", *SCHEDULE_SETTINGS):
         del settings[key]
-    if config.name in LOSSES:
+    if config.name in MARGIN_LOSSES:
         return build_loss(config.name, embedding_dim, num_classes, **settings)
-    what = f"{OWN_LOSSES.key} = {config.name!r}"
-    cls = _checked_loss(OWN_LOSSES.find(config.name, LOSSES), config.name)
+    what = f"{LOSSES.key} = {config.name!r}"
+    cls = _checked_loss(LOSSES.find(config.name, MARGIN_LOSSES), config.name)
     parameters = inspect.signature(cls).parameters
     takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     defaults = LossConfig()
@@ -308,7 +355,7 @@ def make_head(config: LossConfig, embedding_dim: int, num_classes: int) -> nn.Mo
 
 def _checked_loss(found: Any, name: str) -> type[nn.Module]:
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise ConfigError(f"{OWN_LOSSES.key} = {name!r} is no loss: it must be a class derived from torch.nn.Module")
+        raise ConfigError(f"{LOSSES.key} = {name!r} is not a loss: it must be a class derived from torch.nn.Module")
     return found
 
 
@@ -321,17 +368,30 @@ def _try(head: nn.Module, embedding_dim: int, num_classes: int, what: str) -> No
     loss, logits = result
     if loss.dim() or not loss.is_floating_point() or list(logits.shape) != [2, num_classes]:
         raise ConfigError(
-            f"{what}: its forward must return a scalar loss and logits [batch, {num_classes}]; of 2 embeddings it gave "
-            f"{list(loss.shape)} of {loss.dtype} and {list(logits.shape)}"
+            f"{what}: its forward must return a scalar loss and logits [batch, {num_classes}]; for 2 embeddings it "
+            f"gave {list(loss.shape)} of {loss.dtype} and {list(logits.shape)}"
         )
 
 
 def margin_at(progress: float, start: float, end: float, final: float) -> float:
-    """The margin at `progress` in [0, 1] of a run: 0 until `start`, then rising linearly to `final` at `end`.
+    """Return the margin at a point of a run: 0 until `start`, then rising linearly to `final` at `end`.
 
-    It has no state, so that a resumed run goes on exactly, and scales with the run's length. Linear needs no further
-    constant; the exponential ramp of WeSpeaker, at 90 % after a third of its way, is near a linear one a third as long.
-    `start` = `end` is a step. Raises ConfigError unless 0 <= start <= end <= 1 and final is at least 0.
+    Parameters
+    ----------
+    progress, start, end
+        Shares of the run, in [0, 1]. If `start` equals `end`, the margin rises in one step.
+    final
+        The full margin.
+
+    Raises
+    ------
+    ConfigError
+        Not 0 <= start <= end <= 1, or `final` is negative.
+
+    Notes
+    -----
+    The margin has no state, so that a resumed run continues exactly. WeSpeaker's exponential ramp, at 90 % after a
+    third of its length, is close to a linear ramp a third as long.
     """
     if not 0 <= start <= end <= 1:
         raise ConfigError(f"the margin's ramp goes from {start} to {end}; it must be 0 <= start <= end <= 1")

@@ -345,10 +345,10 @@ def test_a_loss_of_ones_own_gets_its_settings(clean: None) -> None:
     ("found", "message"),
     [
         (NoLogits, "must return two tensors, the loss and the logits"),
-        (LossPerRow, r"must return a scalar loss and logits [batch, 3]; of 2 embeddings it gave [2] of torch.float32"),
+        (LossPerRow, r"must return a scalar loss and logits [batch, 3]; for 2 embeddings it gave [2] of torch.float32"),
         (Echo, "its forward(embeddings, labels) must return two tensors"),
         (nn.Bilinear, "cannot be built as Bilinear(embedding_dim, num_classes, ...): missing a required argument"),
-        (len, "is no loss: it must be a class derived from torch.nn.Module"),
+        (len, "is not a loss: it must be a class derived from torch.nn.Module"),
     ],
 )
 def test_a_wrong_loss_is_told_what_it_breaks(clean: None, found: Any, message: str) -> None:

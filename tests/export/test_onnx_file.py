@@ -135,7 +135,7 @@ def test_a_file_that_computes_something_else_is_not_written(
     monkeypatch.setattr(onnx_file, "TOLERANCE", 1e-12)
     with pytest.raises(ExportError, match=r"model\.onnx: the embedding of .* differs by .* from torch's, more than"):
         export_onnx(exported["folder"].path, target)
-    monkeypatch.setattr(onnx_file, "LEAST_COSINE", 1.1)
+    monkeypatch.setattr(onnx_file, "MIN_COSINE", 1.1)
     with pytest.raises(ExportError, match="this network is not fit for int8, export it without"):
         export_onnx(exported["folder"].path, target, int8=True)
     assert target.read_bytes() == b"what stood there"

@@ -1,7 +1,7 @@
-"""A system in one file for other programs. In: a system directory. Out: an .onnx file, and how near it comes.
+"""Export a system to one ONNX file, and compare the file with the system.
 
-graph.py writes the system as one graph, onnx_file.py makes the file of it, checking.py compares file and system. What
-reads the file, without torch, is `xvectors.encoder.engines.onnx`.
+graph.py builds the graph from waveform to embedding, onnx_file.py writes the file, and checking.py compares it with the
+system. The engine that reads the file, without torch, is `xvectors.encoder.engines.onnx`.
 """
 
 from xvectors.export.checking import Difference, compare

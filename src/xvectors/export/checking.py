@@ -1,4 +1,4 @@
-"""How near an exported file comes to its system. In: both, recordings. Out: differences of the embeddings."""
+"""Compare the embeddings of an exported file with those of its system."""
 
 from __future__ import annotations
 
@@ -12,15 +12,22 @@ from numpy.typing import NDArray
 from xvectors.encoder import SpeakerEncoder
 
 TOLERANCE = 1e-4
-"""Of each value of a float32 embedding; where an embedding holds values above 1, as a share of the largest."""
+"""Largest difference in any value of a float32 embedding, relative to the largest value if that is above 1."""
 SIGNAL_LENGTHS_S = (0.5, 3.0, 10.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Between the two embeddings of one recording.
+    """The difference between two embeddings of a recording.
 
-    `largest`: of any value, divided by the largest value of the embedding where that is above 1. `cosine` of the two.
+    Attributes
+    ----------
+    name
+        Name of the recording.
+    largest
+        Largest difference in any value, relative to the largest value of the embedding if that is above 1.
+    cosine
+        Cosine of the two embeddings.
     """
 
     name: str
@@ -31,8 +38,10 @@ class Difference:
 def compare(
     encoder: SpeakerEncoder, exported: SpeakerEncoder, recordings: Mapping[str, Path | NDArray[np.floating]]
 ) -> list[Difference]:
-    """Embed named recordings, each alone and whole, with the system and with the exported file. Errors are those of
-    `encode`."""
+    """Embed named recordings, each alone and whole, with the system and with the exported file.
+
+    Errors are those of `SpeakerEncoder.encode`.
+    """
     both = (encoder, exported)
     return [
         _difference(name, *(one.encode([recording], trim_silence=None)[0] for one in both))
@@ -45,7 +54,7 @@ def worst(differences: Sequence[Difference]) -> Difference:
 
 
 def signals(sample_rate_hz: int, min_samples: int) -> dict[str, NDArray[np.float32]]:
-    """Noise that swells, in three bands of its own, of half a second to ten seconds, the same each time."""
+    """Make three test signals of 0.5 to 10 s, of noise with different pitch and modulation, the same in every run."""
     generator = np.random.default_rng(0)
     made = {}
     for number, length_s in enumerate(SIGNAL_LENGTHS_S):

@@ -1,8 +1,8 @@
-"""A system as one graph. In: its features, network and map. Out: a module from waveforms to embeddings that exports.
+"""A system as one graph, from waveforms to embeddings, that torch exports to ONNX.
 
-It computes what the encoder computes for recordings of one length, in operations that every ONNX runtime has: frames
-by a gather, the spectrum by matrix products, BatchNorm as the affine map that it is once training is over, and where
-that is possible in the weights before it.
+It computes the same as the encoder for recordings of one length, in operations that every ONNX runtime has: a gather
+makes the frames, matrix products the spectrum, and each BatchNorm is folded into the layer before it or becomes an
+affine map.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from xvectors.models.folding import fold_norms
 
 
 class WaveformGraph(nn.Module):
-    """Waveforms float32 [batch, samples] to embeddings float32 [batch, embedding_dim]."""
+    """Features, network and embedding map, from waveforms [batch, samples] to embeddings [batch, embedding_dim]."""
 
     def __init__(self, fbank: Fbank, model: Backbone, embedding_map: EmbeddingMap | None = None) -> None:
         super().__init__()
@@ -34,12 +34,12 @@ class WaveformGraph(nn.Module):
 
 
 class GraphFbank(nn.Module):
-    """`Fbank` without an FFT, which few runtimes do well: waveforms [batch, samples] to [batch, frames, mels].
+    """`Fbank` without an FFT, which few runtimes compute well: waveforms [batch, samples] to [batch, frames, mels].
 
-    The power of a frame's spectrum does not depend on where its time begins. Counted from the frame's middle, the
-    real parts come from the frame plus its mirror image alone and the imaginary parts from the difference, which takes
-    half the multiplications of a plain product with the Fourier matrix. The window is symmetric and lies in the
-    matrices. Bins that no filter looks at are left out.
+    The power of a frame's spectrum does not depend on the origin of time. With the origin in the middle of the frame,
+    the real parts depend only on the sum of the frame and its mirror image, and the imaginary parts only on the
+    difference, which halves the multiplications of a product with the Fourier matrix. The matrices contain the window,
+    which is symmetric, and leave out the bins that no filter uses.
     """
 
     cosines: Tensor
@@ -82,7 +82,7 @@ class GraphFbank(nn.Module):
         return features - features.mean(dim=1, keepdim=True) if fbank.mean_normalization else features
 
     def _framed(self, waveform: Tensor) -> Tensor:
-        """Frames [batch, frames, frame_length], gathered in the largest pieces that frames and shift have in common."""
+        """Gather frames [batch, frames, frame_length], in pieces of the greatest common divisor of length and shift."""
         length, shift, samples = self.fbank.frame_length, self.fbank.frame_shift, waveform.shape[1]
         if self.fbank.snip_edges:
             count = (samples - length) // shift + 1

@@ -1,4 +1,4 @@
-"""The .onnx file of a system. In: a system directory. Out: the file, checked against the system by onnxruntime."""
+"""Write a system to an .onnx file, and check it against the system with onnxruntime."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from xvectors.system.serialization import load_weights, make_features, make_mode
 from xvectors.verification import fingerprint_of, verifier_of
 
 OPSET = 23
-"""ONNX's operator set."""
-MOST_FOLDED = 1 << 31
-LEAST_COSINE = 0.9
-"""Between the embeddings of int8 and of the system, on the check's signals: below it something is broken."""
+"""Version of the ONNX operator set."""
+MAX_FOLDED_BYTES = 1 << 31
+MIN_COSINE = 0.9
+"""Lowest cosine between the embeddings of int8 and of the system, on the test signals; below it something is broken."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """A written file: what it says of itself, its size, and its differences to the system on the check's signals."""
+    """A written file: its description, its size, and its differences from the system on the test signals."""
 
     path: Path
     description: OnnxDescription
@@ -45,20 +45,31 @@ class Exported:
 
 
 def export_onnx(system: str | Path, path: str | Path, *, int8: bool = False) -> Exported:
-    """Write a system directory, or the `starter`, as one graph: waveform in, embedding out. Atomic.
+    """Write a system to an ONNX file, atomically, and check it against the system.
 
-    The input `waveform` is float32 [batch, samples] at the system's rate, all recordings of one length; the output
-    `embedding` float32 [batch, embedding_dim]. With `int8` the weights of the network's convolutions and products are
-    bytes, and what goes into them is made so while it runs; the features stay float32.
+    The input `waveform` is float32 [batch, samples] at the system's sample rate, with recordings of one length; the
+    output `embedding` is float32 [batch, embedding_dim].
+
+    Parameters
+    ----------
+    system
+        A system directory, or `starter`.
+    path
+        The file to write.
+    int8
+        Store the weights of convolutions and matrix products as bytes, and quantize their inputs at run time; the
+        features stay float32.
 
     Raises
     ------
     MissingExtraError
         onnx, onnxscript or onnxruntime is not installed.
-    CheckpointError, StorageError
-        The system cannot be read; the file cannot be written.
+    CheckpointError
+        The system cannot be read.
+    StorageError
+        The file cannot be written.
     ExportError
-        onnxruntime computes something else from the file than torch from the system.
+        The embeddings of the file differ from those of the system.
     """
     path = Path(path)
     _check_installed(path)
@@ -107,9 +118,11 @@ def check_onnx(
     Raises
     ------
     ExportError
-        The file was exported from another system, or a float32 embedding differs by more than 1e-4.
-    CheckpointError, AudioError
-        The system, the file or a recording cannot be read.
+        The file was exported from another system, or its embeddings differ too much.
+    CheckpointError
+        The system or the file cannot be read.
+    AudioError
+        A recording cannot be read.
     """
     folder = find_system(system)
     engine = OnnxEngine(path, device="cpu")
@@ -121,14 +134,14 @@ def check_onnx(
 
 
 def build_onnx(graph: WaveformGraph, min_samples: int, sample_rate_hz: int) -> Any:
-    """A system's graph as an `onnx.ModelProto`, without metadata; `min_samples` bounds its open length."""
+    """Export a system's graph to an `onnx.ModelProto` without metadata, for waveforms of at least `min_samples`."""
     from onnxscript import optimizer
 
-    # longer than any context, so that no length is special
+    # longer than any context, so that the exporter treats no length as special
     example = torch.randn(2, min_samples + 2 * sample_rate_hz, generator=torch.Generator().manual_seed(0))
     shapes = {"waveform": {0: torch.export.Dim("batch"), 1: torch.export.Dim("samples", min=min_samples)}}
     with torch.inference_mode(), warnings.catch_warnings(), _quiet():
-        warnings.simplefilter("ignore")  # of torch, about its own exporter
+        warnings.simplefilter("ignore")  # from torch, about its own exporter
         program = torch.onnx.export(
             graph,
             (example,),
@@ -140,16 +153,18 @@ def build_onnx(graph: WaveformGraph, min_samples: int, sample_rate_hz: int) -> A
             verbose=False,
         )
         assert program is not None
-        # weights are put in order now, not each time a program loads the file; by default small ones alone
-        model = optimizer.optimize(program.model_proto, input_size_limit=MOST_FOLDED, output_size_limit=MOST_FOLDED)
+        # transpose large weights too, now instead of each time the file is loaded
+        model = optimizer.optimize(
+            program.model_proto, input_size_limit=MAX_FOLDED_BYTES, output_size_limit=MAX_FOLDED_BYTES
+        )
     _forget_origin(model)
     sizes = model.graph.input[0].type.tensor_type.shape.dim
-    assert all(size.dim_param for size in sizes), f"the graph takes one size alone: {sizes}"
+    assert all(size.dim_param for size in sizes), f"the graph takes only one size: {sizes}"
     return model
 
 
 def _quantized(model: Any) -> Any:
-    """The same graph with dynamically quantized convolutions and products, the features left as they are."""
+    """Return the graph with dynamically quantized convolutions and matrix products, but float32 features."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -162,14 +177,14 @@ def _quantized(model: Any) -> Any:
             source,
             target,
             op_types_to_quantize=["Conv", "MatMul", "Gemm"],
-            weight_type=QuantType.QUInt8,  # of signed weights onnxruntime has no convolution
+            weight_type=QuantType.QUInt8,  # onnxruntime has no convolution with signed weights
             nodes_to_exclude=features,
         )
         return onnx.load(target)
 
 
 def _forget_origin(model: Any) -> None:
-    """Take out what the exporter notes of each node: the lines of source code it came from, with their paths."""
+    """Remove the exporter's notes on each node: the lines of source code it comes from, with their paths."""
     del model.metadata_props[:], model.graph.metadata_props[:]
     for part in (*model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output):
         del part.metadata_props[:]
@@ -179,7 +194,7 @@ def _forget_origin(model: Any) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what exporter and quantizer print and log; their warnings are left to the caller."""
+    """Suppress the output of exporter and quantizer, but not their warnings."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -210,8 +225,8 @@ def _check_differences(path: Path, differences: list[Difference], precision: str
             )
         return
     furthest = min(differences, key=lambda difference: difference.cosine)
-    if not furthest.cosine >= LEAST_COSINE:
+    if not furthest.cosine >= MIN_COSINE:
         raise ExportError(
             f"{path}: with int8 the embedding of {furthest.name} has a cosine of {furthest.cosine:.3f} with torch's, "
-            f"less than {LEAST_COSINE}; this network is not fit for int8, export it without"
+            f"less than {MIN_COSINE}; this network is not fit for int8, export it without"
         )
