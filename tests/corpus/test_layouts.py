@@ -165,7 +165,7 @@ def test_recordings_in_parts_without_folders_for_speakers(tmp_path: Path, caplog
 
 def test_levels_that_fit_nothing(tmp_path: Path) -> None:
     tree(tmp_path, "ann/day1/1.wav")
-    with pytest.raises(ManifestError, match="speaker_level is 0; 1 stands for the folders in"):
+    with pytest.raises(ManifestError, match="speaker_level is 0; use 1 for the folders in"):
         open_corpus(tmp_path, speaker_level=0)
     with pytest.raises(
         ManifestError, match=r"no recording lies in folders 3 deep, the deepest in 2; .*--speaker-level"

@@ -138,7 +138,7 @@ def test_quoted_separators_and_line_breaks(tmp_path: Path) -> None:
         ("path,spk,split\na,b,7\n", "m.csv: line 2: split '7' is not known"),
         ("path,spk\n,b\n", "m.csv: line 2: path is empty"),
         ("path,spk\na,b\nc, \n", "m.csv: line 3: speaker is empty"),
-        ("path,spk,id\na,b,u\nc,d,v\ne,f,u\n", "m.csv: line 4: id 'u' was given before .*line 2"),
+        ("path,spk,id\na,b,u\nc,d,v\ne,f,u\n", "m.csv: line 4: id 'u' is already used .*line 2"),
         ('path,spk\n"a,b\nc,d\n', "m.csv: line 3: unexpected end of data; check the quotes"),
         ('path,spk\n"a"x,b\n', "m.csv: line 2: .* check the quotes"),
         (b"path,spk\na,b\nc\xe9,d\n", "m.csv: line 3 is not UTF-8 text"),

@@ -243,7 +243,7 @@ def test_a_damaged_cache_is_written_anew(
     cache.write_bytes(damaged if isinstance(damaged, bytes) else damaged.encode())
     with caplog.at_level(logging.WARNING):
         assert len(scan(manifest).manifest) == 6
-    assert "findings of earlier scans are not used and will be written anew" in caplog.text
+    assert "cache of earlier scans is ignored and will be rewritten" in caplog.text
     assert sorted(cache.read_bytes().split(b"\n")) == sorted(good.split(b"\n"))
 
 
@@ -258,7 +258,7 @@ def test_a_folder_marked_read_only_sends_the_cache_home(
     try:
         with caplog.at_level(logging.INFO):
             scan(manifest)
-        assert f"findings are kept in {home}" in caplog.text
+        assert f"the scan is cached in {home}" in caplog.text
         assert not (folder / ".scan.csv").exists()
         opened = examined(monkeypatch)
         scan(manifest)

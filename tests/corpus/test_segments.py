@@ -121,7 +121,7 @@ def test_nemo(tmp_path: Path) -> None:
         assert list(manifest.extra["text"]) == ['hello, "you"', ""]
         assert list(manifest.extra["rttm"]) == ["", "[1, 2]"]
     assert read(tmp_path, json.dumps(lines[0] | {"speaker": "x"}), "m.json").speakers == ("x",)
-    with pytest.raises(ManifestError, match=r"m\.json: line 2 is no JSON .*one object a line"):
+    with pytest.raises(ManifestError, match=r"m\.json: line 2 is not JSON .*one object per line"):
         read(tmp_path, f"{json.dumps(lines[0])}\n{{\n", "m.json")
     with pytest.raises(ManifestError, match=r"m\.json: line 3: speaker is empty"):
         read(tmp_path, f"{json.dumps(lines[0])}\n\n{json.dumps({'audio_filepath': 'c', 'label': ''})}\n", "m.json")

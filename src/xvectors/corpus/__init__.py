@@ -1,7 +1,4 @@
-"""Recordings and who speaks in them: manifests, readers that make them, the scan that checks them, the split.
-
-In: a folder or a table. Out: a `Manifest` and what is wrong with it. No torch; sound is opened by the scan.
-"""
+"""Corpora: manifests of recordings and speakers, readers of corpus layouts, the scan and the split. No torch."""
 
 from __future__ import annotations
 

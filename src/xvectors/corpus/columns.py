@@ -1,7 +1,4 @@
-"""What the columns of a corpus table are called and what their cells may say.
-
-In: a header; cells of text. Out: which column means what; numbers. A cell that makes no sense is a `BadCell`.
-"""
+"""Recognize the columns of a corpus table, and parse their cells."""
 
 from __future__ import annotations
 
@@ -44,7 +41,7 @@ ALIASES = {
     "end_s": ("end_s", "end", "stop", "stop_s", "end_time"),
     "split": ("split", "set"),
 }
-# These mean it only where nothing else does: they name other things in other tables.
+# used only if no other column has this meaning; other tables use these names for other things
 WEAK_ALIASES = {
     "path": ("audio_filepath", "audio_file", "wav_path"),
     "speaker": ("client_id",),
@@ -58,7 +55,7 @@ _OTHER_GENDER = frozenset(
     {"u", "-1", "-1.0", "other", "non-binary", "intersex", "transgender", "do_not_wish_to_say", "prefer_not_to_say"}
 )
 _DECADES = ("twenties", "thirties", "forties", "fifties", "sixties", "seventies", "eighties", "nineties")
-# Of a decade the middle; Common Voice spells the fourth one so.
+# the middle of the decade; the spelling of the fourth is that of Common Voice
 _AGE_WORDS = {"teens": 16.0, "fourties": 45.0} | {word: 25.0 + 10.0 * n for n, word in enumerate(_DECADES)}
 _SPLITS = {
     "train": TRAIN,
@@ -71,33 +68,35 @@ _SPLITS = {
 
 
 class BadCell(ValueError):
-    """A cell that makes no sense; the text says why, without the place."""
+    """A cell that cannot be parsed. The message says why, without the place."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column number holds what: `known` by meaning, `extra` by the name in the file."""
+    """Column numbers: `known` by meaning, `extra` by name."""
 
     known: dict[str, int]
     extra: dict[str, int]
-    split_is_published_set: bool  # the column is called `Set`, whose dev and test are a corpus's own division
+    split_is_published_set: (
+        bool  # the column is called `Set`, whose dev and test are the published division of a corpus
+    )
 
 
 def identify(header: Sequence[str], source: str, required: Sequence[str] = ("path", "speaker")) -> Columns:
-    """Find out what each column means. Raises ManifestError for two with one meaning and for missing ones."""
+    """Recognize the columns. Raises ManifestError for two columns with one meaning and for missing columns."""
     names = [re.sub(r"[\s\-]+", "_", name.strip().lower()) for name in header]
     meanings = [_MEANING.get(name) for name in names]
     for weak, aliases in WEAK_ALIASES.items():
         number = next((n for n, name in enumerate(names) if name in aliases), None)
         if weak not in meanings and number is not None:
             meanings[number] = weak
-    # NeMo's tables call the speaker label.
+    # NeMo calls the speaker label
     if "speaker" not in meanings and "audio_filepath" in names and "label" in names:
         meanings[names.index("label")] = "speaker"
-    # VoxCeleb tables call the speaker ID; beside a speaker column, id names the utterance.
+    # VoxCeleb calls the speaker ID; next to a speaker column, id is that of the utterance
     if "speaker" not in meanings:
         meanings = ["speaker" if name == "id" else meaning for name, meaning in zip(names, meanings, strict=True)]
-    # A corpus's published Set stands beside a split of our own once that is written down.
+    # the published Set of a corpus may stand beside our split
     if "split" in names:
         meanings = [None if name == "set" else meaning for name, meaning in zip(names, meanings, strict=True)]
     known: dict[str, int] = {}
@@ -122,14 +121,14 @@ def identify(header: Sequence[str], source: str, required: Sequence[str] = ("pat
 
 
 def _free_name(name: str, number: int, taken: dict[str, int]) -> str:
-    """What a column nobody understands is called: by its name, told from others of that name by its number."""
+    """Name an unknown column: by its name, with a number if that name is taken."""
     if not name:
         return f"column {number + 1}"
     return name if name not in taken else f"{name} ({number + 1})"
 
 
 def parse_gender(cell: str) -> int:
-    """0 male, 1 female, -1 unknown."""
+    """Parse a gender: 0 male, 1 female, -1 unknown."""
     word = cell.strip().lower()
     if word in _MALE:
         return MALE
@@ -141,7 +140,7 @@ def parse_gender(cell: str) -> int:
 
 
 def parse_age(cell: str) -> float:
-    """Years, NaN unknown; of a decade (twenties, 20-29, 20s) its middle."""
+    """Parse an age in years (NaN: unknown). A decade (twenties, 20-29, 20s) becomes its middle."""
     word = cell.strip().lower()
     if word in _AGE_WORDS:
         return _AGE_WORDS[word]
@@ -156,23 +155,23 @@ def parse_age(cell: str) -> float:
 
 
 def parse_duration(cell: str) -> float:
-    """Seconds, NaN unknown."""
+    """Parse a duration in seconds; NaN: unknown."""
     return _number(cell, "duration_s", "seconds")
 
 
 def parse_start(cell: str) -> float:
-    """Seconds, 0 where nothing is said."""
+    """Parse a start in seconds; an empty cell is 0."""
     start_s = _number(cell, "start_s", "seconds")
     return 0.0 if math.isnan(start_s) else start_s
 
 
 def parse_end(cell: str) -> float:
-    """Seconds or samples, NaN unknown; -1 stands for the end of the file, as in Kaldi's segments."""
+    """Parse an end in seconds or samples; NaN: unknown. -1 is the end of the file, as in Kaldi."""
     return math.nan if cell.strip() in ("-1", "-1.0") else _number(cell, "end_s", "seconds")
 
 
 def parse_split(cell: str) -> int:
-    """TRAIN, VAL, TEST, or NO_SPLIT for an empty cell."""
+    """Parse a split: TRAIN, VAL, TEST, or NO_SPLIT for an empty cell."""
     word = cell.strip().lower()
     if word == "dev":
         raise BadCell("split 'dev' means training in some corpora, validation in others; write train or val")
@@ -182,26 +181,26 @@ def parse_split(cell: str) -> int:
 
 
 def is_our_split(words: Sequence[str]) -> bool:
-    """Whether the words of a `Set` column clearly mean our split: train, perhaps val and test, no other."""
+    """Whether a `Set` column clearly holds our split: train, perhaps val and test, and nothing else."""
     known = [_SPLITS.get(word.strip().lower()) for word in words if word.strip()]
     return TRAIN in known and None not in known
 
 
 class Codes(dict[str, int]):
-    """Numbers strings in order of appearance; `codes[name]` gives a new name the next number."""
+    """Number strings in order of appearance: `codes[name]` assigns the next number to a new name."""
 
     def __missing__(self, key: str) -> int:
         self[key] = number = len(self)
         return number
 
     def encode(self, cells: Sequence[str]) -> NDArray[np.int32]:
-        """The numbers of the cells; two Unicode forms of a name are one."""
+        """Return the numbers of the cells. Unicode forms of one name have the same number."""
         if not "".join(cells).isascii():
             cells = list(map(composed, cells))
         return np.fromiter(map(self.__getitem__, cells), dtype=np.int32, count=len(cells))
 
     def ranked(self, codes: NDArray[np.int32]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
-        """The names sorted, and `codes` as positions among them."""
+        """Return the sorted names, and `codes` as positions among them."""
         names = sorted(self)
         rank = np.empty(len(names), dtype=np.int32)
         rank[[self[name] for name in names]] = np.arange(len(names), dtype=np.int32)
@@ -209,7 +208,7 @@ class Codes(dict[str, int]):
 
 
 class Parsed(dict[str, float]):
-    """Parses each distinct cell once."""
+    """A cache that parses each distinct cell once."""
 
     def __init__(self, parse: Callable[[str], float]) -> None:
         super().__init__()
@@ -217,7 +216,7 @@ class Parsed(dict[str, float]):
 
     def __missing__(self, key: str) -> float:
         value = self._parse(key)
-        # Durations hardly ever repeat: past this many distinct cells, remembering costs more than it saves.
+        # durations rarely repeat: beyond this many distinct cells, caching costs more than it saves
         if len(self) < 50_000:
             self[key] = value
         return value

@@ -1,7 +1,4 @@
-"""What listening to one recording finds, and the file in which findings outlive a run.
-
-In: a file's place, a segment. Out: a `Finding`; a cache keyed by path, size and modification time.
-"""
+"""Examine one recording, and cache the findings on disk, keyed by path, size and modification time."""
 
 from __future__ import annotations
 
@@ -30,11 +27,11 @@ from xvectors.files.tables import Table, write_table
 
 logger = logging.getLogger(__name__)
 
-CLIPPED_SHARE = 0.01  # of the samples at full scale, above which a recording counts as clipped
-# A segment may end this much behind its file: tables round times.
+CLIPPED_SHARE = 0.01  # share of samples at full scale above which a recording counts as clipped
+# a segment may end this much after its file, since tables round times
 SEGMENT_TOLERANCE_S = 0.05
 FULL_SCALE = 32767 / 32768
-# The largest value of encodings with a coarser grid.
+# the largest value of encodings with a coarser grid
 COARSE_FULL_SCALE = {
     "PCM_S8": 127 / 128,
     "PCM_U8": 127 / 128,
@@ -47,11 +44,11 @@ Place: TypeAlias = tuple[str, float, float | None]
 
 
 LOUDEST = 1e6
-"""Times full scale; what is beyond is no sound, and overflows the filterbanks."""
+"""Largest absolute sample, in units of full scale; larger ones are not audio and overflow the filterbanks."""
 
 
 class Reason(StrEnum):
-    """Why a recording is left out; INCOMPLETE, CANCELED and CLIPPED are only warned about."""
+    """Why a recording is left out. INCOMPLETE, CANCELED and CLIPPED only cause a warning."""
 
     MISSING = "missing"
     EMPTY = "empty"
@@ -72,10 +69,10 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found about one utterance.
+    """Findings about one utterance.
 
-    `fault` None: it can be used; `digest`: of its decoded samples; `incomplete`, `canceled`: what is missing at the
-    end of its file, and which channel was taken because they cancel; empty where there is nothing to say.
+    `fault` is None if the utterance can be used; `digest` is that of its decoded samples. `incomplete` says what is
+    missing at the end of its file, `canceled` which channel was used because the channels cancel; both may be empty.
     """
 
     duration_s: float = math.nan
@@ -89,13 +86,13 @@ class Finding:
 
     @property
     def lasts(self) -> bool:
-        """Whether the same bytes give the same finding; the unreadable may only lack an extra."""
+        """Whether the finding holds for the same bytes; an unreadable file may only need an extra."""
         return self.fault not in {Reason.MISSING, Reason.UNREADABLE}
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What a finding is about, and the state of the file that it was found in."""
+    """The segment of a finding, and the state of its file."""
 
     path: str
     start_s: float
@@ -109,13 +106,13 @@ class Key:
 
 
 def examine(path: str, start_s: float, stated_s: float | None, *, contents: bool) -> Finding:
-    """Read a recording's header and, where `contents` is wanted, its sound. A broken file never raises.
+    """Read the header of a recording and, with `contents`, its samples. Never raises for a broken file.
 
-    `stated_s` is the segment's duration, None for all there is.
+    `stated_s` is the duration of the segment; None: to the end.
     """
     if stated_s is not None and stated_s < 0:
         return Finding(fault=Reason.CONTRADICTORY, detail="start, end and duration contradict each other")
-    # Here and not above: whoever only reads manifests needs no sound library.
+    # imported here: reading manifests does not need audio libraries
     from xvectors import audio
 
     try:
@@ -171,7 +168,7 @@ def _listen(path: str, start_s: float, duration_s: float, info: object) -> Findi
 
 
 class FindingCache:
-    """Findings of earlier scans, kept beside the corpus or else in the user's cache folder."""
+    """Findings of earlier scans, kept beside the corpus or in the cache folder of the user."""
 
     HEADER = (
         *("path", "start_s", "stated_s", "size", "mtime_ns"),
@@ -187,7 +184,7 @@ class FindingCache:
         try:
             self._in_home = user_folder("cache") / f"{place}.scan.csv"
         except StorageError as error:
-            logger.info("findings are kept beside the corpus or nowhere: %s", error)
+            logger.info("the scan can be cached beside the corpus only: %s", error)
         self._found: dict[Place, tuple[Key, Finding]] = {}
         for path in (self._beside, self._in_home):
             if path is not None and not why_no_file(path):
@@ -204,8 +201,8 @@ class FindingCache:
             self._found[key.place] = key, finding
 
     def save(self) -> None:
-        """Write all findings. Nowhere to write is no error: the next scan listens again."""
-        # Nobody's folder (read-only for all) is left alone even by those whom permissions do not bind.
+        """Write all findings. If that fails, the next scan reads every recording again."""
+        # respect a read-only folder even as root
         if self._beside.parent.stat().st_mode & 0o222:
             try:
                 self._write(self._beside)
@@ -213,9 +210,9 @@ class FindingCache:
             except StorageError as error:
                 logger.info("%s", error)
         if self._in_home is None:
-            logger.warning("findings cannot be kept anywhere; the next scan will read every recording again")
+            logger.warning("the scan cannot be cached; the next one will read every recording again")
             return
-        logger.info("%s: cannot be written; findings are kept in %s", self._beside.parent, self._in_home)
+        logger.info("%s: cannot be written; the scan is cached in %s", self._beside.parent, self._in_home)
         try:
             self._write(self._in_home)
         except StorageError as error:
@@ -232,7 +229,7 @@ class FindingCache:
             )
             for key, found in self._found.values()
         )
-        # A name that is not UTF-8 is written so that it is never found again: its file is read every time.
+        # a name that is not UTF-8 is written so that it never matches: its file is read every time
         write_table(path, self.HEADER, rows, errors="backslashreplace")
 
     def _load(self, path: Path) -> dict[Place, tuple[Key, Finding]]:
@@ -247,7 +244,7 @@ class FindingCache:
                     fault = Reason(row[9]) if row[9] else None
                     measured = Finding(float(row[5]), int(row[6]), float(row[7]), row[8], fault, *row[10:13])
                     found[key.place] = key, measured
-        except ValueError as error:  # ManifestError is one, and so is a cell that is no number
-            logger.warning("findings of earlier scans are not used and will be written anew: %s", error)
+        except ValueError as error:  # includes ManifestError and cells that are not numbers
+            logger.warning("the cache of earlier scans is ignored and will be rewritten: %s", error)
             return {}
         return found

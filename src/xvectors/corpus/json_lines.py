@@ -1,7 +1,4 @@
-"""Tables as JSON lines: one object a line, such as NeMo's manifests.
-
-In: a file. Out: a header of all keys and blocks of rows of text, as `xvectors.files.tables.Table` gives them.
-"""
+"""Read tables as JSON lines, one object per line, like the manifests of NeMo."""
 
 from __future__ import annotations
 
@@ -18,20 +15,20 @@ from xvectors.files.tables import ROWS_AT_A_TIME, Table
 
 
 class JsonLines:
-    """A file of JSON objects, one a line, read as often as asked. `header`: every key, in order of appearance."""
+    """A file of JSON objects, one per line, read like `Table`. `header` holds all keys in order of appearance."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.header = list(dict.fromkeys(key for _, entry in self._entries() for key in entry))
 
     def blocks(self) -> Iterator[list[list[str]]]:
-        """Yield the rows as lists of cells, many at a time. Raises ManifestError, with the line, for no object."""
+        """Yield blocks of rows as lists of cells. Raises ManifestError, which names the line, for other JSON."""
         entries = (entry for _, entry in self._entries())
         while block := list(islice(entries, ROWS_AT_A_TIME)):
             yield [[_cell(entry.get(key)) for key in self.header] for entry in block]
 
     def line(self, row: int) -> int:
-        """The line of the file on which row number `row` stands (from 0, blank lines not counted)."""
+        """Return the line of row number `row` (from 0, without blank lines)."""
         return next(number for number, _ in islice(self._entries(), row, None))
 
     def _entries(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -48,13 +45,15 @@ class JsonLines:
     def _entry(self, number: int, line: str) -> dict[str, Any]:
         try:
             entry = json.loads(line)
-        except (ValueError, RecursionError) as error:  # RecursionError: brackets in brackets, thousands deep
+        except (ValueError, RecursionError) as error:  # RecursionError: thousands of nested brackets
             reason = getattr(error, "msg", error)
             raise ManifestError(
-                f"{self.path}: line {number} is no JSON ({reason}); write one object a line, as NeMo does"
+                f"{self.path}: line {number} is not JSON ({reason}); write one object per line, as NeMo does"
             ) from error
         if not isinstance(entry, dict):
-            raise ManifestError(f"{self.path}: line {number} is no JSON object; write one object a line, as NeMo does")
+            raise ManifestError(
+                f"{self.path}: line {number} is not a JSON object; write one object per line, as NeMo does"
+            )
         if "\\u" in line:
             try:
                 json.dumps(entry, ensure_ascii=False).encode()
@@ -66,7 +65,7 @@ class JsonLines:
 
 
 def open_table(path: str | os.PathLike[str]) -> Table | JsonLines:
-    """A table of either kind: JSON lines begin with a brace."""
+    """Open a text table or JSON lines, which begin with a brace."""
     if why_no_file(os.fspath(path)):
         return Table(path)  # which says it
     try:

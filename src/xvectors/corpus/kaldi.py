@@ -1,7 +1,4 @@
-"""Kaldi data directories (https://kaldi-asr.org/doc/data_prep.html), read without executing any command.
-
-In: wav.scp, utt2spk, ... Out: a `Manifest`.
-"""
+"""Read Kaldi data directories (https://kaldi-asr.org/doc/data_prep.html) without executing any command."""
 
 from __future__ import annotations
 
@@ -25,9 +22,9 @@ HEADER = ("path", "speaker", "id", "gender", "age", "session", "start_s", "durat
 def read_kaldi(folder: Path, *, root: str | os.PathLike[str] | None = None) -> Manifest:
     """Read wav.scp, utt2spk and, where present, segments, spk2gender, spk2age and utt2dur.
 
-    Relative paths start from `root`; without it from the data directory, or from the working directory, as
-    Kaldi has it, where the first recording exists there only. With segments, the recording is the session.
-    Utterances without speaker or recording are left out and counted in a logged warning.
+    Relative paths start from `root`, by default from the data directory or, like in Kaldi, from the working directory
+    if the first recording exists only there. With segments, the recording is the session. Utterances without speaker or
+    recording are left out, with a warning.
     """
     recordings = _pairs(folder / "wav.scp")
     for name, path in recordings.items():
@@ -66,7 +63,7 @@ def read_kaldi(folder: Path, *, root: str | os.PathLike[str] | None = None) -> M
     if not rows:
         raise ManifestError(f"{folder}: no utterance has both a recording in wav.scp and a speaker in utt2spk")
     if root is None:
-        first = rows[0][0]  # os.path, for which a name that is too long is a file that is not there
+        first = rows[0][0]  # os.path treats a name that is too long as missing
         root = folder if os.path.exists(folder / first) or not os.path.exists(first) else Path.cwd()
     builder = ManifestBuilder(
         list(HEADER), identify(HEADER, str(folder)), lambda row: f"{folder}: utterance {rows[row][2]}"
@@ -76,7 +73,7 @@ def read_kaldi(folder: Path, *, root: str | os.PathLike[str] | None = None) -> M
 
 
 def _pairs(path: Path) -> dict[str, str]:
-    """A file of lines `key value`, the value being the rest of the line."""
+    """Read lines `key value`, where the value is the rest of the line."""
     pairs: dict[str, str] = {}
     lines: dict[str, int] = {}
     why = why_no_file(path)
@@ -105,7 +102,7 @@ def _check_is_file(folder: Path, name: str, path: str) -> None:
     if path.endswith("|"):
         raise ManifestError(
             f"{folder / 'wav.scp'}: {name} is a command ({path[:60]}), and commands are not executed; "
-            "run it once, write the sound to a file and name the file"
+            "run it once, write its output to a file and name the file"
         )
     if path.rpartition(":")[2].isdigit() and ".ark:" in path:
         raise ManifestError(
@@ -115,7 +112,7 @@ def _check_is_file(folder: Path, name: str, path: str) -> None:
 
 
 def _segments(path: Path) -> dict[str, tuple[str, str, str]]:
-    """Recording, start and duration of each utterance; an end of -1 is the recording's."""
+    """Read recording, start and duration of each utterance; an end of -1 is that of the recording."""
     segments = {}
     for name, value in _pairs(path).items():
         try:
@@ -129,6 +126,6 @@ def _segments(path: Path) -> dict[str, tuple[str, str, str]]:
             raise ManifestError(f"{path}: {name}: {value!r} is not a recording, a start and an end in seconds")
         if start_s < 0 or (end_s != -1 and end_s <= start_s):
             raise ManifestError(f"{path}: {name}: a segment cannot go from {start} to {end} s; correct it")
-        # Rounded to the microsecond: the difference of two decimal numbers is not decimal in binary.
+        # rounded to the microsecond, to undo binary rounding of decimal times
         segments[name] = (recording, start, "" if end_s == -1 else str(round(end_s - start_s, 6)))
     return segments

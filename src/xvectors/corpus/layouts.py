@@ -1,6 +1,6 @@
-"""Which folders of a tree are the speakers': layouts of published corpora, and trees that leave it open.
+"""Find the speaker folders of a tree: layouts of published corpora, and trees that leave it open.
 
-In: paths of recordings, split at the slashes. Out: the place of the speaker's folder in each. No file is opened.
+Only paths are used; no file is opened.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from xvectors.text import first_few
 logger = logging.getLogger(__name__)
 
 RECOGNIZED_SHARE = 0.95
-"""Of the recordings that must lie as a known layout has it; the others are left out with a warning."""
+"""Share of recordings that must match a known layout. The others are left out with a warning."""
 FEW_FOLDERS = 9
-"""So few folders with many more below each may be parts of a corpus; as speakers they would hardly do to train on."""
+"""Up to this many folders with many more below each may be parts of a corpus rather than speakers."""
 
 _PARTS = frozenset(
     (
@@ -41,30 +41,31 @@ _VIDEO_ID = re.compile(r"(?=.*[A-Z0-9_-])[\w-]{11}")
 
 
 def speaker_places(data: Path, parts: Sequence[Sequence[str]], level: int | None) -> list[int | None]:
-    """Where in each path (`parts`, the file's name last) the speaker's folder stands, None where there is none.
+    """Return the position of the speaker folder in each path (`parts`, with the file name last); None if there is none.
 
-    `level` is the user's word for it, from 1. Without it the layouts of LibriSpeech, VoxCeleb, TIMIT, VCTK and AISHELL
-    are recognized wherever they begin, and of other trees the first folder is the speaker's.
+    `level`, from 1, is stated by the user. Without it, the layouts of LibriSpeech, VoxCeleb, TIMIT, VCTK and AISHELL
+    are recognized at any depth, and in other trees the first folder is the speaker.
 
-    Raises ManifestError where `level` fits no recording, and where all first folders are named like parts of a corpus
-    (train, wav, female) and have folders below. A tree of few folders with many below each is asked about in a logged
-    warning.
+    Raises ManifestError if no recording is that deep, and if all first folders have folders below and names of corpus
+    parts (train, wav, female). A few folders with many below each cause a warning.
     """
     if level is not None:
         if level < 1:
-            raise ManifestError(f"speaker_level is {level}; 1 stands for the folders in {data}, 2 for those in these")
+            raise ManifestError(
+                f"speaker_level is {level}; use 1 for the folders in {data}, 2 for the folders below them"
+            )
         places = [level - 1 if len(names) > level else None for names in parts]
         if set(places) == {None}:
             deepest = max(map(len, parts)) - 1
             raise ManifestError(
                 f"{data}: no recording lies in folders {level} deep, the deepest in {deepest}; "
-                "give a smaller --speaker-level"
+                "use a smaller --speaker-level"
             )
         return places
     for name, place in LAYOUTS.items():
         known = [place(names) for names in parts]
         if sum(found is not None for found in known) >= RECOGNIZED_SHARE * len(known):
-            logger.info("%s: is laid out as %s", data, name)
+            logger.info("%s: has the layout of %s", data, name)
             return known
     _ask_about_parts(data, parts)
     return [0 if len(names) > 1 else None for names in parts]
@@ -111,7 +112,7 @@ LAYOUTS: dict[str, Callable[[Sequence[str]], int | None]] = {
 
 
 def _ask_about_parts(data: Path, parts: Sequence[Sequence[str]]) -> None:
-    """Whether the speakers lie deeper than in the first folders, where there is reason to ask."""
+    """Warn, or raise, if the speakers may be deeper than the first folders."""
     inside = [names for names in parts if len(names) > 1]
     if not inside:
         return
@@ -145,9 +146,9 @@ def _ask_about_parts(data: Path, parts: Sequence[Sequence[str]]) -> None:
 
 
 def _may_be_parts(parts: Sequence[Sequence[str]], level: int) -> bool:
-    """Whether first folders look more like parts of a corpus than like speakers, beside the folders `level` below them.
+    """Whether the first folders look more like corpus parts than like speakers, given the folders `level` below.
 
-    Sessions bear numbers, dates, video ids or their speaker's name, or the same few names for everybody.
+    Sessions are named by numbers, dates, video ids or their speaker, or have the same few names for all speakers.
     """
     pairs = list(dict.fromkeys((names[0], names[level]) for names in parts))
     num_firsts, seconds = len({first for first, _ in pairs}), {second for _, second in pairs}
@@ -155,13 +156,13 @@ def _may_be_parts(parts: Sequence[Sequence[str]], level: int) -> bool:
         return False
     if num_firsts <= FEW_FOLDERS and len(seconds) >= 2 * num_firsts:
         return True
-    # files that are named after the deeper folder, and not after the first
+    # files named after the deeper folder, not after the first
     named = sum(_stem(names).startswith(names[level]) and names[0] not in _stem(names) for names in parts)
     return len(seconds) > num_firsts and named >= RECOGNIZED_SHARE * len(parts)
 
 
 def _is_part(name: str) -> bool:
-    """Whether every word of a folder's name is one that parts of corpora are named by: `train-clean-100`, `wav48`."""
+    """Whether every word of a folder name is typical of corpus parts: `train-clean-100`, `wav48`."""
     words = re.findall(r"[^\W\d_]+", name.lower())
     return bool(words) and _PARTS.issuperset(words)
 

@@ -1,7 +1,4 @@
-"""The manifest: which recordings there are, who speaks in them, and what is known about them.
-
-In: a CSV table or rows. Out: a table of columns in numpy arrays, of which loader processes share one copy.
-"""
+"""The manifest: a table of recordings with speakers and metadata, as numpy columns that loader processes share."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Utterance:
-    """One row, its path absolute; numbers and what stands for unknown as in Manifest."""
+    """One row, with an absolute path. Values for unknown are those of Manifest."""
 
     id: str
     path: Path
@@ -54,7 +51,7 @@ class Utterance:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Manifest:
-    """A corpus as columns, one entry a row.
+    """A corpus as columns with one entry per row.
 
     Attributes
     ----------
@@ -62,16 +59,16 @@ class Manifest:
     speaker_index : int32, into `speakers`, a sorted tuple of names
     gender : int8, 0 male, 1 female, -1 unknown
     age : float32 years, NaN unknown
-    session_index : int32, into `sessions`, a sorted tuple of names; -1 none
+    session_index : int32, into `sessions`, a sorted tuple of names; -1 unknown
     duration_s : float64, NaN unknown
-    start_s : float64, where in the file the utterance begins
+    start_s : float64, start of the utterance in its file
     split : int8, NO_SPLIT, TRAIN, VAL or TEST
-    extra : every other column, packed strings by name
-    root : the folder that relative paths are relative to
-    source : the table or folder this was read from, beside which findings are kept; None for rows from memory
-    passed_over : how many files of a folder were not taken for recordings, by suffix
-    faults : by row, why its start, end and duration make no sense; the scan leaves such rows out
-    states_segments : whether `duration_s` is the segment's even where all segments begin with their file
+    extra : all other columns, packed strings by name
+    root : folder that relative paths start from
+    source : the table or folder this was read from, beside which the scan is cached; None for rows in memory
+    passed_over : number of files of a folder that are not recordings, by suffix
+    faults : by row, why start, end and duration are contradictory; the scan leaves such rows out
+    states_segments : whether `duration_s` is that of a segment even if all segments start with their file
     """
 
     path: PackedStrings
@@ -94,12 +91,11 @@ class Manifest:
 
     @classmethod
     def read_csv(cls, path: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None) -> Manifest:
-        """Read a table with a header, or JSON lines; `path` and `speaker` are required, the usual aliases understood.
+        """Read a table with a header, or JSON lines. `path` and `speaker` are required; the usual aliases are known.
 
-        Relative paths resolve against `root`, by default the table's folder, or `clips` in it for Common Voice's.
-        What an age, a gender or a duration says that is not understood counts as unknown, with a logged warning; rows
-        whose start, end and duration contradict each other are `faults`. Raises ManifestError, with the
-        line, for everything that does not make sense.
+        Relative paths start from `root`, by default the folder of the table, or `clips` in it for Common Voice. An age,
+        gender or duration that cannot be parsed counts as unknown, with a warning; rows with contradictory start, end
+        and duration become `faults`. Raises ManifestError, which names the line, for all other errors.
         """
         table = open_table(path)
         source = str(table.path)
@@ -120,7 +116,7 @@ class Manifest:
     def from_rows(
         cls, rows: Iterable[Mapping[str, object] | Utterance], root: str | os.PathLike[str] = "."
     ) -> Manifest:
-        """Make a manifest from dicts with a table's column names, or from Utterances. For small corpora."""
+        """Make a manifest from dicts keyed by column name, or from Utterances. Meant for small corpora."""
         dicts = [_as_cells(row) for row in rows]
         header = list(dict.fromkeys(name for row in dicts for name in row))
         builder = ManifestBuilder(header, cells.identify(header, "rows"), lambda row: f"row {row}")
@@ -136,11 +132,11 @@ class Manifest:
 
     @property
     def has_segments(self) -> bool:
-        """Whether rows are segments of files; elsewhere a duration is a note about the file."""
+        """Whether rows are segments of files. Otherwise a duration is only a fact about the file."""
         return self.states_segments or bool(self.start_s.any())
 
     def full_path(self, index: int) -> Path:
-        """Where the recording of row `index` is: absolute, its name as the disk spells it."""
+        """Return the absolute path of the recording of row `index`, as spelled on disk."""
         path = self.path[index]
         return self.root / path if path.isascii() else Path(as_on_disk(self.root / path))
 
@@ -159,7 +155,7 @@ class Manifest:
         )
 
     def take(self, indices: ArrayLike) -> Manifest:
-        """These rows, in this order (numbers, or a mask). Speakers and sessions without rows disappear."""
+        """Return these rows (numbers or a mask), in this order. Speakers and sessions without rows are dropped."""
         rows = np.asarray(indices)
         rows = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows.astype(np.int64)
         speaker_index, speakers = _compact(self.speaker_index[rows], self.speakers)
@@ -192,7 +188,7 @@ class Manifest:
         start_s: ArrayLike | None = None,
         split: ArrayLike | None = None,
     ) -> Manifest:
-        """The same rows with other values in these columns; ManifestError where their number is wrong."""
+        """Return the rows with new values in these columns. Raises ManifestError for a wrong number of values."""
         given = {"gender": gender, "age": age, "duration_s": duration_s, "start_s": start_s, "split": split}
         arrays: dict[str, Any] = {
             name: np.asarray(v, dtype=_DTYPES[name]) for name, v in given.items() if v is not None
@@ -203,10 +199,10 @@ class Manifest:
         return replace(self, **arrays)
 
     def write_csv(self, path: str | os.PathLike[str], *, relative_to: str | os.PathLike[str] | None = None) -> None:
-        """Write a table that `read_csv` reads back: same rows, same values, same files.
+        """Write a table that `read_csv` reads back with the same rows, values and files.
 
-        Recordings below `relative_to` (default: the table's folder) get relative paths, others absolute ones.
-        Columns of which nothing is known are left out. Raises StorageError where it cannot be written.
+        Recordings below `relative_to` (default: the folder of the table) get relative paths, others absolute ones.
+        Columns without values are left out. Raises StorageError if the file cannot be written.
         """
         base = Path(os.path.abspath(relative_to if relative_to is not None else Path(path).parent))
         written: dict[str, Callable[[slice], Iterable[object]]] = {
@@ -221,7 +217,7 @@ class Manifest:
         if self.sessions:
             written["session"] = lambda rows: (_name(self.sessions, s) for s in self.session_index[rows].tolist())
         if self.has_segments:
-            # under its other name it says that durations are the segments'
+            # this name says that durations are those of segments
             written["offset" if self.states_segments else "start_s"] = lambda rows: map(_number, self.start_s[rows])
         if not np.isnan(self.duration_s).all():
             written["duration_s"] = lambda rows: map(_number, self.duration_s[rows])
@@ -233,7 +229,7 @@ class Manifest:
             write_table(path, list(written), self._rows(list(written.values())))
         except UnicodeEncodeError as error:
             raise ManifestError(
-                f"{path}: a name is not UTF-8 and no table can hold it ({error.object!r}); rename the file"
+                f"{path}: a name is not UTF-8, which no table can hold ({error.object!r}); rename the file"
             ) from error
 
     def _rows(self, written: list[Callable[[slice], Iterable[object]]]) -> Iterator[Iterable[object]]:
@@ -242,7 +238,7 @@ class Manifest:
             yield from zip(*(column(rows) for column in written), strict=True)
 
     def _paths_from(self, base: Path, rows: slice) -> Iterator[str]:
-        """The paths as they read from the folder `base`, without a slow relpath a row."""
+        """Return the paths relative to the folder `base`, faster than one relpath per row."""
         if self.root == base:
             yield from _strings(self.path, rows)
             return
@@ -262,11 +258,11 @@ _DTYPES = {
 }
 _UNKNOWN = {"gender": UNKNOWN_GENDER, "age": math.nan, "duration_s": math.nan, "start_s": 0.0, "end_s": math.nan}
 COMMON_VOICE = frozenset({"client_id", "path"})
-"""Columns by which a table of Common Voice is known."""
+"""Columns that identify a table of Common Voice."""
 
 
 class ManifestBuilder:
-    """Turns blocks of cells into columns. `place(row)` names a row in error messages."""
+    """Turn blocks of cells into columns. `place(row)` names a row in error messages."""
 
     def __init__(self, header: list[str], columns: Columns, place: Callable[[int], str]) -> None:
         self._columns, self._place, self._count = columns, place, 0
@@ -304,7 +300,7 @@ class ManifestBuilder:
         self._count += len(rows)
 
     def build(self, source: str, root: Path, file: Path | None, *, ends_are_known: bool = False) -> Manifest:
-        """The manifest; `ends_are_known` where segments without a duration are known to end with their file."""
+        """Return the manifest. `ends_are_known`: segments without a duration end with their file."""
         if not self._count:
             raise ManifestError(f"{source}: lists no recording; a header and one row per utterance are needed")
         paths, extra = self._paths.build(), {name: column.build() for name, column in self._extra.items()}
@@ -329,7 +325,7 @@ class ManifestBuilder:
             ids = self._ids.build().composed()
             for earlier, later in ids.duplicates():
                 raise ManifestError(
-                    f"{self._place(later)}: id {ids[later]!r} was given before ({self._place(earlier)}); "
+                    f"{self._place(later)}: id {ids[later]!r} is already used ({self._place(earlier)}); "
                     "ids must be unique"
                 )
         else:
@@ -356,7 +352,7 @@ class ManifestBuilder:
     def _segments(
         self, source: str, states_segments: bool, path_of: Callable[[int], Path]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[int, str]]:
-        """Starts and durations in seconds, and what is wrong with rows'; says what else is not understood."""
+        """Return starts and durations in seconds, and the faults by row. Warns about cells that cannot be parsed."""
         start, duration_s = (self._column(name, _UNKNOWN[name]) for name in ("start_s", "duration_s"))
         end = self._column("end_s", math.nan) if "end_s" in self._own_names else None
         bad = {**self._odd["end_s"].rows, **self._odd["start_s"].rows}
@@ -401,7 +397,7 @@ class ManifestBuilder:
             return np.array([self._understood(name, row, cell) for row, cell in enumerate(column)], _DTYPES[name])
 
     def _understood(self, name: str, row: int, cell: str) -> float:
-        """What a cell says; a column that decides nothing is unknown where it makes no sense."""
+        """Parse a cell. In optional columns, a cell that cannot be parsed is unknown."""
         try:
             return self._parsers[name][cell]
         except BadCell as error:
@@ -424,7 +420,7 @@ class ManifestBuilder:
 
 @dataclass
 class _OddCells:
-    """Cells that are not understood: how many, and what is wrong with each of the first rows."""
+    """Count the cells that cannot be parsed, and keep the errors of the first rows."""
 
     count: int = 0
     rows: dict[int, str] = field(default_factory=dict)
@@ -444,7 +440,7 @@ def _as_cells(row: Mapping[str, object] | Utterance) -> dict[str, str]:
 
 def _compact(index: NDArray[np.int32], names: tuple[str, ...]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     used = np.zeros(len(names) + 1, dtype=np.bool_)
-    used[index] = True  # -1, no name, marks the last entry
+    used[index] = True  # -1 (no name) marks the last entry
     position = np.cumsum(used[:-1], dtype=np.int32) - 1
     return (
         np.append(position, np.int32(-1))[index].astype(np.int32),
@@ -453,12 +449,12 @@ def _compact(index: NDArray[np.int32], names: tuple[str, ...]) -> tuple[NDArray[
 
 
 def _without_empty(names: tuple[str, ...], index: NDArray[np.int32]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
-    """Sorted names without the empty one, which sorts first and becomes -1."""
+    """Drop the empty name, which sorts first and becomes -1."""
     return (names[1:], (index - 1).astype(np.int32)) if names and not names[0] else (names, index)
 
 
 def _default_ids(paths: PackedStrings, start_s: NDArray[np.float64], source: str) -> PackedStrings:
-    """The paths without suffix; rows that share one get `#0`, `#1`, ... by path and start."""
+    """Return the paths without suffix. Rows with the same path get `#0`, `#1`, ... by path and start."""
     stems = paths.stems().composed()
     groups: dict[int, list[int]] = {}
     for earlier, later in stems.duplicates():
@@ -487,5 +483,5 @@ def _name(names: tuple[str, ...], index: int) -> str:
 
 
 def _number(value: np.floating) -> str:
-    """The shortest text that reads back as the same number; nothing for NaN."""
+    """Return the shortest text that reads back as the same number; empty for NaN."""
     return "" if np.isnan(value) else str(value).removesuffix(".0")

@@ -1,8 +1,4 @@
-"""Tables about recordings in folders: VoxCeleb's lists of speakers, the laboratory's lists of utterances.
-
-In: a table without a rule of its own. Out: what it knows, by utterance, by a speaker's session, or by
-speaker.
-"""
+"""Read tables that describe recordings in folders: lists of speakers (VoxCeleb), of sessions, or of utterances."""
 
 from __future__ import annotations
 
@@ -22,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class UtteranceTable:
-    """One row an utterance. `rows` are cells in the order of `header`."""
+    """A table with one row per utterance. `rows` hold cells in the order of `header`."""
 
     path: Path
     header: list[str]
@@ -38,18 +34,18 @@ class UtteranceTable:
         return (row[column].strip() for row in self.rows)
 
     def locate(self, files: Mapping[str, str]) -> list[str | None]:
-        """Each row's file among `files` (paths by composed paths without suffix), None where there is none."""
+        """Return the file of each row among `files` (paths by composed path without suffix); None if missing."""
         stems = ([composed(stem) for stem in self._stems(row)] for row in self.rows)
         return [next((files[stem] for stem in of_row if stem in files), None) for of_row in stems]
 
     def expected(self, row: int) -> str:
-        """Where the recording of a row should be, for messages."""
+        """Return the expected path of the recording of a row, for messages."""
         if self.has_paths:
             return self.rows[row][self.columns.known["path"]].strip()
         return " or ".join(f"{stem}.*" for stem in self._stems(self.rows[row])[:2])
 
     def manifest(self, found: Sequence[str | None], root: Path, source: Path) -> Manifest:
-        """The rows that have a file."""
+        """Return the manifest of the rows that have a file."""
         kept = [row for row, path in enumerate(found) if path is not None]
         number = self.columns.known.get("path")
         header = list(self.header) if number is not None else [*self.header, "path"]
@@ -77,7 +73,7 @@ class UtteranceTable:
 
 
 class SpeakerTable:
-    """One row a speaker, or a speaker's session: what is known about either, ready to be joined to files."""
+    """A table with one row per speaker, or per session of a speaker, to be joined to files."""
 
     def __init__(self, path: Path, header: list[str], rows: list[list[str]], columns: Columns) -> None:
         self.path = path
@@ -86,7 +82,7 @@ class SpeakerTable:
         numbers = [header.index(name) for name in self._names]
         self._by_speaker: dict[str, list[str]] = {}
         self._by_session: dict[tuple[str, str], list[str]] = {}
-        # What may differ from one session of a speaker to the next; the rest must agree.
+        # may differ between sessions of a speaker; the rest must agree
         varying = {known.get("age")} if "session" in known else set()
         place: dict[tuple[str, str], int] = {}
         for row, cells in enumerate(rows):
@@ -109,7 +105,7 @@ class SpeakerTable:
                     first[index] = ""  # known by session only
 
     def speaker_level(self, parts: Sequence[Sequence[str]]) -> int | None:
-        """How many folders above the speakers': the first level with a folder that the table names."""
+        """Return the number of folders above those of the speakers: the first level with a name from the table."""
         for level in range(max(map(len, parts)) - 1):
             if any(len(names) > level + 1 and composed(names[level]) in self._by_speaker for names in parts):
                 return level
@@ -119,7 +115,7 @@ class SpeakerTable:
         return first_few(self._by_speaker)
 
     def joined(self, header: list[str], rows: list[list[str]], data: Path) -> tuple[list[str], list[list[str]]]:
-        """Rows of path, speaker and session with what is known appended; warns of what only one side has."""
+        """Append the metadata to rows of path, speaker and session. Warns about rows without a counterpart."""
         there = dict.fromkeys(row[1] for row in rows)
         for names, where, lacking in (
             ([name for name in there if name not in self._by_speaker], data, self.path),
@@ -135,7 +131,7 @@ class SpeakerTable:
 
 
 def read_metadata(path: Path) -> UtteranceTable | SpeakerTable:
-    """Read a table of any of the three kinds: one row an utterance, a speaker's session, or a speaker."""
+    """Read a table with one row per utterance, per session of a speaker, or per speaker."""
     table = open_table(path)
     rows = [row for block in table.blocks() for row in block]
     header = table.header
