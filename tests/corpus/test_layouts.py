@@ -172,7 +172,9 @@ def test_levels_that_fit_nothing(tmp_path: Path) -> None:
     ):
         open_corpus(tmp_path, speaker_level=3)
     (tmp_path / "m.csv").write_text("path,speaker\nann/day1/1.wav,ann\n")
-    with pytest.raises(ManifestError, match=r"speaker_level is for speakers told by folders; here .*m\.csv tells them"):
+    with pytest.raises(
+        ManifestError, match=r"speaker_level is for speakers named by folders; here .*m\.csv names them"
+    ):
         open_corpus(tmp_path / "m.csv", speaker_level=2)
     (tmp_path / "wav.scp").write_text("u ann/day1/1.wav\n")
     (tmp_path / "utt2spk").write_text("u ann\n")
@@ -207,7 +209,7 @@ def test_files_that_are_no_recordings_are_counted(tmp_path: Path, caplog: pytest
         tree(tmp_path, *(f"cem/{n}.XYZ" for n in range(5)), "cem/1", "loose.dss")
         manifest = open_corpus(tmp_path)
     assert manifest.speakers == ("ann", "bob")
-    assert "because of their suffix: 5 .xyz, 1 .dss, 1 without suffix; convert those" in caplog.text
+    assert "unknown suffixes are skipped: 5 .xyz, 1 .dss, 1 without suffix; convert those" in caplog.text
     assert manifest.take([0]).passed_over == manifest.passed_over
     with pytest.raises(ManifestError, match=r"has no recordings; looked for .*; there are 5 \.xyz"):
         open_corpus(tmp_path / "cem")
@@ -218,6 +220,6 @@ def test_the_scan_counts_them_too(toy_corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "s00" / "u0.flac").symlink_to(toy_corpus / "s00" / "u0.flac")
     tree(tmp_path, "s00/u1.txt", "s00/u2.mpc", "s00/u3.mpc")
     report = scan(open_corpus(tmp_path)).report
-    assert report.lines()[-1] == "files that are not recordings by their suffix: 2 .mpc, 1 .txt"
+    assert report.lines()[-1] == "files skipped because of their suffix: 2 .mpc, 1 .txt"
     assert report.to_json()["passed_over"] == {".txt": 1, ".mpc": 2}
     assert Manifest.from_rows([{"path": "a", "speaker": "b"}]).passed_over == {}

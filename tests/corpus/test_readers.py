@@ -97,9 +97,9 @@ def test_recordings_in_no_folder(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nothing", "nothing: there is no such folder or manifest"),
+        ("nothing", "nothing: no such folder or manifest"),
         ("empty", r"empty: has no recordings; looked for files ending in \.wav, "),
-        ("a.wav", r"a\.wav: is a recording; give a folder of recordings or a manifest CSV"),
+        ("a.wav", r"a\.wav is a recording; give a folder of recordings or a manifest CSV"),
     ],
 )
 def test_what_is_no_corpus(tmp_path: Path, name: str, message: str) -> None:
@@ -226,7 +226,7 @@ def test_the_laboratory_table_without_any_file(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"looked for x\.wav in .*data and "):
         open_corpus(tmp_path / "data", metadata=table)
     table.write_text("speaker,gender\ns,m\n")
-    with pytest.raises(ManifestError, match="has not one row an utterance"):
+    with pytest.raises(ManifestError, match="one row per utterance"):
         read_lab_metadata(tmp_path / "data", table)
     table.write_text("speaker,gender\n")
     with pytest.raises(ManifestError, match="has a header and no rows"):

@@ -285,7 +285,7 @@ def test_a_folder_of_before_there_was_a_choice_of_format_holds_flac(corpus: Path
         ({"speakers": 0}, "speakers is 0: it must be at least 1"),
         ({"utterances": -2}, "utterances is -2: it must be at least 1"),
         ({"seed": -1}, "seed is -1: it must be at least 0"),
-        ({"workers": 0}, "workers is 0: it must be at least 1, or left out for one a core"),
+        ({"workers": 0}, "workers is 0: it must be at least 1, or left out for one per core"),
     ],
 )
 def test_impossible_settings_are_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:

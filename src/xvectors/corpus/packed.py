@@ -1,6 +1,6 @@
-"""A column of strings as two numpy arrays, so that a million of them cost their bytes and forks share them.
+"""A column of strings as two numpy arrays, which costs little more than their bytes.
 
-In: strings. Out: strings, one at a time. (A list of str is copied page by page as reference counts change.)
+Forked processes share the arrays, while a list of str is copied page by page as reference counts change.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class PackedStrings:
         return f"PackedStrings({len(self)} rows, {self.data.nbytes} bytes)"
 
     def iter_bytes(self) -> Iterator[bytes]:
-        """The strings as UTF-8, quicker than as `str`."""
+        """Yield the strings as UTF-8, which is faster than as `str`."""
         for first in range(0, len(self), ROWS_AT_A_TIME):
             ends = self.offsets[first : first + ROWS_AT_A_TIME + 1]
             start = int(ends[0])
@@ -60,7 +60,7 @@ class PackedStrings:
                 yield block[begin:end]
 
     def take(self, indices: ArrayLike) -> PackedStrings:
-        """The strings in these rows, in this order."""
+        """Return the strings of these rows, in this order."""
         rows = np.asarray(indices, dtype=np.int64)
         lengths = np.diff(self.offsets)[rows]
         starts = self.offsets[:-1][rows]
@@ -75,7 +75,7 @@ class PackedStrings:
         return PackedStrings(data, offsets)
 
     def stems(self) -> PackedStrings:
-        """Every path without its suffix, computed without making a single `str`."""
+        """Return every path without its suffix, without creating any `str`."""
         lengths, parts = np.empty(len(self), dtype=np.int64), []
         for first in range(0, len(self), ROWS_AT_A_TIME):
             rows = slice(first, min(first + ROWS_AT_A_TIME, len(self)))
@@ -84,7 +84,7 @@ class PackedStrings:
             starts, ends = self.offsets[:-1][rows] - begin, self.offsets[1:][rows] - begin
             slash = _last(block == ord("/"), starts, ends)
             dot = _last(block == ord("."), starts, ends)
-            # A dot that opens a file name is no suffix; neither is one in a folder's name.
+            # neither a leading dot of a file name nor a dot in a folder name starts a suffix
             has_suffix = dot > np.maximum(slash + 1, starts)
             lengths[rows] = np.where(has_suffix, dot, ends) - starts
             position = np.arange(len(block)) - np.repeat(starts, ends - starts)
@@ -94,13 +94,13 @@ class PackedStrings:
         return PackedStrings(np.concatenate([np.empty(0, np.uint8), *parts]), offsets)
 
     def composed(self) -> PackedStrings:
-        """Every string in the Unicode form in which names are compared (NFC); itself where all are ASCII."""
+        """Return the strings in the Unicode form in which names are compared (NFC)."""
         if not (self.data >= 0x80).any():
             return self
         return PackedStrings.from_strings(composed(name) for name in self)
 
     def duplicates(self) -> list[tuple[int, int]]:
-        """Pairs (first row, later row) of equal strings, ordered by the later row."""
+        """Return pairs (first row, later row) of equal strings, ordered by the later row."""
         hashes = np.fromiter(map(hash, self.iter_bytes()), dtype=np.int64, count=len(self))
         order = np.argsort(hashes, kind="stable")
         again = np.flatnonzero(np.diff(hashes[order]) == 0)
@@ -115,7 +115,7 @@ class PackedStrings:
 
 
 class PackedBuilder:
-    """Collects strings block by block."""
+    """Collect strings block by block."""
 
     def __init__(self) -> None:
         self._data: list[NDArray[np.uint8]] = []
@@ -131,7 +131,7 @@ class PackedBuilder:
         self._lengths.append(np.fromiter(lengths, dtype=np.int64, count=len(strings)))
 
     def build(self) -> PackedStrings:
-        """The column. The builder is empty afterwards, so that nothing is held twice."""
+        """Return the column and empty the builder, so that nothing is held twice."""
         counts = np.concatenate([np.zeros(1, dtype=np.int64), *self._lengths])
         np.cumsum(counts, out=counts)
         data = np.concatenate([np.empty(0, np.uint8), *self._data])
@@ -140,7 +140,7 @@ class PackedBuilder:
 
 
 def _last(where: NDArray[np.bool_], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Position of the last True in each [start, end), -1 where there is none."""
+    """Return the position of the last True in each [start, end); -1 if there is none."""
     positions = np.concatenate([np.full(1, -1, dtype=np.int64), np.flatnonzero(where)])
     last = positions[np.searchsorted(positions, ends) - 1]
     return np.where(last >= starts, last, -1)

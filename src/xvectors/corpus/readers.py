@@ -1,6 +1,6 @@
-"""Opening a corpus, however it is laid out: CSV, folders of speakers, VoxCeleb, the laboratory's, Kaldi's.
+"""Open a corpus in any known layout: CSV, folders of speakers, VoxCeleb, the laboratory exercise, Kaldi.
 
-In: a table or a folder, perhaps a metadata table. Out: a `Manifest`. Nothing is executed, no sound is opened.
+Nothing is executed, and no recording is opened.
 """
 
 from __future__ import annotations
@@ -44,41 +44,38 @@ def open_corpus(
     data
         A manifest CSV (see `Manifest.read_csv`); or a folder: with a manifest (metadata.csv, else
         manifest.csv, with a column for paths), a Kaldi data directory (wav.scp, utt2spk, optional
-        spk2gender, spk2age, utt2dur, segments), or one sub-folder a speaker, in which the first folder is the
-        session where there is one. vox1_meta.csv, vox2_meta.csv or a metadata.csv without paths, in the
-        folder or above it, is used.
+        spk2gender, spk2age, utt2dur, segments), or one sub-folder per speaker, whose first sub-folders, if
+        any, are sessions. vox1_meta.csv, vox2_meta.csv or a metadata.csv without paths, in the folder or
+        above it, is used.
     metadata
-        What is known about the recordings of a folder: one row an utterance, a speaker's session, or a
-        speaker. See `read_lab_metadata` for the first. VoxCeleb's `Set` column describes that corpus's own
-        division and is kept as the extra column `Set`, not taken for `split`.
+        Table about the recordings of a folder, with one row per utterance (see `read_lab_metadata`), per session
+        of a speaker, or per speaker. The `Set` column of VoxCeleb, its published division, is kept as an extra
+        column and not used as `split`.
     root
-        The folder that relative paths of a manifest or of wav.scp start from, where it is not the table's
-        own.
+        Folder that relative paths of a manifest or of wav.scp start from, by default that of the table.
     speaker_level
-        How deep the speakers' folders lie: 1 for the folders in `data`, 2 for those in these. By default 1, but where
-        `metadata` names them, and in the layouts of LibriSpeech, VoxCeleb, TIMIT, VCTK and AISHELL, which are
-        recognized.
+        Depth of the speaker folders: 1 for the folders in `data`, 2 for those below them. Default: 1, unless
+        `metadata` names the speakers or the tree has the layout of LibriSpeech, VoxCeleb, TIMIT, VCTK or AISHELL.
 
     Raises
     ------
     ManifestError
-        For a corpus that cannot be understood, such as folders that are named like parts of a corpus.
+        For a corpus that cannot be understood, such as folders named like parts of a corpus.
 
     Notes
     -----
-    A logged warning counts what metadata and folder do not have in common; gender and age of such speakers stay
-    unknown.
+    A warning counts the speakers that only the metadata or only the folder has; their gender and age stay unknown.
     """
     data = Path(as_on_disk(data))
     if data.is_file():
         if is_recording(data.name):
-            raise ManifestError(f"{data}: is a recording; give a folder of recordings or a manifest CSV")
+            raise ManifestError(f"{data} is a recording; give a folder of recordings or a manifest CSV")
         if metadata is not None:
             raise ManifestError(f"{data}: metadata describes a folder; add the columns of {metadata} to the manifest")
         _check_no_level(speaker_level, data)
         return Manifest.read_csv(data, root=root)
     if not data.is_dir():
-        raise ManifestError(f"{data}: there is no such folder or manifest; check the path")
+        raise ManifestError(f"{data}: no such folder or manifest; check the path")
     if metadata is not None:
         return _with_metadata(data, Path(metadata), root, speaker_level)
     for name in MANIFEST_NAMES:
@@ -92,7 +89,7 @@ def open_corpus(
         return read_kaldi(data, root=root)
     if (data / "clips").is_dir() and (listed := [name for name in COMMON_VOICE_NAMES if (data / name).is_file()]):
         _check_no_level(speaker_level, data / listed[0])
-        if listed[0] == COMMON_VOICE_NAMES[0]:  # every clip of the others
+        if listed[0] == COMMON_VOICE_NAMES[0]:  # the other tables list the same clips
             return Manifest.read_csv(data / listed[0], root=root)
         raise ManifestError(f"{data}: holds several tables of Common Voice; name one of them: {data / listed[0]}")
     tables = [folder / name for folder in (data, data.absolute().parent) for name in VOXCELEB_NAMES]
@@ -101,21 +98,21 @@ def open_corpus(
 
 def _check_no_level(speaker_level: int | None, table: Path) -> None:
     if speaker_level is not None:
-        raise ManifestError(f"speaker_level is for speakers told by folders; here {table} tells them, so leave it out")
+        raise ManifestError(f"speaker_level is for speakers named by folders; here {table} names them, so leave it out")
 
 
 def read_lab_metadata(data_directory: str | os.PathLike[str], metadata_file: str | os.PathLike[str]) -> Manifest:
-    """Read a table with one row an utterance and find each row's recording.
+    """Read a table with one row per utterance, and find the recording of each row.
 
-    With a path column: relative to `data_directory` or to the table's folder. Without: the file is
+    A path column is relative to `data_directory` or to the folder of the table. Without one, the file is
     `<speaker>/<session>/<id>` or `<speaker>/<session>/<what follows the last "_" of id>`, with any suffix
-    that recordings have, without `<session>/` where the table names none. Rows without a file are left out
-    and counted in a logged warning. Raises ManifestError where no row has one.
+    of recordings, without `<session>/` if the table has no sessions. Rows without a file are left out, with a
+    warning. Raises ManifestError if no row has a file.
     """
     table = read_metadata(Path(metadata_file))
     if not isinstance(table, UtteranceTable):
         raise ManifestError(
-            f"{metadata_file}: has not one row an utterance; it needs a column path, or id beside speaker"
+            f"{metadata_file}: does not have one row per utterance; it needs a column path, or id and speaker"
         )
     return _listed_utterances(Path(data_directory), table, None)
 
@@ -131,7 +128,7 @@ def _with_metadata(
 
 
 def _listed_utterances(data: Path, table: UtteranceTable, root: str | os.PathLike[str] | None) -> Manifest:
-    """A manifest of the rows whose recordings exist, found by path or by the layout."""
+    """Return the manifest of the rows whose recordings exist, found by path or by the layout."""
     places = [Path(root)] if root is not None else [data, table.path.parent]
     if table.has_paths:
         found, base = _best_place(table, places)
@@ -159,7 +156,7 @@ def _listed_utterances(data: Path, table: UtteranceTable, root: str | os.PathLik
 
 
 def _best_place(table: UtteranceTable, places: Sequence[Path]) -> tuple[list[str | None], Path]:
-    """The paths of the table that exist, from the folder below which most do."""
+    """Return the existing paths of the table, below the folder where most of them exist."""
     tried = [
         ([path if os.path.isfile(as_on_disk(os.path.join(place, path))) else None for path in table.paths()], place)
         for place in places
@@ -174,7 +171,7 @@ def _speaker_folders(
     *,
     required: bool = False,
 ) -> Manifest:
-    """One sub-folder a speaker, described by the first table that names some; these may lie deeper then."""
+    """Read one sub-folder per speaker, described by the first table that names some of them, at any depth."""
     passed_over: Counter[str] = Counter()
     paths = list(walk_recordings(data, passed_over))
     if not paths:
@@ -182,7 +179,7 @@ def _speaker_folders(
         raise ManifestError(f"{data}: has no recordings; looked for files ending in {', '.join(AUDIO_SUFFIXES)}{there}")
     if unknown := unknown_files(passed_over):
         logger.warning(
-            "%s: files are not taken for recordings because of their suffix: %s; convert those that are, or list them "
+            "%s: files with unknown suffixes are skipped: %s; convert those that are recordings, or list them "
             "in a manifest",
             *(data, unknown),
         )
@@ -205,7 +202,7 @@ def _speaker_folders(
         raise ManifestError(
             f"{data}: {count(len(loose), 'recording')} {agree(len(loose), 'lies', 'lie')} in no speaker's "
             f"folder, such as {first_few(loose)}; "
-            "make one sub-folder a speaker, or write a manifest"
+            "make one sub-folder per speaker, or write a manifest"
         )
     if loose:
         logger.warning(
@@ -216,7 +213,7 @@ def _speaker_folders(
             first_few(loose),
         )
     # Folders such as day1 tell a speaker's sessions apart; where a table describes them (VoxCeleb), their names are
-    # those of videos, in which several speakers may speak.
+    # those of videos, which several speakers may share.
     skipped = 0 if table is None else 1
     rows = []
     for path, names, place in zip(paths, parts, places, strict=True):

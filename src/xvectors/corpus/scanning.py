@@ -1,7 +1,6 @@
-"""The scan: listens to every recording of a manifest once, and says what cannot be used and why.
+"""Scan a corpus: check every recording of a manifest, and report which ones cannot be used and why.
 
-In: a manifest. Out: the rows that can be used, with durations, and a report of all others. Findings are
-cached.
+Findings are cached.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ ROWS_AT_A_TIME = 4096
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """One utterance that is left out or warned about."""
+    """An utterance that is left out or has a warning."""
 
     path: str
     speaker: str
@@ -43,14 +42,14 @@ class Remark:
     detail: str
 
     def line(self) -> str:
-        """The utterance and the reason, for a list."""
+        """The utterance and the reason, as a line of a list."""
         return f"{self.path}: {self.reason.value}" + (f" ({self.detail})" if self.detail else "")
 
 
 @brief()
 @dataclass(frozen=True, kw_only=True)
 class ScanReport:
-    """What a scan found. Counts are of what is kept; `num_speakers` counts those before the scan."""
+    """Result of a scan. Counts are those of the kept utterances, except for `num_speakers`, before the scan."""
 
     num_utterances: int
     num_speakers: int
@@ -61,7 +60,7 @@ class ScanReport:
     rejected: list[Remark] = field(default_factory=list)
     warned: list[Remark] = field(default_factory=list)
     passed_over: Mapping[str, int] = field(default_factory=dict)
-    """Files of the folder that were not taken for recordings, by suffix."""
+    """Number of files of the folder that are not recordings, by suffix."""
 
     @property
     def num_kept(self) -> int:
@@ -76,7 +75,7 @@ class ScanReport:
         return len(self.rejected) / self.num_utterances
 
     def lines(self) -> list[str]:
-        """The report for a terminal."""
+        """Return the report as lines for a terminal."""
         counts = list(self.utterances_per_speaker.values()) or [0]
         genders = ", ".join(f"{count} {name}" for name, count in self.genders.items() if count)
         rates = ", ".join(f"{rate} Hz ({count})" for rate, count in self.sample_rates_hz.items())
@@ -87,18 +86,18 @@ class ScanReport:
         ]
         lost = self.num_speakers - len(self.utterances_per_speaker)
         if lost:
-            lines.append(f"speakers of whom no recording can be used: {lost}")
+            lines.append(f"speakers without a usable recording: {lost}")
         for title, remarks in (("left out", self.rejected), ("kept, but", self.warned)):
             lines += [
                 f"{title} ({reason.value}): {len(paths)}: {_first(paths)}"
                 for reason, paths in _by_reason(remarks).items()
             ]
         if self.passed_over:
-            lines.append(f"files that are not recordings by their suffix: {counted(self.passed_over)}")
+            lines.append(f"files skipped because of their suffix: {counted(self.passed_over)}")
         return lines
 
     def to_json(self) -> dict[str, object]:
-        """The report as what json.dumps takes."""
+        """Return the report as values for json.dumps."""
         return {
             "num_utterances": self.num_utterances,
             "num_kept": self.num_kept,
@@ -115,7 +114,7 @@ class ScanReport:
         }
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
-        """List every utterance that is left out or warned about. Raises StorageError."""
+        """Write a table of all utterances that are left out or have a warning. Raises StorageError."""
         rows = [
             (remark.path, remark.speaker, outcome, remark.reason.value, remark.detail)
             for outcome, remarks in (("left out", self.rejected), ("kept", self.warned))
@@ -125,20 +124,20 @@ class ScanReport:
 
 
 def read_left_out(path: str | os.PathLike[str]) -> list[Remark]:
-    """The utterances that a table of `ScanReport.write_csv` says are left out. Raises ManifestError."""
+    """Read the utterances left out from a table of `ScanReport.write_csv`. Raises ManifestError."""
     table = Table(path)
     try:
         places = [table.header.index(name) for name in ("path", "speaker", "outcome", "reason", "detail")]
         rows = [[row[at] for at in places] for block in table.blocks() for row in block]
         return [Remark(name, who, Reason(why), more) for name, who, outcome, why, more in rows if outcome == "left out"]
     except ValueError as error:
-        raise ManifestError(f"{path} is damaged or no list of what a scan left out: {error}") from error
+        raise ManifestError(f"{path} is damaged, or not a list of utterances that a scan left out: {error}") from error
 
 
 @brief()
 @dataclass(frozen=True)
 class ScanResult:
-    """The rows that can be used, with durations, and the report."""
+    """The usable rows, with durations, and the report."""
 
     manifest: Manifest
     report: ScanReport
@@ -154,22 +153,22 @@ def scan(
     progress: bool = False,
     max_rejected: float = 0.5,
 ) -> ScanResult:
-    """Check every recording and keep what can be used.
+    """Check every recording, and keep the usable ones.
 
     Parameters
     ----------
     min_duration_s
-        Utterances shorter than this are left out.
+        Minimum duration in seconds; shorter utterances are left out.
     workers
-        Threads, by default one a processor: decoding and hashing release the interpreter.
+        Number of threads, by default one per processor: decoding and hashing release the interpreter lock.
     contents
-        Whether to decode the sound too, which finds silence, NaN, clipping, copies and most truncation;
-        headers alone are much quicker.
+        Whether to decode the samples, to find silence, NaN, clipping, copies and most truncation. Reading headers
+        alone is much faster.
     cache
-        Whether to use and to write findings beside the manifest (in the user's cache folder where that cannot
-        be written). A file is read again when its size or modification time has changed.
+        Whether to cache findings beside the manifest, or in the cache folder of the user if that is not writable.
+        A file is read again if its size or modification time has changed.
     max_rejected
-        The share of utterances that may be left out.
+        Largest share of utterances that may be left out.
 
     Raises
     ------
@@ -178,9 +177,9 @@ def scan(
 
     Notes
     -----
-    A `duration_s` in the manifest makes a row a segment if the manifest has segments; otherwise it is a note about the
-    file and is replaced by the measured duration. Of copies (equal samples) under one speaker, the first is kept. A
-    recording under two speakers is left out wherever it stands, since one of the names is wrong.
+    A `duration_s` in the manifest makes a row a segment if the manifest has segments; otherwise it describes the file
+    and is replaced by the measured duration. Among copies (equal samples) of one speaker, the first is kept. All copies
+    of a recording with two speakers are left out, since one of the names is wrong.
     """
     _check_listed_once(manifest)
     findings = _find(manifest, workers or os.cpu_count() or 1, contents, cache, progress)
@@ -231,7 +230,7 @@ def _find(manifest: Manifest, workers: int, contents: bool, use_cache: bool, pro
                             new, saved = 0, time.monotonic()
                 findings += [finding for finding in earlier if finding is not None]
     finally:
-        # Also on Ctrl-C: what was found so far is kept, and threads end with the recording they are at.
+        # also on Ctrl-C: findings so far are kept, and threads end after their current recording
         pool.shutdown(cancel_futures=True)
         if known is not None and new:
             known.save()
@@ -244,7 +243,7 @@ def _examine(contents: bool, job: tuple[str, Key]) -> Finding:
 
 
 def _keys(manifest: Manifest) -> Iterator[tuple[list[Key], list[str]]]:
-    """Blocks of rows: what each is about, and where its file is."""
+    """Yield blocks of rows with their keys and the paths of their files."""
     has_segments = manifest.has_segments
     root = str(manifest.root)
     rows = zip(manifest.path, manifest.start_s.tolist(), manifest.duration_s.tolist(), strict=True)
@@ -254,7 +253,7 @@ def _keys(manifest: Manifest) -> Iterator[tuple[list[Key], list[str]]]:
         try:
             status = os.stat(full)
             size, mtime_ns = status.st_size, status.st_mtime_ns
-        except (OSError, ValueError):  # examined all the same, so that the finding says what is wrong
+        except (OSError, ValueError):  # examined anyway, so that the finding says what is wrong
             size, mtime_ns = -1, -1
         is_stated = has_segments and not math.isnan(stated_s)
         keys.append(Key(path, start_s, stated_s if is_stated else None, size, mtime_ns))
@@ -278,7 +277,7 @@ def _fault(finding: Finding, min_duration_s: float) -> tuple[Reason, str] | None
 
 
 def _find_names_no_table_holds(manifest: Manifest, faults: list[tuple[Reason, str] | None]) -> None:
-    """Mark what cannot be written into the corpus's table, which training needs when everything has been read."""
+    """Mark names that the table of the corpus cannot hold, which training writes after the scan."""
     bad_speakers = {at for at, name in enumerate(manifest.speakers) if not _is_utf8(name)}
     for row, path in enumerate(manifest.path):
         if faults[row] is not None:
@@ -288,7 +287,7 @@ def _find_names_no_table_holds(manifest: Manifest, faults: list[tuple[Reason, st
 
 
 def _is_utf8(name: str) -> bool:
-    """Whether a name is text; what is not has stand-ins for its bytes (PEP 383)."""
+    """Whether a name is UTF-8; other bytes are surrogates (PEP 383)."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -297,7 +296,7 @@ def _is_utf8(name: str) -> bool:
 
 
 def _find_copies(manifest: Manifest, findings: list[Finding], faults: list[tuple[Reason, str] | None]) -> None:
-    """Mark what has the same content, or (where contents were not read) the same path and start."""
+    """Mark utterances with equal content or, if contents were not read, equal path and start."""
     groups: dict[object, list[int]] = {}
     for row, finding in enumerate(findings):
         if faults[row] is None:
@@ -332,7 +331,7 @@ def _report(
 ) -> ScanReport:
     counts = np.bincount(kept.speaker_index, minlength=len(kept.speakers))
     hours = np.bincount(kept.speaker_index, weights=kept.duration_s / 3600)
-    # A speaker's gender is what most of the rows that name one say.
+    # the gender of a speaker is that of most of the rows that state one
     votes = [np.bincount(kept.speaker_index[kept.gender == g], minlength=len(counts)) for g in (0, 1)]
     known = (votes[0] + votes[1]) > 0
     female = known & (votes[1] > votes[0])
@@ -371,12 +370,12 @@ def _by_reason(remarks: list[Remark]) -> dict[Reason, list[str]]:
 
 
 def _first(paths: list[str]) -> str:
-    """A few of the paths, in characters that every terminal takes."""
+    """List a few of the paths, in characters that every terminal shows."""
     return first_few(paths).encode("utf-8", "backslashreplace").decode()
 
 
 def _warnings(finding: Finding) -> Iterator[tuple[Reason, str]]:
-    """What is worth knowing of a recording that can be used."""
+    """Yield the warnings about a usable recording."""
     if finding.incomplete:
         yield Reason.INCOMPLETE, finding.incomplete
     if finding.canceled:

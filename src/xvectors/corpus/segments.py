@@ -1,8 +1,4 @@
-"""Where in its file each row of a table begins and how long it lasts, from whatever columns say so.
-
-In: starts, ends and durations as the cells have them. Out: starts and durations in seconds, and the rows that
-contradict themselves.
-"""
+"""Find the segment of each row of a table from its columns of starts, ends and durations, in seconds or samples."""
 
 from __future__ import annotations
 
@@ -20,24 +16,24 @@ from xvectors.text import agree, count
 logger = logging.getLogger(__name__)
 
 ROUNDING_S = 0.101
-"""Start, end and duration rounded to a tenth of a second may differ by as much."""
-MOST_RATIO = 10.0
-"""A segment in seconds is at most as long as the duration beside it; in samples it is at least 4,000 times that, or so
-much less as it is a part of the file."""
-FEWEST_SAMPLES = 1000
-"""Segments in samples end later than here, or they would hold no speech."""
+"""Tolerance for start, end and duration, each rounded to a tenth of a second."""
+MAX_RATIO = 10.0
+"""Ratio of segment to stated duration above which segments are in samples: in seconds it is at most 1, in samples at
+least 4,000 for a whole file."""
+MIN_SAMPLES = 1000
+"""Smallest end of segments in samples; shorter ones hold no speech."""
 RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 IN_EITHER_UNIT = ("start", "end", "stop", "begin")
-"""Names of columns that count seconds in most tables, and samples in SpeechBrain's."""
+"""Names of columns in seconds in most tables, and in samples in those of SpeechBrain."""
 CONTRADICTORY_S = -1.0
-"""The duration of rows that contradict themselves; a table that is written with it says so when it is read."""
+"""Duration of contradictory rows; a table written with it is recognized when read again."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Times:
-    """Columns of a table, float64 [rows]: `duration_s` and `end` NaN where unknown, `start` 0.
+    """Time columns of a table, float64 [rows]. Unknown values are NaN in `duration_s` and `end`, and 0 in `start`.
 
-    `names` are the columns' own by meaning (start_s, end_s, duration_s), `bad` what is wrong with rows' cells.
+    `names` are the column names by meaning (start_s, end_s, duration_s), `bad` the errors of cells by row.
     """
 
     start: NDArray[np.float64]
@@ -51,10 +47,10 @@ class Times:
 def find_segments(
     times: Times, first_path: Callable[[int], Path]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[int, str]]:
-    """Start and duration of every row in seconds, and by row what makes it contradictory.
+    """Return start and duration of every row in seconds, and the contradictions by row.
 
-    With start and end the segment is what lies between; a duration beside them must be the segment's or the file's.
-    `first_path` gives the recording of a row, whose header tells the rate where ends are samples.
+    A segment extends from start to end; a duration beside them must be that of the segment or of the file.
+    `first_path` gives the recording of a row, whose header states the sample rate if ends are in samples.
     """
     start, end, duration_s, faults = times.start, times.end, times.duration_s, dict(times.bad)
     if end is not None:
@@ -76,7 +72,7 @@ def find_segments(
 
 
 def warn_of_open_ends(start_s: NDArray[np.float64], duration_s: NDArray[np.float64], source: str) -> None:
-    """Say how many rows start within their file and say nothing of their end."""
+    """Warn about rows with a start but neither an end nor a duration."""
     num_open = int(np.count_nonzero((start_s > 0) & np.isnan(duration_s)))
     if num_open:
         logger.warning(
@@ -89,10 +85,10 @@ def warn_of_open_ends(start_s: NDArray[np.float64], duration_s: NDArray[np.float
 
 
 def _rate_of_samples(times: Times, end: NDArray[np.float64], path_of: Callable[[int], Path]) -> float:
-    """The rate by which starts and ends in samples become seconds; 1 where they are seconds.
+    """Return the sample rate of starts and ends in samples; 1 if they are in seconds.
 
-    They are samples where both columns hold whole numbers, bear names of either unit, and a typical segment is 10 times
-    as long as the duration beside it. Without durations the recording that ends last decides: by its header.
+    They are in samples if both columns hold whole numbers, have names of either unit, and a typical segment is 10 times
+    as long as the stated duration. Without durations, the header of the recording that ends last decides.
     """
     names = [times.names[meaning].strip().lower() for meaning in ("start_s", "end_s") if meaning in times.names]
     known = np.flatnonzero(~np.isnan(end))
@@ -102,12 +98,12 @@ def _rate_of_samples(times: Times, end: NDArray[np.float64], path_of: Callable[[
         return 1.0
     timed = known[times.duration_s[known] > 0]
     if len(timed):
-        if np.median((end[timed] - times.start[timed]) / times.duration_s[timed]) <= MOST_RATIO:
+        if np.median((end[timed] - times.start[timed]) / times.duration_s[timed]) <= MAX_RATIO:
             return 1.0
         row = int(timed[0])
     else:
         row = int(known[np.argmax(end[known])])
-        if end[row] < FEWEST_SAMPLES:
+        if end[row] < MIN_SAMPLES:
             return 1.0
     header = _header(path_of(row))
     if header is None:
@@ -125,7 +121,7 @@ def _rate_of_samples(times: Times, end: NDArray[np.float64], path_of: Callable[[
 
 
 def _header(path: Path) -> tuple[float, int] | None:
-    """Length and rate of a recording, None where it cannot be opened."""
+    """Return number of frames and sample rate of a recording; None if it cannot be opened."""
     from xvectors import audio
 
     try:
@@ -136,6 +132,6 @@ def _header(path: Path) -> tuple[float, int] | None:
 
 
 def _rate_by_table(samples_per_s: NDArray[np.float64]) -> int | None:
-    """The usual rate that some segment reaches, being its whole file."""
+    """Return the common sample rate at which some segment is its whole file."""
     highest = float(samples_per_s.max())
     return next((rate for rate in RATES_HZ if abs(highest - rate) <= 0.01 * rate), None)

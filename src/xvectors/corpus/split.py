@@ -1,8 +1,6 @@
-"""Dividing a corpus: speakers into train+val and test, the utterances of the first into train and val.
+"""Split a corpus: speakers into train+val and test, and the utterances of the former into train and val.
 
-In: a manifest, proportions, a seed. Out: TRAIN, VAL or TEST for every row. The order comes from keyed hashes
-of the names, not from a random generator, so it is the same in every process and whatever order the rows are
-in.
+The order comes from keyed hashes of the names, so it does not depend on the process or the order of the rows.
 """
 
 from __future__ import annotations
@@ -23,31 +21,31 @@ from xvectors.text import brief
 logger = logging.getLogger(__name__)
 
 AUTO = -1.0
-"""As a proportion: TEST_PROP or HELD_OUT_PROP, or more, so that at least ENOUGH speakers are measured on, as far as
-these are at most MOST_MEASURED_SHARE."""
+"""As a proportion: TEST_PROP or HELD_OUT_PROP, or more, to measure on at least ENOUGH speakers if these are at most
+MAX_MEASURED_SHARE of all."""
 TEST_PROP = 0.05
 HELD_OUT_PROP = 0.1
 ENOUGH = 10
-"""An error rate or a calibration of fewer speakers says more about who they happen to be."""
-MOST_MEASURED_SHARE = 0.2
-FEWEST_TO_HOLD_OUT_OF = 10
-"""With fewer training speakers none is held out: three would be too many to lose."""
-FEWEST_HELD_OUT = 3
-"""Of two speakers, all non-target trials would be of one pair of voices."""
-MOST_HELD_OUT = 200
-"""Their 19,900 pairs of voices support an error rate and a calibration as well as more of them would."""
+"""With fewer speakers, error rates and calibrations depend too much on the individual voices."""
+MAX_MEASURED_SHARE = 0.2
+MIN_TO_HOLD_OUT_OF = 10
+"""With fewer training speakers none are held out: three would be too many to lose."""
+MIN_HELD_OUT = 3
+"""With two speakers, all non-target trials would compare one pair of voices."""
+MAX_HELD_OUT = 200
+"""19,900 pairs of voices suffice for an error rate and a calibration."""
 
 
 @brief()
 @dataclass(frozen=True, eq=False)
 class Split:
-    """How a corpus is divided.
+    """The split of a corpus.
 
     Attributes
     ----------
     assignment : int8 [rows], TRAIN, VAL, TEST, or NO_SPLIT for rows that a subset leaves out
     train_speakers, test_speakers : names in seeded order
-    held_out_speakers : names; all their rows are in VAL, where the other rows are of train speakers
+    held_out_speakers : names; all their rows are in VAL, whose other rows are of train speakers
     """
 
     assignment: NDArray[np.int8]
@@ -66,42 +64,42 @@ def split_corpus(
     keep_sessions: bool = False,
     speaker_subset: Sequence[int] | None = None,
 ) -> Split:
-    """Divide speakers into train+val and test, and utterances of the first into train and val.
+    """Split speakers into train+val and test, and the utterances of the former into train and val.
 
     Parameters
     ----------
     train_test_prop
-        Share of the speakers for train+val, rounded. Below 1, at least 2 speakers of 4 or more are for
-        testing (1 of 3), so that there are trials. AUTO tests a twentieth of the speakers with several recordings, and
-        at least 10 as far as that is at most a fifth of them; half of them or more are left to train on. Nobody, where
-        nobody has several recordings: there would be no target trial.
+        Share of the speakers for train+val, rounded. Below 1, at least 2 speakers of 4 or more (1 of 3) are for
+        testing, so that there are trials. AUTO tests a twentieth of the speakers with several recordings, but at least
+        10 if that is at most a fifth of them; at least half of them stay for training. If no speaker has several
+        recordings, none are tested: there would be no target trials.
     train_val_prop
-        Share of their utterances for training. Met over all speakers together, a speaker's rounding being
-        carried over to the next; each keeps at least one training utterance.
+        Share of their utterances for training, over all speakers together: rounding is carried over to the next
+        speaker. Each keeps at least one training utterance.
     held_out_prop
-        Share of the speakers for train+val that are held out: never trained on, all in val, for the error rate on
-        unseen speakers while training and for the calibration. Above 0 it means at least 3 and at most 200 speakers
-        where there are 10 or more, else none. AUTO is a tenth, and at least 10 as far as that is at most a fifth of
-        all. Speakers with one utterance are not taken, nor more than leave half of those with several to train on.
+        Share of the train+val speakers that are held out: never trained on, with all utterances in val, for the error
+        rate on unseen speakers during training and for the calibration. Above 0 it means 3 to 200 speakers if there
+        are 10 or more, else none. AUTO is a tenth, but at least 10 speakers if that is at most a fifth of all.
+        Speakers with one utterance are never held out, and half of the others stay for training.
     seed
-        Another seed, another order of speakers and utterances.
+        Determines the order of speakers and utterances.
     keep_sessions
-        Whether all utterances of a session, whoever speaks in it, stand on one side of train/val. The share is then
-        met as far as whole sessions allow; a speaker with a single session is for training.
+        Whether all utterances of a session, of any speaker, are on one side of train/val. The share is then met as
+        far as whole sessions allow; a speaker with a single session is for training.
     speaker_subset
-        (train+val, test): keep only so many, the first of the seeded order. Their rows keep the assignment
-        that they have without a subset.
+        (train+val, test): keep only this many speakers, the first in the seeded order. Their rows have the same
+        assignment as without a subset.
 
     Raises
     ------
     ManifestError
-        For proportions that are neither AUTO nor within (0, 1], too few speakers, a subset larger than there is, and a
-        speaker set to test and to train or val.
+        For proportions that are neither AUTO nor within (0, 1], too few speakers, a subset larger than the corpus, and
+        a speaker set to both test and train or val.
 
     Notes
     -----
-    Rows whose `split` the manifest sets keep it, and their speakers stay on that side; the others are divided. A
-    speaker of whom every row is set to val is held out. If sessions leave nothing to validate on, a warning is logged.
+    Rows keep a `split` set in the manifest, and their speakers stay on that side; the others are split. A speaker with
+    all rows set to val is held out. A warning is logged if sessions leave nothing to validate on.
     """
     for name, share in (("train_test_prop", train_test_prop), ("train_val_prop", train_val_prop)):
         if not (0.0 < share <= 1.0 or (share == AUTO and name == "train_test_prop")):
@@ -129,7 +127,7 @@ def split_corpus(
 
 
 def _divide_speakers(manifest: Manifest, share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Speaker numbers for train+val and for test, both in seeded order."""
+    """Return the speaker numbers for train+val and for test, both in seeded order."""
     count = len(manifest.speakers)
     in_test = np.zeros(count, dtype=np.bool_)
     in_train = np.zeros(count, dtype=np.bool_)
@@ -155,14 +153,14 @@ def _divide_speakers(manifest: Manifest, share: float, seed: int) -> tuple[list[
 
 
 def _take_for_test(manifest: Manifest, free: list[int], num_given: int) -> list[int]:
-    """Which of the free speakers are tested under AUTO, beside those that the split column gives."""
+    """Choose the speakers to test under AUTO, in addition to those of the split column."""
     sizes = np.bincount(manifest.speaker_index, minlength=len(manifest.speakers))
     num_several = int((sizes > 1).sum())
     several = [s for s in free if sizes[s] > 1]
     wanted = max(_enough(num_several, TEST_PROP, num_several), _fewest_tested(len(sizes))) - num_given
     count = max(0, min(wanted, num_several // 2, len(several)))
     taken = several[len(several) - count :]
-    if taken and count < wanted < 3:  # the impostors that trials need, whose one recording is enough
+    if taken and count < wanted < 3:  # impostors, for whom one recording is enough
         single = [s for s in free if sizes[s] == 1]
         taken += single[len(single) - (wanted - count) :]
     return taken
@@ -173,25 +171,25 @@ def _fewest_tested(num_speakers: int) -> int:
 
 
 def _enough(num_speakers: int, share: float, num_all: int) -> int:
-    """A share of the speakers, and at least ENOUGH as far as that is at most a fifth of all."""
-    return max(round(share * num_speakers), min(ENOUGH, int(MOST_MEASURED_SHARE * num_all)))
+    """Return a share of the speakers, but at least ENOUGH if that is at most a fifth of all."""
+    return max(round(share * num_speakers), min(ENOUGH, int(MAX_MEASURED_SHARE * num_all)))
 
 
 def _hold_out(manifest: Manifest, train: list[int], share: float) -> tuple[list[int], list[int]]:
-    """`train` without the speakers held out, and these: those set to val throughout, and a share of the free ones."""
+    """Separate the held-out speakers from `train`: those set to val throughout, and a share of the free ones."""
     sizes = np.bincount(manifest.speaker_index, minlength=len(manifest.speakers))
     in_val = np.bincount(manifest.speaker_index[manifest.split == VAL], minlength=len(sizes))
     is_set = np.bincount(manifest.speaker_index[manifest.split != NO_SPLIT], minlength=len(sizes)) > 0
     given = [s for s in train if in_val[s] == sizes[s]]
     count = 0
-    if share != 0 and len(train) >= FEWEST_TO_HOLD_OUT_OF:
+    if share != 0 and len(train) >= MIN_TO_HOLD_OUT_OF:
         several = int((sizes > 1).sum())
         wanted = _enough(len(train), HELD_OUT_PROP, several) if share == AUTO else round(share * len(train))
-        # half of the speakers with several recordings stay: the others hardly teach what one voice has in common
+        # keep half of the speakers with several recordings: the others teach little about what a voice has in common
         left = sum(sizes[s] > 1 for s in train) - (several + 1) // 2
-        most = max(min(MOST_HELD_OUT, left), 0)
-        count = min(max(FEWEST_HELD_OUT, wanted), most) - len(given)
-        if len(given) + count < FEWEST_HELD_OUT:
+        most = max(min(MAX_HELD_OUT, left), 0)
+        count = min(max(MIN_HELD_OUT, wanted), most) - len(given)
+        if len(given) + count < MIN_HELD_OUT:
             count = 0
     free = [s for s in train if not is_set[s] and sizes[s] > 1]
     chosen = {*given, *free[len(free) - max(count, 0) :]}
@@ -201,7 +199,7 @@ def _hold_out(manifest: Manifest, train: list[int], share: float) -> tuple[list[
 def _divide_utterances(
     manifest: Manifest, speakers: list[int], assignment: NDArray[np.int8], share: float, seed: int
 ) -> None:
-    """Set TRAIN and VAL in `assignment`, speaker by speaker; what rounding leaves is handed on."""
+    """Set TRAIN and VAL in `assignment`, speaker by speaker, carrying over the rounding."""
     by_speaker = np.argsort(manifest.speaker_index, kind="stable")
     ends = np.cumsum(np.bincount(manifest.speaker_index, minlength=len(manifest.speakers)))
     starts = ends - np.bincount(manifest.speaker_index, minlength=len(manifest.speakers))
@@ -214,27 +212,27 @@ def _divide_utterances(
         if not len(free):
             continue
         owed += (1.0 - share) * len(free)
-        # One row stays for training, unless the split column already keeps one there.
+        # keep one row for training, unless the split column already does
         available = len(free) if TRAIN in fixed else len(free) - 1
         for _, row in sorted((_digest(seed, "utterance", _bytes(manifest, row)), row) for row in free.tolist()):
             if available > 0 and abs(owed - 1) < abs(owed):
                 assignment[row] = VAL
                 owed -= 1
                 available -= 1
-        # What speakers with a single utterance cannot give is not taken from the next speaker in one piece.
+        # do not take the share of speakers with a single utterance from the next speaker at once
         owed = min(owed, 1.0)
 
 
 def _divide_sessions(
     manifest: Manifest, speakers: list[int], assignment: NDArray[np.int8], share: float, seed: int
 ) -> None:
-    """As `_divide_utterances`, by whole sessions, whoever speaks in them; rows without one stand for themselves."""
+    """Like `_divide_utterances`, by whole sessions of any speaker; a row without a session is its own."""
     sessions = manifest.session_index
     rows = np.flatnonzero(np.isin(manifest.speaker_index, speakers))
     is_set = manifest.split[rows] != NO_SPLIT
     assignment[rows] = np.where(is_set, manifest.split[rows], TRAIN)
     given, free = rows[is_set], rows[~is_set]
-    # Where the split column sets rows of a session, the others follow; training wins if it names both sides.
+    # rows of a session follow those that the split column sets; training wins if it names both sides
     for side in (VAL, TRAIN):
         followed = np.unique(sessions[given[manifest.split[given] == side]])
         follows = (sessions[free] >= 0) & np.isin(sessions[free], followed)
@@ -272,8 +270,8 @@ def _divide_sessions(
     _check_all_train(manifest, speakers, assignment)
     if share < 1.0 and not (assignment[rows] == VAL).any():
         logger.warning(
-            "keep_sessions leaves nothing to validate on: no session can be spared, or each holds too much of the "
-            "corpus; give sessions names that only recordings made together share"
+            "keep_sessions leaves nothing to validate on: there are too few sessions, or each holds too much of the "
+            "corpus; give a session name to recordings made together only"
         )
 
 
@@ -289,7 +287,7 @@ def _check_all_train(manifest: Manifest, speakers: list[int], assignment: NDArra
         if not training[speaker]:
             raise ManifestError(
                 f"speaker {manifest.speakers[speaker]!r} speaks only in sessions that the split column sets to val; "
-                "set one of them to train, or do without keep_sessions"
+                "set one of them to train, or disable keep_sessions"
             )
 
 

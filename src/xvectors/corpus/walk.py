@@ -1,4 +1,4 @@
-"""Finding recordings in folders, without opening any. In: a folder. Out: relative paths, sorted; what else is there."""
+"""Find recordings in folders by their suffixes, without opening them."""
 
 from __future__ import annotations
 
@@ -21,33 +21,32 @@ COMPANIONS = frozenset(
         *(".sh", ".m3u"),
     )
 )
-"""Suffixes of what lies beside recordings and is none."""
+"""Suffixes of files that commonly accompany recordings."""
 HIDDEN, NO_SUFFIX = "hidden", "without suffix"
 
 
 def is_recording(name: str) -> bool:
-    """Whether a file of this name is taken for a recording: by its suffix, hidden files never."""
+    """Whether a file with this name counts as a recording: by its suffix, except hidden files."""
     return not name.startswith(".") and name.lower().endswith(AUDIO_SUFFIXES)
 
 
 def walk_recordings(folder: str | os.PathLike[str], passed_over: Counter[str] | None = None) -> Iterator[str]:
     """Yield every recording below `folder`, as a path relative to it with forward slashes.
 
-    Sorted by name within each folder, so the order is the same on every file system. Hidden files and folders
-    are skipped, links are followed, and a link that leads back to a folder above itself is not entered again.
-    Other files are counted in `passed_over` by their suffixes; not the tables and texts in `folder` itself.
-    Raises ManifestError where a folder cannot be listed.
+    Paths are sorted by name within each folder, so the order is the same on every file system. Hidden files and
+    folders are skipped. Links are followed, except back to a parent folder. `passed_over` counts other files by suffix,
+    without tables and texts in `folder` itself. Raises ManifestError if a folder cannot be listed.
     """
     yield from _walk(os.fspath(folder), "", frozenset(), Counter() if passed_over is None else passed_over)
 
 
 def unknown_files(passed_over: Mapping[str, int]) -> str:
-    """Those of the counted files that might be recordings: how many of which suffix; empty where there are none."""
+    """List the counted files that might be recordings, by suffix; empty if there are none."""
     return counted({kind: n for kind, n in passed_over.items() if kind not in COMPANIONS and kind != HIDDEN})
 
 
 def counted(passed_over: Mapping[str, int]) -> str:
-    """Counts of files by their suffixes, the most frequent first: `812 .xyz, 3 .txt`."""
+    """List counts of files by suffix, the most frequent first: `812 .xyz, 3 .txt`."""
     return ", ".join(f"{n} {kind}" for kind, n in sorted(passed_over.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -73,8 +72,11 @@ def _walk(folder: str, prefix: str, above: frozenset[tuple[int, int]], passed_ov
 
 
 def _kind(entry: os.DirEntry[str]) -> tuple[bool, bool]:
-    """Whether an entry is a folder, and whether a file. A link that leads to itself counts as a file that cannot be
-    read, so that a scan says so of a recording, and the rest of the folder is listed."""
+    """Return whether an entry is a folder, and whether it is a file.
+
+    A link to itself counts as a file that cannot be read, so that a scan reports it and the rest of the folder is
+    listed.
+    """
     try:
         return entry.is_dir(), entry.is_file()
     except OSError:

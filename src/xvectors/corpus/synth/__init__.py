@@ -1,7 +1,4 @@
-"""The synthetic corpus: artificial voices made with espeak-ng, to try everything without recordings.
-
-In: a folder, how many speakers and utterances, a seed. Out: recordings, metadata.csv; always the same bytes.
-"""
+"""Synthetic corpora of artificial voices by espeak-ng, reproducible to the byte."""
 
 from xvectors.corpus.synth.generate import synthesize
 

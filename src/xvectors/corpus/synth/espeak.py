@@ -1,8 +1,7 @@
-"""espeak-ng through ctypes. In: a voice file's text, a sentence, a seed. Out: samples, of these alone.
+"""Call espeak-ng through ctypes, with samples that depend on voice, sentence and seed alone.
 
-espeak-ng keeps state from one sentence to the next that no call resets (the positions of its flutter table,
-gain control and noise generators), so what it says depends on what it said before. Loading the library
-afresh for every sentence, a quarter of a millisecond, resets all of it.
+espeak-ng keeps state between sentences that no call resets (its flutter table, gain control and noise generators).
+Loading the library again for every sentence, which takes a quarter of a millisecond, resets it.
 """
 
 from __future__ import annotations
@@ -37,11 +36,10 @@ _ON_SAMPLES = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctyp
 
 
 class Engine:
-    """The synthesizer. Not for several threads at once: one a process.
+    """The synthesizer. Use one per process; it is not thread-safe.
 
-    `folder` is a scratch folder of this engine's own, which gets a copy of the English data (0.8 MB) and
-    the voice file being spoken. Raises MissingExtraError without espeakng-loader, StorageError when
-    `folder` cannot be written.
+    `folder` is a private scratch folder, which receives a copy of the English data (0.8 MB) and the current voice file.
+    Raises MissingExtraError without espeakng-loader, StorageError if `folder` cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -63,7 +61,7 @@ class Engine:
     def speak(
         self, text: str, *, voice: str, accent: str, words_per_minute: int, seed: int
     ) -> tuple[npt.NDArray[np.float32], int]:
-        """Say `text` with the voice file `voice`: (samples float32 [n] within ±1, rate in Hz)."""
+        """Speak `text` with the voice file `voice`. Returns float32 [samples] within ±1, and the rate in Hz."""
         try:
             (self._home / _VOICE_FILE).write_text(voice, encoding="utf-8")
         except OSError as error:
@@ -89,14 +87,14 @@ class Engine:
             if rate <= 0:
                 raise ConfigError(f"{self._home}: espeak-ng cannot open its data there; set TMPDIR to a shorter path")
             library.espeak_SetSynthCallback(callback)
-            # Initializing seeds the library's own generator from the clock; other noise comes from libc's.
+            # initialization seeds the generator of the library from the clock; other noise comes from libc
             library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
             ctypes.CDLL(None).srand(ctypes.c_uint(seed))
             encoded = text.encode() + b"\0"
             statuses = (
                 library.espeak_SetVoiceByName(f"{accent}+{Path(_VOICE_FILE).name}".encode()),
                 library.espeak_SetParameter(_RATE, words_per_minute, 0),
-                # Far below the default of 100, where the engine's gain control pumps on loud voices.
+                # far below the default of 100, where gain control pumps on loud voices
                 library.espeak_SetParameter(_VOLUME, 20, 0),
                 library.espeak_Synth(encoded, ctypes.c_size_t(len(encoded)), 0, 0, 0, _UTF8, None, None),
                 library.espeak_Synchronize(),
@@ -120,7 +118,7 @@ def _is_loaded(library_path: str) -> bool:
 
 
 def locate() -> tuple[str, Path]:
-    """The espeak-ng library and its data folder, from the wheel espeakng-loader."""
+    """Return the paths of the espeak-ng library and its data, from the wheel espeakng-loader."""
     if sys.platform == "win32":
         raise ConfigError("synthetic voices need Linux or macOS: on Windows, run it under WSL")
     try:

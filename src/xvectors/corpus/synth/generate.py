@@ -1,7 +1,7 @@
-"""Making the corpus. In: a folder, counts, a seed. Out: <speaker>/<speaker>-<nnn>.flac (or .wav) and metadata.csv.
+"""Generate a synthetic corpus: <speaker>/<speaker>-<nnn>.flac (or .wav) and metadata.csv.
 
-Every utterance is a pure function of (seed, speaker, utterance), so any number of processes, in any order,
-with any interruption, makes the same bytes.
+Every utterance is a pure function of (seed, speaker, utterance), so the bytes do not depend on the number of processes,
+their order, or interruptions.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ METADATA_FILE = "metadata.csv"
 FORMATS = ("flac", "wav")
 COLUMNS = ("path", "speaker", "gender", "age", "session", "duration_s", "accent", "snr_db", "rt60_s", "text")
 
-_GENERATOR = 1  # counts up whenever the same settings would give other bytes
+_GENERATOR = 1  # incremented when the same settings give other bytes
 _SECONDS = (2.6, 6.6)  # of speech, before the pauses: drawn around _TYPICAL_SECONDS, clipped to this
 _TYPICAL_SECONDS = 3.8
 _UTTERANCES_A_TASK = 20
@@ -47,7 +47,7 @@ _UTTERANCES_A_TASK = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
-    """One utterance before it is made."""
+    """The plan of one utterance."""
 
     number: int
     name: str
@@ -68,10 +68,10 @@ def synthesize(
 ) -> Path:
     """Make a corpus of synthetic voices in `out` and return the path of its metadata.csv.
 
-    Recordings are FLAC or, with `audio_format` "wav", nearly twice the size, WAV; 16 kHz, mono, 16 bit, 2 to 8 s. The
-    columns of metadata.csv are COLUMNS; its paths are relative to its folder, ages in years, durations in seconds. A
-    call with the same settings makes only what is missing. The voices and utterances of a small corpus are
-    the first ones of a larger one with the same seed. `workers` processes share the work (None: one a core).
+    Recordings are 16 kHz, mono, 16 bit, 2 to 8 s, in FLAC or, with `audio_format` "wav" and twice the size, WAV. The
+    columns of metadata.csv are COLUMNS; paths are relative to its folder, ages in years, durations in seconds. A call
+    with the same settings makes missing files only. A small corpus is the beginning of a larger one with the same seed.
+    `workers` processes share the work (None: one per core).
 
     Raises ConfigError (a count below one, a negative seed, another format, `out` holds something else), StorageError
     (nothing can be written) or MissingExtraError (espeakng-loader is not installed).
@@ -81,7 +81,7 @@ def synthesize(
         if value < least:
             raise ConfigError(f"{name} is {value}: it must be at least {least}")
     if workers is not None and workers < 1:
-        raise ConfigError(f"workers is {workers}: it must be at least 1, or left out for one a core")
+        raise ConfigError(f"workers is {workers}: it must be at least 1, or left out for one per core")
     if audio_format not in FORMATS:
         raise ConfigError(f"audio_format is {audio_format!r}: it must be {' or '.join(FORMATS)}")
     locate()
@@ -106,7 +106,7 @@ def synthesize(
 
 
 def plan(seed: int, speaker: int, number: int, voice: Voice | None = None) -> Utterance:
-    """What utterance `number` of a speaker will be; `voice` saves drawing the speaker's voice again."""
+    """Plan utterance `number` of a speaker; pass `voice` to save drawing the voice of the speaker again."""
     rng = np.random.default_rng([seed, speaker, number, 3])
     today = (voice or draw_voice(seed, speaker)).in_session(rng)
     seconds = float(np.clip(_TYPICAL_SECONDS * np.exp(0.27 * rng.standard_normal()), *_SECONDS))
@@ -120,9 +120,9 @@ def plan(seed: int, speaker: int, number: int, voice: Voice | None = None) -> Ut
 
 
 def make(engine: Engine, seed: int, speaker: int, utterance: Utterance) -> tuple[Samples, Samples, Samples]:
-    """The clean speech, and the speech and the noise of its recording, float32 at SAMPLE_RATE_HZ.
+    """Return the clean speech, and the speech and the noise of its recording, float32 at SAMPLE_RATE_HZ.
 
-    The last two are of one length, and their sum is the recording.
+    The sum of the last two is the recording.
     """
     rng = np.random.default_rng([seed, speaker, utterance.number, 4])
     clean, rate_hz = engine.speak(
@@ -137,7 +137,7 @@ def make(engine: Engine, seed: int, speaker: int, utterance: Utterance) -> tuple
 
 
 def _claim(out: Path, asked: dict[str, int | str]) -> None:
-    """Write down whose folder this is, or find it written: the same corpus, or an error."""
+    """Mark the folder as this corpus. Raises ConfigError if it holds anything else."""
     settings = {
         "synthetic": True,
         "generator": _GENERATOR,
@@ -159,7 +159,7 @@ def _claim(out: Path, asked: dict[str, int | str]) -> None:
             raise ConfigError(f"{marker}: is not JSON; choose another folder, or empty this one") from error
         if not isinstance(found, dict):
             raise ConfigError(f"{marker}: holds no settings; choose another folder, or empty this one")
-        found = {"format": "flac"} | found  # the only one there was, once
+        found = {"format": "flac"} | found  # the only format of earlier versions
         other = [key for key in settings if found.get(key) != settings[key]]
         if other:
             differences = ", ".join(f"{key} {found.get(key)} there, {settings[key]} asked for" for key in other)
@@ -171,7 +171,7 @@ def _claim(out: Path, asked: dict[str, int | str]) -> None:
 
 
 def _make_all(out: Path, seed: int, audio_format: str, missing: list[tuple[int, int]], workers: int) -> Iterator[int]:
-    """Make the missing utterances; yield how many were made, a task at a time."""
+    """Make the missing utterances, and yield the number made by each task."""
     tasks = [missing[first : first + _UTTERANCES_A_TASK] for first in range(0, len(missing), _UTTERANCES_A_TASK)]
     workers = min(workers, len(tasks))
     try:
@@ -184,7 +184,7 @@ def _make_all(out: Path, seed: int, audio_format: str, missing: list[tuple[int, 
             for task in tasks:
                 yield _make_task(engine, out, seed, audio_format, task)
             return
-        # Spawned, not forked: a forked child would inherit the locks of whatever threads the caller runs.
+        # spawned, not forked: a forked child would inherit locks of the caller's threads
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
         try:
             with without_main_script():
@@ -193,15 +193,15 @@ def _make_all(out: Path, seed: int, audio_format: str, missing: list[tuple[int, 
                 yield future.result()
         except BrokenProcessPool as error:
             raise XVectorsError(
-                "a process making synthetic voices died, perhaps for want of memory: make them with workers=1. What "
-                "was made is kept: the same call goes on from there"
+                "a process that makes synthetic voices died, perhaps out of memory: use workers=1. Finished files are "
+                "kept, and the same call continues from there"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
 
 
 @cache

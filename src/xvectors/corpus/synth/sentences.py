@@ -1,7 +1,4 @@
-"""English sentences from word lists: statements, questions, digits, names.
-
-In: a random generator, a speaking rate, a length in seconds. Out: text.
-"""
+"""Draw English sentences from word lists: statements, questions, digits, names."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import re
 
 import numpy as np
 
-# With the space: what espeak-ng's rate in words per minute comes to on the sentences below.
+# including the space; the mean over the sentences below at espeak-ng's rate in words per minute
 _LETTERS_PER_WORD = 6.6
 _PAUSES_S = 0.25
 
@@ -136,13 +133,13 @@ _TEMPLATES = tuple(
 
 
 def draw_sentence(rng: np.random.Generator, *, words_per_minute: float, seconds: float) -> str:
-    """A sentence that takes about `seconds` at the given speed: of 40 drawn, the one that comes closest."""
+    """Draw 40 sentences, and return the one whose duration at the given speed is closest to `seconds`."""
     candidates = [_fill(rng) for _ in range(40)]
     return min(candidates, key=lambda text: abs(expected_seconds(text, words_per_minute) - seconds))
 
 
 def expected_seconds(text: str, words_per_minute: float) -> float:
-    """How long `text` takes to say, within about a fifth."""
+    """Estimate the duration of `text`, within about 20 %."""
     return _PAUSES_S * text.count(",") + len(text) / _LETTERS_PER_WORD * 60 / words_per_minute
 
 

@@ -1,4 +1,4 @@
-"""The session of an utterance: room, microphone, noise, level. In: clean speech. Out: a recording.
+"""Simulate the session of an utterance: room, microphone, noise and level.
 
 The room is an impulse response of decaying noise (Polack 1988) with a few early echoes, the microphone a
 random smooth response; the noise has one of several colors and a known signal-to-noise ratio.
@@ -39,7 +39,7 @@ class Session:
 
 
 def draw_session(rng: np.random.Generator) -> Session:
-    """A session with every condition drawn uniformly from its range."""
+    """Draw every condition of a session uniformly from its range."""
     return Session(
         snr_db=float(rng.uniform(*SNR_DB)),
         rt60_s=float(rng.uniform(*RT60_S)),
@@ -51,9 +51,9 @@ def draw_session(rng: np.random.Generator) -> Session:
 
 
 def record(clean: Samples, sample_rate_hz: int, session: Session, rng: np.random.Generator) -> tuple[Samples, Samples]:
-    """Record `clean` (float32 [n]): (speech, noise), each float32 [m], whose sum is the recording.
+    """Record `clean` (float32 [n]): return speech and noise, each float32 [m], whose sum is the recording.
 
-    The sum's peak is at most PEAK; the level is the root mean square of the active speech over full scale.
+    The peak of the sum is at most PEAK; the level is the root mean square of the active speech over full scale.
     """
     trimmed = trim(clean, sample_rate_hz)
     before, after = (round(pause_s * sample_rate_hz) for pause_s in session.pauses_s)
@@ -76,7 +76,7 @@ def record(clean: Samples, sample_rate_hz: int, session: Session, rng: np.random
 
 
 def active_power(samples: Samples, sample_rate_hz: int) -> float:
-    """Mean power of the 10 ms frames within 30 dB of the loudest: the level of speech without its pauses."""
+    """Return the mean power of the 10 ms frames within 30 dB of the loudest: the speech level without pauses."""
     powers = _frame_powers(samples, sample_rate_hz)
     return float(np.mean(powers[powers >= powers.max() * 10 ** (-_ACTIVE_BELOW_LOUDEST_DB / 10)]))
 
@@ -104,7 +104,7 @@ def _room(session: Session, sample_rate_hz: int, rng: np.random.Generator) -> Sa
     tail[: round(0.002 * sample_rate_hz)] = 0
     for _ in range(4):
         tail[round(rng.uniform(0.002, 0.02) * sample_rate_hz)] += np.float32(rng.normal(0, 4))
-    # Air and walls swallow the high frequencies: a one-zero low pass.
+    # air and walls absorb high frequencies: a one-zero low pass
     tail[1:] = 0.6 * tail[1:] + 0.4 * tail[:-1]
     wanted_power = 10 ** (-session.direct_to_reverberant_db / 10)
     tail *= np.float32(np.sqrt(wanted_power / np.sum(tail**2)))
@@ -113,7 +113,7 @@ def _room(session: Session, sample_rate_hz: int, rng: np.random.Generator) -> Sa
 
 
 def _microphone(frequencies_hz: npt.NDArray[np.floating], rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """A gain for every frequency: tilt, three broad bumps, and the edges of the band."""
+    """Draw a gain for every frequency: tilt, three broad bumps, and band edges."""
     octaves = np.log2(np.maximum(frequencies_hz, 20) / 1000).astype(np.float32)
     gain_db = np.float32(rng.uniform(-_TILT_DB_PER_OCTAVE, _TILT_DB_PER_OCTAVE)) * octaves
     for _ in range(3):
@@ -136,9 +136,9 @@ def _noise(
     size: int,
     rng: np.random.Generator,
 ) -> Samples:
-    """Gaussian noise of the named color, heard through the microphone; `size` samples."""
+    """Draw `size` samples of Gaussian noise of the named color, filtered by the microphone."""
     octaves = np.log2(np.maximum(frequencies_hz, 50) / 50).astype(np.float32)
-    if kind == "speech":  # flat up to 500 Hz, as the long-term spectrum of speech is
+    if kind == "speech":  # flat up to 500 Hz, like the long-term spectrum of speech
         octaves = np.maximum(octaves - np.float32(np.log2(10)), 0)
     shape = microphone * 10 ** (np.float32(NOISE_SLOPES_DB_PER_OCTAVE[kind] / 20) * octaves)
     parts = rng.standard_normal(2 * len(shape), dtype=np.float32)
@@ -155,6 +155,6 @@ def _inverse(spectrum: npt.NDArray[np.complexfloating], size: int) -> Samples:
 
 
 def _fast_length(at_least: int) -> int:
-    """The smallest length with small prime factors, where the Fourier transform is quick."""
+    """Return the smallest length with small prime factors, which the FFT handles fast."""
     power = 1 << (at_least - 1).bit_length()
     return next(power * eighths // 8 for eighths in (5, 6, 7, 8) if power * eighths // 8 >= at_least)

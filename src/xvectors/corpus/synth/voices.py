@@ -1,4 +1,4 @@
-"""A population of artificial voices. In: a seed, a speaker's number. Out: a Voice and its espeak-ng file.
+"""Draw a population of artificial voices for espeak-ng.
 
 Pitch and vocal tract follow published averages, rounded: Traunmüller & Eriksson 1995 (F0 of men and women
 and its range), Peterson & Barney 1952 (formants of women and children over those of men), Lee, Potamianos &
@@ -49,7 +49,7 @@ _WITHIN_EFFORT_DB = 1.2
 
 @dataclass(frozen=True, kw_only=True)
 class Voice:
-    """What makes one speaker sound like nobody else, in the terms of an espeak-ng voice file."""
+    """The individual traits of a voice, as parameters of an espeak-ng voice file."""
 
     speaker: str
     gender: str
@@ -72,7 +72,7 @@ class Voice:
     words_per_minute: float
 
     def in_session(self, rng: np.random.Generator) -> Voice:
-        """The same speaker on another day: other pitch, range, speed and effort, almost the same formants."""
+        """Vary the voice as on another day: other pitch, range, speed and effort, almost the same formants."""
         effort_db = _WITHIN_EFFORT_DB * rng.standard_normal()
         spread = rng.standard_normal(len(self.formant_scales))
         return replace(
@@ -86,11 +86,11 @@ class Voice:
         )
 
     def text(self) -> str:
-        """The espeak-ng voice file (docs/voices.md of that project describes the lines)."""
+        """Return the espeak-ng voice file (its format is described in docs/voices.md of that project)."""
         middle_hz = self.f0_hz / _MEDIAN_OVER_MIDDLE
         floor_hz = middle_hz * 2 ** (-self.f0_range_semitones / 24)
         top_hz = middle_hz * 2 ** (self.f0_range_semitones / 24)
-        # espeak-ng raises the formants of a high-pitched voice by itself; here the vocal tract decides alone.
+        # espeak-ng raises the formants of high-pitched voices itself; undo that
         raised = 1 + (round(floor_hz) - 82) / 82 / 4
         lines = [
             "language variant",
@@ -119,8 +119,8 @@ class Voice:
 
 
 def draw_voice(seed: int, number: int) -> Voice:
-    """Speaker `number` of the population `seed`: the same voice however many speakers are made."""
-    # One man and one woman in every pair, in either order, so that small corpora have both.
+    """Draw speaker `number` of the population `seed`, independently of the number of speakers."""
+    # one man and one woman in every pair, in either order, so that small corpora have both
     first_is_male = np.random.default_rng([seed, number // 2, 1]).random() < 0.5
     gender = "m" if first_is_male == (number % 2 == 0) else "f"
     rng = np.random.default_rng([seed, number, 2])
@@ -162,7 +162,7 @@ def speaker_name(number: int) -> str:
 
 
 def _tone(tilt_db: float) -> str:
-    """A `tone` line: espeak-ng's default frequency response of the voice source, tilted about 1 kHz."""
+    """Return a `tone` line: the default frequency response of the voice source, tilted about 1 kHz."""
     points = ((500, 170), (1200, 135), (2000, 110), (3000, 100), (6000, 90))
     weights = (-0.4, 0.1, 0.4, 0.6, 0.9)
     heights = (
