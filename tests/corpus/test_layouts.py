@@ -172,13 +172,11 @@ def test_levels_that_fit_nothing(tmp_path: Path) -> None:
     ):
         open_corpus(tmp_path, speaker_level=3)
     (tmp_path / "m.csv").write_text("path,speaker\nann/day1/1.wav,ann\n")
-    with pytest.raises(
-        ManifestError, match=r"speaker_level is for speakers named by folders; here .*m\.csv names them"
-    ):
+    with pytest.raises(ManifestError, match=r"speaker_level is for .* by folders; here .*m\.csv names them"):
         open_corpus(tmp_path / "m.csv", speaker_level=2)
     (tmp_path / "wav.scp").write_text("u ann/day1/1.wav\n")
     (tmp_path / "utt2spk").write_text("u ann\n")
-    with pytest.raises(ManifestError, match="utt2spk tells them"):
+    with pytest.raises(ManifestError, match="utt2spk names them"):
         open_corpus(tmp_path, speaker_level=1)
 
 
