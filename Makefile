@@ -18,7 +18,7 @@ help:  ## list the targets (default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.demo-installed  ## train and evaluate a system on synthetic voices; report in demo/system/report
-	$(BIN)/xvectors demo demo
+	$(BIN)/xvectors demo -o demo
 
 test: lint  ## lint, types, import contracts and the fast tests
 	$(PYTEST)
@@ -55,7 +55,7 @@ notebook: $(VENV)/.test-installed  ## run examples/lab.ipynb and keep its output
 	$(BIN)/python tools/run_notebook.py
 
 starter-onnx: $(VENV)/.test-installed  ## export the starter system again, after a change of features or export
-	$(BIN)/xvectors export src/xvectors/system/starter src/xvectors/system/starter/model.onnx
+	$(BIN)/xvectors export src/xvectors/system/starter -o src/xvectors/system/starter/model.onnx
 
 clean:  ## remove the environment, the demo and everything built
 	rm -rf $(VENV) demo build dist src/*.egg-info

@@ -55,7 +55,7 @@ def test_pipes_are_refused_and_not_waited_for(tmp_path: Path) -> None:
     np.savez(tmp_path / "e.npz", embeddings=np.eye(2, dtype=np.float32), id=["a", "b"], duration_s=[1.0, 1.0])
     for arguments in (
         ("speakers", "--gallery", pipe),
-        ("gallery", "export", tmp_path / "out.sqlite", "--gallery", pipe),
+        ("gallery", "export", "-o", tmp_path / "out.sqlite", "--gallery", pipe),
         ("evaluate", "--scores", pipe),
         ("score", pipe, "--trials", pipe),
         ("score", tmp_path / "e.npz", "--trials", pipe),

@@ -25,7 +25,7 @@ COMMANDS = {
     "score": ("score", "emb.npz", "--trials", "s.csv", "-o", "{out}.csv"),
     "fuse": ("fuse", "s.csv", "s.csv", "--fit-on", "dev.csv", "--fit-on", "dev.csv", "-o", "{out}.csv"),
     "gallery import": ("gallery", "import", "g.sqlite", "--gallery", "{out}.sqlite"),
-    "gallery export": ("gallery", "export", "{out}.sqlite", "--gallery", "g.sqlite"),
+    "gallery export": ("gallery", "export", "-o", "{out}.sqlite", "--gallery", "g.sqlite"),
     "compare": ("compare", "s.csv", "other.csv", "-o", "{out}"),
 }
 

@@ -71,7 +71,7 @@ def test_bfloat16_without_units_for_it_is_refused(has: Callable[..., None], monk
     ):
         with pytest.raises(ConfigError, match=r"precision.*'bfloat16'.* no units for bfloat16 .*; use float32$"):
             refused()
-    run("embed", "starter", "x.csv", "-o", "x.npz", "--device=cpu", "--precision=bfloat16", status=2)
+    run("embed", "x.csv", "-o", "x.npz", "--device=cpu", "--precision=bfloat16", status=2)
     has("avx512_bf16")
     assert choose_precision("bfloat16", CPU) == torch.bfloat16
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")

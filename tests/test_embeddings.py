@@ -24,8 +24,8 @@ def written(toy_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = out / "corpus.csv"
     table.write_text("\n".join(["path,speaker,id,gender", *rows]) + "\n")
     for name, options in (("emb.npz", []), ("emb.csv", []), ("emb.parquet", ["--rows-a-part", "10"])):
-        run("embed", "starter", table, "-o", out / name, "--device", "cpu", "-q", *options)
-    run("embed", "starter", table, "-o", out / "parts", "--parts", "npz", "--device", "cpu", "-q")
+        run("embed", table, "-o", out / name, "--device", "cpu", "-q", *options)
+    run("embed", table, "-o", out / "parts", "--parts", "npz", "--device", "cpu", "-q")
     return out
 
 
@@ -100,7 +100,7 @@ def test_what_holds_no_embeddings_says_so(written: Path, tmp_path: Path) -> None
 
 def test_the_suffix_says_the_form(toy_corpus: Path, tmp_path: Path) -> None:
     for name in ("out.txt", "out", "out.xlsx"):
-        printed = run("embed", "starter", toy_corpus, "-o", tmp_path / name, "--device", "cpu", "-q", status=2)
+        printed = run("embed", toy_corpus, "-o", tmp_path / name, "--device", "cpu", "-q", status=2)
         assert "end the name in one of them" in printed.stderr
         assert all(suffix in printed.stderr for suffix in (".npz", ".csv", ".parquet"))
     assert list(tmp_path.iterdir()) == []

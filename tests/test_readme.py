@@ -44,7 +44,7 @@ def test_the_commands_run(recordings: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """`demo` takes minutes and is tested elsewhere; here it is only asked for its help."""
 
     def shorten(arguments: Sequence[str]) -> list[str]:
-        return ["demo", "--help"] if arguments == ["demo", "try"] else list(arguments)
+        return ["demo", "--help"] if arguments == ["demo", "-o", "try"] else list(arguments)
 
     page_run = PageRun(monkeypatch, shorten, {})
     commands = [block for block in blocks_of(README) if block.language == "sh"]

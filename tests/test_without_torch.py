@@ -95,7 +95,7 @@ def test_the_starter_verifies_enrolls_and_identifies(voices: Path, tmp_path: Pat
         ["verify", "--as", "ann", third, *of, "--json"],
         ["speakers", *of],
         ["forget", "bob", *of],
-        ["embed", "starter", str(voices), "-o", str(tmp_path / "e.npz")],
+        ["embed", str(voices), "-o", str(tmp_path / "e.npz")],
     )
     assert [(status, err) for status, _, err in results] == [(0, "")] * 7
     verified, identified, _, claimed = (results[i][1] for i in range(4))
@@ -120,7 +120,7 @@ def test_what_needs_torch_says_what_to_install(voices: Path, tmp_path: Path) -> 
         tmp_path,
         ["train", str(voices), "-o", "exp/xv"],
         ["evaluate", "starter"],
-        ["export", "starter", "model.onnx"],
+        ["export", "starter", "-o", "model.onnx"],
         ["verify", *pair, "--system", str(plain)],
         ["verify", *pair, "--system", str(voices)],
     )
@@ -129,7 +129,7 @@ def test_what_needs_torch_says_what_to_install(voices: Path, tmp_path: Path) -> 
         assert err.startswith("error: this needs torch, which is not installed: pip install torch;")
         assert err.count("\n") == 1
     assert "pip install torch" in results[3][2]
-    assert f"xvectors export {plain} {plain / 'model.onnx'}" in results[3][2]
+    assert f"xvectors export {plain} -o {plain / 'model.onnx'}" in results[3][2]
     assert f"{voices} holds no system.toml" in results[4][2]
     (_, _, neither), *_ = commands(tmp_path, ["verify", *pair], missing=("torch", "onnxruntime"))
     assert "needs torch or onnxruntime to be run, and neither is installed: pip install onnxruntime" in neither
@@ -151,7 +151,7 @@ def test_the_directorys_calibration_counts_and_an_export_of_other_weights_is_ref
     ((status, _, err),) = commands(tmp_path, ["verify", "a.wav", "b.wav", "--system", str(system)])
     assert status == 2
     assert f"{system / 'model.onnx'} was exported from another system" in err
-    assert f"xvectors export {system} {system / 'model.onnx'}" in err
+    assert f"xvectors export {system} -o {system / 'model.onnx'}" in err
 
 
 def test_what_to_install_without_torch_is_what_the_project_needs_and_onnxruntime() -> None:

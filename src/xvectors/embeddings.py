@@ -78,7 +78,7 @@ def load_embeddings(path: Path | str, *columns: str, optional: Sequence[str] = (
     path = Path(path)
     why = why_no_file(path)
     if why and why != IS_FOLDER:
-        raise CheckpointError(f"{path}: {why}; `xvectors embed SYSTEM DATA -o {path}` writes embeddings")
+        raise CheckpointError(f"{path}: {why}; `xvectors embed DATA -o {path}` writes embeddings")
     try:
         if why == IS_FOLDER:
             found = read_parts(path)

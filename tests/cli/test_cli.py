@@ -74,7 +74,7 @@ def test_evaluate_embed_and_plot(system: tuple[Path, str], toy_corpus: Path, tmp
     assert 0 <= metrics["eer"] <= 1
     assert 0 <= metrics["min_dcf"] <= 1
 
-    printed = run("embed", out, toy_corpus, "-o", tmp_path / "emb.npz", "--device", "cpu", "-q").stdout
+    printed = run("embed", toy_corpus, "--system", out, "-o", tmp_path / "emb.npz", "--device", "cpu", "-q").stdout
     assert printed == f"80 embeddings of 512 dimensions: {tmp_path / 'emb.npz'}\n"
     with np.load(tmp_path / "emb.npz", allow_pickle=False) as arrays:
         assert arrays["embeddings"].shape == (80, 512)
@@ -90,7 +90,7 @@ def test_embed_in_parts(toy_corpus: Path, tmp_path: Path) -> None:
     rows = [f"{toy_corpus / f's0{s}' / f'u{u}.flac'},s0{s}" for s in range(5) for u in range(8)]
     table.write_text("\n".join(["path,speaker", *rows, "gone.flac,s04"]) + "\n")
     out = tmp_path / "emb.parquet"
-    command = ["embed", "starter", table, "-o", out, "--rows-a-part", "10", "--device", "cpu", "--threads", "1", "-q"]
+    command = ["embed", table, "-o", out, "--rows-a-part", "10", "--device", "cpu", "--threads", "1", "-q"]
     assert run(*command, "--shard", "1/2").stdout == (
         f"20 embeddings of 128 dimensions in 3 parts: {out}\n1 recording left out, listed in {out / '_failures.csv'}\n"
     )
@@ -98,12 +98,12 @@ def test_embed_in_parts(toy_corpus: Path, tmp_path: Path) -> None:
     assert run(*command).stdout == f"0 embeddings of 128 dimensions in 0 parts, 5 were there: {out}\n"
     assert "gone.flac: no such file" in (out / "_failures.csv").read_text()
     parts = read_parts(out)
-    run("embed", "starter", table, "-o", tmp_path / "emb.npz", "--device", "cpu", "-q")
+    run("embed", table, "-o", tmp_path / "emb.npz", "--device", "cpu", "-q")
     with np.load(tmp_path / "emb.npz", allow_pickle=False) as arrays:
         assert arrays["id"].tolist() == parts["id"].tolist()
         np.testing.assert_allclose(arrays["embeddings"], parts["embeddings"], atol=1e-4)
         np.testing.assert_array_equal(arrays["duration_s"], parts["duration_s"])
-    run(*command[:3], "-o", tmp_path / "npz", "--parts", "npz", "--trim", "energy", "--device", "cpu", "-q")
+    run(*command[:2], "-o", tmp_path / "npz", "--parts", "npz", "--trim", "energy", "--device", "cpu", "-q")
     assert (tmp_path / "npz" / "part-00000.npz").is_file()
 
 
@@ -118,7 +118,7 @@ def test_embed_in_parts(toy_corpus: Path, tmp_path: Path) -> None:
     ],
 )
 def test_embed_with_impossible_options(toy_corpus: Path, options: list[str], message: str) -> None:
-    printed = run("embed", "starter", toy_corpus, "-o", "emb.npz", *options, "-q", "--device", "cpu", status=2)
+    printed = run("embed", toy_corpus, "-o", "emb.npz", *options, "-q", "--device", "cpu", status=2)
     assert printed.stderr == f"error: {message}\n"
 
 
@@ -131,7 +131,7 @@ def test_calibrate_score_and_compare(system: tuple[Path, str], toy_corpus: Path,
     assert re.search(r"learned from  10 speakers \(speakers of .*metadata\.csv\), 7\d recordings", printed)
 
     assert "p_target = 0.5" in (out / "calibration.toml").read_text().split("[decision]")[1]
-    run("embed", out, toy_corpus / "metadata.csv", "-o", tmp_path / "emb.npz", "--device", "cpu", "-q")
+    run("embed", toy_corpus / "metadata.csv", "--system", out, "-o", tmp_path / "emb.npz", "--device", "cpu", "-q")
     numbers = itertools.product(range(6), range(6), range(3))
     pairs = [(f"s{s:02d}/u{u}", f"s{t:02d}/u{u + 1}", int(s == t)) for s, t, u in numbers]
     trials = tmp_path / "trials.txt"
@@ -261,14 +261,14 @@ def test_mistakes_are_one_line_and_status_2(system: tuple[Path, str], toy_corpus
         (("train", "-o", tmp_path / "x"), "no corpus given"),
         (("train", toy_corpus, "-o", toy_corpus / "metadata.csv"), "metadata.csv is a file; name a folder"),
         (("evaluate", tmp_path / "none"), "no such folder"),
-        (("embed", out, tmp_path / "none", "-o", tmp_path / "e.npz"), "none"),
+        (("embed", tmp_path / "none", "--system", out, "-o", tmp_path / "e.npz"), "none"),
         (("plot", toy_corpus), "not a system directory"),
         (("calibrate", toy_corpus), "not a system directory"),
         (("evaluate",), "name a system directory to evaluate, or a file with --scores"),
         (("evaluate", "--scores", tmp_path / "none.txt"), "none.txt: no such file"),
         (
             ("evaluate", "--scores", tmp_path / "s", "-o", tmp_path / "r"),
-            "--out with --scores: a file of scores has no",
+            "--output with --scores: a file of scores has no",
         ),
         (("evaluate", out, "--p-target", "1.5"), "p_target is 1.5: give the share of target trials"),
         (("calibrate", out, "--p-target", "0"), "p_target is 0.0: give the share of target trials"),
@@ -427,11 +427,13 @@ def test_the_help_lists_every_command_in_its_group(monkeypatch: pytest.MonkeyPat
         assert re.search(rf"^│ {name.split()[0]} ", printed, re.MULTILINE), name
 
 
-@pytest.mark.parametrize("option", ["out", "device", "p_target", "quiet", "as_json", "system", "gallery", "metadata"])
+@pytest.mark.parametrize(
+    "option", ["output", "device", "p_target", "quiet", "as_json", "system", "gallery", "metadata"]
+)
 def test_one_thing_has_one_name_and_one_kind_of_value(option: str) -> None:
     """What an option is called, and what its value is called, in all commands that have it."""
     names = {
-        (tuple(parameter.opts), parameter.metavar if option not in ("out", "system") else None)
+        (tuple(parameter.opts), parameter.metavar if option not in ("output", "system") else None)
         for command in every_command().values()
         for parameter in command.params
         if parameter.name == option and parameter.opts[0].startswith("-")

@@ -131,7 +131,7 @@ def test_the_pages_network_is_exported_to_a_file_that_needs_no_trust(package: Pa
     write_weights(folder, model.state_dict(), 1)
     wave = np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
     embedding = SpeakerEncoder.from_pretrained(folder.path, device="cpu").encode([wave])
-    run("export", folder.path, package / "tiny.onnx", "--trust", "mypackage")
+    run("export", folder.path, "-o", package / "tiny.onnx", "--trust", "mypackage")
     extensions._trusted.clear()
     np.testing.assert_allclose(
         SpeakerEncoder.from_pretrained(package / "tiny.onnx").encode([wave]), embedding, atol=1e-4

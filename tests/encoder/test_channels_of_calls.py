@@ -103,12 +103,12 @@ def test_what_is_no_channel_is_said(calls: Path, tmp_path: Path) -> None:
 
 def test_embed_writes_a_row_a_channel(calls: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.npz"
-    run("embed", "starter", calls.parent, "-o", out, "--channel", "separate", "--device", "cpu", "--quiet")
+    run("embed", calls.parent, "-o", out, "--channel", "separate", "--device", "cpu", "--quiet")
     with np.load(out) as arrays:
         assert arrays["id"].tolist() == ["s/call:0", "s/call:1", "s/one", "s/opposed:0", "s/opposed:1", "s/two"]
     parts = tmp_path / "parts.parquet"
-    run("embed", "starter", calls.parent, "-o", parts, "--channel", "separate", "--device", "cpu", "--quiet")
-    assert "another corpus or channel" in run("embed", "starter", calls.parent, "-o", parts, status=2).stderr
+    run("embed", calls.parent, "-o", parts, "--channel", "separate", "--device", "cpu", "--quiet")
+    assert "another corpus or channel" in run("embed", calls.parent, "-o", parts, status=2).stderr
 
 
 def audio_frames(path: str) -> np.ndarray:

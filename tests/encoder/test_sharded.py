@@ -187,7 +187,7 @@ def test_a_damaged_part(encoder: SpeakerEncoder, manifest: Manifest, tmp_path: P
 def test_a_killed_run_goes_on(toy_corpus: Path, encoder: SpeakerEncoder, tmp_path: Path) -> None:
     """SIGKILL at the first part, then the same command again."""
     out = tmp_path / "emb.parquet"
-    command = [sys.executable, "-m", "xvectors", "embed", "starter", toy_corpus, "-o", out]
+    command = [sys.executable, "-m", "xvectors", "embed", toy_corpus, "-o", out]
     command = [*map(str, command), "--rows-a-part", "8", "--device", "cpu", "--threads", "1", "-q"]
     run = subprocess.Popen(command)
     while not any(out.glob("part-*")) and run.poll() is None:

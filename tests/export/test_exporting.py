@@ -23,13 +23,13 @@ def test_export_writes_the_file_and_says_how_near_it_comes(exported: dict[str, A
     wave = 0.1 * np.random.default_rng(0).standard_normal(20_000)
     soundfile.write(tmp_path / "a.wav", wave, 16_000)
     target = tmp_path / "out" / "model.onnx"
-    printed, _ = run("export", exported["folder"].path, target, "--check", tmp_path / "a.wav")
+    printed, _ = run("export", exported["folder"].path, "-o", target, "--check", tmp_path / "a.wav")
     lines = printed.splitlines()
     assert re.match(
         rf"{target}: float32, [\d.]+ MB, opset 23; waveform \[batch, samples\] at 16000 Hz, at least", lines[0]
     )
     assert len(lines) == 5
-    as_json = json.loads(run("export", exported["folder"].path, target, "--json").stdout)
+    as_json = json.loads(run("export", exported["folder"].path, "-o", target, "--json").stdout)
     assert (as_json["path"], as_json["precision"], as_json["embedding_dim"]) == (str(target), "float32", 12)
     assert len(as_json["differences"]) == 3
     assert all(each["largest"] <= 1e-4 for each in as_json["differences"])
@@ -39,11 +39,11 @@ def test_export_writes_the_file_and_says_how_near_it_comes(exported: dict[str, A
 
 @pytest.mark.usefixtures("built_before")
 def test_a_mistake_is_one_line(exported: dict[str, Any], tmp_path: Path) -> None:
-    error = run("export", tmp_path / "none", tmp_path / "model.onnx", status=2).stderr
+    error = run("export", tmp_path / "none", "-o", tmp_path / "model.onnx", status=2).stderr
     assert len(error.splitlines()) == 1
     assert "no such folder" in error
     error = run(
-        "export", exported["folder"].path, tmp_path / "m.onnx", "--check", tmp_path / "none.wav", status=2
+        "export", exported["folder"].path, "-o", tmp_path / "m.onnx", "--check", tmp_path / "none.wav", status=2
     ).stderr
     assert len(error.splitlines()) == 1
     assert "none.wav: no such file" in error

@@ -168,7 +168,7 @@ def test_it_knows_its_system_and_its_calibration(encoder: SpeakerEncoder, export
 
 def test_files_that_are_no_exported_system(path: Path, tmp_path: Path) -> None:
     model, path = onnx.load(path), tmp_path / "model.onnx"
-    with pytest.raises(CheckpointError, match=r"model\.onnx: no such file; `xvectors export DIR .*` writes it"):
+    with pytest.raises(CheckpointError, match=r"model\.onnx: no such file; `xvectors export DIR -o .*` writes it"):
         SpeakerEncoder.from_pretrained(path)
     path.write_bytes(b"RIFF")
     with pytest.raises(CheckpointError, match=r"model\.onnx is damaged or no ONNX file"):

@@ -70,10 +70,11 @@ QUICK = (
         ("fuse", "{a.csv}", "{b.csv}", "--fit-on", "{c.csv}", "--fit-on", "{d.csv}", "-o", "{f.csv}"),
         ("f.csv",),
     ),
-    Command("embed", ("embed", "{system}", "{few}", "-o", "{emb.npz}", "--quiet"), ("emb.npz",)),
-    Command("embed to a table", ("embed", "{system}", "{few}", "-o", "{emb.csv}", "--quiet"), ("emb.csv",)),
+    Command("embed", ("embed", "{few}", "--system", "{system}", "-o", "{emb.npz}", "--quiet"), ("emb.npz",)),
+    Command("embed to a table", ("embed", "{few}", "--system", "{system}", "-o", "{emb.csv}", "--quiet"), ("emb.csv",)),
     Command(
-        "embed in parts", ("embed", "{system}", "{few}", "-o", "{parts.parquet}", "--rows-a-part", "4", "--quiet")
+        "embed in parts",
+        ("embed", "{few}", "--system", "{system}", "-o", "{parts.parquet}", "--rows-a-part", "4", "--quiet"),
     ),
     Command(
         "enroll",
@@ -83,7 +84,7 @@ QUICK = (
     Command("forget", ("forget", "s00", "--gallery", "{gallery.sqlite}"), check=one_of(BEFORE, {"s01": 2})),
     Command(
         "gallery export",
-        ("gallery", "export", "{copy.sqlite}", "--gallery", "{gallery.sqlite}"),
+        ("gallery", "export", "-o", "{copy.sqlite}", "--gallery", "{gallery.sqlite}"),
         check=one_of(BEFORE),
         exists_is_refused="copy.sqlite",
     ),
@@ -98,8 +99,11 @@ QUICK = (
 SLOW = (
     Command("calibrate", ("calibrate", "{system}", "--data", "{corpus}", "--quiet")),
     Command("evaluate", ("evaluate", "{system}", "--data", "{corpus}", "-o", "{report}", "--quiet")),
-    Command("export", ("export", "{system}", "{model.onnx}"), ("model.onnx",)),
-    Command("synth", ("synth", "{made}", "--num-speakers", "2", "--num-utterances", "2", "--workers", "1", "--quiet")),
+    Command("export", ("export", "{system}", "-o", "{model.onnx}"), ("model.onnx",)),
+    Command(
+        "synth",
+        ("synth", "-o", "{made}", "--num-speakers", "2", "--num-utterances", "2", "--workers", "1", "--quiet"),
+    ),
     Command(
         "train",
         ("train", "{corpus}", "-o", "{trained}", "--overwrite", "--recipe", "xvector", "--device", "cpu", "--quiet",
@@ -148,7 +152,7 @@ def template(root: Path, commands: Commands, toy_corpus: Path) -> Path:
         ended = commands.run(*filled(arguments, folder))
         assert ended.status == 0, ended.output
 
-    succeed("embed", "{system}", "{few}", "-o", "{emb.npz}", "--quiet")
+    succeed("embed", "{few}", "--system", "{system}", "-o", "{emb.npz}", "--quiet")
     succeed("trials", "{emb.npz}", "-o", "{trials.csv}")
     for speaker in ("s00", "s01"):
         sounds = (f"{{few/{speaker}/u0.flac}}", f"{{few/{speaker}/u1.flac}}")

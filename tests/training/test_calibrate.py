@@ -235,7 +235,7 @@ def test_cohorts_that_cannot_be_used(many_held_out: SystemFolder, tmp_path: Path
         r"\(snorm, asnorm, wccn_asnorm, lda_plda_asnorm\), or leave --cohort out",
     ):
         calibrate(system.path, backend="lda_plda", **options)
-    with pytest.raises(CheckpointError, match=r"cohort.npz: no such file; `xvectors embed SYSTEM DATA -o .*` writes"):
+    with pytest.raises(CheckpointError, match=r"cohort.npz: no such file; `xvectors embed DATA -o .*` writes"):
         calibrate(system.path, backend="snorm", **options)
     rows = np.random.default_rng(0).standard_normal((4, 32)).astype(np.float32)
     for arrays, error, message in (

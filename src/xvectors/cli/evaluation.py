@@ -62,9 +62,9 @@ def evaluate(
         ),
     ] = None,
     speakers: Speakers = None,
-    out: Annotated[
+    output: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the report; by default DIR/report."),
+        typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the report; by default DIR/report."),
     ] = None,
     audio: Annotated[
         bool, typer.Option("--audio/--no-audio", help="Include short excerpts of the worst trials in the report.")
@@ -85,7 +85,7 @@ def evaluate(
 
     cost = LeastCost(p_target, c_miss, c_fa)
     if system is None and scores is not None:
-        of_systems = (("--data", data), ("--metadata", metadata), ("--out", out))
+        of_systems = (("--data", data), ("--metadata", metadata), ("--output", output))
         given = [name for name, value in of_systems if value is not None]
         if given:
             raise ConfigError(
@@ -106,7 +106,7 @@ def evaluate(
         speaker_level=speaker_level,
         trials=trials,
         cost=cost,
-        out=out,
+        out=output,
         audio=audio,
         device=device,
         progress=not quiet,
@@ -133,7 +133,7 @@ def make_trials(
             metavar="DATA|EMB", help="Corpus, as for `xvectors train`, or embeddings written by `xvectors embed`."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Trial list to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Trial list to write.")],
     metadata: Metadata = None,
     speaker_level: SpeakerLevel = None,
     per_speaker: Annotated[
@@ -175,20 +175,20 @@ def make_trials(
     relation: dict[bool | None, Literal["any", "same", "different"]] = {None: "any", True: "same", False: "different"}
     made = run(
         data,
-        out,
+        output,
         metadata=metadata,
         speaker_level=speaker_level,
         per_speaker=per_speaker,
         nontarget_gender=relation[same_gender],
         target_session=relation[same_session],
         seed=seed,
-        form=form or ("csv" if out.suffix.lower() == ".csv" else "kaldi"),
+        form=form or ("csv" if output.suffix.lower() == ".csv" else "kaldi"),
     )
     if as_json:
         counts = {"num_target_trials": made.num_target, "num_nontarget_trials": made.num_nontarget}
-        print_json({**counts, "path": str(out)})
+        print_json({**counts, "path": str(output)})
         return
-    print(f"{made.num_target:,} target and {made.num_nontarget:,} non-target trials: {out}")
+    print(f"{made.num_target:,} target and {made.num_nontarget:,} non-target trials: {output}")
 
 
 @command(
@@ -202,10 +202,10 @@ def score(
         typer.Argument(metavar="EMB", help="Embeddings written by `xvectors embed`: npz, CSV, or a folder of parts."),
     ],
     trials: Annotated[Path, typer.Option(metavar="FILE", help="Trial list (VoxCeleb's, Kaldi's, or CSV).")],
-    out: Annotated[
+    output: Annotated[
         Path | None,
         typer.Option(
-            "--out",
+            "--output",
             "-o",
             metavar="FILE.csv",
             help="File to write; by default EMB.scores.csv beside the embeddings.",
@@ -240,19 +240,19 @@ def score(
     """
     from xvectors.report.scoring_lists import score_list
 
-    if out is None:
-        out = embeddings.with_suffix(".scores.csv")
-        if out.exists():
-            raise ConfigError(f"{out} is there already; name a file with -o, which is replaced, or remove it")
-    scored = score_list(embeddings, trials, out, system=system, enrollment=enrollment, enroll_by=enroll_by)
+    if output is None:
+        output = embeddings.with_suffix(".scores.csv")
+        if output.exists():
+            raise ConfigError(f"{output} is there already; name a file with -o, which is replaced, or remove it")
+    scored = score_list(embeddings, trials, output, system=system, enrollment=enrollment, enroll_by=enroll_by)
     print_lines(scored.findings, stream=sys.stderr)
     if as_json:
         figures = {"num_trials": scored.num_trials, "backend": scored.backend, "has_llrs": scored.has_llrs}
-        print_json({**figures, "path": str(out)})
+        print_json({**figures, "path": str(output)})
         return
     print(
         f"{count(scored.num_trials, 'trial')} scored by "
-        f"{scored.backend}{', with LLRs' if scored.has_llrs else ''}: {out}"
+        f"{scored.backend}{', with LLRs' if scored.has_llrs else ''}: {output}"
     )
 
 
@@ -261,7 +261,7 @@ def fuse(
     scores: Annotated[
         list[Path], typer.Argument(metavar="A.csv B.csv ...", help="Scores of each system, on the same trials.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.csv", help="File to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.csv", help="File to write.")],
     fit_on: Annotated[
         list[Path],
         typer.Option(
@@ -276,18 +276,18 @@ def fuse(
     """Fuse the scores of several systems into one log-likelihood ratio for each trial."""
     from xvectors.report.fusing import fuse as run
 
-    fused = run(scores, out, fit_on=fit_on, trials=trials)
+    fused = run(scores, output, fit_on=fit_on, trials=trials)
     weights = fused.fusion.weights_.tolist()
     if as_json:
         counts = {"num_target_trials": fused.num_target, "num_nontarget_trials": fused.num_nontarget}
         learned = {"weights": dict(zip(map(str, scores), weights, strict=True)), "offset": float(fused.fusion.offset_)}
-        print_json({**counts, **learned, "num_trials": fused.num_trials, "path": str(out)})
+        print_json({**counts, **learned, "num_trials": fused.num_trials, "path": str(output)})
         return
     print(f"learned from  {fused.num_target:,} target and {fused.num_nontarget:,} non-target trials")
     for path, weight in zip(scores, weights, strict=True):
         print(f"weight       {weight:+.4g}  {path}")
     print(f"offset       {fused.fusion.offset_:+.4g}")
-    print(f"{fused.num_trials:,} LLRs: {out}")
+    print(f"{fused.num_trials:,} LLRs: {output}")
 
 
 @command(MEASURE, "xvectors compare exp/first exp/second", "xvectors compare a.csv b.csv -o comparison")
@@ -295,9 +295,9 @@ def compare(
     systems: Annotated[
         list[Path], typer.Argument(metavar="DIR1 DIR2 ...", help="Evaluated systems, or files of scores.")
     ],
-    out: Annotated[
+    output: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FOLDER", help="Folder to write; by default that of the first scores."),
+        typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write; by default that of the first scores."),
     ] = None,
     speakers: Speakers = None,
     p_target: PTarget = 0.01,
@@ -312,7 +312,7 @@ def compare(
     from xvectors.metrics import LeastCost
     from xvectors.report.comparison import compare as run
 
-    result = run(systems, out, speakers=speakers, cost=LeastCost(p_target, c_miss, c_fa))
+    result = run(systems, output, speakers=speakers, cost=LeastCost(p_target, c_miss, c_fa))
     if as_json:
         print_json(json.loads((result.folder / "comparison.json").read_text(encoding="utf-8")))
         return

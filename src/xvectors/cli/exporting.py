@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from xvectors.export import Difference
 
 
-@command(EMBED, "xvectors export exp/mine model.onnx", "xvectors export starter small.onnx --int8 --check a.wav")
+@command(EMBED, "xvectors export exp/mine -o model.onnx", "xvectors export starter -o small.onnx --int8 --check a.wav")
 def export(
     system: System,
-    out: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="File to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.onnx", help="File to write.")],
     int8: Annotated[
         bool,
         typer.Option(
@@ -40,16 +40,16 @@ def export(
     """
     from xvectors.export import OPSET, check_onnx, export_onnx
 
-    exported = export_onnx(system, out, int8=int8)
+    exported = export_onnx(system, output, int8=int8)
     about = exported.description
-    checked = check_onnx(system, out, {str(path): path for path in check}) if check else []
+    checked = check_onnx(system, output, {str(path): path for path in check}) if check else []
     if as_json:
-        figures = {"path": str(out), "precision": about.precision, "size_bytes": exported.size_bytes, "opset": OPSET}
+        figures = {"path": str(output), "precision": about.precision, "size_bytes": exported.size_bytes, "opset": OPSET}
         shape = {name: getattr(about, name) for name in ("sample_rate_hz", "min_samples", "embedding_dim")}
         print_json({**figures, **shape, "differences": [asdict(each) for each in (*exported.differences, *checked)]})
         return
     print(
-        f"{out}: {about.precision}, {exported.size_bytes / 1e6:.1f} MB, opset {OPSET}; waveform [batch, samples] at "
+        f"{output}: {about.precision}, {exported.size_bytes / 1e6:.1f} MB, opset {OPSET}; waveform [batch, samples] at "
         f"{about.sample_rate_hz} Hz, at least {about.min_samples} samples, to embedding [batch, {about.embedding_dim}]"
     )
     print_lines(_lines([*exported.differences, *checked]))

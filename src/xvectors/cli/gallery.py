@@ -17,7 +17,7 @@ from xvectors.cli.shared import (
     Device,
     GalleryPath,
     Json,
-    OfSystem,
+    SystemOption,
     Trust,
     app,
     command,
@@ -51,7 +51,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the speaker."
 def enroll(
     name: Name,
     recordings: Annotated[list[Path], typer.Argument(metavar="RECORDING...", help="Recordings of this speaker alone.")],
-    system: OfSystem = "starter",
+    system: SystemOption = "starter",
     gallery: GalleryPath = None,
     keep_audio: Annotated[
         bool,
@@ -111,7 +111,7 @@ def identify(
             help="Prior probability that the speaker is enrolled at all; by default the system's, usually 0.5.",
         ),
     ] = None,
-    system: OfSystem = "starter",
+    system: SystemOption = "starter",
     gallery: GalleryPath = None,
     channel: ChannelOption = None,
     device: Device = "auto",
@@ -194,7 +194,7 @@ def forget(
 
 @command(RECOGNIZE, "xvectors re-enroll --system exp/mine", name="re-enroll")
 def re_enroll(
-    system: OfSystem = "starter", gallery: GalleryPath = None, device: Device = "auto", trust: Trust = None
+    system: SystemOption = "starter", gallery: GalleryPath = None, device: Device = "auto", trust: Trust = None
 ) -> None:
     """Enroll everybody with another system, from the recordings that --keep-audio kept."""
     from xvectors.encoder import SpeakerEncoder
@@ -226,17 +226,17 @@ def re_enroll(
     print(f"embedded again with this system: {count(number, 'voiceprint')} of {count(num_speakers, 'speaker')}")
 
 
-@command(GALLERY, "xvectors gallery export backup.sqlite", name="export", group=files)
+@command(GALLERY, "xvectors gallery export -o backup.sqlite", name="export", group=files)
 def export_file(
-    out: Annotated[Path, typer.Argument(metavar="FILE", help="File to write, itself a gallery.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Gallery file to write.")],
     gallery: GalleryPath = None,
 ) -> None:
     """Write all enrolled speakers to a file that `xvectors gallery import` reads."""
     from xvectors.gallery import export_gallery
 
     with _store(gallery) as store:
-        number = export_gallery(store, out)
-    print(f"{count(number, 'voiceprint')}: {out}")
+        number = export_gallery(store, output)
+    print(f"{count(number, 'voiceprint')}: {output}")
 
 
 @command(GALLERY, "xvectors gallery import backup.sqlite", name="import", group=files)
@@ -245,7 +245,7 @@ def import_file(
     merge: Annotated[
         bool, typer.Option("--merge", help="Add voiceprints to names that are enrolled here already.")
     ] = False,
-    system: OfSystem = "starter",
+    system: SystemOption = "starter",
     gallery: GalleryPath = None,
 ) -> None:
     """Add the speakers of another gallery to this one.

@@ -158,7 +158,7 @@ ChannelOption = Annotated[
         autocompletion=one_of("mix", "left", "right", "separate"),
     ),
 ]
-OfSystem = Annotated[
+SystemOption = Annotated[
     str,
     typer.Option(
         "--system",

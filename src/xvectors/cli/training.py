@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from xvectors.training.corpus import PreparedCorpus
 
 
-@command(TRY, "xvectors synth voices --num-speakers 20 --seed 1")
+@command(TRY, "xvectors synth -o voices --num-speakers 20 --seed 1")
 def synth(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write the corpus to.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write the corpus to.")],
     speakers: Annotated[int, typer.Option("--num-speakers", metavar="N", help="Number of synthetic voices.")] = 60,
     utterances: Annotated[
         int, typer.Option("--num-utterances", metavar="N", help="Number of sentences that each voice reads.")
@@ -61,7 +61,7 @@ def synth(
     from xvectors.corpus.synth import synthesize
 
     metadata = synthesize(
-        out,
+        output,
         speakers=speakers,
         utterances=utterances,
         seed=seed,
@@ -80,7 +80,7 @@ def synth(
     "xvectors train -o exp/mine --resume",
 )
 def train(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="System directory to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="System directory to write.")],
     data: Annotated[
         Path | None,
         typer.Argument(
@@ -144,7 +144,7 @@ def train(
 
     overrides = [*(settings or ()), *([f"training.minutes={minutes}"] if minutes is not None else [])]
     if resume and recipe is None:
-        chosen = override_recipe(read_description(SystemFolder(out)).recipe, overrides)
+        chosen = override_recipe(read_description(SystemFolder(output)).recipe, overrides)
     else:
         chosen = load_recipe(recipe or (FINE_TUNING_RECIPE if start else DEFAULT_RECIPE), overrides)
     kept = [override for override in overrides if override.strip().startswith(("model.", "features."))]
@@ -152,7 +152,7 @@ def train(
         raise ConfigError(f"--set {kept[0]}: features and network are those of {start!r}; leave it out, or --from")
     result = run(
         data,
-        out,
+        output,
         chosen,
         start=start,
         metadata=metadata,
@@ -165,7 +165,7 @@ def train(
         on_epoch=on_epoch,
         progress=not quiet,
     )
-    _finish_training(result, f"xvectors train -o {shlex.quote(str(out))} --resume")
+    _finish_training(result, f"xvectors train -o {shlex.quote(str(output))} --resume")
 
 
 @command(TRAIN, "xvectors calibrate exp/mine", "xvectors calibrate exp/mine --data other-speakers --backend plda")
@@ -369,9 +369,9 @@ def models(
         print(f"installed packages also offer: {', '.join(of_packages)}")
 
 
-@command(TRY, "xvectors demo try")
+@command(TRY, "xvectors demo -o try")
 def demo(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write everything to.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write everything to.")],
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -383,9 +383,9 @@ def demo(
     from xvectors.cli.demo import run_demo
     from xvectors.text import printable
 
-    result = run_demo(out, say=lambda line: print(line, flush=True), device=device, progress=not quiet)
+    result = run_demo(output, say=lambda line: print(line, flush=True), device=device, progress=not quiet)
     if result.evaluation is None:
-        _finish_training(result.training, f"xvectors demo {shlex.quote(str(out))}")
+        _finish_training(result.training, f"xvectors demo -o {shlex.quote(str(output))}")
         return
     best = result.training.epochs[result.training.best_epoch - 1]
     evaluation = result.evaluation

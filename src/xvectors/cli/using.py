@@ -17,10 +17,9 @@ from xvectors.cli.shared import (
     GalleryPath,
     Json,
     Metadata,
-    OfSystem,
     Quiet,
     SpeakerLevel,
-    System,
+    SystemOption,
     Trust,
     command,
     one_channel,
@@ -36,18 +35,18 @@ if TYPE_CHECKING:
 
 @command(
     EMBED,
-    "xvectors embed exp/mine recordings -o embeddings.npz",
-    "xvectors embed starter recordings -o embeddings.parquet --shard 1/4",
+    "xvectors embed recordings -o embeddings.npz --system exp/mine",
+    "xvectors embed recordings -o embeddings.parquet --shard 1/4",
 )
 def embed(
-    system: System,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Corpus, as for `xvectors train`.")],
-    out: Annotated[
+    output: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", metavar="OUT", help="File to write (.npz or .csv), or a folder of parts (NAME.parquet)."
+            "--output", "-o", metavar="OUT", help="File to write (.npz or .csv), or a folder of parts (NAME.parquet)."
         ),
     ],
+    system: SystemOption = "starter",
     metadata: Metadata = None,
     speaker_level: SpeakerLevel = None,
     device: Device = "auto",
@@ -106,11 +105,11 @@ def embed(
     from xvectors.encoder.sharded import PARQUET, embed_in_parts, parse_shard
     from xvectors.errors import ConfigError
 
-    part_format = parts or (PARQUET if out.suffix.lower() == f".{PARQUET}" else None)
+    part_format = parts or (PARQUET if output.suffix.lower() == f".{PARQUET}" else None)
     if part_format is None:
-        check_suffix(out)
+        check_suffix(output)
     if shard is not None and part_format is None:
-        raise ConfigError(f"--shard writes parts, and {out} is one file: end it in .parquet, or add --parts npz")
+        raise ConfigError(f"--shard writes parts, and {output} is one file: end it in .parquet, or add --parts npz")
     share = parse_shard(shard or "1/1")
     trim_silence = as_detector_name(trim)
     taken = None if channel is None else as_channel(channel)
@@ -128,15 +127,15 @@ def embed(
             manifest, channel=channels, batch_size=batch_size, trim_silence=trim_silence, progress=not quiet
         )
         print_lines((f"left out: {reason}" for _, reason in embedded.failures), stream=sys.stderr)
-        write_embeddings(out, manifest, embedded)
-        print(f"{count(len(embedded.rows), 'embedding')} of {encoder.embedding_dim} dimensions: {out}")
+        write_embeddings(output, manifest, embedded)
+        print(f"{count(len(embedded.rows), 'embedding')} of {encoder.embedding_dim} dimensions: {output}")
         if embedded.failures:
             print(f"{count(len(embedded.failures), 'recording')} left out, listed above")
         return
     written = embed_in_parts(
         encoder,
         manifest,
-        out,
+        output,
         part_format=part_format,
         shard=share,
         rows_a_part=rows_a_part,
@@ -149,10 +148,10 @@ def embed(
     print(
         f"{count(written.num_embedded, 'embedding')} of {encoder.embedding_dim} dimensions in "
         f"{count(written.num_written, 'part')}"
-        f"{there}: {out}"
+        f"{there}: {output}"
     )
     if written.num_failed:
-        print(f"{count(written.num_failed, 'recording')} left out, listed in {out / '_failures.csv'}")
+        print(f"{count(written.num_failed, 'recording')} left out, listed in {output / '_failures.csv'}")
 
 
 @command(
@@ -169,7 +168,7 @@ def verify(
     name: Annotated[
         str | None, typer.Option("--as", metavar="NAME", help="Compare it with this enrolled speaker instead of OTHER.")
     ] = None,
-    system: OfSystem = "starter",
+    system: SystemOption = "starter",
     gallery: GalleryPath = None,
     p_target: Annotated[
         float | None,

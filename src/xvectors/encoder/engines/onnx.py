@@ -211,7 +211,7 @@ class OnnxEngine:
         if not folder.exported.is_file():
             raise MissingExtraError(
                 f"{folder.path} needs torch to be run, which is not installed: pip install torch; or, where torch is, "
-                f"`xvectors export {folder.path} {folder.exported}`, which onnxruntime runs"
+                f"`xvectors export {folder.path} -o {folder.exported}`, which onnxruntime runs"
             )
         try:
             engine = cls(folder.exported, device=device, threads=threads)
@@ -223,7 +223,7 @@ class OnnxEngine:
         if engine.fingerprint != fingerprint_of(folder):
             raise CheckpointError(
                 f"{folder.exported} was exported from another system than {folder.path} holds now; where torch is, "
-                f"export it again: `xvectors export {folder.path} {folder.exported}`"
+                f"export it again: `xvectors export {folder.path} -o {folder.exported}`"
             )
         engine._verifier = verifier_of(folder)  # the directory may have been calibrated since
         return engine
@@ -292,7 +292,7 @@ def open_session(path: Path, *, device: str = "cpu", threads: int | None = None)
             f"{path}: needs onnxruntime to be run; pip install 'xvectors[onnx]', or pip install onnxruntime"
         ) from error
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; `xvectors export DIR {path}` writes it")
+        raise CheckpointError(f"{path}: no such file; `xvectors export DIR -o {path}` writes it")
     there = onnxruntime.get_available_providers()
     kinds = {name: provider for name, provider in PROVIDERS.items() if provider in there}
     if device != "auto" and device not in kinds:
