@@ -23,7 +23,7 @@ from xvectors.files import atomic_write, why_no_file
 from xvectors.files.npz import read_npz
 
 FORMAT_VERSION = 2
-"""2: names in American spelling."""
+"""Format 2 spells the names `Center` and `normalizer` in American English; format 1 had British spelling."""
 DESCRIPTION = "description"
 KINDS: Mapping[str, type[Estimator]] = {
     kind.__name__: kind for kind in (Center, Whiten, WCCN, LDA, LengthNorm, Cosine, PLDA, ScoreNorm, Fusion)

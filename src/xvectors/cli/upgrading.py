@@ -17,7 +17,7 @@ def upgrade(system: System, gallery: GalleryPath = None) -> None:
     """
     from xvectors.gallery import SqliteStore, default_gallery
     from xvectors.system import SystemFolder
-    from xvectors.system.serialization import upgrade_system
+    from xvectors.system.upgrade import upgrade_system
     from xvectors.verification.fingerprint import fingerprint_of, weights_digest
 
     folder = SystemFolder(Path(system))

@@ -1,4 +1,4 @@
-"""System directories: their paths (folder), what is written in them (serialization), the hub, the bundled starter."""
+"""System directories: their paths, their contents, systems on the hub, and the bundled starter system."""
 
 from xvectors.system.folder import STARTER, SystemFolder, find_system, starter_folder
 

@@ -1,4 +1,4 @@
-"""Where a system is. In: a name: a path, `starter`, or hf://owner/name. Out: the paths of its directory. No torch."""
+"""Paths of a system directory, and how a system's name leads to its directory. Needs no torch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from xvectors.errors import CheckpointError
 from xvectors.system.hub import fetch_system, is_on_hub
 
 STARTER = "starter"
-"""The name of the system that comes with the package, wherever a system directory is asked for."""
+"""The name of the bundled system."""
 
 ONNX_SUFFIX = ".onnx"
-"""Of exported systems, which are a file."""
+"""Suffix of an exported system, which is a single file."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class SystemFolder:
 
     @property
     def exported(self) -> Path:
-        """The same system for onnxruntime, where somebody exported it: what runs where torch is not installed."""
+        """The system exported for onnxruntime, which runs without torch; present only after an export."""
         return self.path / "model.onnx"
 
     @property
@@ -61,7 +61,7 @@ class SystemFolder:
 
     @property
     def lock(self) -> Path:
-        """Held by the process that trains or calibrates the system."""
+        """Locked by the process that trains or calibrates the system."""
         return self.path / ".lock"
 
     @property
@@ -72,20 +72,32 @@ class SystemFolder:
     def report(self) -> Path:
         return self.path / "report"
 
+    @property
+    def tensorboard(self) -> Path:
+        """Event files that `xvectors train --log tensorboard` writes."""
+        return self.path / "tensorboard"
+
 
 def starter_folder() -> SystemFolder:
-    """Where the bundled starter system is, or would be."""
+    """The directory of the bundled system; it is missing where the package was installed without it."""
     return SystemFolder(Path(str(resources.files("xvectors.system") / STARTER)))
 
 
 def find_system(name: str | Path) -> SystemFolder:
-    """The system directory called `name`.
+    """Find the directory of a system by its name.
 
-    A path; `starter` where no system of that name stands here; or `hf://owner/name`, which is downloaded from the hub
-    the first time (extra `hub`).
+    Parameters
+    ----------
+    name
+        A path; `starter` for the bundled system, unless the current folder holds a system of that name; or
+        `hf://owner/name`, which is downloaded from the Hugging Face Hub the first time (extra `hub`).
 
-    Raises CheckpointError where this installation came without the starter system, or the hub does not give one;
-    MissingExtraError without the extra.
+    Raises
+    ------
+    CheckpointError
+        Where the installation has no starter system, or the hub does not deliver the system.
+    MissingExtraError
+        For an address on the hub without the extra `hub`.
     """
     if is_on_hub(name):
         return SystemFolder(fetch_system(name))
