@@ -29,7 +29,7 @@ from _timing import Row, write_json
 from _unseen import fix_test_speakers, measure
 from xvectors import Recipe, SpeakerEncoder, load_recipe, train
 from xvectors.corpus import Manifest
-from xvectors.report import measure_system
+from xvectors.evaluation import measure_system
 from xvectors.system import SystemFolder
 from xvectors.training import prepare_corpus
 
@@ -69,13 +69,13 @@ def run_ours(recipe: Recipe, manifest: Path, folder: Path, resume: bool) -> Row:
     encoder = SpeakerEncoder.from_pretrained(folder)
     corpus = Manifest.read_csv(result.folder.corpus)
     trained = {"minutes": result.epochs[-1].elapsed_s / 60, "epochs": len(result.epochs)}
-    measured = measure_system(folder)
-    figures = {key: figure.value for key, figure in measured.figures.items()}
+    evaluation = measure_system(folder)
+    values = {key: measure.value for key, measure in evaluation.measures.items()}
     as_a_system: Row = {
-        "backend": measured.backend,
-        "system_eer": figures["eer"],
-        "system_min_dcf": figures["min_dcf"],
-        "calibration_loss": figures["cllr"] - figures["min_cllr"],
+        "backend": evaluation.backend,
+        "system_eer": values["eer"],
+        "system_min_dcf": values["min_dcf"],
+        "calibration_loss": values["cllr"] - values["min_cllr"],
     }
     return trained | measure(encoder.encode_manifest, corpus, encoder.speakers) | as_a_system
 

@@ -23,7 +23,7 @@ from xvectors import SpeakerEncoder
 from xvectors.backends import Backend, make_backend
 from xvectors.corpus import TEST, Manifest
 from xvectors.errors import ConfigError, ManifestError, ShapeError
-from xvectors.evaluation.measuring import FEWEST_DRAWS, MOST_DRAWS, WORK
+from xvectors.evaluation.measures import FEWEST_DRAWS, MOST_DRAWS, WORK
 from xvectors.metrics import ROC, ScoredTrials, compare_systems, speaker_intervals
 from xvectors.system import SystemFolder
 from xvectors.training.calibrate import training_embeddings
@@ -88,7 +88,7 @@ def lines(row: Row) -> list[str]:
     return found
 
 
-def measure_system(folder: Path, draws: int | None, seed: int) -> list[Row]:
+def measure_backends(folder: Path, draws: int | None, seed: int) -> list[Row]:
     """The rows of a system directory's back-ends, printed as they come."""
     paths = SystemFolder(folder)
     encoder = SpeakerEncoder.from_pretrained(folder)
@@ -127,7 +127,7 @@ def main() -> None:
     arguments = options.parse_args()
     rows: list[Row] = []
     for folder in arguments.systems:
-        rows += measure_system(folder, arguments.draws, arguments.seed)
+        rows += measure_backends(folder, arguments.draws, arguments.seed)
         write_json(arguments.json, rows)
 
 

@@ -22,8 +22,8 @@ from _timing import Row, write_json
 from _unseen import fix_test_speakers, measure
 from xvectors import Recipe, SpeakerEncoder, load_recipe, train
 from xvectors.corpus import Manifest
+from xvectors.evaluation.system import read_history
 from xvectors.models import MODELS
-from xvectors.report.evaluation import read_history
 from xvectors.system.serialization import make_model
 
 RATES = (0.10, 0.05, 0.03)

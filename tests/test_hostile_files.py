@@ -28,10 +28,10 @@ from xvectors.encoder.engines.onnx import OnnxEngine
 from xvectors.encoder.sharded import DESCRIPTION, DIFFERENCES, read_parts
 from xvectors.errors import CheckpointError, ConfigError, GalleryError, ManifestError, XVectorsError
 from xvectors.evaluation.score_files import read_scores
+from xvectors.evaluation.system import read_history
 from xvectors.files.npz import read_npz
 from xvectors.gallery import SqliteStore
 from xvectors.models import build_model
-from xvectors.report.evaluation import read_history
 from xvectors.system import SystemFolder
 from xvectors.system.serialization import read_speakers, write_description, write_weights
 from xvectors.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

@@ -59,15 +59,15 @@ def test_our_own_scores_are_measured_by_their_llrs(tmp_path: Path) -> None:
 def test_measured_as_counted_by_hand(tmp_path: Path) -> None:
     """Targets 2.5 and 0.5, non-targets 1.5, -1 and -2: from (FRR 0, FAR 1/3) to (1/2, 1/3) it crosses at 1/3."""
     path = written(tmp_path, "".join(f"{a} {b} {score} {target}\n" for a, b, score, target in TRIALS))
-    measurement, trials = measure_score_file(path)
-    values = {key: figure.value for key, figure in measurement.figures.items()}
+    measured, trials = measure_score_file(path)
+    values = {key: measure.value for key, measure in measured.measures.items()}
     assert values["eer"] == pytest.approx(1 / 3)
     assert values["auc"] == pytest.approx(5 / 6)
     by_hand = [np.log2(1 + np.exp([-2.5, -0.5])).mean(), np.log2(1 + np.exp([1.5, -1.0, -2.0])).mean()]
     assert values["cllr"] == pytest.approx(sum(by_hand) / 2)
     assert values["min_dcf"] == pytest.approx(0.5)  # accept 2.5 alone
     assert (len(trials), int(trials.target.sum())) == (5, 2)
-    assert measurement.notes == ("no interval: 2 speakers, fewer than 5",)
+    assert measured.notes == ("no interval: 2 speakers, fewer than 5",)
 
 
 def test_labels_from_a_list_in_another_order_and_the_other_side_first(tmp_path: Path) -> None:
@@ -76,8 +76,8 @@ def test_labels_from_a_list_in_another_order_and_the_other_side_first(tmp_path: 
     listed, values = read_scores(scores).labeled(read_trials(trials))
     assert values.tolist() == [0.5, -1.0, 2.5]
     assert listed.target.tolist() == [True, False, True]
-    measurement, _ = measure_score_file(scores, trials)
-    assert measurement.figures["eer"].value == 0.0
+    measured, _ = measure_score_file(scores, trials)
+    assert measured.measures["eer"].value == 0.0
 
 
 def test_two_spellings_in_a_list_are_one_trial(tmp_path: Path) -> None:
@@ -133,14 +133,12 @@ def test_self_trials_and_repeated_pairs_of_the_file_are_counted_and_left_out(tmp
     lines = "".join(f"{a} {b} {score} {target}\n" for a, b, score, target in TRIALS)
     once, _ = measure_score_file(written(tmp_path, lines))
     # again in the same order; in the other one, which may score otherwise; with itself
-    measurement, trials = measure_score_file(
-        written(tmp_path, lines + "a1 a2 2.5 1\nb1 a1 -1.25 0\na1 a1 99 1\n", "more")
-    )
+    measured, trials = measure_score_file(written(tmp_path, lines + "a1 a2 2.5 1\nb1 a1 -1.25 0\na1 a1 99 1\n", "more"))
     assert trials.findings.lines() == [
         "1 of 8 trials of a recording with itself, left out: a1 a1",
         "2 of 8 trials that repeat an earlier one, left out: a1 a2, b1 a1",
     ]
-    assert measurement.figures == once.figures
+    assert measured.measures == once.measures
 
 
 @pytest.mark.parametrize(("more", "message"), [
@@ -160,10 +158,10 @@ def test_contradictions_within_a_file(tmp_path: Path, more: str, message: str) -
 def test_of_very_many_lines_repeated_pairs_are_not_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score_files, "MOST_EXAMINED", 5)
     lines = "".join(f"{a} {b} {score} {target}\n" for a, b, score, target in TRIALS)
-    measurement, trials = measure_score_file(written(tmp_path, lines + "a1 a2 3 1\na1 a1 9 1\n"))
+    measured, trials = measure_score_file(written(tmp_path, lines + "a1 a2 3 1\na1 a1 9 1\n"))
     assert trials.findings.lines() == ["1 of 7 trials of a recording with itself, kept: a1 a1"]
     assert len(trials) == 7
-    assert measurement.notes[-1] == "pairs that come again were not looked for: the file has more than 5 lines"
+    assert measured.notes[-1] == "pairs that come again were not looked for: the file has more than 5 lines"
 
 
 @pytest.mark.parametrize(

@@ -7,30 +7,30 @@ import pytest
 
 from support.simulated import evaluation
 from xvectors.corpus import Manifest
-from xvectors.evaluation.groups import Dimension, trial_dimensions
-from xvectors.evaluation.measured import Measured
-from xvectors.evaluation.slices import Slice, Slices, measure_slices, slices_of
+from xvectors.evaluation import Evaluation
+from xvectors.evaluation.slice_dimensions import Dimension, trial_dimensions
+from xvectors.evaluation.slices import Slice, Slices, measure_slices
 from xvectors.metrics import ROC, ScoredTrials, speaker_intervals
 from xvectors.trials import Trials
 
 
 @pytest.fixture(scope="module")
-def measured() -> Measured:
+def evaluated() -> Evaluation:
     return evaluation()
 
 
 @pytest.fixture(scope="module")
-def found(measured: Measured) -> Slices:
-    return slices_of(measured, num_draws=100)
+def found(evaluated: Evaluation) -> Slices:
+    return evaluated.slices
 
 
 def named(slices: Slices, dimension: str, name: str) -> Slice:
     return next(one for one in slices.slices if (one.dimension, one.name) == (dimension, name))
 
 
-def by_hand(measured: Measured, targets: list[float], others: list[float]) -> dict[str, float]:
+def by_hand(evaluated: Evaluation, targets: list[float], others: list[float]) -> dict[str, float]:
     """The measures by their definitions, one comparison at a time."""
-    threshold = measured.threshold
+    threshold = evaluated.threshold
     frr = sum(score < threshold for score in targets) / len(targets)
     far = sum(score >= threshold for score in others) / len(others)
     return {"frr": frr, "far": far, "actual_dcf": frr + 9 * far, "eer": ROC.from_scores(targets, others).eer().eer}
@@ -52,22 +52,22 @@ def by_hand(measured: Measured, targets: list[float], others: list[float]) -> di
         ("accent", "north", lambda m, i, j, t: m.extra["accent"][i] == m.extra["accent"][j] == "north"),
     ],
 )
-def test_a_slice_holds_the_figures_of_its_trials(
-    measured: Measured, found: Slices, dimension: str, name: str, belongs: object
+def test_a_slice_holds_the_measures_of_its_trials(
+    evaluated: Evaluation, found: Slices, dimension: str, name: str, belongs: object
 ) -> None:
     sides: dict[bool, list[float]] = {True: [], False: []}
     for i, j, target, llr in zip(
-        measured.trials.enroll, measured.trials.test, measured.trials.target, measured.decisive, strict=True
+        evaluated.trials.enroll, evaluated.trials.test, evaluated.trials.target, evaluated.decision_scores, strict=True
     ):
-        if belongs(measured.manifest, i, j, target):  # type: ignore[operator]
+        if belongs(evaluated.manifest, i, j, target):  # type: ignore[operator]
             sides[bool(target)].append(float(llr))
     one = named(found, dimension, name)
     assert (one.num_target, one.num_nontarget) == (len(sides[True]), len(sides[False]))
-    expected = by_hand(measured, sides[True], sides[False])
-    for key, figure in one.figures.items():
-        assert figure.value == pytest.approx(expected[key], abs=1e-12), key
-        assert figure.difference == pytest.approx(expected[key] - found.whole.figures[key].value, abs=1e-12)
-    assert {"eer", "actual_dcf"} <= set(one.figures)
+    expected = by_hand(evaluated, sides[True], sides[False])
+    for key, measure in one.measures.items():
+        assert measure.value == pytest.approx(expected[key], abs=1e-12), key
+        assert measure.difference == pytest.approx(expected[key] - found.whole.measures[key].value, abs=1e-12)
+    assert {"eer", "actual_dcf"} <= set(one.measures)
 
 
 def test_shorter_and_noisier_recordings_decide() -> None:
@@ -94,28 +94,28 @@ def test_columns_of_numbers_are_parted_in_quarters_and_names_passed_over() -> No
     assert level.codes.tolist() == [0, 1, 3, -1]
 
 
-def test_intervals_are_those_of_the_speaker_bootstrap(measured: Measured, found: Slices) -> None:
-    speaker = measured.manifest.speaker_index
-    trials = measured.trials
+def test_intervals_are_those_of_the_speaker_bootstrap(evaluated: Evaluation, found: Slices) -> None:
+    speaker = evaluated.manifest.speaker_index
+    trials = evaluated.trials
     expected = speaker_intervals(
-        measured.decisive,
+        evaluated.decision_scores,
         ScoredTrials.of(trials.target, speaker[trials.enroll], speaker[trials.test]),
         {
             "eer": lambda roc: roc.eer().eer,
-            "frr": lambda roc: roc.rates_at(measured.threshold)[0],
-            "far": lambda roc: roc.rates_at(measured.threshold)[1],
-            "actual_dcf": lambda roc: roc.actual_dcf(*measured.cost.settings),
+            "frr": lambda roc: roc.rates_at(evaluated.threshold)[0],
+            "far": lambda roc: roc.rates_at(evaluated.threshold)[1],
+            "actual_dcf": lambda roc: roc.actual_dcf(*evaluated.cost.settings),
         },
         num_draws=100,
     )
     for key, interval in expected.items():
-        figure = found.whole.figures[key]
-        assert figure.low is not None
-        assert figure.high is not None
-        assert figure.value == pytest.approx(interval.value, abs=1e-12)
+        measure = found.whole.measures[key]
+        assert measure.low is not None
+        assert measure.high is not None
+        assert measure.value == pytest.approx(interval.value, abs=1e-12)
         room = 0.01 * (interval.high - interval.low) if key == "eer" else 1e-12  # the EER's draws are interpolated
-        assert figure.low == pytest.approx(interval.low, abs=room)
-        assert figure.high == pytest.approx(interval.high, abs=room)
+        assert measure.low == pytest.approx(interval.low, abs=room)
+        assert measure.high == pytest.approx(interval.high, abs=room)
 
 
 def test_a_group_that_fails_is_marked_and_stands_first() -> None:
@@ -143,30 +143,30 @@ def test_a_group_that_fails_is_marked_and_stands_first() -> None:
         num_draws=100,
     )
     hard_one, coin = found.slices[0], named(found, "coin", "heads")
-    assert (hard_one.name, hard_one.figures["eer"].departs) == ("hard", True)
-    assert hard_one.figures["eer"].value == pytest.approx(0.40, abs=0.04)  # normal scores 0.5 apart: 0.401
-    assert hard_one.figures["eer"].difference_low > 0.1
-    assert not coin.figures["eer"].departs
-    assert abs(coin.figures["eer"].difference) < 0.03
-    assert set(hard_one.figures) == {"eer", "frr", "far"}  # no LLRs, no DCF
+    assert (hard_one.name, hard_one.measures["eer"].departs) == ("hard", True)
+    assert hard_one.measures["eer"].value == pytest.approx(0.40, abs=0.04)  # normal scores 0.5 apart: 0.401
+    assert hard_one.measures["eer"].difference_low > 0.1
+    assert not coin.measures["eer"].departs
+    assert abs(coin.measures["eer"].difference) < 0.03
+    assert set(hard_one.measures) == {"eer", "frr", "far"}  # no LLRs, no DCF
     three = found.slices[-1]
-    assert three.figures == {}
+    assert three.measures == {}
     assert three.note == "target trials of 3 speakers, fewer than 5; non-target trials of 3 speakers, fewer than 5"
 
 
 def test_four_speakers_give_rates_without_intervals() -> None:
-    measured = evaluation(speakers=4, each=10)
-    whole = slices_of(measured, num_draws=100).whole
-    assert whole.figures["eer"].value == pytest.approx(measured.figures["eer"].value)
-    assert whole.figures["eer"].low is None
+    evaluated = evaluation(speakers=4, each=10)
+    whole = evaluated.slices.whole
+    assert whole.measures["eer"].value == pytest.approx(evaluated.measures["eer"].value)
+    assert whole.measures["eer"].low is None
 
 
 def test_without_genders_ages_and_sessions_durations_remain() -> None:
-    found = slices_of(evaluation(known=False), num_draws=100)
+    found = evaluation(known=False).slices
     assert {one.dimension for one in found.slices} == {"shorter recording"}
 
 
-def test_each_group_of_gender_and_age_has_its_own_speakers(measured: Measured, found: Slices) -> None:
+def test_each_group_of_gender_and_age_has_its_own_speakers(evaluated: Evaluation, found: Slices) -> None:
     counts = {(one.dimension, one.name): one.num_speakers for one in found.slices}
     assert counts["gender", "female speakers"] == counts["gender", "male speakers"] == 6
     assert counts["age", "under 13 years"] == counts["age", "30 to 44 years"] == 6

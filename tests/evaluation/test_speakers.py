@@ -75,7 +75,7 @@ def test_a_score_file_says_who_told_its_speakers(tmp_path: Path) -> None:
     (tmp_path / "utt2spk").write_text("".join(f"s{s}{u} s{s}\n" for s in range(6) for u in "ab") + "x1 x\nx2 x\n")
     told, _ = measure_score_file(tmp_path / "s.txt", speakers=tmp_path / "utt2spk")
     assert told.notes == ()
-    for measurement, number in ((guessed, 8), (told, 7)):
-        interval = measurement.figures["eer"].interval
+    for measured, number in ((guessed, 8), (told, 7)):
+        interval = measured.measures["eer"].interval
         assert interval is not None
         assert interval.num_speakers == number

@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from support.simulated import evaluation
-from xvectors.evaluation.measured import Measured
-from xvectors.evaluation.verdict import Concentration, ErrorRate, Style, Verdict, people, times_in, verdict_of
-from xvectors.metrics import ROC
+from xvectors.evaluation.measures import Measure
+from xvectors.evaluation.mistakes import DecidedTrials
+from xvectors.evaluation.verdict import Concentration, ErrorRate, Style, Verdict, people, reach_verdict, times_in
+from xvectors.trials import all_pairs
 
 
-def decided(target_misses: int, false_accepts: list[tuple[int, int]], speakers: int = 12) -> Measured:
+def decided(target_misses: int, false_accepts: list[tuple[int, int]], speakers: int = 12) -> DecidedTrials:
     """Target trials score 5 and others -5, but for the first few target trials, and one trial of each pair named."""
-    measured = evaluation(speakers=speakers)
-    trials, speaker = measured.trials, measured.manifest.speaker_index
+    speaker = np.repeat(np.arange(speakers, dtype=np.int32), 6)
+    trials = all_pairs(speaker)
     llrs = np.where(trials.target, 5.0, -5.0)
     llrs[np.flatnonzero(trials.target)[:target_misses]] = -5.0
     sides = list(zip(speaker[trials.enroll].tolist(), speaker[trials.test].tolist(), strict=True))
@@ -25,8 +25,13 @@ def decided(target_misses: int, false_accepts: list[tuple[int, int]], speakers: 
         at = next(at for at in free if sides[at] == pair)
         free.remove(at)
         llrs[at] = 5.0
-    roc = ROC.from_scores(llrs[trials.target], llrs[~trials.target])
-    return replace(measured, llrs=llrs, roc=roc, threshold=0.0)
+    names = tuple(f"s{number:02d}" for number in range(speakers))
+    return DecidedTrials(trials=trials, scores=llrs, threshold=0.0, speakers=names, speaker_index=speaker)
+
+
+def reached(trials: DecidedTrials, system: str = "exp/xv") -> Verdict:
+    some = Measure(name="", value=0.1, unit="share")
+    return reach_verdict(trials, dict.fromkeys(("eer", "far", "frr"), some), is_calibrated=True, system=system)
 
 
 def verdict(**changed: object) -> Verdict:
@@ -60,8 +65,7 @@ def test_no_error_is_not_perfect() -> None:
 
 
 def test_fewer_than_five_speakers_are_too_few_to_say_and_the_command_mends_it() -> None:
-    measured = decided(1, [], speakers=3)
-    found = verdict_of(replace(measured, system="my systems/xv"))
+    found = reached(decided(1, [], speakers=3), system="my systems/xv")
     assert found.is_too_few
     said = found.sentences(Style(strong="<{}>".format))
     assert said[0].startswith("<Too few speakers to say>")
@@ -69,11 +73,11 @@ def test_fewer_than_five_speakers_are_too_few_to_say_and_the_command_mends_it() 
     assert "none of 108 pairs" in said[1]
     assert "1 of 45 pairs" in said[1]
     assert "xvectors evaluate 'my systems/xv' --data FOLDER" in said[2]
-    assert not verdict_of(decided(1, [], speakers=5)).is_too_few
+    assert not reached(decided(1, [], speakers=5)).is_too_few
 
 
 def test_counts_are_those_of_the_trials() -> None:
-    found = verdict_of(decided(3, [(0, 1), (0, 1), (2, 3)]))
+    found = reached(decided(3, [(0, 1), (0, 1), (2, 3)]))
     assert (found.false_accepts.num_errors, found.false_accepts.num_trials) == (3, 2376)
     assert (found.misses.num_errors, found.misses.num_trials) == (3, 180)
     assert found.confused is None  # three errors say nothing of whose they are
@@ -81,7 +85,7 @@ def test_counts_are_those_of_the_trials() -> None:
 
 def test_the_pair_and_the_speaker_of_many_errors_are_named() -> None:
     pairs = [(4, 9)] * 4 + [(0, 1), (0, 2), (3, 5), (6, 7), (1, 2), (8, 10), (2, 11), (3, 9)]
-    found = verdict_of(decided(10, pairs))
+    found = reached(decided(10, pairs))
     assert found.confused == Concentration(speakers=("s04", "s09"), num_errors=4, num_all=12)
     assert found.missed == Concentration(speakers=("s00",), num_errors=10, num_all=10)
     said = " ".join(found.sentences(Style(name="<{}>".format)))
@@ -91,14 +95,14 @@ def test_the_pair_and_the_speaker_of_many_errors_are_named() -> None:
 
 def test_a_speaker_in_most_errors_is_named_where_no_pair_is() -> None:
     others = [(at, 11) for at in range(11)]
-    found = verdict_of(decided(0, [*others, (0, 1), (2, 3), (4, 5)]))
+    found = reached(decided(0, [*others, (0, 1), (2, 3), (4, 5)]))
     assert found.confused == Concentration(speakers=("s11",), num_errors=11, num_all=14)
     assert "About three quarters (11 of 14) of these false matches involve s11." in found.sentences()
 
 
 def test_errors_spread_evenly_are_nobodys() -> None:
     pairs = [(a, b) for a in range(12) for b in range(a + 1, 12)]
-    assert verdict_of(decided(0, pairs)).confused is None
+    assert reached(decided(0, pairs)).confused is None
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,9 @@ from xvectors.embeddings import load_embeddings
 from xvectors.encoder import SpeakerEncoder
 from xvectors.encoder.sharded import DESCRIPTION, DIFFERENCES, read_parts
 from xvectors.evaluation.score_files import read_scores
+from xvectors.evaluation.system import read_history
 from xvectors.gallery import Gallery, SqliteStore, export_gallery, import_gallery
 from xvectors.models import EmbeddingMap
-from xvectors.report.evaluation import read_history
 from xvectors.system import SystemFolder
 from xvectors.system.serialization import kept_epoch, make_model, write_description, write_weights
 from xvectors.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

@@ -21,8 +21,8 @@ def test_the_xvector_recipe_learns_in_four_epochs(speechocean: Path, tmp_path: P
     assert result.num_speakers == 100
     assert result.epochs[result.best_epoch - 1].val_accuracy >= 0.7
     evaluation = evaluate(tmp_path / "s")
-    assert evaluation.num_speakers == 25
-    assert (evaluation.num_target_trials, evaluation.num_nontarget_trials) == (4750, 120_000)
+    assert len(evaluation.manifest.speakers) == 25
+    assert (evaluation.trials.num_target, evaluation.trials.num_nontarget) == (4750, 120_000)
     assert evaluation.eer <= 0.13
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from xvectors.errors import ConfigError, ManifestError
+from xvectors.evaluation.curves import DET
 from xvectors.evaluation.speakers import GUESSED
 from xvectors.metrics import ROC, LeastCost, eer
 from xvectors.report.comparison import compare
@@ -106,7 +107,7 @@ def test_det_axes_are_normal_deviates_and_reach_what_the_trials_can_tell() -> No
     """Scores N(2, 1) and N(0, 1): a straight line of slope -1, through an EER of 15.9 % in the middle."""
     rng = np.random.default_rng(0)
     roc = ROC.from_scores(2 + rng.standard_normal(20_000), rng.standard_normal(20_000))
-    figure = det_figure({"one": roc})
+    figure = det_figure({"one": DET.from_roc(roc)})
     axes = figure.axes[0]
     x, y = axes.lines[0].get_data()
     middle = (np.abs(x) < 1.5) & (np.abs(y) < 1.5)

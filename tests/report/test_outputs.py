@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from xvectors.evaluation.measured import Figure
+from xvectors.evaluation.measures import Measure
 from xvectors.metrics import ROC, Interval, operating_points
-from xvectors.report.outputs import figure_table, point_table, write_scores
+from xvectors.report.outputs import measure_to_dict, point_to_dict, write_scores
 from xvectors.trials import Trials
 
 
@@ -28,14 +28,14 @@ def test_scores_read_back_as_the_same_numbers(tmp_path: Path) -> None:
 
 def test_tables_are_json_without_infinities() -> None:
     interval = Interval(value=0.1, low=0.05, high=math.inf, confidence=0.95, num_speakers=7)
-    table = figure_table(Figure(name="EER", value=0.1, unit="share", interval=interval))
+    table = measure_to_dict(Measure(name="EER", value=0.1, unit="share", interval=interval))
     assert table == {
         "name": "EER",
         "value": 0.1,
         "unit": "share",
         "interval": {"low": 0.05, "high": None, "confidence": 0.95, "num_speakers": 7},
     }
-    points = [point_table(point) for point in operating_points(ROC.from_scores([3.0, 2.0], [1.0, 2.5]))]
+    points = [point_to_dict(point) for point in operating_points(ROC.from_scores([3.0, 2.0], [1.0, 2.5]))]
     assert json.loads(json.dumps(points, allow_nan=False)) == points
     assert points[1]["threshold"] is None
     assert points[1]["note"].startswith("FAR 1 % needs 3,000 non-target trials")

@@ -13,10 +13,9 @@ import pytest
 import soundfile
 
 from support.simulated import evaluation
-from xvectors.evaluation.measured import Leakage, Measured, SharedRecording, SuspectPair
-from xvectors.evaluation.mistakes import confusable_pairs, error_speakers, worst_false_accepts, worst_false_rejects
-from xvectors.evaluation.slices import Slice, SliceFigure, slices_of
-from xvectors.metrics import ROC, operating_points
+from xvectors.evaluation import Evaluation
+from xvectors.evaluation.leakage import Leakage, SharedRecording, SuspectPair
+from xvectors.evaluation.slices import Slice, SliceMeasure
 from xvectors.report import colors, drawings, sections
 from xvectors.report.page import write_page
 from xvectors.report.slice_section import SliceWords, slice_section
@@ -60,17 +59,17 @@ class Tree(HTMLParser):
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("report") / "index.html"
-    measured = evaluation(left_out=("broken.wav: no samples",), warnings=("One speaker was trained on.",))
+    measured = evaluation(mapped=True, left_out=("broken.wav: no samples",), warnings=("One speaker was trained on.",))
     assert write_page(measured, path, audio=True) == path
     return path.read_text(encoding="utf-8")
 
 
 def test_the_figures_are_there_with_intervals_and_units(text: str) -> None:
     measured = evaluation()
-    eer = f"{100 * measured.figures['eer'].value:.{1 if measured.figures['eer'].value >= 0.1 else 2}f}\xa0%"
+    eer = f"{100 * measured.measures['eer'].value:.{1 if measured.measures['eer'].value >= 0.1 else 2}f}\xa0%"
     assert f"<dd class=value>{eer}</dd><dd class=about>3.1\xa0to\xa023.5\xa0%; " in text
-    assert f"{measured.figures['cllr'].value:.3f}\xa0bits" in text
-    loss = measured.figures["cllr"].value - measured.figures["min_cllr"].value
+    assert f"{measured.measures['cllr'].value:.3f}\xa0bits" in text
+    loss = measured.measures["cllr"].value - measured.measures["min_cllr"].value
     sure = "(95\N{NO-BREAK SPACE}% interval 0.012\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}0.457\N{NO-BREAK SPACE}bits)"
     assert f"<b>{loss:.3f} bits</b> {sure} are the calibration loss" in text
     assert "Measured on 12 people and 2,556 pairs of recordings" in text
@@ -176,7 +175,7 @@ def test_a_recording_that_cannot_be_read_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("speakers", [3, 30])
 def test_without_calibration_and_without_knowing_the_speakers(tmp_path: Path, speakers: int) -> None:
-    measured = evaluation(speakers=speakers, calibrated=False, known=False, leakage=Leakage(checked=False))
+    measured = evaluation(speakers=speakers, mapped=True, calibrated=False, known=False, leakage=Leakage(checked=False))
     text = write_page(measured, tmp_path / "index.html", audio=True).read_text(encoding="utf-8")
     Tree.of(text)
     assert "The system has no calibration: its threshold was chosen on these very pairs" in text or speakers < 5
@@ -188,49 +187,10 @@ def test_without_calibration_and_without_knowing_the_speakers(tmp_path: Path, sp
     assert ("Names of" in text) == (speakers == 30)
 
 
-def test_confusable_pairs_are_those_of_highest_mean() -> None:
-    measured = evaluation()
-    speaker, trials = measured.manifest.speaker_index, measured.trials
-    means: dict[tuple[int, int], list[float]] = {}
-    for i, j, target, llr in zip(trials.enroll, trials.test, trials.target, measured.decisive, strict=True):
-        if not target:
-            a, b = sorted((int(speaker[i]), int(speaker[j])))
-            means.setdefault((a, b), []).append(float(llr))
-    expected = sorted(means, key=lambda pair: -np.mean(means[pair]))[:15]
-    found = confusable_pairs(measured)
-    assert [(one.speaker_a, one.speaker_b) for one in found] == expected
-    assert found[0].mean_score == pytest.approx(np.mean(means[expected[0]]))
-    assert found[0].num_accepted == sum(llr >= measured.threshold for llr in means[expected[0]])
-    assert measured.decisive[found[0].trial] == max(means[expected[0]])
-
-
-def test_the_worst_errors_are_errors_in_order() -> None:
-    measured = evaluation()
-    speaker, trials, llrs = measured.manifest.speaker_index, measured.trials, measured.decisive
-    accepts, rejects = worst_false_accepts(measured), worst_false_rejects(measured)
-    assert accepts[0] == np.argmax(np.where(trials.target, -np.inf, llrs))
-    assert rejects[0] == np.argmin(np.where(trials.target, llrs, np.inf))
-    assert (np.diff(llrs[accepts]) <= 0).all()
-    assert (llrs[accepts] >= measured.threshold).all()
-    assert (np.diff(llrs[rejects]) >= 0).all()
-    assert (llrs[rejects] < measured.threshold).all()
-    pairs = {frozenset((int(speaker[trials.enroll[at]]), int(speaker[trials.test[at]]))) for at in accepts}
-    assert len(pairs) == len(accepts)
-    assert np.bincount(speaker[trials.enroll[rejects]]).max() <= 2
-
-
 def test_markers_have_colors_of_their_own_on_dark_paper(text: str) -> None:
     light, dark = re.findall(r"\.dot\.s0 \{ fill: (#[0-9a-f]{6}); \}", text)
     assert (light, dark) == (colors.SPEAKERS[0], colors.DARK_SPEAKERS[0])
     assert text.count(".dot.s19 {") == 2
-
-
-def test_many_recordings_are_mapped_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = evaluation()
-    assert drawings._mapped(measured).tolist() == list(range(72))
-    monkeypatch.setattr(drawings, "MAX_MAPPED", 36)
-    rows = drawings._mapped(measured)
-    assert np.bincount(measured.manifest.speaker_index[rows]).tolist() == [3] * 12
 
 
 def test_terms_are_explained_on_the_page(text: str) -> None:
@@ -265,12 +225,10 @@ def test_long_names_names_of_other_scripts_and_turns_of_direction(tmp_path: Path
     assert "\u202e" not in text
 
 
-def separated() -> Measured:
+def separated() -> Evaluation:
     """All targets score 5, all non-targets -5."""
-    measured = evaluation()
-    llrs = np.where(measured.trials.target, 5.0, -5.0)
-    roc = ROC.from_scores(llrs[measured.trials.target], llrs[~measured.trials.target])
-    return replace(measured, llrs=llrs, roc=roc, threshold=0.0, operating_points=tuple(operating_points(roc)))
+    llrs = np.where(evaluation().trials.target, 5.0, -5.0)
+    return evaluation(llrs=llrs, threshold=0.0)
 
 
 def test_rates_without_an_error_say_of_how_many_trials(tmp_path: Path) -> None:
@@ -286,12 +244,11 @@ def test_rates_without_an_error_say_of_how_many_trials(tmp_path: Path) -> None:
 
 def test_each_operating_point_says_how_many_errors_and_trials_it_rests_on() -> None:
     measured = evaluation()
-    misses = int(np.count_nonzero(measured.decisive[measured.trials.target] < measured.threshold))
-    wrong = measured.trials.target & (measured.decisive < measured.threshold)
+    misses = int(np.count_nonzero(measured.decision_scores[measured.trials.target] < measured.threshold))
+    wrong = measured.trials.target & (measured.decision_scores < measured.threshold)
     speakers = len(set(measured.manifest.speaker_index[measured.trials.enroll[wrong]].tolist()))
     cell = f"<small>{misses:,} of {measured.trials.num_target:,}; {speakers} speakers</small>"
     assert cell in sections.operating(measured)
-    assert error_speakers(measured)[0] == speakers
 
 
 def one_slice(**changed: object) -> Slice:
@@ -303,10 +260,10 @@ def one_slice(**changed: object) -> Slice:
 
 
 def test_slices_without_an_eer_keep_their_rates_intervals_and_sizes() -> None:
-    far = SliceFigure(value=0.02, low=0.01, high=0.05, difference=0.01, difference_low=0.002, departs=True)
-    found = slices_of(evaluation(), num_draws=100)
+    far = SliceMeasure(value=0.02, low=0.01, high=0.05, difference=0.01, difference_low=0.002, departs=True)
+    found = evaluation().slices
     words = SliceWords(children=False)
-    one = one_slice(figures={"far": far}, note="12 target trials, fewer than 30")
+    one = one_slice(measures={"far": far}, note="12 target trials, fewer than 30")
     text = slice_section(replace(found, slices=(one,)), words, calibrated=True)
     assert "1 group of 1 differs from the whole" in text
     assert "12 / 3,456" in text
@@ -316,13 +273,13 @@ def test_slices_without_an_eer_keep_their_rates_intervals_and_sizes() -> None:
 
 
 def test_slices_that_do_not_differ_are_a_line_and_a_click_away() -> None:
-    found = slices_of(evaluation(), num_draws=100)
-    whole = found.whole.figures["eer"]
+    found = evaluation().slices
+    whole = found.whole.measures["eer"]
     differs = one_slice(
-        dimension="gender", name="female speakers", figures={"eer": replace(whole, difference=0.1, departs=True)}
+        dimension="gender", name="female speakers", measures={"eer": replace(whole, difference=0.1, departs=True)}
     )
     same = [
-        one_slice(dimension=dimension, name=name, figures={"eer": whole})
+        one_slice(dimension=dimension, name=name, measures={"eer": whole})
         for dimension, name in (
             ("gender", "male speakers"),
             ("shorter recording", "2 to 3 s"),
@@ -363,8 +320,8 @@ def test_the_det_frame_holds_every_operating_point() -> None:
     measured = evaluation()
     assert ">1 %</text>" in drawings.det_plot(measured)
     assert "95 %" not in drawings.det_plot(measured)
-    strict = replace(measured, threshold=float(np.quantile(measured.decisive[measured.trials.target], 0.9)))
-    assert 0.8 < strict.roc.rates_at(strict.threshold)[0] < 0.95
+    strict = evaluation(threshold=float(np.quantile(measured.decision_scores[measured.trials.target], 0.9)))
+    assert 0.8 < strict.measures["frr"].value < 0.95
     drawn = drawings.det_plot(strict)
     assert "95 %" in drawn
     (y,) = re.findall(r'<text class="label" x="[\d.]+" y="([\d.]+)" text-anchor="middle">D<', drawn)

@@ -1,4 +1,4 @@
-"""What the plots draw, counted on the Figure; the files they write; the layout of embeddings."""
+"""What the plots draw, counted on the Figure, and the files they write."""
 
 from __future__ import annotations
 
@@ -15,21 +15,12 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
-from numpy.typing import NDArray
 
 from xvectors.errors import CheckpointError, ConfigError, ShapeError, StorageError
-from xvectors.metrics import eer
-from xvectors.report import plots, score_histogram, speaker_map, training_curves, tsne
+from xvectors.evaluation.curves import score_densities
+from xvectors.report import plots, score_histogram, speaker_map, training_curves
 
 Row = dict[str, float | str | None]
-
-
-def clusters(speakers: int, utterances: int, dim: int = 32) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Gaussian speakers, not hard to tell apart."""
-    rng = np.random.default_rng(0)
-    index = np.repeat(np.arange(speakers), utterances)
-    centers = rng.normal(size=(speakers, dim))
-    return (centers[index] + 0.5 * rng.normal(size=(len(index), dim))).astype(np.float32), index
 
 
 def history(epochs: int) -> list[Row]:
@@ -143,59 +134,6 @@ def test_damaged_histories_are_refused(rows: list[Row], message: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         plots.training_figure(rows)
     assert str(caught.value) == message
-
-
-# t-SNE
-
-
-@pytest.mark.parametrize(("n", "expected"), [(7, 2.0), (31, 10.0), (90, 89 / 3), (91, 30.0), (5000, 30.0)])
-def test_perplexity_is_clipped_to_a_third_of_the_others(n: int, expected: float) -> None:
-    assert plots.clip_perplexity(30.0, n) == pytest.approx(expected)
-    assert plots.clip_perplexity(1.5, n) == 1.5
-
-
-def test_tsne_keeps_speakers_together_and_repeats_itself() -> None:
-    embeddings, speaker = clusters(6, 8)
-    points = tsne(embeddings)
-    assert points.shape == (48, 2)
-    assert points.dtype == np.float32
-    distances = np.linalg.norm(points[:, None] - points, axis=2) + np.diag(np.full(48, np.inf))
-    np.testing.assert_array_equal(speaker[distances.argmin(axis=1)], speaker)
-    np.testing.assert_array_equal(tsne(embeddings), points)
-
-
-def test_tsne_looks_at_directions_only() -> None:
-    embeddings, _ = clusters(3, 4)
-    lengths = 2.0 ** np.arange(12)[:, None]
-    np.testing.assert_array_equal(tsne(embeddings * lengths.astype(np.float32)), tsne(embeddings))
-
-
-@pytest.mark.parametrize("dim", [1, 2, 64])
-@pytest.mark.parametrize("n", [1, 2, 3, 6, 7, 8])
-def test_tsne_of_few_points_of_few_dimensions_is_finite(n: int, dim: int) -> None:
-    points = tsne(np.random.default_rng(0).normal(size=(n, dim)))
-    assert points.shape == (n, 2)
-    assert np.isfinite(points).all()
-
-
-def test_few_points_keep_their_distances() -> None:
-    unit = np.eye(3)
-    points = tsne(unit)
-    distances = np.linalg.norm(points[:, None] - points, axis=2)
-    np.testing.assert_allclose(distances[~np.eye(3, dtype=bool)], math.sqrt(2), rtol=1e-5)
-
-
-def test_equal_embeddings_fall_on_one_place() -> None:
-    np.testing.assert_allclose(np.ptp(tsne(np.full((30, 8), 0.3)), axis=0), 0, atol=1e-6)
-
-
-def test_tsne_refuses_what_it_cannot_lay_out() -> None:
-    with pytest.raises(ConfigError, match=r"^perplexity is 0: give a number above 0, usually 5 to 50$"):
-        tsne(np.eye(3), perplexity=0)
-    with pytest.raises(ShapeError, match=r"^no embeddings: there is nothing to lay out$"):
-        tsne(np.empty((0, 4)))
-    with pytest.raises(ShapeError, match=r"^embedding row 1 is all zeros"):
-        tsne([[1.0, 0.0], [0.0, 0.0]])
 
 
 # Speaker map
@@ -317,38 +255,17 @@ def test_unusable_maps_are_refused(points, speakers, genders, message) -> None:
 # Score histogram
 
 
-def test_densities_integrate_to_one_and_part_at_the_threshold() -> None:
-    rng = np.random.default_rng(0)
-    target, nontarget = rng.normal(0.6, 0.1, 1000), rng.normal(0.1, 0.1, 20_000)
-    error = eer(target, nontarget)
-    figure = plots.score_figure(target, nontarget, error.threshold, error.eer)
-    for patch, scores in zip(figure.axes[0].patches[::2], (target, nontarget), strict=True):
-        density, edges, _ = patch.get_data()
-        assert (density * np.diff(edges)).sum() == pytest.approx(1)
-        above = edges[:-1] >= error.threshold - 1e-9
-        share = (density * np.diff(edges))[above].sum()
-        assert share == pytest.approx(np.mean(scores >= error.threshold), abs=1e-9)
-    assert legend_texts(figure)[:2] == ["target: 1,000 trials", "non-target: 20,000 trials"]
-    assert legend_texts(figure)[2] == f"EER {error.eer:.2%} at {error.threshold:.3g}"
-
-
-@pytest.mark.parametrize(("target", "nontarget"), [([1.0, 1.0], [1.0]), ([0.0], [0.0]), ([-1e9, 1e9], [0.0])])
-def test_constant_and_far_apart_scores_can_be_drawn(target: list[float], nontarget: list[float]) -> None:
-    figure = plots.score_figure(target, nontarget, 0.5, 0.25, scale="LLR")
+def test_both_densities_and_the_threshold_are_drawn() -> None:
+    densities = score_densities([1.0, 2.0], [-1.0, 0.0, 1.0], 0.5)
+    figure = plots.score_figure(densities, 0.25, scale="LLR")
     assert figure.axes[0].get_xlabel() == "LLR"
-    density, edges, _ = figure.axes[0].patches[0].get_data()
-    assert (density * np.diff(edges)).sum() == pytest.approx(1)
-    low, high = figure.axes[0].get_xlim()
-    assert low < min(0.5, *target)
-    assert high > max(0.5, *target)
-
-
-def test_unusable_scores_are_refused() -> None:
-    for bad in ([], [np.nan], [[1.0]]):
-        with pytest.raises(ShapeError, match=r"^target scores must be a list of finite numbers, at least one$"):
-            plots.score_figure(bad, [1.0], 0.5, 0.1)
-    with pytest.raises(ShapeError, match=r"^the threshold is inf: give a finite number$"):
-        plots.score_figure([1.0], [0.0], np.inf, 0.1)
+    for patch, expected in zip(figure.axes[0].patches[::2], (densities.target, densities.nontarget), strict=True):
+        density, edges, _ = patch.get_data()
+        np.testing.assert_array_equal(density, expected)
+        np.testing.assert_array_equal(edges, densities.edges)
+    assert figure.axes[0].lines[0].get_xdata()[0] == 0.5
+    assert legend_texts(figure)[:2] == ["target: 2 trials", "non-target: 3 trials"]
+    assert legend_texts(figure)[2] == "threshold 0.5 (EER 25.00%)"
 
 
 # Files
@@ -356,7 +273,7 @@ def test_unusable_scores_are_refused() -> None:
 WRITERS: dict[str, tuple[Callable[[Path], Path], tuple[int, int]]] = {
     "curves": (lambda path: training_curves(history(3), path), (1560, 630)),
     "map": (lambda path: speaker_map(np.eye(2), ["a", "b"], [0, 1], path, title="two"), (1500, 1200)),
-    "scores": (lambda path: score_histogram([1, 2], [0, 1], 1.0, 0.5, path), (1200, 720)),
+    "scores": (lambda path: score_histogram(score_densities([1, 2], [0, 1], 1.0), 0.5, path), (1200, 720)),
 }
 
 

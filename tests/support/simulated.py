@@ -1,4 +1,4 @@
-"""A small evaluation of simulated speakers, for the tests of slices and page."""
+"""A small evaluation of simulated speakers, for the tests of the evaluation and of the report."""
 
 from __future__ import annotations
 
@@ -7,10 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xvectors.backends import length_normalize
 from xvectors.corpus import Manifest
-from xvectors.evaluation.measured import Figure, Leakage, Measured
+from xvectors.evaluation import Evaluation
+from xvectors.evaluation.curves import measure_curves
+from xvectors.evaluation.leakage import Leakage
+from xvectors.evaluation.measures import Measure
+from xvectors.evaluation.mistakes import DecidedTrials, find_mistakes
+from xvectors.evaluation.slice_dimensions import trial_dimensions
+from xvectors.evaluation.slices import measure_slices
+from xvectors.evaluation.speaker_map import map_speakers
+from xvectors.evaluation.verdict import reach_verdict
 from xvectors.metrics import ROC, Interval, LeastCost, operating_points
 from xvectors.trials import all_pairs
 
@@ -21,11 +30,18 @@ def evaluation(
     each: int = 6,
     calibrated: bool = True,
     known: bool = True,
+    mapped: bool = False,
     names: tuple[str, ...] = (),
     root: Path = Path("/nowhere"),
+    llrs: NDArray[np.float64] | None = None,
+    threshold: float | None = None,
     **changed: Any,
-) -> Measured:
-    """`known`: whether gender, age, session and the columns `microphone` and `accent` are."""
+) -> Evaluation:
+    """`known`: whether gender, age, session and the columns `microphone` and `accent` are.
+
+    `mapped`: whether the speaker map is computed, which takes longer than all else.
+    `llrs` [trials] and `threshold` replace those of the simulated voices.
+    """
     rng = np.random.default_rng(3)
     rows = []
     for s in range(speakers):
@@ -46,34 +62,47 @@ def evaluation(
     trials = all_pairs(manifest.speaker_index)
     unit = length_normalize(embeddings)
     scores = (unit @ unit.T)[trials.enroll, trials.test].astype(np.float32)
-    llrs = 8.0 * scores.astype(np.float64) - 3.0 if calibrated else None
+    if calibrated and llrs is None:
+        llrs = 8.0 * scores.astype(np.float64) - 3.0
     decisive = scores if llrs is None else llrs
     roc = ROC.from_scores(decisive[trials.target], decisive[~trials.target])
     eer = roc.eer()
-    figures = {
-        "eer": Figure(
+    measures = {
+        "eer": Measure(
             name="Equal error rate",
             value=eer.eer,
             unit="share",
             interval=Interval(value=eer.eer, low=0.0312, high=0.2346, confidence=0.95, num_speakers=speakers),
         )
     }
-    threshold = math.log(9.0) if calibrated else eer.threshold
+    if threshold is None:
+        threshold = math.log(9.0) if calibrated else eer.threshold
     for key, name, rate in zip(
         ("frr", "far"), ("false rejections", "false acceptances"), roc.rates_at(threshold), strict=True
     ):
         ends = Interval(value=rate, low=rate / 2, high=2 * rate, confidence=0.95, num_speakers=speakers)
-        figures[key] = Figure(name=name, value=rate, unit="share", interval=ends)
+        measures[key] = Measure(name=name, value=rate, unit="share", interval=ends)
     if calibrated:
-        figures["cllr"] = Figure(name="Cllr", value=roc.cllr(), unit="bits")
-        figures["min_cllr"] = Figure(name="minCllr", value=roc.min_cllr(), unit="bits")
+        measures["cllr"] = Measure(name="Cllr", value=roc.cllr(), unit="bits")
+        measures["min_cllr"] = Measure(name="minCllr", value=roc.min_cllr(), unit="bits")
         lost = roc.calibration_loss()
-        figures["calibration_loss"] = Figure(
+        measures["calibration_loss"] = Measure(
             name="calibration loss",
             value=lost,
             unit="bits",
             interval=Interval(value=lost, low=0.0123, high=0.4567, confidence=0.95, num_speakers=speakers),
         )
+    decided = DecidedTrials(
+        trials=trials,
+        scores=decisive,
+        threshold=threshold,
+        speakers=manifest.speakers,
+        speaker_index=manifest.speaker_index,
+    )
+    cost = LeastCost(0.1)
+    names_of_rows = [manifest.speakers[at] for at in manifest.speaker_index]
+    duration_s = rng.uniform(0.5, 9.0, len(manifest))
+    snr_db = rng.uniform(0.0, 40.0, len(manifest)) if known else np.full(len(manifest), math.nan)
     values: dict[str, Any] = {
         "system": "exp/xv",
         "system_path": Path("exp/xv"),
@@ -89,18 +118,36 @@ def evaluation(
         "backend": "cosine",
         "manifest": manifest,
         "embeddings": embeddings,
-        "duration_s": rng.uniform(0.5, 9.0, len(manifest)),
-        "snr_db": rng.uniform(0.0, 40.0, len(manifest)) if known else np.full(len(manifest), math.nan),
+        "duration_s": duration_s,
+        "snr_db": snr_db,
         "trials": trials,
         "trials_source": "all pairs",
         "scores": scores,
         "llrs": llrs,
-        "roc": roc,
         "threshold": threshold,
         "threshold_source": "the prior",
         "operating_points": tuple(operating_points(roc)),
-        "figures": figures,
-        "cost": LeastCost(0.1),
+        "measures": measures,
+        "equal_error": eer,
+        "cost": cost,
+        "curves": measure_curves(
+            roc, decisive, trials.target, threshold=threshold, cost=cost, are_llrs=llrs is not None
+        ),
+        "slices": measure_slices(
+            trial_dimensions(manifest, duration_s, snr_db, trials),
+            scores=decisive,
+            target=trials.target,
+            enroll_speaker=manifest.speaker_index[trials.enroll],
+            test_speaker=manifest.speaker_index[trials.test],
+            threshold=threshold,
+            cost=None if llrs is None else cost,
+            num_draws=100,
+        ),
+        "mistakes": find_mistakes(decided),
+        "speaker_map": map_speakers(embeddings, names_of_rows, manifest.gender) if mapped else None,
         "leakage": Leakage(checked=True),
+        "verdict": reach_verdict(
+            decided, measures, is_calibrated=llrs is not None, system=changed.get("system", "exp/xv")
+        ),
     }
-    return Measured(**(values | changed))
+    return Evaluation(**(values | changed))

@@ -78,7 +78,8 @@ def test_training_ends_with_a_calibration_on_held_out_speakers(held_out: SystemF
 
 def test_evaluate_decides_by_llrs(held_out: SystemFolder, tmp_path: Path) -> None:
     result = evaluate(held_out.path, device="cpu", out=tmp_path)
-    assert (result.num_speakers, result.scale, result.backend, result.threshold) == (3, "llr", "cosine", 0.0)
+    assert (len(result.manifest.speakers), result.backend, result.threshold) == (3, "cosine", 0.0)
+    assert result.is_calibrated
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert any(line.startswith("the calibration rests on 3 speakers, fewer than 10") for line in metrics["warnings"])
     assert metrics["figures"]["cllr"]["value"] >= metrics["figures"]["min_cllr"]["value"]
@@ -158,7 +159,7 @@ def test_too_few_held_out_speakers_fall_back_with_a_warning(
 
     folder.calibration.unlink()
     result = evaluate(folder.path, device="cpu")
-    assert result.scale == "cosine"
+    assert not result.is_calibrated
     assert "the system is not calibrated, so that its scores are cosines" in result.warnings[0]
     assert (folder.report / "scores.csv").read_text().splitlines()[0] == "enroll,test,target,score"
 

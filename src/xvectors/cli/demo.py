@@ -8,7 +8,8 @@ from pathlib import Path
 
 from xvectors.config import DEFAULT_RECIPE, differences, load_recipe
 from xvectors.corpus.synth import synthesize
-from xvectors.report import Evaluation, evaluate, plot
+from xvectors.evaluation import Evaluation
+from xvectors.report import evaluate, plot
 from xvectors.system import SystemFolder
 from xvectors.system.serialization import read_description
 from xvectors.training import EpochResult, TrainingResult, train

@@ -97,7 +97,8 @@ def evaluate(
         raise ConfigError("name a system directory to evaluate, or a file with --scores, one of the two")
     if speakers is not None:
         raise ConfigError("--speakers is for files of scores: the system's corpus tells who speaks; leave it out")
-    from xvectors.report import evaluate as run
+    from xvectors.report.evaluation import evaluate as run
+    from xvectors.report.outputs import evaluation_to_dict, summary_lines
 
     result = run(
         system,
@@ -112,11 +113,9 @@ def evaluate(
         progress=not quiet,
     )
     if as_json:
-        from dataclasses import asdict
-
-        print_json(asdict(result))
+        print_json(evaluation_to_dict(result))
         return
-    print_lines(result.lines())
+    print_lines(summary_lines(result))
     print(f"written to {result.report}: index.html (the report), metrics.json, scores.csv, embeddings.npz, scores.png")
 
 
@@ -331,18 +330,18 @@ def plot(system: System, device: Device = "auto", quiet: Quiet = False, trust: T
 def _evaluate_scores(scores: Path, trials: Path | None, speakers: Path | None, cost: LeastCost, as_json: bool) -> None:
     """Measure a file of scores and print its figures."""
     from xvectors.evaluation.score_files import measure_score_file
-    from xvectors.report.outputs import figure_table, point_table
+    from xvectors.report.outputs import measure_to_dict, point_to_dict
 
-    measurement, measured = measure_score_file(scores, trials, speakers=speakers, cost=cost)
-    tables = {key: figure_table(figure) for key, figure in measurement.figures.items()}
-    num_target = int(measured.target.sum())
+    measured, labeled = measure_score_file(scores, trials, speakers=speakers, cost=cost)
+    tables = {key: measure_to_dict(measure) for key, measure in measured.measures.items()}
+    num_target = int(labeled.target.sum())
     if as_json:
-        counts = {"num_target_trials": num_target, "num_nontarget_trials": len(measured) - num_target}
-        points = [point_table(point) for point in measurement.operating_points]
-        notes = [*measured.findings.lines(), *measurement.notes]
+        counts = {"num_target_trials": num_target, "num_nontarget_trials": len(labeled) - num_target}
+        points = [point_to_dict(point) for point in measured.operating_points]
+        notes = [*labeled.findings.lines(), *measured.notes]
         print_json({**counts, "figures": tables, "operating_points": points, "notes": notes})
         return
-    print_lines(measured.findings.lines(), stream=sys.stderr)
-    print(f"{num_target:,} target and {len(measured) - num_target:,} non-target trials")
-    print_lines(measurement.lines())
+    print_lines(labeled.findings.lines(), stream=sys.stderr)
+    print(f"{num_target:,} target and {len(labeled) - num_target:,} non-target trials")
+    print_lines(measured.lines())
     print("actDCF and Cllr take the scores for natural-log likelihood ratios")

@@ -389,16 +389,17 @@ def demo(
         return
     best = result.training.epochs[result.training.best_epoch - 1]
     evaluation = result.evaluation
+    manifest = evaluation.manifest
     table = Table(title="Speaker recognition on synthetic voices", title_justify="left")
     table.add_column("what")
     table.add_column("result")
     table.add_row("training speakers", str(result.training.num_speakers))
     table.add_row("validation accuracy", f"{best.val_accuracy:.1%} (epoch {best.epoch})")
-    table.add_row("unseen speakers", f"{evaluation.num_speakers} ({count(evaluation.num_utterances, 'utterance')})")
+    table.add_row("unseen speakers", f"{len(manifest.speakers)} ({count(len(manifest), 'utterance')})")
     table.add_row("EER on unseen speakers", f"{evaluation.eer:.2%}")
-    table.add_row("minDCF(0.01)", f"{evaluation.min_dcf:.3f}")
+    table.add_row("minDCF(0.01)", f"{evaluation.measures['min_dcf'].value:.3f}")
     paths = {
-        "report": Path(evaluation.report) / "index.html",
+        "report": evaluation.report / "index.html",
         "corpus": result.corpus,
         "system": result.training.folder.path,
     }

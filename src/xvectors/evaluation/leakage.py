@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from xvectors.backends import length_normalize
 from xvectors.corpus import TEST, VAL, Manifest
-from xvectors.evaluation.measured import Leakage, SharedRecording, SuspectPair
 from xvectors.text import agree, count, first_few
 from xvectors.trials import sample_recordings
-from xvectors.verification.label_check import find_two_voices
+from xvectors.verification.label_check import TwoVoices, find_two_voices
 
 SUSPECT_QUANTILE = 0.99
 """Of one speaker's cosines: recordings of two speakers that are nearer than this are worth listening to."""
@@ -25,6 +25,44 @@ MOST_SUSPECTS = 20
 MOST_COMPARED = 40_000  # recordings, all with all: some 10 s on two cores
 BLOCK_VALUES = 4_000_000  # cosines at once: 16 MB
 LEVELS = 20_000  # that the cosines of one speaker's recordings are counted at
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedRecording:
+    """A test recording that was trained on: row `row` of the manifest is `train_path`, by "path" or by "content"."""
+
+    row: int
+    train_path: str
+    by: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuspectPair:
+    """Recordings of two speakers that sound like one: rows `a` < `b` of the manifest, and their cosine."""
+
+    a: int
+    b: int
+    cosine: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leakage:
+    """What makes error rates too good, or labels doubtful; `checked` is False where the training corpus is unknown."""
+
+    checked: bool
+    shared_speakers: tuple[str, ...] = ()
+    """Names of test speakers that were trained on."""
+    calibration_speakers: tuple[str, ...] = ()
+    """Names of test speakers that calibration or back-end learned from."""
+    shared_recordings: tuple[SharedRecording, ...] = ()
+    suspect_pairs: tuple[SuspectPair, ...] = ()
+    """The most alike pairs of two speakers, nearest first, that are nearer than 99 % of one speaker's pairs."""
+    num_suspect_pairs: int = 0
+    """All of them; `suspect_pairs` holds the first few."""
+    num_compared: int = 0
+    """Recordings that were compared, each with all others; of very many not all."""
+    two_voices: tuple[TwoVoices, ...] = ()
+    """Names of test speakers that two people seem to go by."""
 
 
 def find_leakage(

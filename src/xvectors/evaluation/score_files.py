@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.errors import ManifestError
-from xvectors.evaluation.measuring import Measurement, measure
+from xvectors.evaluation.measures import ScoreMeasures, measure_scores
 from xvectors.evaluation.speakers import GUESSED, speakers_of
 from xvectors.metrics import LeastCost
 from xvectors.metrics.operating_points import DEFAULT_COST
@@ -187,7 +187,7 @@ def measure_score_file(
     *,
     speakers: str | Path | None = None,
     cost: LeastCost = DEFAULT_COST,
-) -> tuple[Measurement, TrialList]:
+) -> tuple[ScoreMeasures, TrialList]:
     """Measure a score file, its labels its own or those of the list `trials`.
 
     Cllr and actual DCF take the scores for natural-log LLRs. Intervals resample speakers: those that the file
@@ -203,7 +203,7 @@ def measure_score_file(
             raise ManifestError(f"{listed.source}: no {kind} trials; error rates need trials of both kinds")
     of_names = speakers_of(listed, speakers)
     chosen = choose_resampled(scores, listed.target)
-    measurement = measure(
+    measured = measure_scores(
         scores,
         listed.target,
         of_names[listed.enroll[chosen.at]],
@@ -214,9 +214,9 @@ def measure_score_file(
         resampled=chosen,
         overwrite_scores=True,
     )
-    notes = [GUESSED] if speakers is None and measurement.num_draws else []
+    notes = [GUESSED] if speakers is None and measured.num_draws else []
     notes += [note] if note else []
-    return replace(measurement, notes=(*measurement.notes, *notes)), replace(listed, source=scored.source)
+    return replace(measured, notes=(*measured.notes, *notes)), replace(listed, source=scored.source)
 
 
 def scores_on(trials: TrialList, file: ScoreFile) -> NDArray[np.float64]:

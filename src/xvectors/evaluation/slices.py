@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 
-from xvectors.evaluation.groups import Dimension, Kind, trial_dimensions
-from xvectors.evaluation.measured import Measured
+from xvectors.evaluation.slice_dimensions import Dimension, Kind
 from xvectors.metrics import ROC, LeastCost, ScoredTrials, bayes_threshold
 from xvectors.metrics.bootstrap import MIN_SPEAKERS, interval_ends
 from xvectors.metrics.operating_points import MIN_ERRORS
@@ -31,7 +30,7 @@ MEASURES = ("eer", "frr", "far", "actual_dcf")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SliceFigure:
+class SliceMeasure:
     """A measure of one slice: shares, the DCF a normalized cost. `low` and `high` are None where there are too few
     speakers in all; `difference` is slice less whole, its ends and `departs` come from the same draws."""
 
@@ -47,7 +46,8 @@ class SliceFigure:
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
-    """A group of trials. `figures` by key of MEASURES: those that its trials support. `note` says why one is absent."""
+    """A group of trials. `measures` holds, by key of MEASURES, those that its trials support; `note` says what is
+    missing."""
 
     dimension: str
     name: str
@@ -57,17 +57,17 @@ class Slice:
     num_nontarget: int
     num_misses: int
     num_false_accepts: int
-    figures: Mapping[str, SliceFigure] = field(default_factory=dict)
+    measures: Mapping[str, SliceMeasure] = field(default_factory=dict)
     note: str = ""
 
     @property
     def departs(self) -> bool:
-        return any(figure.departs for figure in self.figures.values())
+        return any(measure.departs for measure in self.measures.values())
 
     @property
     def departure(self) -> float:
         """How far the EER is from the whole's; -1 for slices without."""
-        return abs(self.figures["eer"].difference) if "eer" in self.figures else -1.0
+        return abs(self.measures["eer"].difference) if "eer" in self.measures else -1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,28 +80,6 @@ class Slices:
     num_draws: int
 
 
-def slices_of(measured: Measured, *, num_draws: int | None = None, confidence: float = 0.95, seed: int = 0) -> Slices:
-    """The slices of an evaluation at its one threshold; the actual DCF only where its scores are LLRs.
-
-    By default 1000 draws, from 400,000 trials on fewer, down to 200.
-    """
-    if num_draws is None:
-        num_draws = int(np.clip(WORK // max(1, len(measured.trials)), 200, 1000))
-    speaker, trials = measured.manifest.speaker_index, measured.trials
-    return measure_slices(
-        trial_dimensions(measured.manifest, measured.duration_s, measured.snr_db, trials),
-        scores=measured.decisive,
-        target=trials.target,
-        enroll_speaker=speaker[trials.enroll],
-        test_speaker=speaker[trials.test],
-        threshold=measured.threshold,
-        cost=measured.cost if measured.is_calibrated else None,
-        num_draws=num_draws,
-        confidence=confidence,
-        seed=seed,
-    )
-
-
 def measure_slices(
     dimensions: Iterable[Dimension],
     *,
@@ -111,7 +89,7 @@ def measure_slices(
     test_speaker: ArrayLike,
     threshold: float,
     cost: LeastCost | None = None,
-    num_draws: int = 1000,
+    num_draws: int | None = None,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Slices:
@@ -120,6 +98,7 @@ def measure_slices(
     Args:
         scores, target, enroll_speaker, test_speaker: [m] of the trials; accept scores >= threshold.
         cost: None for scores that are no LLRs.
+        num_draws: by default 1000, from 400,000 trials on fewer, down to 200.
 
     Values are exact. The draws' EERs are interpolated between 400 thresholds of each slice, which moves an interval's
     end by less than a hundredth of its width; their FRR, FAR and DCF are exact. Groups of fewer than 5 speakers or 30
@@ -127,9 +106,10 @@ def measure_slices(
 
     Raises as `ScoredTrials.of` and `ROC.from_scores` do, but for fewer than 5 speakers, which leave out the intervals.
     """
-    resample = _Resample(
-        np.asarray(scores), checked_labels(target), enroll_speaker, test_speaker, threshold, cost, num_draws, seed
-    )
+    labels = checked_labels(target)
+    if num_draws is None:
+        num_draws = int(np.clip(WORK // max(1, len(labels)), 200, 1000))
+    resample = _Resample(np.asarray(scores), labels, enroll_speaker, test_speaker, threshold, cost, num_draws, seed)
     whole, of_whole = resample.whole(confidence)
     found = [
         one
@@ -176,11 +156,11 @@ class _Resample:
         targets, nontargets = np.flatnonzero(self.target), np.flatnonzero(~self.target)
         roc = ROC.from_scores(self.scores[targets], self.scores[nontargets])
         drawn = self._drawn(roc, targets, nontargets)
-        figures = {
-            name: _figure(value, drawn.get(name), confidence, self.num_speakers)
+        measures = {
+            name: _measure(value, drawn.get(name), confidence, self.num_speakers)
             for name, value in self._values(roc).items()
         }
-        return self._slice("", "all trials", "both", targets, nontargets, figures, ""), drawn
+        return self._slice("", "all trials", "both", targets, nontargets, measures, ""), drawn
 
     def slice(self, dimension: Dimension, code: int, whole: Slice, of_whole: Draws, confidence: float) -> Slice | None:
         kind, name = dimension.kinds[code], dimension.labels[code]
@@ -191,7 +171,7 @@ class _Resample:
         nontargets = np.flatnonzero(~self.target if kind == "targets" else chosen & ~self.target)
         lacks = [self._lacks("target", targets), self._lacks("non-target", nontargets)]
         note = "; ".join(lack for lack in lacks if lack)
-        figures: dict[str, SliceFigure] = {}
+        measures: dict[str, SliceMeasure] = {}
         if len(targets) and len(nontargets) and not all(lacks):
             roc = ROC.from_scores(self.scores[targets], self.scores[nontargets])
             drawn = self._drawn(roc, targets, nontargets)
@@ -201,9 +181,9 @@ class _Resample:
                 note = "too few speakers to resample"
             for key, value in self._values(roc).items():
                 if key in supported and key not in unsure:
-                    compared = whole.figures[key].value, of_whole.get(key), self._errors(key, roc, value, whole)
-                    figures[key] = _figure(value, drawn.get(key), confidence, self._num_speakers(chosen), compared)
-        return self._slice(dimension.name, name, kind, targets, nontargets, figures, note, chosen)
+                    compared = whole.measures[key].value, of_whole.get(key), self._errors(key, roc, value, whole)
+                    measures[key] = _measure(value, drawn.get(key), confidence, self._num_speakers(chosen), compared)
+        return self._slice(dimension.name, name, kind, targets, nontargets, measures, note, chosen)
 
     def _slice(
         self,
@@ -212,7 +192,7 @@ class _Resample:
         kind: Kind,
         targets: Rows,
         nontargets: Rows,
-        figures: Mapping[str, SliceFigure],
+        measures: Mapping[str, SliceMeasure],
         note: str,
         chosen: NDArray[np.bool_] | None = None,
     ) -> Slice:
@@ -225,7 +205,7 @@ class _Resample:
             num_nontarget=len(nontargets),
             num_misses=int(np.count_nonzero(self.scores[targets] < self.threshold)),
             num_false_accepts=int(np.count_nonzero(self.scores[nontargets] >= self.threshold)),
-            figures=figures,
+            measures=measures,
             note=note,
         )
 
@@ -251,9 +231,9 @@ class _Resample:
     def _errors(self, key: str, roc: ROC, value: float, whole: Slice) -> float:
         """How many errors support a comparison of rates: those made, or those that the whole's rate lets expect."""
         if key == "frr":
-            return max(value, whole.figures[key].value) * roc.num_target
+            return max(value, whole.measures[key].value) * roc.num_target
         if key == "far":
-            return max(value, whole.figures[key].value) * roc.num_nontarget
+            return max(value, whole.measures[key].value) * roc.num_nontarget
         return float("inf")
 
     def _drawn(self, roc: ROC, targets: Rows, nontargets: Rows) -> Draws:
@@ -320,22 +300,22 @@ def _supported(kind: Kind, target_lacks: str, nontarget_lacks: str) -> set[str]:
     return keys - {"targets": {"far"}, "non-targets": {"frr"}, "both": set()}[kind]
 
 
-def _figure(
+def _measure(
     value: float,
     drawn: NDArray[np.float64] | None,
     confidence: float,
     num_speakers: int,
     compared: tuple[float, NDArray[np.float64] | None, float] | None = None,
-) -> SliceFigure:
+) -> SliceMeasure:
     """`compared`: the whole's value, its draws, and how many errors support the comparison."""
     difference = 0.0 if compared is None else value - compared[0]
     if drawn is None:
-        return SliceFigure(value=value, difference=difference)
+        return SliceMeasure(value=value, difference=difference)
     low, high = _ends(drawn, confidence, num_speakers)
     if compared is None or compared[1] is None:
-        return SliceFigure(value=value, low=low, high=high)
+        return SliceMeasure(value=value, low=low, high=high)
     difference_low, difference_high = _ends(drawn - compared[1], confidence, num_speakers)
-    return SliceFigure(
+    return SliceMeasure(
         value=value,
         low=low,
         high=high,

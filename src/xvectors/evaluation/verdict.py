@@ -4,14 +4,14 @@ rates with what other people may see, whose the errors are, and sentences."""
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.evaluation.measured import Measured
-from xvectors.evaluation.mistakes import trial_speakers
+from xvectors.evaluation.measures import Measure
+from xvectors.evaluation.mistakes import DecidedTrials
 from xvectors.metrics.bootstrap import MIN_SPEAKERS
 from xvectors.text import count
 
@@ -138,22 +138,23 @@ class Verdict:
         return found
 
 
-def verdict_of(measured: Measured) -> Verdict:
-    """The verdict at the threshold in use."""
-    trials = measured.trials
-    accepted = measured.decisive >= measured.threshold
-    num_misses, num_accepts = measured.errors_at(measured.threshold)
-    enough = len(measured.manifest.speakers) >= MIN_SPEAKERS
+def reach_verdict(
+    decided: DecidedTrials, measures: Mapping[str, Measure], *, is_calibrated: bool, system: str
+) -> Verdict:
+    """Put the errors at the threshold in use into a verdict; `measures` holds eer, far and frr of the same trials."""
+    num_speakers = len(decided.speakers)
+    misses, false_accepts = decided.misses, decided.false_accepts
+    enough = num_speakers >= MIN_SPEAKERS
     return Verdict(
-        num_speakers=len(measured.manifest.speakers),
-        num_trials=len(trials),
-        false_accepts=_rate(measured, "far", num_accepts, trials.num_nontarget),
-        misses=_rate(measured, "frr", num_misses, trials.num_target),
-        confused=_confused(measured, np.flatnonzero(~trials.target & accepted)) if enough else None,
-        missed=_missed(measured, np.flatnonzero(trials.target & ~accepted)) if enough else None,
-        is_calibrated=measured.is_calibrated,
-        is_guessing=measured.figures["eer"].value >= GUESSING,
-        command=f"xvectors evaluate {shlex.quote(measured.system)} --data FOLDER",
+        num_speakers=num_speakers,
+        num_trials=len(decided.trials),
+        false_accepts=_rate(measures["far"], len(false_accepts), decided.trials.num_nontarget),
+        misses=_rate(measures["frr"], len(misses), decided.trials.num_target),
+        confused=_confused(decided, false_accepts) if enough else None,
+        missed=_missed(decided, misses) if enough else None,
+        is_calibrated=is_calibrated,
+        is_guessing=measures["eer"].value >= GUESSING,
+        command=f"xvectors evaluate {shlex.quote(system)} --data FOLDER",
     )
 
 
@@ -175,20 +176,20 @@ def people(number: int) -> str:
     return "1 person" if number == 1 else f"{number:,} people"
 
 
-def _rate(measured: Measured, key: str, num_errors: int, num_trials: int) -> ErrorRate:
-    found = measured.figures[key].interval
+def _rate(measure: Measure, num_errors: int, num_trials: int) -> ErrorRate:
+    found = measure.interval
     ends = {} if found is None else {"low": found.low, "high": found.high}
     return ErrorRate(num_errors=num_errors, num_trials=num_trials, **ends)
 
 
-def _confused(measured: Measured, rows: NDArray[np.int64]) -> Concentration | None:
+def _confused(decided: DecidedTrials, rows: NDArray[np.int64]) -> Concentration | None:
     """Of these false accepts, those of the one pair, else of the one speaker, that has far more than its share."""
-    names = measured.manifest.speakers
+    names = decided.speakers
     num_all, num_speakers = len(rows), len(names)
     if num_all < FEWEST_ERRORS:
         return None
-    a, b = trial_speakers(measured, rows)
-    keys, numbers = np.unique(np.minimum(a, b) * num_speakers + np.maximum(a, b), return_counts=True)
+    a, b = decided.speaker_pairs(rows)
+    keys, numbers = np.unique(a * num_speakers + b, return_counts=True)
     most = int(np.argmax(numbers))
     even = TIMES_EVEN * 2 / (num_speakers * (num_speakers - 1))
     if numbers[most] >= FEWEST_OF_ONE and numbers[most] / num_all >= max(LEAST_SHARE_OF_PAIR, even):
@@ -197,9 +198,9 @@ def _confused(measured: Measured, rows: NDArray[np.int64]) -> Concentration | No
     return _most_of(names, np.bincount(np.concatenate([a, b]), minlength=num_speakers), num_all, sides=2)
 
 
-def _missed(measured: Measured, rows: NDArray[np.int64]) -> Concentration | None:
-    speaker, _ = trial_speakers(measured, rows)
-    names = measured.manifest.speakers
+def _missed(decided: DecidedTrials, rows: NDArray[np.int64]) -> Concentration | None:
+    speaker, _ = decided.speaker_pairs(rows)
+    names = decided.speakers
     return _most_of(names, np.bincount(speaker, minlength=len(names)), len(rows), sides=1)
 
 

@@ -1,27 +1,18 @@
-"""What a trained system is worth, in numbers and pictures. In: a system directory or arrays. Out: its report.
-The plots need no torch; the names that do are imported when first used."""
+"""Render what an evaluation found: the page, the files that programs read, and pictures.
+
+Drawing needs no torch; the names that do are imported when first used.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from xvectors.report.plots import score_histogram, speaker_map, training_curves, tsne
+from xvectors.report.plots import score_histogram, speaker_map, training_curves
 
 if TYPE_CHECKING:
     from xvectors.report.evaluation import evaluate as evaluate
-    from xvectors.report.evaluation import measure_system as measure_system
     from xvectors.report.evaluation import plot as plot
-    from xvectors.report.outputs import Evaluation as Evaluation
 
-__all__ = [
-    "Evaluation",
-    "evaluate",
-    "measure_system",
-    "plot",
-    "score_histogram",
-    "speaker_map",
-    "training_curves",
-    "tsne",
-]
+__all__ = ["evaluate", "plot", "score_histogram", "speaker_map", "training_curves"]
 
 
 def __getattr__(name: str) -> object:

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from xvectors.errors import ManifestError
-from xvectors.evaluation.measuring import FEWEST_DRAWS, MOST_DRAWS, WORK, Metric, metrics_of
+from xvectors.evaluation.curves import DET
+from xvectors.evaluation.measures import FEWEST_DRAWS, MOST_DRAWS, WORK, MeasureDefinition, measure_definitions
 from xvectors.evaluation.score_files import read_scores, scores_on
 from xvectors.evaluation.speakers import GUESSED, speakers_of
 from xvectors.files import write_text
 from xvectors.metrics import ROC, Comparison, LeastCost, ScoredTrials, compare_systems
 from xvectors.metrics.operating_points import DEFAULT_COST
 from xvectors.report.det import det_plot
-from xvectors.report.outputs import interval_table
+from xvectors.report.outputs import interval_to_dict
 from xvectors.text import count
 
 
@@ -29,7 +30,7 @@ class Compared:
 
     names: tuple[str, ...]
     rocs: dict[str, ROC]
-    metrics: dict[str, Metric]
+    metrics: dict[str, MeasureDefinition]
     figures: dict[str, dict[str, float]]
     comparisons: dict[str, dict[str, Comparison]]
     num_target: int
@@ -97,7 +98,7 @@ def compare(
     numbers = speakers_of(trials, speakers)
     resampled = ScoredTrials.of(trials.target, numbers[trials.enroll], numbers[trials.test])
     are_llrs = all(file.column == "llr" for file in files)
-    metrics = metrics_of(are_llrs=are_llrs, cost=cost)
+    metrics = measure_definitions(are_llrs=are_llrs, cost=cost)
     readers = {key: metric.read for key, metric in metrics.items()}
     rocs = {name: ROC.from_scores(values[trials.target], values[~trials.target]) for name, values in scores.items()}
     draws = int(np.clip(WORK // (2 * len(trials)), FEWEST_DRAWS, MOST_DRAWS))
@@ -120,7 +121,8 @@ def compare(
         folder=folder,
     )
     write_text(folder / "comparison.json", json.dumps(_table(compared), indent=2, allow_nan=False) + "\n")
-    det_plot(rocs, folder / "det.png", title="The same trials, systems compared")
+    curves = {name: DET.from_roc(roc) for name, roc in rocs.items()}
+    det_plot(curves, folder / "det.png", title="The same trials, systems compared")
     return compared
 
 
@@ -144,7 +146,7 @@ def _table(compared: Compared) -> dict[str, Any]:
             name: {
                 key: {
                     "difference": row.difference.value,
-                    "interval": interval_table(row.difference),
+                    "interval": interval_to_dict(row.difference),
                     "p_value": row.p_value,
                 }
                 for key, row in rows.items()

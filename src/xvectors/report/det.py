@@ -1,5 +1,4 @@
-"""The detection error trade-off of one or several systems. In: a ROC each. Out: a picture on normal-deviate axes, as in
-Martin et al. (Eurospeech 1997)."""
+"""Draw the detection error trade-off of several systems on normal-deviate axes (Martin et al., Eurospeech 1997)."""
 
 from __future__ import annotations
 
@@ -11,8 +10,8 @@ from matplotlib.figure import Figure
 from scipy.special import ndtri
 
 from xvectors.errors import ConfigError
+from xvectors.evaluation.curves import DET
 from xvectors.files import atomic_write
-from xvectors.metrics import ROC
 from xvectors.report import colors
 from xvectors.report.colors import FONT, SMALL, TITLE, new_figure, outside_legend
 
@@ -22,8 +21,8 @@ STYLES = ("-", "--", "-.", ":")
 """Beside the colors, so that curves are told apart in print too."""
 
 
-def det_plot(rocs: Mapping[str, ROC], path: Path | str, *, title: str = "Detection error trade-off") -> Path:
-    """Draw the DET curve of each ROC, the EER of each marked, and return `path`.
+def det_plot(curves: Mapping[str, DET], path: Path | str, *, title: str = "Detection error trade-off") -> Path:
+    """Draw the DET curves, the EER of each marked, and return `path`.
 
     Raises ConfigError without curves or for a suffix other than .png, .pdf and .svg, StorageError where the file cannot
     be written.
@@ -31,33 +30,31 @@ def det_plot(rocs: Mapping[str, ROC], path: Path | str, *, title: str = "Detecti
     path = Path(path)
     if path.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise ConfigError(f"{path}: plots are written as .png, .pdf or .svg; end the name with one of these")
-    figure = det_figure(rocs, title=title)
+    figure = det_figure(curves, title=title)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=DPI)
     return path
 
 
-def det_figure(rocs: Mapping[str, ROC], *, title: str = "Detection error trade-off") -> Figure:
+def det_figure(curves: Mapping[str, DET], *, title: str = "Detection error trade-off") -> Figure:
     """The figure of `det_plot`. The axes reach as low as the trials can tell: half an error."""
-    if not rocs:
+    if not curves:
         raise ConfigError("no curves to draw: give at least one system")
-    figure, (axes,) = new_figure(6.4, 6.4 + 0.25 * len(rocs))
-    least_far = min(0.5 / roc.num_nontarget for roc in rocs.values())
-    least_frr = min(0.5 / roc.num_target for roc in rocs.values())
+    figure, (axes,) = new_figure(6.4, 6.4 + 0.25 * len(curves))
+    least_far = min(0.5 / det.num_nontarget for det in curves.values())
+    least_frr = min(0.5 / det.num_target for det in curves.values())
     low_far, low_frr = (float(np.clip(least, TICKS[0] / 2, 0.01)) for least in (least_far, least_frr))
     handles, labels = [], []
-    for number, (name, roc) in enumerate(rocs.items()):
-        curve = roc.det()
-        eer = roc.eer().eer
-        x = ndtri(np.clip(curve.far, low_far / 10, 1 - low_far / 10))
-        y = ndtri(np.clip(curve.frr, low_frr / 10, 1 - low_frr / 10))
+    for number, (name, det) in enumerate(curves.items()):
+        x = ndtri(np.clip(det.far, low_far / 10, 1 - low_far / 10))
+        y = ndtri(np.clip(det.frr, low_frr / 10, 1 - low_frr / 10))
         color = colors.SPEAKERS[number % len(colors.SPEAKERS)]
         (line,) = axes.step(x, y, where="post", color=color, lw=1.8, ls=STYLES[number % len(STYLES)])
-        at = ndtri(np.clip(eer, 1e-9, 1 - 1e-9))
+        at = ndtri(np.clip(det.eer, 1e-9, 1 - 1e-9))
         axes.plot(at, at, "o", ms=6, color=color)
         handles.append(line)
-        labels.append(f"{name}: EER {eer:.2%}")
-    high = 0.6 if max(roc.eer().eer for roc in rocs.values()) < 0.5 else 0.95
+        labels.append(f"{name}: EER {det.eer:.2%}")
+    high = 0.6 if max(det.eer for det in curves.values()) < 0.5 else 0.95
     for axis, low, limits in ((axes.xaxis, low_far, axes.set_xlim), (axes.yaxis, low_frr, axes.set_ylim)):
         ticks = [tick for tick in TICKS if low <= tick <= high]
         axis.set_ticks(ndtri(ticks), labels=[f"{100 * tick:g}" for tick in ticks])

@@ -8,18 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from xvectors.backends import length_normalize
-from xvectors.evaluation.measured import Measured
+from xvectors.evaluation.result import Evaluation
 from xvectors.evaluation.slices import Slices
-from xvectors.metrics import applied_probability_of_error, reliability
-from xvectors.metrics.roc import bayes_threshold
 from xvectors.report import colors
 from xvectors.report.labels import Box, free_place, moved
 from xvectors.report.markup import score, shortened
-from xvectors.report.plots import principal_plane, tsne
 from xvectors.report.svg import LETTER, LINE, Panel, Tick, legend, marker, nice_ticks
 from xvectors.text import count
-from xvectors.trials import sample_recordings
 
 DET_TICKS = (0.0001, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99)
 DET_FIRST = (0.01, 0.1, 0.001, 0.0001, 0.4, 0.05, 0.2, 0.8, 0.02, 0.005, 0.6, 0.95, 0.99, 0.002)
@@ -28,7 +23,6 @@ DET_SIZE = 396.0, 382.0  # pixels inside the frame
 DET_ROOM = 36.0, 15.0
 """Pixels that a label needs beside and above another."""
 DET_ENDS = (0.8, 0.95, 0.99)  # the frame's, the least that holds every operating point
-MAX_MAPPED = 3000  # recordings; t-SNE of as many takes some seconds
 MIN_IN_BIN = 10  # trials, of the reliability plot
 
 
@@ -36,17 +30,16 @@ def figure(caption: str, *parts: str, kind: str = "") -> str:
     return f'<figure class="{kind}">{"".join(parts)}<figcaption>{caption}</figcaption></figure>'
 
 
-def scale_name(measured: Measured) -> str:
+def scale_name(measured: Evaluation) -> str:
     return "LLR (natural log)" if measured.is_calibrated else f"score ({measured.backend})"
 
 
-def det_plot(measured: Measured) -> str:
+def det_plot(measured: Evaluation) -> str:
     """FRR against FAR on normal-deviate axes, the operating points numbered as in their table, D the decision's."""
-    roc = measured.roc
-    curve = roc.det()
-    lowest = max(0.5 / roc.num_nontarget, 1e-5), max(0.5 / roc.num_target, 1e-5)
+    curve = measured.curves.det
+    lowest = max(0.5 / curve.num_nontarget, 1e-5), max(0.5 / curve.num_target, 1e-5)
     low = ndtri(min(0.008, *lowest) if min(lowest) < 0.008 else 0.008)
-    frr, far = roc.rates_at(measured.threshold)
+    frr, far = measured.measures["frr"].value, measured.measures["far"].value
     points = [
         (str(at), point.far, point.frr)
         for at, point in enumerate(measured.operating_points, start=1)
@@ -113,15 +106,10 @@ def _det_ticks(rates: list[float], limits: tuple[float, float], pixels: float, r
     return [(places[rate], f"{100 * rate:g} %" if rate in named else "") for rate in rates]
 
 
-def score_plot(measured: Measured) -> str:
+def score_plot(measured: Evaluation) -> str:
     """Densities of target and non-target scores, and the threshold."""
-    target, nontarget = (measured.decisive[side] for side in (measured.trials.target, ~measured.trials.target))
-    low, high = (float(edge) for edge in np.quantile(measured.decisive, [0.0, 1.0]))
-    low, high = min(low, measured.threshold), max(high, measured.threshold)
-    bins = int(np.clip(2 * min(len(target), len(nontarget)) ** (1 / 3), 15, 80))
-    width = (high - low) / bins or 1.0
-    edges = low - width + width * np.arange(bins + 3)
-    heights = [np.histogram(side, edges)[0] / (len(side) * width) for side in (target, nontarget)]
+    found = measured.curves.densities
+    edges, heights = found.edges, (found.target, found.nontarget)
     top = 1.08 * max(float(height.max()) for height in heights)
     panel = Panel(
         title="Scores of target and non-target trials",
@@ -136,16 +124,17 @@ def score_plot(measured: Measured) -> str:
         panel.area(np.repeat(edges, 2)[1:-1], np.repeat(height, 2), kind)
     panel.line([measured.threshold] * 2, [0.0, top], "threshold")
     keys = [
-        ("target area", count(len(target), "target trial")),
-        ("nontarget area", count(len(nontarget), "non-target trial")),
+        ("target area", count(found.num_target, "target trial")),
+        ("nontarget area", count(found.num_nontarget, "non-target trial")),
         ("threshold line", f"threshold {score(measured.threshold, measured.is_calibrated)}"),
     ]
     return figure("Scores: trials right of the threshold are accepted.", panel.svg(), legend(keys))
 
 
-def reliability_plot(measured: Measured) -> str:
+def reliability_plot(measured: Evaluation) -> str:
     """How often a posterior is right, at equal priors."""
-    found = reliability(measured.roc)
+    found = measured.curves.reliability
+    assert found is not None
     ticks = [(share / 100, f"{share} %") for share in (0, 20, 40, 60, 80, 100)]
     panel = Panel(
         title="Reliability",
@@ -176,9 +165,10 @@ def reliability_plot(measured: Measured) -> str:
     )
 
 
-def ape_plot(measured: Measured) -> str:
+def ape_plot(measured: Evaluation) -> str:
     """The error rate of Bayes decisions over priors, with these LLRs and with the best thresholds."""
-    found = applied_probability_of_error(measured.roc)
+    found = measured.curves.ape
+    assert found is not None
     top = 1.15 * max(float(found.actual.max()), float(found.minimum.max()), 1e-3)
     ticks = [(place, f"{100 * place:.3g} %") for place, _ in nice_ticks(0.0, top, 5)]
     panel = Panel(
@@ -194,7 +184,7 @@ def ape_plot(measured: Measured) -> str:
     for side in (found.log_odds <= 0, found.log_odds >= 0):
         below = side & (found.default <= top)
         panel.line(found.log_odds[below], found.default[below], "faint")
-    at = -bayes_threshold(*measured.cost.settings)
+    at = measured.curves.prior_log_odds
     _, c_miss, c_fa = measured.cost.settings
     costs = "" if c_miss == c_fa == 1 else f", c_miss {c_miss:g}, c_fa {c_fa:g}"
     panel.line([at, at], [0.0, top], "threshold")
@@ -213,15 +203,13 @@ def ape_plot(measured: Measured) -> str:
     )
 
 
-def speaker_maps(measured: Measured) -> str:
+def speaker_maps(measured: Evaluation) -> str:
     """t-SNE and principal components of the embeddings; colors and a legend of speakers up to 20, names beyond."""
-    rows = _mapped(measured)
-    if len(rows) < 3:
+    found = measured.speaker_map
+    if found is None:
         return "<p>Fewer than 3 recordings have an embedding with a direction: there is nothing to map.</p>"
-    embeddings = length_normalize(measured.embeddings[rows])
-    present, speaker = np.unique(measured.manifest.speaker_index[rows].astype(np.int64), return_inverse=True)
-    names = [measured.manifest.speakers[s] for s in present]
-    gender = measured.manifest.gender[rows]
+    rows, speaker, gender = found.rows, found.speaker_index, found.gender
+    names = list(found.speakers)
     few = len(names) <= len(colors.SPEAKERS)
     keys: list[tuple[str, str]] = []
     for code, (label, shape) in colors.GENDERS.items():
@@ -232,7 +220,7 @@ def speaker_maps(measured: Measured) -> str:
             code = Counter(gender[speaker == at].tolist()).most_common(1)[0][0]
             keys.append((f"s{at} {colors.GENDERS[code][1]}", shortened(name)))
     maps = []
-    for title, points in (("t-SNE", tsne(embeddings)), ("Principal components", principal_plane(embeddings))):
+    for title, points in (("t-SNE", found.tsne), ("Principal components", found.principal)):
         drawn, written = _map(title, points.astype(np.float64), speaker, names, gender, measured, rows, few)
         named = "" if few else f" Names of {written} of {len(names)} speakers fit."
         what = (
@@ -241,8 +229,8 @@ def speaker_maps(measured: Measured) -> str:
             else ("the two directions in which the embeddings differ most")
         )
         maps.append(figure(f"{title}: {what}.{named}", drawn, kind="" if few else "large"))
-    left = len(measured.embeddings) - len(rows)
-    note = f"<p>{count(len(rows), 'recording')} of {len(measured.embeddings):,} are shown.</p>" if left else ""
+    left = found.num_recordings - len(rows)
+    note = f"<p>{count(len(rows), 'recording')} of {found.num_recordings:,} are shown.</p>" if left else ""
     beyond = (
         ""
         if few
@@ -251,24 +239,13 @@ def speaker_maps(measured: Measured) -> str:
     return f'{note}{beyond}<div class="{"plots" if few else ""}">{"".join(maps)}</div>{legend(keys)}'
 
 
-def _mapped(measured: Measured) -> NDArray[np.int64]:
-    """Rows to map: all with a direction, or at most MAX_MAPPED, up to as many of each speaker."""
-    embeddings = measured.embeddings
-    rows = np.flatnonzero(np.isfinite(embeddings).all(axis=1) & (np.abs(embeddings).max(axis=1, initial=0) > 0))
-    if len(rows) <= MAX_MAPPED:
-        return rows
-    speaker = measured.manifest.speaker_index[rows]
-    each = max(1, MAX_MAPPED // len(np.unique(speaker)))
-    return np.asarray(rows[sample_recordings(speaker, each=each, at_most=MAX_MAPPED)])
-
-
 def _map(
     title: str,
     points: NDArray[np.float64],
     speaker: NDArray[np.int64],
     names: list[str],
     gender: NDArray[np.int8],
-    measured: Measured,
+    measured: Evaluation,
     rows: NDArray[np.int64],
     few: bool,
 ) -> tuple[str, int]:
@@ -346,6 +323,6 @@ def interval_strip(value: float, low: float | None, high: float | None, whole: f
 
 def strip_top(slices: Slices) -> float:
     """The right end of the strips' scale: a round share that holds every EER and its interval."""
-    ends = [one.figures["eer"] for one in (slices.whole, *slices.slices) if "eer" in one.figures]
+    ends = [one.measures["eer"] for one in (slices.whole, *slices.slices) if "eer" in one.measures]
     most = max(figure.high if figure.high is not None else figure.value for figure in ends)
     return next(top for top in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0) if top >= most)

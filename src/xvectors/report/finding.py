@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xvectors.evaluation.measured import Measured
+from xvectors.evaluation.result import Evaluation
 from xvectors.evaluation.verdict import ErrorRate, Style, Verdict
 from xvectors.report.glossary import term
 from xvectors.report.markup import between, escaped, named, percent
@@ -21,16 +21,16 @@ def verdict_box(verdict: Verdict) -> str:
     return f'<div class="{kind}">{said}</div>'
 
 
-def four_figures(measured: Measured, verdict: Verdict) -> str:
+def four_figures(measured: Evaluation, verdict: Verdict) -> str:
     """Both error rates at the threshold in use, the EER, and how often the right person is found."""
-    eer = measured.figures["eer"]
+    eer = measured.measures["eer"]
     ends = "" if eer.interval is None else f"{between(eer.interval.low, eer.interval.high, 'share')}; "
     cards = [
         _rate_card("Two people taken for one", verdict.false_accepts, term("far", "false acceptances")),
         _rate_card("One person missed", verdict.misses, term("frr", "false rejections")),
         ("Error rate when both are equal", percent(eer.value), f"{ends}{term('eer', 'EER')}, to compare systems by"),
     ]
-    found = measured.figures.get("rank_1")
+    found = measured.measures.get("rank_1")
     num_speakers = len(measured.manifest.speakers)
     if found is None:
         cards.append(("People measured", f"{num_speakers:,}", f"{len(measured.manifest):,} recordings"))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from unicodedata import category
 
-from xvectors.metrics import Interval
+from xvectors.evaluation.measures import Interval
 
 TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Marks of Unicode that write what follows in another direction."""

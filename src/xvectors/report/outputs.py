@@ -1,168 +1,131 @@
-"""The files of an evaluation that programs read. In: `Measured`. Out: metrics.json, scores.csv."""
+"""The files of an evaluation that programs read. In: an evaluation. Out: metrics.json, scores.csv."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.evaluation.measured import Figure, Leakage, Measured
-from xvectors.evaluation.slices import Slice, Slices
-from xvectors.evaluation.verdict import verdict_of
+from xvectors.corpus import PackedStrings
+from xvectors.evaluation.leakage import Leakage
+from xvectors.evaluation.measures import COVERAGE, Interval, Measure, OperatingPoint
+from xvectors.evaluation.result import Evaluation
+from xvectors.evaluation.slices import Slice
+from xvectors.evaluation.system import NOT_CALIBRATED
+from xvectors.evaluation.verdict import ErrorRate
 from xvectors.files import write_text
 from xvectors.files.tables import write_table
-from xvectors.metrics import Interval, LeastCost, OperatingPoint
-from xvectors.metrics.bootstrap import COVERAGE
-from xvectors.text import brief, count
+from xvectors.text import count
 from xvectors.trials import Trials
 
-NOT_CALIBRATED = (
-    "the system is not calibrated, so that its scores are cosines and no LLRs; `xvectors calibrate` mends that"
-)
 
-
-@brief()
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """The figures of an evaluation, as metrics.json holds them. Rates are shares, not percent.
-
-    `figures` has every measure with its unit and, where there are 5 speakers or more, its interval over speakers;
-    `intervals` says how far these can be relied on; `operating_points` what each threshold rests on. Thresholds are on
-    the scale `scale`: "llr", or "cosine" for a system without calibration. `slices` are the groups of trials of the
-    page, the farthest from the whole first.
-    """
-
-    data: str
-    trials: str
-    num_speakers: int
-    num_utterances: int
-    num_target_trials: int
-    num_nontarget_trials: int
-    backend: str
-    scale: str
-    eer: float
-    eer_threshold: float
-    min_dcf: float
-    min_dcf_p_target: float
-    min_dcf_c_miss: float
-    min_dcf_c_fa: float
-    threshold: float
-    threshold_source: str
-    intervals: str
-    figures: dict[str, dict[str, Any]]
-    operating_points: list[dict[str, Any]]
-    slices: list[dict[str, Any]]
-    leakage: dict[str, Any]
-    left_out: list[str]
-    warnings: list[str]
-    verdict: list[str]
-    """The finding in sentences that need no knowledge of the field; what to do where there are too few speakers."""
-    report: str
-    """The folder that the figures and plots were written to."""
-
-    def interval(self, figure: str) -> tuple[float, float] | None:
-        """The ends of a figure's 95 % interval over speakers; None where there is none."""
-        found = self.figures[figure].get("interval")
-        return None if found is None else (found["low"], found["high"])
-
-    def lines(self) -> list[str]:
-        """The figures to print."""
-        trials = f"{self.num_target_trials:,} target and {count(self.num_nontarget_trials, 'non-target trial')}"
-        scale = "LLR" if self.scale == "llr" else self.scale
-        values = {key: table["value"] for key, table in self.figures.items()}
-        cost = LeastCost(self.min_dcf_p_target, self.min_dcf_c_miss, self.min_dcf_c_fa).label
-        lines = [
-            *self.verdict,
-            f"{count(self.num_speakers, 'speaker')}, {count(self.num_utterances, 'utterance')}, {trials}",
-            *([] if self.trials == "all pairs" else [f"trials: {self.trials}"]),
-            f"EER          {self.eer:.2%}{self._ends('eer', '.2%')}  "
-            f"(the plain one; threshold {self.eer_threshold:.3f}, {scale})",
-            f"EER (hull)   {values['rocch_eer']:.2%}{self._ends('rocch_eer', '.2%')}  (on the ROC's convex hull)",
-            f"minDCF({cost}) {self.min_dcf:.3f}{self._ends('min_dcf', '.3f')}",
+def summary_lines(evaluation: Evaluation) -> list[str]:
+    """The result of an evaluation to print."""
+    measures, trials = evaluation.measures, evaluation.trials
+    num_trials = f"{trials.num_target:,} target and {count(trials.num_nontarget, 'non-target trial')}"
+    scale = "LLR" if evaluation.is_calibrated else "cosine"
+    cost, threshold = evaluation.cost.label, evaluation.equal_error.threshold
+    utterances = count(len(evaluation.manifest), "utterance")
+    lines = [
+        *evaluation.verdict.sentences(),
+        f"{count(len(evaluation.manifest.speakers), 'speaker')}, {utterances}, {num_trials}",
+        *([] if evaluation.trials_source == "all pairs" else [f"trials: {evaluation.trials_source}"]),
+        f"EER          {_percent(measures['eer'])}  (the plain one; threshold {threshold:.3f}, {scale})",
+        f"EER (hull)   {_percent(measures['rocch_eer'])}  (on the ROC's convex hull)",
+        f"minDCF({cost}) {_number(measures['min_dcf'])}",
+    ]
+    if evaluation.is_calibrated:
+        lines += [
+            f"actDCF({cost}) {_number(measures['actual_dcf'])}",
+            f"Cllr         {_number(measures['cllr'])}  (bits; at best {measures['min_cllr'].value:.3f}, "
+            f"calibration loss {_number(measures['calibration_loss'])})",
+            f"decisions    false acceptances {_errors(evaluation.verdict.false_accepts)}, false rejections "
+            f"{_errors(evaluation.verdict.misses)} (LLR {evaluation.threshold:g}, back-end {evaluation.backend})",
         ]
-        if self.scale == "llr":
-            loss = f"{values['calibration_loss']:.3f}{self._ends('calibration_loss', '.3f')}"
-            lines += [
-                f"actDCF({cost}) {values['actual_dcf']:.3f}{self._ends('actual_dcf', '.3f')}",
-                f"Cllr         {values['cllr']:.3f}{self._ends('cllr', '.3f')}  "
-                f"(bits; at best {values['min_cllr']:.3f}, calibration loss {loss})",
-                f"decisions    false acceptances {_of(values['far'], self.num_nontarget_trials)}, false rejections "
-                f"{_of(values['frr'], self.num_target_trials)} (LLR {self.threshold:g}, back-end {self.backend})",
-            ]
-        else:
-            lines.append(NOT_CALIBRATED)
-        rates = [
-            f"TPR          {table['value']:.2%}{self._ends(key, '.2%')}  (at {table['name'].removeprefix('TPR at ')})"
-            for key, table in self.figures.items()
-            if key.startswith("tpr_at_fpr_")
-        ]
-        ranks = [table for key, table in self.figures.items() if key.startswith("rank_")]
-        if ranks:
-            shown = ", ".join(
-                f"{table['name'].removeprefix('identification, ')} {table['value']:.2%}" for table in ranks
-            )
-            rates.append(f"identified   {shown}  ({ranks[0]['note']})")
-        return [*lines, *rates, *([f"{count(len(self.left_out), 'recording')} left out"] if self.left_out else [])]
-
-    def _ends(self, figure: str, form: str) -> str:
-        ends = self.interval(figure)
-        return "" if ends is None else f" [{ends[0]:{form}} to {ends[1]:{form}}]"
+    else:
+        lines.append(NOT_CALIBRATED)
+    lines += [
+        f"TPR          {_percent(measure)}  (at {measure.name.removeprefix('TPR at ')})"
+        for key, measure in measures.items()
+        if key.startswith("tpr_at_fpr_")
+    ]
+    ranks = [measure for key, measure in measures.items() if key.startswith("rank_")]
+    if ranks:
+        shown = ", ".join(f"{rank.name.removeprefix('identification, ')} {rank.value:.2%}" for rank in ranks)
+        lines.append(f"identified   {shown}  ({ranks[0].note})")
+    left_out = evaluation.left_out
+    return [*lines, *([f"{count(len(left_out), 'recording')} left out"] if left_out else [])]
 
 
-def _of(rate: float, num_trials: int) -> str:
-    errors = round(rate * num_trials)
-    return f"{rate:.2%} ({errors:,} of {num_trials:,})" if errors else f"none of {num_trials:,}"
+def _percent(measure: Measure) -> str:
+    return _with_interval(measure, ".2%")
 
 
-def summary(measured: Measured, slices: Slices) -> Evaluation:
-    """The figures of `measured` and of its slices as plain values."""
-    eer = measured.roc.eer()
-    return Evaluation(
-        data=measured.data,
-        trials=measured.trials_source,
-        num_speakers=len(measured.manifest.speakers),
-        num_utterances=len(measured.manifest),
-        num_target_trials=measured.trials.num_target,
-        num_nontarget_trials=measured.trials.num_nontarget,
-        backend=measured.backend,
-        scale="llr" if measured.is_calibrated else "cosine",
-        eer=eer.eer,
-        eer_threshold=eer.threshold,
-        min_dcf=measured.figures["min_dcf"].value,
-        min_dcf_p_target=measured.cost.p_target,
-        min_dcf_c_miss=measured.cost.c_miss,
-        min_dcf_c_fa=measured.cost.c_fa,
-        threshold=measured.threshold,
-        threshold_source=measured.threshold_source,
-        intervals=f"over speakers, which are resampled. {COVERAGE}",
-        figures={key: figure_table(figure) for key, figure in measured.figures.items()},
-        operating_points=[point_table(point) for point in measured.operating_points],
-        slices=[slice_table(one, slices.confidence) for one in slices.slices],
-        leakage=_leakage_table(measured.leakage, measured),
-        left_out=list(measured.left_out),
-        warnings=list(measured.warnings),
-        verdict=verdict_of(measured).sentences(),
-        report=str(measured.report),
-    )
+def _number(measure: Measure) -> str:
+    return _with_interval(measure, ".3f")
 
 
-def figure_table(figure: Figure) -> dict[str, Any]:
-    """A figure as plain values."""
-    table: dict[str, Any] = {"name": figure.name, "value": figure.value, "unit": figure.unit}
-    if figure.interval is not None:
-        table["interval"] = interval_table(figure.interval)
-    if figure.note:
-        table["note"] = figure.note
+def _with_interval(measure: Measure, form: str) -> str:
+    found = measure.interval
+    ends = "" if found is None else f" [{found.low:{form}} to {found.high:{form}}]"
+    return f"{measure.value:{form}}{ends}"
+
+
+def _errors(rate: ErrorRate) -> str:
+    if not rate.num_errors:
+        return f"none of {rate.num_trials:,}"
+    return f"{rate.value:.2%} ({rate.num_errors:,} of {rate.num_trials:,})"
+
+
+def evaluation_to_dict(evaluation: Evaluation) -> dict[str, Any]:
+    """The content of metrics.json. Rates are shares, not percent; thresholds are on the scale "llr" or "cosine"."""
+    eer, slices = evaluation.equal_error, evaluation.slices
+    return {
+        "data": evaluation.data,
+        "trials": evaluation.trials_source,
+        "num_speakers": len(evaluation.manifest.speakers),
+        "num_utterances": len(evaluation.manifest),
+        "num_target_trials": evaluation.trials.num_target,
+        "num_nontarget_trials": evaluation.trials.num_nontarget,
+        "backend": evaluation.backend,
+        "scale": "llr" if evaluation.is_calibrated else "cosine",
+        "eer": eer.eer,
+        "eer_threshold": eer.threshold,
+        "min_dcf": evaluation.measures["min_dcf"].value,
+        "min_dcf_p_target": evaluation.cost.p_target,
+        "min_dcf_c_miss": evaluation.cost.c_miss,
+        "min_dcf_c_fa": evaluation.cost.c_fa,
+        "threshold": evaluation.threshold,
+        "threshold_source": evaluation.threshold_source,
+        "intervals": f"over speakers, which are resampled. {COVERAGE}",
+        "figures": {key: measure_to_dict(measure) for key, measure in evaluation.measures.items()},
+        "operating_points": [point_to_dict(point) for point in evaluation.operating_points],
+        "slices": [slice_to_dict(one, slices.confidence) for one in slices.slices],
+        "leakage": _leakage_to_dict(evaluation.leakage, evaluation.manifest.id),
+        "left_out": list(evaluation.left_out),
+        "warnings": list(evaluation.warnings),
+        "verdict": evaluation.verdict.sentences(),
+        "report": str(evaluation.report),
+    }
+
+
+def measure_to_dict(measure: Measure) -> dict[str, Any]:
+    """Write a measure as plain values."""
+    table: dict[str, Any] = {"name": measure.name, "value": measure.value, "unit": measure.unit}
+    if measure.interval is not None:
+        table["interval"] = interval_to_dict(measure.interval)
+    if measure.note:
+        table["note"] = measure.note
     return table
 
 
-def interval_table(interval: Interval) -> dict[str, Any]:
+def interval_to_dict(interval: Interval) -> dict[str, Any]:
     return {
         "low": _finite(interval.low),
         "high": _finite(interval.high),
@@ -171,13 +134,13 @@ def interval_table(interval: Interval) -> dict[str, Any]:
     }
 
 
-def point_table(point: OperatingPoint) -> dict[str, Any]:
+def point_to_dict(point: OperatingPoint) -> dict[str, Any]:
     """An operating point as plain values; what is not known, or infinite, is None."""
     interval = point.threshold_interval
     return {
         "name": point.name,
         "threshold": None if point.threshold is None else _finite(point.threshold),
-        "threshold_interval": None if interval is None else interval_table(interval),
+        "threshold_interval": None if interval is None else interval_to_dict(interval),
         "frr": point.frr,
         "far": point.far,
         "num_misses": point.num_misses,
@@ -190,7 +153,7 @@ def point_table(point: OperatingPoint) -> dict[str, Any]:
     }
 
 
-def slice_table(one: Slice, confidence: float) -> dict[str, Any]:
+def slice_to_dict(one: Slice, confidence: float) -> dict[str, Any]:
     """A slice as plain values; a measure that its trials do not support is missing, and `note` says why."""
     return {
         "dimension": one.dimension,
@@ -202,14 +165,14 @@ def slice_table(one: Slice, confidence: float) -> dict[str, Any]:
         "num_false_accepts": one.num_false_accepts,
         "departs": one.departs,
         "confidence": confidence,
-        "figures": {key: asdict(figure) for key, figure in one.figures.items()},
+        "figures": {key: asdict(measure) for key, measure in one.measures.items()},
         "note": one.note,
     }
 
 
 def write_metrics(path: Path, evaluation: Evaluation) -> None:
     """Write metrics.json, atomically."""
-    write_text(path, json.dumps(asdict(evaluation), indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(evaluation_to_dict(evaluation), indent=2, allow_nan=False) + "\n")
 
 
 def write_scores(
@@ -240,8 +203,7 @@ def write_scores(
     write_table(path, header, zip(*columns, strict=True))
 
 
-def _leakage_table(leakage: Leakage, measured: Measured) -> dict[str, Any]:
-    names = measured.manifest.id
+def _leakage_to_dict(leakage: Leakage, names: PackedStrings) -> dict[str, Any]:
     return {
         "checked": leakage.checked,
         "shared_speakers": list(leakage.shared_speakers),

@@ -9,9 +9,8 @@ from string import Template
 
 import numpy as np
 
-from xvectors.evaluation.measured import Measured
-from xvectors.evaluation.slices import Slices, slices_of
-from xvectors.evaluation.verdict import verdict_of
+from xvectors.evaluation.result import Evaluation
+from xvectors.evaluation.slices import Slices
 from xvectors.files import write_text
 from xvectors.report import colors, drawings, sections
 from xvectors.report.finding import four_figures, verdict_box
@@ -23,13 +22,12 @@ from xvectors.report.slice_section import SliceWords, slice_section
 ADULT_YEARS = 18
 
 
-def write_page(measured: Measured, path: Path, *, audio: bool, slices: Slices | None = None) -> Path:
+def write_page(measured: Evaluation, path: Path, *, audio: bool) -> Path:
     """Write the page, atomically.
 
     Args:
         audio: whether short excerpts of the recordings that the page names are put into it, where their files are
             on this machine.
-        slices: where they have been measured already; by default they are now.
 
     Returns:
         path.
@@ -37,16 +35,14 @@ def write_page(measured: Measured, path: Path, *, audio: bool, slices: Slices | 
     Raises:
         StorageError: the page cannot be written; what stood there is intact.
     """
-    if slices is None:
-        slices = slices_of(measured)
-    write_text(path, page(measured, path.parent, slices, audio=audio))
+    write_text(path, page(measured, path.parent, audio=audio))
     return path
 
 
-def page(measured: Measured, folder: Path, slices: Slices, *, audio: bool) -> str:
+def page(measured: Evaluation, folder: Path, *, audio: bool) -> str:
     """The page's text, for the folder that it will stand in."""
     recordings = Recordings(measured, folder, audio=audio)
-    verdict = verdict_of(measured)
+    verdict, slices = measured.verdict, measured.slices
     with np.errstate(invalid="ignore"):
         words = SliceWords(children=bool((measured.manifest.age < ADULT_YEARS).any()))
     first = [
@@ -79,13 +75,13 @@ def page(measured: Measured, folder: Path, slices: Slices, *, audio: bool) -> st
     )
 
 
-def _warnings(measured: Measured) -> list[str]:
+def _warnings(measured: Evaluation) -> list[str]:
     """Those that the verdict or the table of figures does not say itself."""
-    said = {figure.note for figure in measured.figures.values()}
+    said = {figure.note for figure in measured.measures.values()}
     return [line for line in measured.warnings if line not in said]
 
 
-def _errors(measured: Measured) -> str:
+def _errors(measured: Evaluation) -> str:
     plots = drawings.det_plot(measured) + drawings.score_plot(measured)
     return f'<div class="plots">{plots}</div>{sections.operating(measured)}'
 
@@ -96,15 +92,15 @@ def _slices(slices: Slices, words: SliceWords, *, calibrated: bool) -> str:
     )
 
 
-def _calibration(measured: Measured) -> str:
+def _calibration(measured: Evaluation) -> str:
     if not measured.is_calibrated:
         return (
             f"<p>This system has no {term('calibration', 'calibration')}: its scores rank trials, but do not say how "
             "sure a decision is. The threshold in use may not suit other recordings.</p>"
         )
     loss = ""
-    if {"cllr", "min_cllr", "calibration_loss"} <= set(measured.figures):
-        cllr, least, lost = (measured.figures[key] for key in ("cllr", "min_cllr", "calibration_loss"))
+    if {"cllr", "min_cllr", "calibration_loss"} <= set(measured.measures):
+        cllr, least, lost = (measured.measures[key] for key in ("cllr", "min_cllr", "calibration_loss"))
         ends = lost.interval
         sure = ""
         if ends is not None:
@@ -118,7 +114,7 @@ def _calibration(measured: Measured) -> str:
     return f'{loss}<div class="plots">{plots}</div>'
 
 
-def _pairs(measured: Measured, recordings: Recordings) -> str:
+def _pairs(measured: Evaluation, recordings: Recordings) -> str:
     scale = term("llr", "LLR") if measured.is_calibrated else term("score", "score")
     return (
         f"<p>The pairs of people whose voices the system finds most alike, by the mean {scale} of their recordings.</p>"
@@ -126,7 +122,7 @@ def _pairs(measured: Measured, recordings: Recordings) -> str:
     )
 
 
-def _trials(measured: Measured, recordings: Recordings, *, audio: bool) -> str:
+def _trials(measured: Evaluation, recordings: Recordings, *, audio: bool) -> str:
     played = " The first seconds of a recording can be played where its file was at hand." if audio else ""
     return (
         "<p>The pairs of recordings that were decided most wrongly: one for each pair of people taken for one, and at "

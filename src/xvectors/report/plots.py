@@ -18,10 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
-from threadpoolctl import threadpool_limits
 
-from xvectors.backends import length_normalize
 from xvectors.errors import CheckpointError, ConfigError, ShapeError
+from xvectors.evaluation.curves import ScoreDensities
 from xvectors.files import atomic_write
 from xvectors.report import colors
 from xvectors.report.colors import FONT, SMALL, TITLE, dot, drawable, new_figure, outside_legend, short, write_names
@@ -29,8 +28,6 @@ from xvectors.text import count
 
 DPI = 150
 MAX_TITLE = 72  # characters a line
-
-FEWEST_FOR_TSNE = 7  # (n - 1) / 3 is 2 there; with less, points fall onto each other
 
 History = Sequence[Mapping[str, float | str | None]]
 
@@ -108,64 +105,6 @@ def training_figure(history: History, *, num_speakers: int | None = None, kept_e
     for axes, ends in zip(axes_row, ends_of, strict=True):
         _label_ends(axes, float(epochs.max()), ends)
     return figure
-
-
-def tsne(embeddings: ArrayLike, *, perplexity: float = 30.0, seed: int = 42) -> NDArray[np.float32]:
-    """Points of the plane whose neighborhoods follow those of the embeddings' directions.
-
-    scikit-learn's t-SNE (van der Maaten & Hinton, JMLR 2008) of the length-normalized embeddings, started
-    from their principal components. Distances between far clusters carry no meaning.
-
-    Args:
-        embeddings: [n, D] real numbers.
-        perplexity: how many neighbors count; clipped as `clip_perplexity` says.
-        seed: equal seeds give equal points.
-
-    Returns:
-        [n, 2] float32. Fewer than seven embeddings allow no perplexity of 2, and equal ones have no
-        neighborhoods: these are laid out by their first two principal components instead.
-
-    Raises:
-        ConfigError: a perplexity that is not above 0.
-        ShapeError: no embeddings, or rows without a direction (see `length_normalize`).
-    """
-    if not perplexity > 0:
-        raise ConfigError(f"perplexity is {perplexity}: give a number above 0, usually 5 to 50")
-    unit = length_normalize(embeddings)
-    n = len(unit)
-    if n == 0:
-        raise ShapeError("no embeddings: there is nothing to lay out")
-    # Computed values of equal embeddings differ in the last digits.
-    if n < FEWEST_FOR_TSNE or np.ptp(unit, axis=0).max() < 1e-6:
-        return principal_plane(unit)
-    if unit.shape[1] == 1:
-        unit = np.concatenate([unit, np.zeros_like(unit)], axis=1)
-    from sklearn.manifold import TSNE  # here and not above: a second that a file of scores need not wait
-
-    layout = TSNE(
-        n_components=2,
-        perplexity=clip_perplexity(perplexity, n),
-        init="pca",
-        learning_rate="auto",
-        random_state=seed,
-    )
-    # One thread: OpenMP's spinning threads take a hundred times as long on processors that others use too.
-    with threadpool_limits(1):
-        points: NDArray[np.float32] = layout.fit_transform(unit)
-    return points
-
-
-def principal_plane(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Points [n, D] seen along their first two principal components [n, 2]."""
-    u, s, _ = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
-    plane = np.zeros((len(points), 2), dtype=np.float32)
-    plane[:, : len(s)] = (u * s)[:, :2]
-    return plane
-
-
-def clip_perplexity(perplexity: float, n: int) -> float:
-    """The perplexity that n points allow: at most (n - 1) / 3, as t-SNE takes thrice as many neighbors."""
-    return min(perplexity, (n - 1) / 3)
 
 
 def speaker_map(
@@ -258,22 +197,10 @@ def speaker_figure(
     return figure
 
 
-def score_histogram(
-    target_scores: ArrayLike,
-    nontarget_scores: ArrayLike,
-    threshold: float,
-    eer: float,
-    path: Path | str,
-    *,
-    scale: str = "score",
-) -> Path:
-    """Draw the densities of target and non-target scores, and the threshold of the equal error rate.
+def score_histogram(densities: ScoreDensities, eer: float, path: Path | str, *, scale: str = "score") -> Path:
+    """Draw the densities of target and non-target scores, the threshold, and the equal error rate, a share.
 
     Args:
-        target_scores: [t] finite scores.
-        nontarget_scores: [u] finite scores.
-        threshold: where the line stands.
-        eer: the equal error rate, from 0 to 1.
         path: the file to write; its suffix, .png, .pdf or .svg, names the format.
         scale: what the scores are.
 
@@ -281,44 +208,28 @@ def score_histogram(
         path.
 
     Raises:
-        ShapeError: no scores on a side, not one-dimensional, or not finite; so the threshold.
         ConfigError: an unknown suffix.
         StorageError: the file cannot be written; what stood there is intact.
     """
-    return _write(score_figure(target_scores, nontarget_scores, threshold, eer, scale=scale), path)
+    return _write(score_figure(densities, eer, scale=scale), path)
 
 
-def score_figure(
-    target_scores: ArrayLike, nontarget_scores: ArrayLike, threshold: float, eer: float, *, scale: str = "score"
-) -> Figure:
+def score_figure(densities: ScoreDensities, eer: float, *, scale: str = "score") -> Figure:
     """The figure of `score_histogram`."""
-    sides = [np.asarray(target_scores), np.asarray(nontarget_scores)]
-    for name, scores in zip(("target", "non-target"), sides, strict=True):
-        if scores.ndim != 1 or not scores.size or not np.isfinite(scores).all():
-            raise ShapeError(f"{name} scores must be a list of finite numbers, at least one")
-    if not math.isfinite(threshold):
-        raise ShapeError(f"the threshold is {threshold}: give a finite number")
-    low = min(threshold, *(float(scores.min()) for scores in sides))
-    high = max(threshold, *(float(scores.max()) for scores in sides))
-    bins = int(np.clip(2 * min(scores.size for scores in sides) ** (1 / 3), 20, 100))
-    width = (high - low) / bins or 0.01 * max(1.0, abs(high))
-    # The threshold is an edge, so that no bar stands on both sides of it.
-    first = math.ceil((threshold - low) / width) + 1
-    last = math.ceil((high - threshold) / width) + 1
-    edges = threshold + width * np.arange(-first, last + 1)
-
     figure, (axes,) = new_figure(8.0, 4.8)
     handles: list[Artist] = []
     labels: list[str] = []
-    for name, scores, color in zip(("target", "non-target"), sides, (colors.TARGET, colors.NONTARGET), strict=True):
-        density = np.histogram(scores, edges)[0] / (scores.size * width)
-        axes.stairs(density, edges, fill=True, color=color, alpha=0.25)
-        axes.stairs(density, edges, color=color, lw=1.6)
+    for name, density, number, color in (
+        ("target", densities.target, densities.num_target, colors.TARGET),
+        ("non-target", densities.nontarget, densities.num_nontarget, colors.NONTARGET),
+    ):
+        axes.stairs(density, densities.edges, fill=True, color=color, alpha=0.25)
+        axes.stairs(density, densities.edges, color=color, lw=1.6)
         handles.append(Patch(facecolor=color, alpha=0.6))
-        labels.append(f"{name}: {count(scores.size, 'trial')}")
-    handles.append(axes.axvline(threshold, color=colors.INK, lw=1.4, ls=(0, (4, 3))))
-    labels.append(f"EER {eer:.2%} at {threshold:.3g}")
-    axes.set_xlim(edges[0], edges[-1])
+        labels.append(f"{name}: {count(number, 'trial')}")
+    handles.append(axes.axvline(densities.threshold, color=colors.INK, lw=1.4, ls=(0, (4, 3))))
+    labels.append(f"threshold {densities.threshold:.3g} (EER {eer:.2%})")
+    axes.set_xlim(densities.edges[0], densities.edges[-1])
     axes.set_ylim(bottom=0)
     axes.set_xlabel(scale, fontsize=FONT, color=colors.INK)
     axes.set_ylabel("density", fontsize=FONT, color=colors.INK)

@@ -15,7 +15,7 @@ import numpy as np
 from xvectors import audio
 from xvectors.corpus.manifest import FEMALE, MALE
 from xvectors.errors import XVectorsError
-from xvectors.evaluation.measured import Measured
+from xvectors.evaluation.result import Evaluation
 from xvectors.report.markup import escaped, named, seconds
 
 MOST_OF_ID = 90  # characters
@@ -30,7 +30,7 @@ class Recordings:
     `folder` is the one that the page is written to: links are relative to it. Without `audio` there are links only.
     """
 
-    def __init__(self, measured: Measured, folder: Path, *, audio: bool) -> None:
+    def __init__(self, measured: Evaluation, folder: Path, *, audio: bool) -> None:
         self._measured, self._folder, self._audio = measured, folder, audio
         self._players: dict[int, str] = {}
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from xvectors.corpus.manifest import FEMALE, MALE
-from xvectors.evaluation.measured import Figure, Measured
-from xvectors.evaluation.mistakes import confusable_pairs, error_speakers, worst_false_accepts, worst_false_rejects
-from xvectors.metrics.bootstrap import COVERAGE, MIN_SPEAKERS
+from xvectors.evaluation.measures import COVERAGE, MIN_SPEAKERS, Measure
+from xvectors.evaluation.result import Evaluation
 from xvectors.report.glossary import term
 from xvectors.report.markup import (
     MOST_OF_NAME,
@@ -53,19 +52,19 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
 """By the beginning of a figure's key: the term that explains it, and what it is in a few words."""
 
 
-def headline(measured: Measured) -> str:
+def headline(measured: Evaluation) -> str:
     """Every figure, what it is below its name."""
-    errors = dict(zip(("frr", "far"), measured.errors_at(measured.threshold), strict=True))
+    errors = {"frr": measured.mistakes.num_misses, "far": measured.mistakes.num_false_accepts}
     trials = {"frr": measured.trials.num_target, "far": measured.trials.num_nontarget}
     rows = [
         (
-            _measure(key, one, measured.warnings),
+            _measure_cell(key, one, measured.warnings),
             share_of(errors[key], trials[key]) if key in errors else amount(one.value, one.unit),
             interval(one.interval, one.unit),
         )
-        for key, one in measured.figures.items()
+        for key, one in measured.measures.items()
     ]
-    found = next((one.interval for one in measured.figures.values() if one.interval is not None), None)
+    found = next((one.interval for one in measured.measures.values() if one.interval is not None), None)
     level = f"{_level(found.confidence)} interval" if found is not None else "interval"
     how = (
         f"<p class=muted>Intervals are over speakers. {COVERAGE}</p>"
@@ -75,7 +74,7 @@ def headline(measured: Measured) -> str:
     return table(("measure", "value", term("interval", level)), rows, kind="measures", numbers=(1, 2)) + how
 
 
-def _measure(key: str, figure: Figure, said: tuple[str, ...]) -> str:
+def _measure_cell(key: str, figure: Measure, said: tuple[str, ...]) -> str:
     """The figure's name, and below it what it is; notes that are `said` of all figures are left out."""
     of_term, meaning = next((of_term, text) for begin, of_term, text in MEANINGS if key.startswith(begin))
     notes = [note for note in (meaning, figure.note) if note and note not in said]
@@ -83,10 +82,13 @@ def _measure(key: str, figure: Figure, said: tuple[str, ...]) -> str:
     return term(of_term, figure.name) + below
 
 
-def operating(measured: Measured) -> str:
+def operating(measured: Evaluation) -> str:
     """The threshold in use and the named ones, numbered as in the DET plot."""
-    trials = measured.trials.num_target, measured.trials.num_nontarget
-    in_use = zip(measured.errors_at(measured.threshold), trials, error_speakers(measured), strict=True)
+    wrong = measured.mistakes
+    in_use = (
+        (wrong.num_misses, measured.trials.num_target, wrong.num_miss_speakers),
+        (wrong.num_false_accepts, measured.trials.num_nontarget, wrong.num_false_accept_speakers),
+    )
     rows = [
         (
             f"<b>D</b> in use<small>{escaped(measured.threshold_source)}</small>",
@@ -127,18 +129,18 @@ def _errors(errors: int | None, trials: int, speakers: int | None) -> str:
     return f"{percent(errors / trials)}<small>{errors:,} of {trials:,}{of_speakers}</small>"
 
 
-def pair_table(measured: Measured, recordings: Recordings) -> str:
+def pair_table(measured: Evaluation, recordings: Recordings) -> str:
     names = measured.manifest.speakers
     rows = [
         (
             f"{named(names[pair.speaker_a])}<br>{named(names[pair.speaker_b])}",
             f"{pair.num_accepted:,} of {pair.num_trials:,}",
             score(pair.mean_score, measured.is_calibrated),
-            score(float(measured.decisive[pair.trial]), measured.is_calibrated),
+            score(float(measured.decision_scores[pair.trial]), measured.is_calibrated),
             f"{recordings.link(int(measured.trials.enroll[pair.trial]))}<br>"
             f"{recordings.link(int(measured.trials.test[pair.trial]))}",
         )
-        for pair in confusable_pairs(measured)
+        for pair in measured.mistakes.confusable_pairs
     ]
     scale = "LLR" if measured.is_calibrated else "score"
     head = ("speakers", "taken for one", f"mean {scale}", f"highest {scale}", "its two recordings")
@@ -147,16 +149,20 @@ def pair_table(measured: Measured, recordings: Recordings) -> str:
     return first if len(rows) <= PAIRS else f"{first}<details><summary>{more}</summary>{rest}</details>"
 
 
-def trial_tables(measured: Measured, recordings: Recordings) -> str:
+def trial_tables(measured: Evaluation, recordings: Recordings) -> str:
     scale = "LLR" if measured.is_calibrated else "score"
+
+    def shown(row: int) -> str:
+        return score(float(measured.decision_scores[row]), measured.is_calibrated)
+
     parts = []
     for title, rows, none in (
-        ("Two people taken for one", worst_false_accepts(measured), "No two people are taken for one."),
-        ("One person missed", worst_false_rejects(measured), "No one is missed."),
+        ("Two people taken for one", measured.mistakes.worst_false_accepts, "No two people are taken for one."),
+        ("One person missed", measured.mistakes.worst_misses, "No one is missed."),
     ):
         cells = [
             (
-                f"<span class=phone>{scale} </span>{score(float(measured.decisive[row]), measured.is_calibrated)}",
+                f"<span class=phone>{scale} </span>{shown(row)}",
                 recordings.describe(int(measured.trials.enroll[row])),
                 recordings.describe(int(measured.trials.test[row])),
             )
@@ -167,7 +173,7 @@ def trial_tables(measured: Measured, recordings: Recordings) -> str:
     return "".join(parts)
 
 
-def data_facts(measured: Measured) -> str:
+def data_facts(measured: Evaluation) -> str:
     manifest, trials = measured.manifest, measured.trials
     known = measured.duration_s[~np.isnan(measured.duration_s)]
     gender = np.full(len(manifest.speakers), -1)
@@ -218,7 +224,7 @@ def _spread(values: np.ndarray[Any, Any], unit: str, total: str = "") -> str:
     return first + spread.replace("-", "\N{MINUS SIGN}")
 
 
-def leakage(measured: Measured, recordings: Recordings) -> str:
+def leakage(measured: Evaluation, recordings: Recordings) -> str:
     found = measured.leakage
     lines = []
     if not found.checked:
@@ -281,7 +287,7 @@ def leakage(measured: Measured, recordings: Recordings) -> str:
     return "".join(parts)
 
 
-def making(measured: Measured) -> str:
+def making(measured: Evaluation) -> str:
     training = [
         (name.replace("_", " "), f"{value:.3g}" if isinstance(value, float) else escaped(value))
         for name, value in measured.training.items()
@@ -305,8 +311,8 @@ def making(measured: Measured) -> str:
     out = [pairs(rows)]
     for title, settings in (
         ("Recipe", measured.recipe),
-        ("Back-end", measured.backend_table),
-        ("Calibration", measured.calibration_table),
+        ("Back-end", measured.backend_settings),
+        ("Calibration", measured.calibration_settings),
     ):
         lines = list(_flat(settings))
         if lines:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xvectors.evaluation.slices import Slice, SliceFigure, Slices
+from xvectors.evaluation.slices import Slice, SliceMeasure, Slices
 from xvectors.report.drawings import interval_strip, strip_top
 from xvectors.report.glossary import term
 from xvectors.report.markup import amount, between, escaped, named, percent, table
@@ -61,8 +61,8 @@ def slice_section(slices: Slices, words: SliceWords, *, calibrated: bool) -> str
             "group in twenty gets a mark by chance, more with few speakers.</p>"
         )
         parts.append(_table(differ, slices, words, calibrated=calibrated))
-    small = [one for one in same if "eer" not in one.figures]
-    measured = [one for one in same if "eer" in one.figures]
+    small = [one for one in same if "eer" not in one.measures]
+    measured = [one for one in same if "eer" in one.measures]
     if names := _dimensions(measured, differ, words):
         parts.append(f"<p>No difference was found by {names}.</p>")
     if small:
@@ -116,8 +116,8 @@ def _measure_names() -> dict[str, str]:
 
 
 def _row(one: Slice, whole: Slice, words: SliceWords, measures: list[str], top: float) -> tuple[str, ...]:
-    eer = one.figures.get("eer")
-    of_whole = whole.figures["eer"]
+    eer = one.measures.get("eer")
+    of_whole = whole.measures["eer"]
     value, strip, difference = "–", "", "–"
     if eer is not None:
         strip = interval_strip(eer.value, eer.low, eer.high, of_whole.value, top, eer.departs)
@@ -141,7 +141,7 @@ def _sizes(one: Slice) -> tuple[str, str]:
 
 
 def _rate(one: Slice, key: str) -> str:
-    figure = one.figures.get(key)
+    figure = one.measures.get(key)
     if figure is None:
         return "–"
     if figure.value == 0 and key in ("frr", "far"):
@@ -150,14 +150,14 @@ def _rate(one: Slice, key: str) -> str:
     return _cell(figure, "cost" if key == "actual_dcf" else "share")
 
 
-def _cell(figure: SliceFigure, unit: str) -> str:
+def _cell(figure: SliceMeasure, unit: str) -> str:
     text = _marked(amount(figure.value, unit), figure.departs)
     if figure.low is None or figure.high is None:
         return text
     return f"{text}<small>{between(figure.low, figure.high, unit)}</small>"
 
 
-def _difference(figure: SliceFigure) -> str:
+def _difference(figure: SliceMeasure) -> str:
     text = _marked(_points(figure.difference), figure.departs)
     if figure.difference_low is None or figure.difference_high is None:
         return text

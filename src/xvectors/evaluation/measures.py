@@ -1,4 +1,4 @@
-"""From scored trials to figures that say how sure they are. In: trials, scores or LLRs, the speakers. Out: error
+"""From scored trials to measures that say how sure they are. In: trials, scores or LLRs, the speakers. Out: error
 measures and operating points with intervals over speakers."""
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xvectors.evaluation.measured import Figure
+from xvectors.backends import Backend
 from xvectors.metrics import (
     ROC,
-    Interval,
     LeastCost,
-    OperatingPoint,
     ScoredTrials,
     count_error_speakers,
+    identify,
     operating_points,
     speaker_intervals,
 )
-from xvectors.metrics.bootstrap import MIN_SPEAKERS
+from xvectors.metrics import Interval as Interval
+from xvectors.metrics import OperatingPoint as OperatingPoint
+from xvectors.metrics.bootstrap import COVERAGE as COVERAGE
+from xvectors.metrics.bootstrap import MIN_SPEAKERS as MIN_SPEAKERS
 from xvectors.metrics.operating_points import DEFAULT_COST, RATE_CRITERIA, FARAtMost
 from xvectors.metrics.resampling import Resampled, choose_resampled
 from xvectors.text import count
@@ -36,10 +38,28 @@ WORK = 100_000_000
 """Trials times draws of the intervals, where that is no fewer than FEWEST_DRAWS."""
 MOST_LEVELS = 20_000
 """Distinct scores that the draws tell apart; finer steps move a rate by less than 0.005 %."""
+RANKS = (1, 5)
+MOST_RANK_SCORES = 20_000_000
+"""Probes times enrolled speakers; of more probes, so many spread evenly over all of them."""
 
 
-class Metric(NamedTuple):
-    """An error measure: its name, the unit of a `Figure`, and how it is read from a ROC."""
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One error measure. `unit` is "share" (0 to 1, to be shown as percent), "cost" or "bits".
+
+    `interval` is over speakers, None where there were fewer than 5, or too few errors for the draws of speakers to
+    differ, which `note` then says.
+    """
+
+    name: str
+    value: float
+    unit: str
+    interval: Interval | None = None
+    note: str = ""
+
+
+class MeasureDefinition(NamedTuple):
+    """How an error measure is read from a ROC, with its name and unit as in `Measure`."""
 
     name: str
     unit: str
@@ -47,30 +67,30 @@ class Metric(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Measurement:
-    """ROC, figures by key and operating points; `num_draws` is 0 where there are too few speakers for intervals."""
+class ScoreMeasures:
+    """ROC, measures by key and operating points; `num_draws` is 0 where there are too few speakers for intervals."""
 
     roc: ROC
-    figures: Mapping[str, Figure]
+    measures: Mapping[str, Measure]
     operating_points: tuple[OperatingPoint, ...]
     num_draws: int
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """The figures and operating points to print, and the notes; first of all that there are too few speakers."""
+        """The measures and operating points to print, and the notes; first of all that there are too few speakers."""
         lines = [] if self.num_draws else ["Too few speakers to say how well it works; score pairs of more speakers."]
-        for figure in self.figures.values():
-            form = ".2%" if figure.unit == "share" else ".3f"
-            ends = figure.interval
+        for measure in self.measures.values():
+            form = ".2%" if measure.unit == "share" else ".3f"
+            ends = measure.interval
             interval = "" if ends is None else f" [{ends.low:{form}} to {ends.high:{form}}]"
-            if figure.note and figure.note not in self.notes:
-                interval += f" ({figure.note})"
-            unit = " bits" if figure.unit == "bits" else ""
-            lines.append(f"{figure.name:<23} {figure.value:{form}}{interval}{unit}")
+            if measure.note and measure.note not in self.notes:
+                interval += f" ({measure.note})"
+            unit = " bits" if measure.unit == "bits" else ""
+            lines.append(f"{measure.name:<23} {measure.value:{form}}{interval}{unit}")
         return [*lines, *map(_point_line, self.operating_points), *self.notes]
 
 
-def measure(
+def measure_scores(
     scores: ArrayLike,
     target: NDArray[np.bool_],
     enroll_speaker: ArrayLike,
@@ -82,10 +102,10 @@ def measure(
     seed: int = 0,
     resampled: Resampled | None = None,
     overwrite_scores: bool = False,
-) -> Measurement:
+) -> ScoreMeasures:
     """Measure scores [m] of trials with truth [m] and speakers [m] on either side.
 
-    Every trial counts for the figures; intervals are made of about 5 million at most, which a note says.
+    Every trial counts for the measures; intervals are made of about 5 million at most, which a note says.
 
     Parameters
     ----------
@@ -114,32 +134,33 @@ def measure(
         sides = sides[0][resampled.at], sides[1][resampled.at]
     drawn_scores, drawn_target = values[resampled.at], target[resampled.at]
     roc = ROC.from_trials(values, target, overwrite_scores=overwrite_scores)
-    metrics = metrics_of(are_llrs=are_llrs, cost=cost)
+    definitions = measure_definitions(are_llrs=are_llrs, cost=cost)
     if threshold is not None:
-        metrics["frr"] = Metric("false rejections", "share", lambda roc: roc.rates_at(threshold)[0])
-        metrics["far"] = Metric("false acceptances", "share", lambda roc: roc.rates_at(threshold)[1])
+        definitions["frr"] = MeasureDefinition("false rejections", "share", lambda roc: roc.rates_at(threshold)[0])
+        definitions["far"] = MeasureDefinition("false acceptances", "share", lambda roc: roc.rates_at(threshold)[1])
     points = count_error_speakers(operating_points(roc, (*RATE_CRITERIA, cost)), drawn_scores, drawn_target, *sides)
     for point in points:
         if isinstance(point.criterion, FARAtMost) and point.threshold is not None:
             far = point.criterion.far
             read = partial(ROC.tpr_at_fpr, fpr=far)
-            metrics[f"tpr_at_fpr_{far:g}"] = Metric(f"TPR at FPR {100 * far:g} %", "share", read)
+            definitions[f"tpr_at_fpr_{far:g}"] = MeasureDefinition(f"TPR at FPR {100 * far:g} %", "share", read)
     of_points = {
         f"point {at}": point.criterion.threshold for at, point in enumerate(points) if point.threshold is not None
     }
-    plain = {key: float(metric.read(roc)) for key, metric in metrics.items()}
+    plain = {key: float(definition.read(roc)) for key, definition in definitions.items()}
     num_speakers = len(np.unique(np.concatenate(sides)))
     if num_speakers < MIN_SPEAKERS:
         note = f"no interval: {count(num_speakers, 'speaker')}, fewer than {MIN_SPEAKERS}"
-        figures = {
-            key: Figure(name=name, value=plain[key], unit=unit, note=note) for key, (name, unit, _) in metrics.items()
+        measures = {
+            key: Measure(name=name, value=plain[key], unit=unit, note=note)
+            for key, (name, unit, _) in definitions.items()
         }
-        return Measurement(roc=roc, figures=figures, operating_points=tuple(points), num_draws=0, notes=(note,))
+        return ScoreMeasures(roc=roc, measures=measures, operating_points=tuple(points), num_draws=0, notes=(note,))
     num_draws = int(np.clip(WORK // len(resampled.at), FEWEST_DRAWS, MOST_DRAWS))
     intervals = speaker_intervals(
         _levelled(drawn_scores),
         ScoredTrials.of(drawn_target, *sides, weight=resampled.weight),
-        {key: metric.read for key, metric in metrics.items()} | of_points,
+        {key: definition.read for key, definition in definitions.items()} | of_points,
         centered=(LOSS,),
         num_draws=num_draws,
         seed=seed,
@@ -151,9 +172,9 @@ def measure(
             intervals[key], few[key] = _widened(intervals[key], num_rate_speakers, num_error_speakers)
     if LOSS in intervals:  # moved as it is, it may reach below 0, where no loss is
         intervals[LOSS] = replace(intervals[LOSS], low=max(0.0, intervals[LOSS].low))
-    figures = {
-        key: _figure(name, plain[key], unit, intervals[key], few.get(key, ""))
-        for key, (name, unit, _) in metrics.items()
+    measures = {
+        key: _measure(name, plain[key], unit, intervals[key], few.get(key, ""))
+        for key, (name, unit, _) in definitions.items()
     }
     with_intervals = [
         point
@@ -162,16 +183,16 @@ def measure(
         for at, point in enumerate(points)
     ]
     notes = (resampled.note,) if resampled.note else ()
-    return Measurement(
-        roc=roc, figures=figures, operating_points=tuple(with_intervals), num_draws=num_draws, notes=notes
+    return ScoreMeasures(
+        roc=roc, measures=measures, operating_points=tuple(with_intervals), num_draws=num_draws, notes=notes
     )
 
 
-def _figure(name: str, value: float, unit: str, interval: Interval, note: str) -> Figure:
+def _measure(name: str, value: float, unit: str, interval: Interval, note: str) -> Measure:
     """Draws that all give the value, such as an AUC of 1, say nothing of how sure it is."""
     if interval.low < interval.high:
-        return Figure(name=name, value=value, unit=unit, interval=replace(interval, value=value), note=note)
-    return Figure(name=name, value=value, unit=unit, note="no interval: every draw of speakers gives this value")
+        return Measure(name=name, value=value, unit=unit, interval=replace(interval, value=value), note=note)
+    return Measure(name=name, value=value, unit=unit, note="no interval: every draw of speakers gives this value")
 
 
 def most_unseen(num_speakers: int, confidence: float = 0.95) -> float:
@@ -200,19 +221,21 @@ def _widened(interval: Interval, num_speakers: int, num_error_speakers: int) -> 
     ), f"{errors} among {count(num_speakers, 'speaker')}: up to {high:.2%} by the rule of three"
 
 
-def metrics_of(*, are_llrs: bool, cost: LeastCost = DEFAULT_COST) -> dict[str, Metric]:
+def measure_definitions(*, are_llrs: bool, cost: LeastCost = DEFAULT_COST) -> dict[str, MeasureDefinition]:
     """The error measures of scores, by key; those of LLRs too, where they are some."""
     found = {
-        "eer": Metric("EER (plain)", "share", lambda roc: roc.eer().eer),
-        "rocch_eer": Metric("EER (convex hull)", "share", lambda roc: roc.rocch_eer().eer),
-        "min_dcf": Metric(f"minDCF({cost.label})", "cost", lambda roc: roc.min_dcf(*cost.settings).min_dcf),
-        "min_cllr": Metric("minCllr", "bits", ROC.min_cllr),
-        "auc": Metric("AUC", "share", ROC.auc),
+        "eer": MeasureDefinition("EER (plain)", "share", lambda roc: roc.eer().eer),
+        "rocch_eer": MeasureDefinition("EER (convex hull)", "share", lambda roc: roc.rocch_eer().eer),
+        "min_dcf": MeasureDefinition(f"minDCF({cost.label})", "cost", lambda roc: roc.min_dcf(*cost.settings).min_dcf),
+        "min_cllr": MeasureDefinition("minCllr", "bits", ROC.min_cllr),
+        "auc": MeasureDefinition("AUC", "share", ROC.auc),
     }
     if are_llrs:
-        found["actual_dcf"] = Metric(f"actDCF({cost.label})", "cost", lambda roc: roc.actual_dcf(*cost.settings))
-        found["cllr"] = Metric("Cllr", "bits", ROC.cllr)
-        found[LOSS] = Metric("calibration loss", "bits", ROC.calibration_loss)
+        found["actual_dcf"] = MeasureDefinition(
+            f"actDCF({cost.label})", "cost", lambda roc: roc.actual_dcf(*cost.settings)
+        )
+        found["cllr"] = MeasureDefinition("Cllr", "bits", ROC.cllr)
+        found[LOSS] = MeasureDefinition("calibration loss", "bits", ROC.calibration_loss)
     return found
 
 
@@ -237,3 +260,29 @@ def _levelled(scores: NDArray[Any]) -> NDArray[Any]:
     ordered = np.sort(scores)
     levels = np.unique(ordered[np.linspace(0, len(ordered) - 1, MOST_LEVELS).astype(np.int64)])
     return np.asarray(levels[np.searchsorted(levels, scores, side="right") - 1])
+
+
+def rank_measures(
+    backend: Backend, embeddings: NDArray[np.float32], speaker_index: NDArray[np.integer]
+) -> dict[str, Measure]:
+    """How often the own speaker is the best, and among the five best, where every speaker's first recording is enrolled
+    and the others are looked for by the back-end's scores; `note` says of how many. None without two speakers and a
+    second recording, and no rank that is at least the number of speakers.
+    """
+    speakers, first = np.unique(speaker_index, return_index=True)
+    others = np.setdiff1d(np.arange(len(speaker_index)), first)
+    if len(speakers) < 2 or not len(others):
+        return {}
+    some = others[:: -(-len(others) * len(speakers) // MOST_RANK_SCORES)]
+    scores = backend.score_matrix(embeddings[first], embeddings[some]).T
+    found = identify(scores, speaker_index[some], speakers)
+    of_all = "" if len(some) == len(others) else f" of {len(others):,}"
+    note = (
+        f"of {len(speakers):,} speakers, the first recording of each enrolled; {len(some):,}{of_all} "
+        f"{'other' if len(some) == 1 else 'others'} looked for"
+    )
+    return {
+        f"rank_{k}": Measure(name=f"identification, rank {k}", value=found.rank_rate(k), unit="share", note=note)
+        for k in RANKS
+        if k < len(speakers)
+    }

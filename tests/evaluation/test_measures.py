@@ -5,8 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from xvectors.backends import make_backend
 from xvectors.errors import ManifestError, ShapeError
-from xvectors.evaluation.measuring import MOST_LEVELS, Measurement, _levelled, measure, most_unseen
+from xvectors.evaluation import measures
+from xvectors.evaluation.measures import (
+    MOST_LEVELS,
+    ScoreMeasures,
+    _levelled,
+    measure_scores,
+    most_unseen,
+    rank_measures,
+)
 from xvectors.metrics import Interval, LeastCost, actual_dcf, cllr, eer, min_cllr, min_dcf, resampling, rocch_eer
 from xvectors.trials import Trials, all_pairs
 
@@ -19,23 +28,23 @@ def simulated(num_speakers: int, seed: int = 0) -> tuple[np.ndarray, Trials, np.
     return np.where(trials.target, 2.0, -2.0) + 2.0 * rng.standard_normal(len(trials)), trials, speakers
 
 
-def measured(num_speakers: int, **options: object) -> tuple[Measurement, np.ndarray, Trials]:
+def measured(num_speakers: int, **options: object) -> tuple[ScoreMeasures, np.ndarray, Trials]:
     llrs, trials, speakers = simulated(num_speakers)
     settings = {"are_llrs": True, "threshold": 0.0} | options
-    found = measure(llrs, trials.target, speakers[trials.enroll], speakers[trials.test], **settings)
+    found = measure_scores(llrs, trials.target, speakers[trials.enroll], speakers[trials.test], **settings)
     return found, llrs, trials
 
 
 def test_values_are_those_of_the_measures() -> None:
     found, llrs, trials = measured(12)
     sides = llrs[trials.target], llrs[~trials.target]
-    values = {key: figure.value for key, figure in found.figures.items()}
+    values = {key: measure.value for key, measure in found.measures.items()}
     assert values["eer"] == eer(*sides).eer
     assert values["min_dcf"] == min_dcf(*sides, p_target=0.01).min_dcf
     assert values["actual_dcf"] == actual_dcf(*sides, p_target=0.01)
     assert values["rocch_eer"] == rocch_eer(*sides).eer
-    assert found.figures["eer"].name == "EER (plain)"
-    assert found.figures["rocch_eer"].name == "EER (convex hull)"
+    assert found.measures["eer"].name == "EER (plain)"
+    assert found.measures["rocch_eer"].name == "EER (convex hull)"
     assert values["calibration_loss"] == values["cllr"] - values["min_cllr"]
     assert values["cllr"] == pytest.approx(cllr(*sides), abs=1e-12)
     assert values["min_cllr"] == pytest.approx(min_cllr(*sides), abs=1e-12)
@@ -48,10 +57,10 @@ def test_values_are_those_of_the_measures() -> None:
 def test_intervals_hold_the_value_and_say_how_many_speakers() -> None:
     found, _, _ = measured(12)
     assert found.num_draws == 1000
-    for figure in found.figures.values():
-        assert figure.interval is not None
-        assert figure.interval.low <= figure.value <= figure.interval.high
-        assert (figure.interval.num_speakers, figure.interval.confidence) == (12, 0.95)
+    for measure in found.measures.values():
+        assert measure.interval is not None
+        assert measure.interval.low <= measure.value <= measure.interval.high
+        assert (measure.interval.num_speakers, measure.interval.confidence) == (12, 0.95)
     point = found.operating_points[0]
     assert point.threshold_interval is not None
     assert point.threshold_interval.low <= point.threshold <= point.threshold_interval.high
@@ -63,10 +72,10 @@ def test_intervals_hold_the_value_and_say_how_many_speakers() -> None:
 def test_another_cost_is_measured_everywhere() -> None:
     found, llrs, trials = measured(12, cost=LeastCost(0.05, 10, 2))
     sides = llrs[trials.target], llrs[~trials.target]
-    assert found.figures["min_dcf"].name == "minDCF(0.05, 10, 2)"
-    assert found.figures["min_dcf"].value == min_dcf(*sides, 0.05, 10, 2).min_dcf
-    assert found.figures["actual_dcf"].name == "actDCF(0.05, 10, 2)"
-    assert found.figures["actual_dcf"].value == actual_dcf(*sides, 0.05, 10, 2)
+    assert found.measures["min_dcf"].name == "minDCF(0.05, 10, 2)"
+    assert found.measures["min_dcf"].value == min_dcf(*sides, 0.05, 10, 2).min_dcf
+    assert found.measures["actual_dcf"].name == "actDCF(0.05, 10, 2)"
+    assert found.measures["actual_dcf"].value == actual_dcf(*sides, 0.05, 10, 2)
     point = found.operating_points[-1]
     assert (point.name, point.threshold) == ("minDCF(0.05, 10, 2)", min_dcf(*sides, 0.05, 10, 2).threshold)
 
@@ -74,16 +83,16 @@ def test_another_cost_is_measured_everywhere() -> None:
 def test_four_speakers_give_figures_without_intervals() -> None:
     found, _, _ = measured(4)
     assert found.num_draws == 0
-    assert {figure.interval for figure in found.figures.values()} == {None}
+    assert {measure.interval for measure in found.measures.values()} == {None}
     assert found.notes == ("no interval: 4 speakers, fewer than 5",)
-    assert found.figures["eer"].note == found.notes[0]
+    assert found.measures["eer"].note == found.notes[0]
     assert found.lines()[0].startswith("Too few speakers to say")
     assert not measured(5)[0].lines()[0].startswith("Too few")
 
 
 def test_cosines_have_no_cllr() -> None:
     found, _, _ = measured(6, are_llrs=False, threshold=None)
-    assert set(found.figures) == {"eer", "rocch_eer", "min_dcf", "min_cllr", "auc"}
+    assert set(found.measures) == {"eer", "rocch_eer", "min_dcf", "min_cllr", "auc"}
 
 
 def test_many_scores_are_levelled_for_the_draws_alone() -> None:
@@ -106,16 +115,16 @@ def test_intervals_of_many_trials_are_of_some_and_say_so(monkeypatch: pytest.Mon
     enroll, test = speakers[trials.enroll], speakers[trials.test]
     llrs += np.where(trials.target, ease[enroll], likeness[enroll] + likeness[test])
     settings = {"are_llrs": True, "threshold": 2.0}
-    whole = measure(llrs, trials.target, enroll, test, **settings)
+    whole = measure_scores(llrs, trials.target, enroll, test, **settings)
     monkeypatch.setattr(resampling, "MOST_RESAMPLED", 30_000)
-    some = measure(llrs, trials.target, enroll, test, **settings)
+    some = measure_scores(llrs, trials.target, enroll, test, **settings)
     assert whole.notes == ()
     assert len(some.notes) == 1
     assert some.notes[0].startswith("figures are of every trial, intervals of ")
     assert some.notes[0].endswith(" others, one in 8")
-    for key, figure in whole.figures.items():
-        assert some.figures[key].value == figure.value
-        ends, fewer = figure.interval, some.figures[key].interval
+    for key, measure in whole.measures.items():
+        assert some.measures[key].value == measure.value
+        ends, fewer = measure.interval, some.measures[key].interval
         assert ends is not None
         assert fewer is not None
         width = ends.high - ends.low
@@ -126,7 +135,7 @@ def test_intervals_of_many_trials_are_of_some_and_say_so(monkeypatch: pytest.Mon
 def test_scores_given_away_are_measured_the_same() -> None:
     kept, llrs, _ = measured(12)
     given, _, _ = measured(12, overwrite_scores=True)
-    assert given.figures == kept.figures
+    assert given.measures == kept.measures
     assert given.operating_points == kept.operating_points
     np.testing.assert_array_equal(llrs, simulated(12)[0])
 
@@ -135,16 +144,18 @@ def test_bad_input() -> None:
     llrs, trials, speakers = simulated(5)
     sides = speakers[trials.enroll], speakers[trials.test]
     with pytest.raises(ShapeError, match="nan"):
-        measure(np.where(np.arange(len(llrs)) == 3, np.nan, llrs), trials.target, *sides, are_llrs=True, threshold=0.0)
+        measure_scores(
+            np.where(np.arange(len(llrs)) == 3, np.nan, llrs), trials.target, *sides, are_llrs=True, threshold=0.0
+        )
     with pytest.raises(ManifestError, match="no target trials"):
-        measure(llrs, np.zeros(len(llrs), dtype=bool), *sides, are_llrs=True, threshold=0.0)
+        measure_scores(llrs, np.zeros(len(llrs), dtype=bool), *sides, are_llrs=True, threshold=0.0)
 
 
 def test_a_rate_without_an_error_reaches_up_to_what_as_many_speakers_can_hide() -> None:
     _, trials, speakers = simulated(8)
     sides = speakers[trials.enroll], speakers[trials.test]
-    found = measure(np.where(trials.target, 5.0, -5.0), trials.target, *sides, are_llrs=True, threshold=0.0)
-    far, eer_ = found.figures["far"], found.figures["eer"]
+    found = measure_scores(np.where(trials.target, 5.0, -5.0), trials.target, *sides, are_llrs=True, threshold=0.0)
+    far, eer_ = found.measures["far"], found.measures["eer"]
     assert far.interval is not None
     assert (far.value, far.interval.low) == (0.0, 0.0)
     assert far.interval.high == pytest.approx(1 - 0.05 ** (1 / 8))  # 31 %
@@ -159,7 +170,7 @@ def test_errors_of_few_speakers_widen_the_interval_and_those_of_five_do_not() ->
 
     def misses(num_speakers: int) -> Interval | None:
         llrs = np.where(trials.target & (enroll >= num_speakers), 5.0, -5.0)
-        return measure(llrs, trials.target, enroll, test, are_llrs=True, threshold=0.0).figures["frr"].interval
+        return measure_scores(llrs, trials.target, enroll, test, are_llrs=True, threshold=0.0).measures["frr"].interval
 
     one, five = misses(1), misses(5)
     assert one is not None
@@ -172,3 +183,23 @@ def test_errors_of_few_speakers_widen_the_interval_and_those_of_five_do_not() ->
 def test_the_rule_of_three() -> None:
     assert most_unseen(12) == pytest.approx(0.2209, abs=1e-4)
     assert most_unseen(1000) == pytest.approx(3 / 1000, rel=0.01)
+
+
+# speakers 0, 1, 2 at 0, 60 and 120 degrees; speaker 0's second recording lies nearest to 1, its third to itself
+DEGREES = np.array([0.0, 60.0, 120.0, 50.0, 20.0, 70.0])
+EMBEDDINGS = np.stack([np.cos(np.radians(DEGREES)), np.sin(np.radians(DEGREES))], axis=1).astype(np.float32)
+SPEAKERS = np.array([0, 1, 2, 0, 0, 1])
+
+
+def test_rank_rates_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    cosine = make_backend("cosine")
+    monkeypatch.setattr(measures, "RANKS", (1, 2, 5))
+    found = rank_measures(cosine, EMBEDDINGS, SPEAKERS)
+    assert list(found) == ["rank_1", "rank_2"]  # there are three speakers
+    assert found["rank_1"].value == pytest.approx(2 / 3)
+    assert found["rank_2"].value == 1.0
+    assert found["rank_1"].name == "identification, rank 1"
+    assert found["rank_1"].note == "of 3 speakers, the first recording of each enrolled; 3 others looked for"
+    assert rank_measures(cosine, EMBEDDINGS[:3], SPEAKERS[:3]) == {}
+    monkeypatch.setattr(measures, "MOST_RANK_SCORES", 6)
+    assert rank_measures(cosine, EMBEDDINGS, SPEAKERS)["rank_1"].note.endswith("; 2 of 3 others looked for")

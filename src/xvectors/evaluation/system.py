@@ -1,0 +1,336 @@
+"""Measure a system whole: embed a corpus, score its trials, and find out how good the system is and for whom."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xvectors.config import recipe_to_mapping
+from xvectors.corpus import TEST, TRAIN, Manifest, open_corpus, scan
+from xvectors.corpus.scanning import read_left_out
+from xvectors.encoder import Embedded, SpeakerEncoder, save_embeddings
+from xvectors.encoder.results import known_durations
+from xvectors.errors import CheckpointError, ManifestError
+from xvectors.evaluation.curves import measure_curves
+from xvectors.evaluation.leakage import cohort_line, find_leakage, leakage_lines
+from xvectors.evaluation.measures import measure_scores, rank_measures
+from xvectors.evaluation.mistakes import DecidedTrials, find_mistakes
+from xvectors.evaluation.result import Evaluation
+from xvectors.evaluation.slice_dimensions import trial_dimensions
+from xvectors.evaluation.slices import measure_slices
+from xvectors.evaluation.snr import snr_of_rows
+from xvectors.evaluation.speaker_map import map_speakers
+from xvectors.evaluation.trial_choice import choose_trials
+from xvectors.evaluation.verdict import reach_verdict
+from xvectors.files import why_no_file
+from xvectors.metrics import LeastCost as LeastCost
+from xvectors.metrics import eer
+from xvectors.metrics.operating_points import DEFAULT_COST as DEFAULT_COST
+from xvectors.system import SystemFolder, find_system
+from xvectors.system.serialization import current_versions, kept_epoch, read_description
+from xvectors.verification import verifier_of
+from xvectors.verification.learning import FEW_SPEAKERS, few_speakers_warning
+from xvectors.verification.verifier import LEAST_HEARD_S
+
+logger = logging.getLogger(__name__)
+
+NOT_CALIBRATED = (
+    "the system is not calibrated, so that its scores are cosines and no LLRs; `xvectors calibrate` mends that"
+)
+
+
+def measure_system(
+    folder: str | Path,
+    *,
+    data: str | Path | None = None,
+    metadata: str | Path | None = None,
+    speaker_level: int | None = None,
+    trials: str | Path | None = None,
+    cost: LeastCost = DEFAULT_COST,
+    out: str | Path | None = None,
+    device: str = "auto",
+    progress: bool = False,
+) -> Evaluation:
+    """Compute everything that `evaluate` reports. Of the report's files, only embeddings.npz is written.
+
+    Parameters and errors are those of `xvectors.evaluate`.
+    """
+    started = datetime.now().astimezone()
+    clock = _Clock()
+    paths = find_system(Path(folder))
+    description = read_description(paths)
+    encoder = SpeakerEncoder.from_pretrained(folder, device=device)
+    verifier = verifier_of(paths)
+    with clock.step("scan"):
+        if data is None:
+            corpus, rejected = _test_corpus(paths)
+        else:
+            corpus, rejected = _scanned(data, metadata, speaker_level, encoder, progress)
+    with clock.step("embedding"):
+        embedded = encoder.encode_manifest(corpus, progress=progress)
+    _check_left_out(embedded, len(corpus), str(data or paths.corpus), encoder.recipe.data.max_rejected)
+    chosen = choose_trials(corpus, trials, embedded.rows)
+    manifest = corpus.take(embedded.rows)
+    duration_s = known_durations(manifest)
+    report = report_folder(folder, paths, data, trials, out)
+    save_embeddings(report / "embeddings.npz", corpus, embedded)
+    with clock.step("scoring"):
+        scores = verifier.score(embedded.embeddings, chosen.trials)
+        llrs = None
+        if verifier.is_calibrated:
+            heard_s = embedded.speech_s.clip(min=LEAST_HEARD_S)
+            llrs = verifier.llrs(scores, heard_s[chosen.trials.enroll], heard_s[chosen.trials.test])
+    warnings = list(chosen.findings)
+    if llrs is None:
+        warnings.append(NOT_CALIBRATED)
+    elif not verifier.basis.get("held_out", True):
+        warnings.append("the calibration learned from speakers that the network was trained on: LLRs are too confident")
+    elif (num_speakers := int(verifier.basis["num_speakers"])) < FEW_SPEAKERS:
+        warnings.append(few_speakers_warning(num_speakers))
+    with clock.step("leakage"):
+        training = Manifest.read_csv(paths.corpus) if paths.corpus.is_file() else None
+        leakage = find_leakage(
+            manifest,
+            embedded.embeddings,
+            trained_speakers=encoder.speakers,
+            calibration_speakers=verifier.speakers,
+            training_corpus=training,
+        )
+    warnings += leakage_lines(leakage, manifest)
+    if rejected is None:
+        warnings.append(f"which recordings training left out is not known: {paths.left_out} is not there")
+    for warning in warnings:
+        # that one is printed with the figures, and what a user of the lab's recipe expects
+        if warning != NOT_CALIBRATED:
+            logger.warning("%s", warning)
+    if in_cohort := verifier.backend.warn_of_overlap(manifest.speakers):  # which logs it
+        warnings.append(cohort_line(in_cohort, manifest))
+    with clock.step("measuring"):
+        speakers = manifest.speaker_index
+        target = chosen.trials.target
+        if llrs is None:
+            threshold = eer(scores[target], scores[~target]).threshold
+            source = "where the error rates of these very trials are equal"
+        else:
+            threshold = verifier.threshold
+            source = f"the Bayes threshold of LLRs at P(target) = {verifier.p_target:g} and equal costs"
+        decided = DecidedTrials(
+            trials=chosen.trials,
+            scores=scores if llrs is None else llrs,
+            threshold=threshold,
+            speakers=manifest.speakers,
+            speaker_index=speakers,
+        )
+        found = measure_scores(
+            decided.scores,
+            target,
+            speakers[chosen.trials.enroll],
+            speakers[chosen.trials.test],
+            are_llrs=llrs is not None,
+            threshold=threshold,
+            cost=cost,
+        )
+        curves = measure_curves(
+            found.roc, decided.scores, target, threshold=threshold, cost=cost, are_llrs=llrs is not None
+        )
+        mistakes = find_mistakes(decided)
+    with clock.step("identification"):
+        ranks = rank_measures(verifier.backend, embedded.embeddings, speakers)
+    with clock.step("snr"):
+        snr_db = snr_of_rows(manifest)
+    with clock.step("slices"):
+        slices = measure_slices(
+            trial_dimensions(manifest, duration_s, snr_db, chosen.trials),
+            scores=decided.scores,
+            target=target,
+            enroll_speaker=speakers[chosen.trials.enroll],
+            test_speaker=speakers[chosen.trials.test],
+            threshold=threshold,
+            cost=None if llrs is None else cost,
+        )
+    with clock.step("speaker map"):
+        names = np.array(manifest.speakers)[speakers].tolist()
+        speaker_map = map_speakers(embedded.embeddings, names, manifest.gender)
+    history: tuple[dict[str, float], ...] = ()
+    if paths.history.is_file():
+        try:
+            history = tuple(read_history(paths.history))
+        except CheckpointError as error:
+            warnings.append(f"{error}; the training curves are left out")
+    table = verifier.table() if verifier.is_calibrated else {}
+    return Evaluation(
+        system=str(folder),
+        system_path=paths.path,
+        data=str(data or paths.corpus),
+        report=report,
+        command=_command(
+            folder,
+            cost,
+            data=data,
+            metadata=metadata,
+            speaker_level=speaker_level,
+            trials=trials,
+            out=out,
+            device=None if device == "auto" else device,
+        ),
+        started=started.isoformat(timespec="seconds"),
+        timings_s=clock.seconds,
+        versions=current_versions(),
+        trained_with=description.versions,
+        recipe=recipe_to_mapping(description.recipe),
+        training=_training_facts(paths, training, len(description.speakers)),
+        history=history,
+        backend=verifier.name,
+        backend_settings=table.get("backend", {}),
+        calibration_settings={
+            key: table[key] for key in ("calibration", "decision", "basis", "figures") if key in table
+        },
+        manifest=manifest,
+        embeddings=embedded.embeddings,
+        duration_s=duration_s,
+        snr_db=snr_db,
+        left_out=(*(rejected or ()), *(reason for _, reason in embedded.failures)),
+        left_out_known=rejected is not None,
+        trials=chosen.trials,
+        trials_source=chosen.source,
+        trial_findings=chosen.findings,
+        scores=scores,
+        llrs=llrs,
+        threshold=threshold,
+        threshold_source=source,
+        equal_error=found.roc.eer(),
+        measures={**found.measures, **ranks},
+        cost=cost,
+        operating_points=found.operating_points,
+        curves=curves,
+        slices=slices,
+        mistakes=mistakes,
+        speaker_map=speaker_map,
+        leakage=leakage,
+        verdict=reach_verdict(decided, found.measures, is_calibrated=llrs is not None, system=str(folder)),
+        warnings=(*warnings, *found.notes),
+    )
+
+
+class _Clock:
+    """Seconds by step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - started
+
+
+def _check_left_out(embedded: Embedded, total: int, data: str, bound: float) -> None:
+    for _, reason in embedded.failures:
+        logger.warning("left out: %s", reason)
+    if not len(embedded.rows) or len(embedded.failures) > bound * total:
+        raise ManifestError(
+            f"{data}: {len(embedded.failures)} of {total} recordings could not be embedded, "
+            f"more than data.max_rejected = {bound:g}; see the warnings above"
+        )
+
+
+def report_folder(
+    folder: str | Path,
+    paths: SystemFolder,
+    data: str | Path | None,
+    trials: str | Path | None,
+    out: str | Path | None,
+) -> Path:
+    if out is not None:
+        return Path(out)
+    beside_the_caller = Path(f"{Path(folder).name}-report")  # not in the package or the hub's cache
+    report = paths.report if paths.path == Path(folder) else beside_the_caller
+    measured_on = [Path(name).resolve().stem or "data" for name in (data, trials) if name is not None]
+    return report / "-".join(measured_on)
+
+
+def _command(folder: str | Path, cost: LeastCost, **options: str | Path | int | None) -> str:
+    """The command line of this evaluation."""
+    for name, chosen, default in zip(("p-target", "c-miss", "c-fa"), cost.settings, DEFAULT_COST.settings, strict=True):
+        options[name] = None if chosen == default else f"{chosen:g}"
+    words = ["xvectors", "evaluate", str(folder)]
+    for name, value in options.items():
+        words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def _training_facts(paths: SystemFolder, corpus: Manifest | None, num_speakers: int) -> dict[str, Any]:
+    facts: dict[str, Any] = {"num_speakers": num_speakers, "epoch": kept_epoch(paths)}
+    if corpus is not None:
+        trained = corpus.split == TRAIN
+        facts["num_recordings"] = int(np.count_nonzero(trained))
+        if not np.isnan(corpus.duration_s[trained]).any():
+            facts["hours"] = float(corpus.duration_s[trained].sum() / 3600)
+    return facts
+
+
+def _scanned(
+    data: str | Path,
+    metadata: str | Path | None,
+    speaker_level: int | None,
+    encoder: SpeakerEncoder,
+    progress: bool,
+) -> tuple[Manifest, list[str]]:
+    """Another corpus without what its scan rejects (duplicates would make the error rates too good), and that, a line
+    each."""
+    shortest = encoder.fbank.samples_for(encoder.model.context_frames)
+    scanned = scan(
+        open_corpus(data, metadata=metadata, speaker_level=speaker_level),
+        min_duration_s=shortest / encoder.sample_rate_hz,
+        max_rejected=encoder.recipe.data.max_rejected,
+        progress=progress,
+    )
+    for line in scanned.report.lines() if scanned.report.rejected else []:
+        logger.warning("%s", line)
+    return scanned.manifest, [remark.line() for remark in scanned.report.rejected]
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """history.csv as rows of numbers. CheckpointError for a missing or damaged file."""
+    if why := why_no_file(path):
+        raise CheckpointError(f"{path}: {why}")
+    with path.open(encoding="utf-8", newline="") as file:
+        try:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        except (TypeError, ValueError, csv.Error) as error:
+            raise CheckpointError(f"{path} is damaged: {error}") from error
+
+
+def _test_corpus(paths: SystemFolder) -> tuple[Manifest, list[str] | None]:
+    """The test rows of the system's corpus, and what training left out of these speakers, a line each; None where
+    that is not known. Of a speaker without any usable recording the split is not known: those are told apart."""
+    if not paths.corpus.is_file():
+        raise ManifestError(f"{paths.path} came without its corpus; name one to evaluate on with --data")
+    manifest = Manifest.read_csv(paths.corpus)
+    rows = np.flatnonzero(manifest.split == TEST)
+    if not len(rows):
+        raise ManifestError(
+            f"{paths.corpus} keeps no speakers for testing; evaluate on another corpus with --data, "
+            "or train with data.train_test_prop below 1"
+        )
+    tested = manifest.take(rows)
+    if not paths.left_out.is_file():
+        return tested, None
+    placed, of_test = set(manifest.speakers), set(tested.speakers)
+    lines = []
+    for remark in read_left_out(paths.left_out):
+        if remark.speaker in of_test:
+            lines.append(remark.line())
+        elif remark.speaker not in placed:
+            lines.append(f"{remark.line()}; no recording of {remark.speaker} could be used, for training or test")
+    return tested, lines
