@@ -10,6 +10,7 @@ from xvectors.config.augmentation import AugmentConfig
 from xvectors.config.tables import setting
 
 Scalar = bool | int | float | str
+Value = Scalar | list[int]
 
 BUILTIN_LOSSES = ("softmax", "am_softmax", "aam_softmax")
 
@@ -54,7 +55,7 @@ class ModelConfig:
         "Backbone: a name that `xvectors models` lists, or one of your own (docs/how-to/extend.md). The other keys of "
         "this table are its settings.",
     )
-    settings: Mapping[str, Scalar] = field(default_factory=dict)
+    settings: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +120,7 @@ class LossConfig:
     sub_centers: int = setting(1, "Number of weight vectors per speaker; the one nearest to the embedding counts.")
     inter_top_k: int = setting(0, "Number of nearest wrong speakers that get a margin too; 0 for none.")
     inter_top_k_margin: float = setting(0.06, "Margin for the nearest wrong speakers in radians.")
-    settings: Mapping[str, Scalar] = field(default_factory=dict)
+    settings: Mapping[str, Value] = field(default_factory=dict)
     """Arguments of a loss from outside xvectors."""
 
 

@@ -11,6 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from xvectors.config import BACKBONES
+from xvectors.config.tables import KINDS, check_value
 from xvectors.errors import ConfigError
 from xvectors.models.backbone import Backbone
 from xvectors.models.campplus import CAMPlusPlus
@@ -67,7 +68,6 @@ MODELS: dict[str, type[Backbone]] = {
 
 MAX_SETTING = 65_536
 """Largest number in the settings of a built-in network; a larger network would not fit into memory."""
-KINDS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 
 B = TypeVar("B", bound=Backbone)
 
@@ -124,9 +124,8 @@ def build_model(name: str, **settings: Any) -> Backbone:
         if key not in parameters and not takes_any:
             raise ConfigError(f"model {name!r} has no setting {key!r}{nearest(key, parameters)}")
         kind = kinds.get(key)
-        fits = type(value) is kind or (kind is float and type(value) is int)
-        if kind in KINDS and not fits:
-            raise ConfigError(f"model.{key} must be {KINDS[kind]}, not {value!r}")
+        if kind in KINDS:
+            check_value(value, kind, f"model.{key}")
         is_number = name in MODELS and key not in NOT_SETTINGS and kind in (int, float)
         if is_number and not -MAX_SETTING <= value <= MAX_SETTING:
             raise ConfigError(f"model.{key} = {value!r} must be at most {MAX_SETTING:,}")
