@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from xvectors.config.recipe import recipe_to_mapping
 from xvectors.config.schema import Recipe
-from xvectors.config.tables import EXPLANATION, KINDS, LIST_KINDS, list_item, to_literal
+from xvectors.config.tables import EXPLANATION, KINDS, LIST_KINDS, RANGE, list_item, to_literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +71,11 @@ def _explained(cls: type[Any], table: Mapping[str, Any], prefix: str = "") -> It
     hints = typing.get_type_hints(cls)
     for each in dataclasses.fields(cls):
         if EXPLANATION in each.metadata:
+            allowed = each.metadata[RANGE]
             yield Setting(
                 key=f"{prefix}{each.name}",
                 value=table[each.name],
                 default=each.default,
-                kind=kind_in_words(hints[each.name]),
+                kind=kind_in_words(hints[each.name]) + (f" {allowed}" if allowed else ""),
                 explanation=each.metadata[EXPLANATION],
             )

@@ -23,8 +23,10 @@ MAX_MELS = 1024
 class FeaturesConfig:
     """Log-mel filterbanks; the fields are the arguments of `xvectors.features.Fbank`."""
 
-    sample_rate_hz: int = setting(16_000, "Sample rate in Hz; recordings of other rates are resampled to it.")
-    num_mels: int = setting(24, "Number of mel filterbanks.")
+    sample_rate_hz: int = setting(
+        16_000, "Sample rate in Hz; recordings of other rates are resampled to it.", f"[1, {MAX_HZ}]"
+    )
+    num_mels: int = setting(24, "Number of mel filterbanks.", f"[1, {MAX_MELS}]")
     frame_length_ms: float = setting(25.0, "Length of a frame in milliseconds.")
     frame_shift_ms: float = setting(10.0, "Time from one frame to the next in milliseconds.")
     preemphasis: float = setting(0.97, "Pre-emphasis coefficient; 0 for none.")
@@ -66,27 +68,34 @@ class DataConfig:
         -1.0,
         "Share of the speakers for training and validation; the others are kept for testing. -1 takes 0.95, or less "
         "(down to 0.8) if that leaves fewer than 10 for testing.",
+        "(0, 1]",
+        also=-1,
     )
     train_val_prop: float = setting(
-        0.9, "Share of those speakers' recordings for training; the others are for validation."
+        0.9, "Share of those speakers' recordings for training; the others are for validation.", "(0, 1]"
     )
     held_out_prop: float = setting(
         -1.0,
         "Share of the training speakers in the held-out set, which measures the EER after every epoch and is the "
         "calibration set. -1 takes 0.1, or more (up to 0.2) if that is fewer than 10 speakers.",
+        "[0, 1)",
+        also=-1,
     )
     keep_sessions: bool = setting(False, "Keep all recordings of a session together, in training or in validation.")
-    chunk_min_s: float = setting(2.0, "Shortest training chunk in seconds; all chunks of a batch have the same length.")
-    chunk_max_s: float = setting(4.0, "Longest training chunk in seconds.")
-    large_margin_chunk_s: float = setting(4.0, "Length of the chunks of the large-margin stage in seconds.")
+    chunk_min_s: float = setting(
+        2.0, "Shortest training chunk in seconds; all chunks of a batch have the same length.", "(0, inf)"
+    )
+    chunk_max_s: float = setting(4.0, "Longest training chunk in seconds.", "(0, inf)")
+    large_margin_chunk_s: float = setting(4.0, "Length of the chunks of the large-margin stage in seconds.", "(0, inf)")
     validation_chunk_s: float = setting(
-        5.0, "Length of validation chunks in seconds; they are cut from the middle of each recording."
+        5.0, "Length of validation chunks in seconds; they are cut from the middle of each recording.", "(0, inf)"
     )
     min_duration_s: float = setting(
         0.0,
         "Leave out recordings shorter than this many seconds; those shorter than the network's context always are.",
+        "[0, inf)",
     )
-    max_rejected: float = setting(0.5, "Largest share of unusable recordings; a run with more stops.")
+    max_rejected: float = setting(0.5, "Largest share of unusable recordings; a run with more stops.", "[0, 1]")
     scan_contents: bool = setting(
         True, "Decode every recording before training, to find silence, NaN, clipping, truncation and duplicates."
     )
@@ -96,9 +105,9 @@ class DataConfig:
         "speaker (speaker_balanced), or batches of P speakers with K recordings each (p_x_k).",
     )
     utterances_per_speaker: int = setting(
-        2, "K of the sampler p_x_k; P is the batch size over K. All K are played at the same speed."
+        2, "K of the sampler p_x_k; P is the batch size over K. All K are played at the same speed.", "[2, inf)"
     )
-    channel: int = setting(-1, "Channel of multichannel recordings, from 0; -1 mixes all channels.")
+    channel: int = setting(-1, "Channel of multichannel recordings, from 0; -1 mixes all channels.", "[-1, inf)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,13 +120,17 @@ class LossConfig:
         "on the cosine (CosFace) or the angle (ArcFace) of the embeddings; or one of your own "
         "(docs/how-to/extend.md).",
     )
-    label_smoothing: float = setting(0.0, "Share of the target's probability that is spread evenly over all speakers.")
+    label_smoothing: float = setting(
+        0.0, "Share of the target's probability that is spread evenly over all speakers.", "[0, 1)"
+    )
     margin: float = setting(0.2, "Margin: a cosine with am_softmax, radians with aam_softmax.")
     large_margin: float = setting(0.4, "Margin of the large-margin stage.")
-    scale: float = setting(30.0, "Factor on the cosines before the softmax.")
-    margin_start: float = setting(0.1, "Share of the run after which the margin begins to grow from 0.")
-    margin_end: float = setting(0.5, "Share of the run after which the margin has its full value.")
-    sub_centers: int = setting(1, "Number of weight vectors per speaker; the one nearest to the embedding counts.")
+    scale: float = setting(30.0, "Factor on the cosines before the softmax.", "(0, inf)")
+    margin_start: float = setting(0.1, "Share of the run after which the margin begins to grow from 0.", "[0, 1]")
+    margin_end: float = setting(0.5, "Share of the run after which the margin has its full value.", "[0, 1]")
+    sub_centers: int = setting(
+        1, "Number of weight vectors per speaker; the one nearest to the embedding counts.", "[1, inf)"
+    )
     inter_top_k: int = setting(0, "Number of nearest wrong speakers that get a margin too; 0 for none.")
     inter_top_k_margin: float = setting(0.06, "Margin for the nearest wrong speakers in radians.")
     settings: Mapping[str, Value] = field(default_factory=dict)
@@ -128,37 +141,44 @@ class LossConfig:
 class TrainingConfig:
     """The optimizer, its schedule and the length of a run."""
 
-    epochs: int = setting(10, "Number of epochs.")
+    epochs: int = setting(10, "Number of epochs.", "[1, inf)")
     minutes: float = setting(
         0.0,
         "Length of the run in minutes, with validation and saving, instead of a number of epochs; 0 counts epochs.",
+        "[0, inf)",
     )
-    batch_size: int = setting(128, "Number of chunks in a batch.")
+    batch_size: int = setting(128, "Number of chunks in a batch.", "[2, inf)")
     optimizer: Literal["adam", "adamw", "sgd"] = setting(
         "adam", "Adam with weight decay in the gradient, AdamW with decoupled decay, or SGD with Nesterov momentum."
     )
     head_only_share: float = setting(
-        0.0, "Share of the run, at its start, that trains only the class layer; for fine-tuning."
+        0.0, "Share of the run, at its start, that trains only the class layer; for fine-tuning.", "[0, 1)"
     )
-    backbone_rate: float = setting(1.0, "Factor on the learning rate of everything but the class layer.")
+    backbone_rate: float = setting(1.0, "Factor on the learning rate of everything but the class layer.", "[0, inf)")
     average_width: float = setting(
-        0.0, "Keep an average of the weights over about the latest share of the run of this size; 0 keeps none."
+        0.0,
+        "Keep an average of the weights over about the latest share of the run of this size; 0 keeps none.",
+        "[0, 0.28]",
     )
     large_margin_share: float = setting(
-        0.0, "Share of the run, at its end, that trains with loss.large_margin on chunks of data.large_margin_chunk_s."
+        0.0,
+        "Share of the run, at its end, that trains with loss.large_margin on chunks of data.large_margin_chunk_s.",
+        "[0, 1)",
     )
-    momentum: float = setting(0.9, "Momentum of sgd.")
-    learning_rate: float = setting(1e-3, "Highest learning rate.")
-    weight_decay: float = setting(0.0, "Weight decay.")
+    momentum: float = setting(0.9, "Momentum of sgd.", "[0, 1)")
+    learning_rate: float = setting(1e-3, "Highest learning rate.", "(0, inf)")
+    weight_decay: float = setting(0.0, "Weight decay.", "[0, inf)")
     schedule: Literal["constant", "one_cycle", "exponential"] = setting(
         "constant",
         "Learning rate over the run: constant, or after a warm-up falling to 0 along a half cosine (one_cycle) or by a "
         "constant factor per step (exponential).",
     )
-    warm_up: float = setting(0.1, "Share of the run over which the learning rate rises to its highest value.")
-    final_share: float = setting(1e-3, "Last learning rate of the schedule exponential, as a share of the highest.")
+    warm_up: float = setting(0.1, "Share of the run over which the learning rate rises to its highest value.", "[0, 1)")
+    final_share: float = setting(
+        1e-3, "Last learning rate of the schedule exponential, as a share of the highest.", "(0, 1]"
+    )
     max_gradient_norm: float = setting(
-        0.0, "Largest norm of the gradient; longer gradients are clipped to it, and 0 does not clip."
+        0.0, "Largest norm of the gradient; longer gradients are clipped to it, and 0 does not clip.", "[0, inf)"
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto",
@@ -174,15 +194,16 @@ class TrainingConfig:
         "val_accuracy", "Criterion for the epoch whose weights are kept; val_eer is the EER of the held-out set."
     )
     workers: int = setting(
-        -1, "Number of loader processes; -1 chooses by device and cores, 0 loads in the training process."
+        -1, "Number of loader processes; -1 chooses by device and cores, 0 loads in the training process.", "[-1, inf)"
     )
     decoded_mb: int = setting(
         1024,
         "Size in MiB of the cache of decoded recordings, which all loader processes share. It holds 16-bit FLAC at the "
         "features' sample rate, and is off for a corpus that does not fit.",
+        "[0, inf)",
     )
-    checkpoint_interval_s: float = setting(60.0, "Longest time between two checkpoints in seconds.")
-    seed: int = setting(0, "Random seed; the same seed gives the same weights.")
+    checkpoint_interval_s: float = setting(60.0, "Longest time between two checkpoints in seconds.", "[0, inf)")
+    seed: int = setting(0, "Random seed; the same seed gives the same weights.", "[0, inf)")
 
 
 @dataclass(frozen=True, kw_only=True)

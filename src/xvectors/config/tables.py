@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import tomllib
 import types
@@ -18,8 +19,8 @@ from xvectors.text import nearest
 T = TypeVar("T")
 
 MAX_INTEGER = 2**63 - 1  # TOML 1.0.0: "64-bit signed integers should be accepted"
-EXPLANATION = "explanation"
-"""Key of a field's metadata."""
+EXPLANATION, RANGE = "explanation", "range"
+"""Keys of a field's metadata."""
 KINDS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 LIST_KINDS: dict[Any, str] = {int: "whole numbers", float: "numbers", str: "strings"}
 LIST_EXAMPLES: dict[Any, list[Any]] = {int: [1, 2], float: [0.9, 1.1], str: ["one", "two"]}
@@ -27,10 +28,49 @@ LIST_EXAMPLES: dict[Any, list[Any]] = {int: [1, 2], float: [0.9, 1.1], str: ["on
 _DOTTED = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){100}""")
 
 
-def setting(default: T, explanation: str) -> T:
-    """Define a dataclass field with a default and the explanation that `xvectors recipes` prints."""
-    made: T = dataclasses.field(default=default, metadata={EXPLANATION: explanation})
+def setting(default: T, explanation: str, within: str = "", *, also: float | None = None) -> T:
+    """Define a dataclass field of a recipe.
+
+    Parameters
+    ----------
+    default
+        Its default.
+    explanation
+        What `xvectors recipes` prints about it.
+    within
+        Interval of its values, such as `[0, 1)`; empty allows any.
+    also
+        A value outside the interval with a meaning of its own.
+    """
+    metadata = {EXPLANATION: explanation, RANGE: Range(within, also) if within else None}
+    made: T = dataclasses.field(default=default, metadata=metadata)
     return made
+
+
+class Range:
+    """The values that a number may have: an interval such as `[0, 1)`, and perhaps one value outside it.
+
+    >>> str(Range("[0, 1)", also=-1)), str(Range("(0, inf)"))
+    ('at least 0 and below 1, or -1', 'above 0')
+    """
+
+    def __init__(self, interval: str, also: float | None = None) -> None:
+        self.low, self.high = (float(end) for end in interval[1:-1].split(","))
+        self.with_low, self.with_high, self.also = interval[0] == "[", interval[-1] == "]", also
+
+    def __contains__(self, value: float) -> bool:
+        above = value >= self.low if self.with_low else value > self.low
+        below = value <= self.high if self.with_high else value < self.high
+        return (above and below) or value == self.also
+
+    def __str__(self) -> str:
+        low, high = f"{self.low:.12g}", f"{self.high:.12g}"
+        words = f"at least {low}" if self.with_low else f"above {low}"
+        if self.with_low and self.with_high:
+            words = f"between {low} and {high}"
+        elif self.high < math.inf:
+            words += f" and at most {high}" if self.with_high else f" and below {high}"
+        return words if self.also is None else f"{words}, or {self.also:g}"
 
 
 def to_toml(table: Mapping[str, Any]) -> str:
@@ -98,8 +138,17 @@ def from_mapping(cls: type[T], table: Mapping[str, Any], source: str, prefix: st
                 raise ConfigError(f"{where} must be a table, not {value!r}")
             values[key] = from_mapping(typing.cast(type[Any], hint), value, source, f"{prefix}{key}.")
         else:
-            values[key] = check_value(value, hint, where)
+            values[key] = check_setting(value, fields[key], hint, where)
     return cls(**values)
+
+
+def check_setting(value: Any, field: dataclasses.Field[Any], hint: Any, where: str) -> Any:
+    """Return `value` as `check_value` does; raise ConfigError also if it is outside the range of its field."""
+    value, allowed = check_value(value, hint, where), field.metadata.get(RANGE)
+    for each in value if isinstance(value, tuple) else (value,):
+        if allowed is not None and each not in allowed:
+            raise ConfigError(f"{where} = {each!r} must be {allowed}")
+    return value
 
 
 def check_value(value: Any, hint: Any, where: str) -> Any:

@@ -21,7 +21,7 @@ CONTEXTS = ((-2, -1, 0, 1, 2), (0,), (-2, 0, 2), (0,), (-3, 0, 3), (0,), (-4, 0,
 
 
 class ETDNN(Backbone):
-    """Nine time-delay layers and a wide one, pooling, two segment layers and a classifier.
+    """Nine time-delay layers and a wide layer, pooling, two segment layers and a classifier.
 
     Parameters
     ----------
@@ -31,8 +31,10 @@ class ETDNN(Backbone):
         Width of the two segment layers; the embedding is the output of the first, before its activation.
     input_dim
         Filterbanks per frame.
-    width, pooled_dim
-        Widths of the nine frame layers, and of the wide one.
+    width
+        Width of the nine frame layers.
+    pooled_dim
+        Width of the wide layer before the pooling.
     pooling
         Pooling over frames (mean, statistics, attentive, multi_head or channel_context).
 

@@ -42,7 +42,7 @@ FIRST_CONTEXT = (-2, -1, 0, 1, 2)
 
 
 class FTDNN(Backbone):
-    """A time-delay layer, eight factorized ones, a wide one, pooling, two segment layers and a classifier.
+    """A time-delay layer, eight factorized layers, a wide layer, pooling, two segment layers and a classifier.
 
     Parameters
     ----------
@@ -52,8 +52,14 @@ class FTDNN(Backbone):
         Width of the two segment layers; the embedding is the output of the first, before its activation.
     input_dim
         Filterbanks per frame.
-    first_dim, width, bottleneck_dim, pooled_dim
-        Widths of layer 1, of the factorized layers, of their bottlenecks, and of layer 10.
+    first_dim
+        Width of the first layer.
+    width
+        Width of the factorized layers.
+    bottleneck_dim
+        Width of the bottlenecks in the factorized layers.
+    pooled_dim
+        Width of the wide layer before the pooling.
     pooling
         Pooling over frames (mean, statistics, attentive, multi_head or channel_context).
 

@@ -36,8 +36,10 @@ class ResNet34(Backbone):
     pooling
         Pooling over frames (mean, statistics, attentive, multi_head or channel_context), of all channels of all
         filterbanks.
-    frame_stride, band_stride
-        Stride of the first convolution over frames, and over filterbanks.
+    frame_stride
+        Stride of the first convolution over frames.
+    band_stride
+        Stride of the first convolution over filterbanks.
     embedding_norm
         Whether a BatchNorm follows the pooling, and another the linear layer; they remove the mean that all
         embeddings share.
