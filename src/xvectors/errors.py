@@ -1,4 +1,4 @@
-"""Every error a user's mistake can raise. In: nothing. Out: exceptions whose text names the cause and the remedy.
+"""All errors that a user's mistake can raise; their messages name the cause and the remedy.
 
 XVectorsError
 ├── AudioError (also ValueError)          a recording that cannot be used
@@ -12,9 +12,9 @@ XVectorsError
 ├── CheckpointError (also ValueError)     a system directory or checkpoint that cannot be loaded or resumed
 ├── TrainingError (also RuntimeError)     a run that cannot go on, such as a non-finite loss
 ├── GalleryError (also ValueError)        a gallery of enrolled speakers that cannot be opened or used
-│   └── UnknownSpeakerError               ... because nobody of that name is enrolled
+│   └── UnknownSpeakerError               ... because no speaker of that name is enrolled
 ├── ExportError (also RuntimeError)       an exported file that does not compute what its system computes
-├── StorageError (also OSError)           nothing could be written: full disk, no permission
+├── StorageError (also OSError)           a file that cannot be written: full disk, no permission
 │   └── BusyError                         ... because another process is writing it
 ├── MissingExtraError (also ImportError)  an optional dependency that is not installed
 └── ShapeError (also ValueError)          an array of the wrong rank, size or values
@@ -22,7 +22,7 @@ XVectorsError
 
 
 class XVectorsError(Exception):
-    """Base class: the command line prints these in one line, exit status 2, without a traceback."""
+    """Base class. The command line prints these errors in one line, without a traceback, and exits with status 2."""
 
 
 class AudioError(XVectorsError, ValueError):
@@ -66,11 +66,11 @@ class TrainingError(XVectorsError, RuntimeError):
 
 
 class GalleryError(XVectorsError, ValueError):
-    """A gallery of enrolled speakers that cannot be opened, or that does not hold what was asked for."""
+    """A gallery of enrolled speakers that cannot be opened or used."""
 
 
 class UnknownSpeakerError(GalleryError):
-    """Nobody of that name is enrolled."""
+    """No speaker of that name is enrolled."""
 
 
 class ExportError(XVectorsError, RuntimeError):
@@ -78,16 +78,16 @@ class ExportError(XVectorsError, RuntimeError):
 
 
 class StorageError(XVectorsError, OSError):
-    """Something could not be written; what stood there before is intact."""
+    """A file that cannot be written. An existing file is intact."""
 
 
 class BusyError(StorageError):
-    """Another process is writing the same thing; the text names the process."""
+    """Another process is writing the same file; the message names it."""
 
 
 class MissingExtraError(XVectorsError, ImportError):
-    """An optional dependency that is not installed; the text names the extra that brings it."""
+    """An optional dependency that is not installed; the message names its extra."""
 
 
 class ShapeError(XVectorsError, ValueError):
-    """An array of the wrong rank or size, or with values that mean nothing there, such as NaN scores."""
+    """An array of the wrong rank or size, or with invalid values such as NaN scores."""

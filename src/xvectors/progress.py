@@ -1,4 +1,4 @@
-"""Progress of long work. In: a description and a total. Out: a bar with an ETA on a terminal, lines when piped."""
+"""Show the progress of long work: a bar with an ETA on a terminal, or lines of text when piped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECONDS_BETWEEN_PLAIN_LINES = 15.0
 
 
 class Progress(Protocol):
-    """What long work calls: `advance(n)` after each piece; `note(text)` replaces the text behind the bar."""
+    """Interface for long work: `advance(n)` after each piece; `note(text)` replaces the text after the bar."""
 
     def advance(self, n: int = 1) -> None: ...
 
@@ -74,10 +74,10 @@ class _Bar:
 def progress_bar(
     description: str, total: int, *, enabled: bool = True, done: int = 0, stream: TextIO | None = None
 ) -> Iterator[Progress]:
-    """Show how `total` pieces of work go by, `done` of which are behind us already.
+    """Show the progress of `total` pieces of work, `done` of which are finished already.
 
-    On a terminal this is a bar with the time left, elsewhere a line every 15 seconds, on standard error,
-    so that standard output keeps only results. `enabled=False` shows nothing.
+    A terminal shows a bar with the time left; elsewhere a line is printed every 15 seconds. Both go to standard error,
+    so that standard output has only results. `enabled=False` shows nothing.
     """
     stream = stream or sys.stderr
     if not enabled or total <= 0:

@@ -113,7 +113,7 @@ def test_embed_in_parts(toy_corpus: Path, tmp_path: Path) -> None:
         (["--shard", "1/2"], "--shard writes parts, and emb.npz is one file: end it in .parquet, or add --parts npz"),
         (["--parts", "npz", "--shard", "3/2"], "shard '3/2' must have the form i/n, from 1/n to n/n, as in 1/4"),
         (["--parts", "csv"], "part format 'csv' is unknown; known are npz, parquet"),
-        (["--trim", "webrtc"], "'webrtc' is not a VAD; give energy or silero"),
+        (["--trim", "webrtc"], "trim_silence 'webrtc' is not a VAD; give energy or silero, or none to keep silence"),
         (["--threads", "0"], "threads must be at least 1, not 0"),
     ],
 )

@@ -67,7 +67,7 @@ def test_trials_of_recordings_that_could_not_be_embedded_are_counted(manifest: M
 
 @pytest.mark.parametrize(("lines", "message"), [
     ("", "is empty"),
-    ("1 id1/v/1 id9/v/9\n0 id1/v/1 id2/v/3\n", "names? recordings or models that are not known, 1 in all: id9/v/9"),
+    ("1 id1/v/1 id9/v/9\n0 id1/v/1 id2/v/3\n", "names? unknown recordings or models, 1 in all: id9/v/9"),
     ("2 id1/v/1 id1/v/2\n", "is a label"),
     ("0 id1/v/1 id2/v/3\n", "no target trials are left"),
     ("1 id1/v/1 id2/v/3\n0 id1/v/1 id2/v/4\n", "contradicts? the speakers of the corpus, such as the target trial"),

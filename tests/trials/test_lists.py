@@ -67,8 +67,8 @@ def test_a_recording_may_be_named_as_a_label_if_another_line_tells_the_order(tmp
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("t", "", "{path}: is empty; a trial list has one trial a line, such as: a.wav b.wav target"),
-        ("t", "\n \n", "{path}: is empty; a trial list has one trial a line, such as: a.wav b.wav target"),
+        ("t", "", "{path}: is empty; a trial list has one trial per line, such as: a.wav b.wav target"),
+        ("t", "\n \n", "{path}: is empty; a trial list has one trial per line, such as: a.wav b.wav target"),
         (
             "t",
             "a b target\n\na b\n",
@@ -80,17 +80,17 @@ def test_a_recording_may_be_named_as_a_label_if_another_line_tells_the_order(tmp
         (
             "t",
             "a b target\n1 a b\n",
-            "{path}: line 2 has its label first, the lines above last; keep to one order",
+            "{path}: line 2 has its label first, the lines above last; use one order",
         ),
         (
             "t",
             "1 a b\na c target\n",
-            "{path}: line 2 has its label last, the lines above first; keep to one order",
+            "{path}: line 2 has its label last, the lines above first; use one order",
         ),
         (
             "t",
             "1 a 0\n0 b 1\n",
-            "{path}: every line reads both as label first and as label last, such as line 1: 1 a 0; write a CSV table "
+            "{path}: every line can be read with the label first or last, such as line 1: 1 a 0; write a CSV table "
             "with the columns enroll, test and target",
         ),
         (
@@ -105,7 +105,7 @@ def test_a_recording_may_be_named_as_a_label_if_another_line_tells_the_order(tmp
         ),
         ("t.csv", "enroll,test,target\na,b,1\na,c,x\n", "{path}: line 3: 'x' is not a label; write 1 or target, 0 or"),
         ("t.csv", "enroll,test,target\na,,1\n", "{path}: line 2: an empty cell; every trial needs enroll, test and"),
-        ("t.csv", "enroll,test,target\n", "{path}: is empty; a trial list has one trial a line"),
+        ("t.csv", "enroll,test,target\n", "{path}: is empty; a trial list has one trial per line"),
     ],
 )
 def test_lists_that_make_no_sense_are_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -161,7 +161,7 @@ def test_contradictions_are_errors_that_name_their_lines(
         with pytest.raises(ManifestError) as caught:
             read_trials(path, as_published=as_published)
         assert str(caught.value) == (
-            f"{path}: 2 trials are called both target and non-target: a b (lines {lines[0]}), "
+            f"{path}: 2 trials are labeled both target and non-target: a b (lines {lines[0]}), "
             f"c a (lines {lines[1]}); correct the labels"
         )
 
@@ -199,13 +199,12 @@ def test_unknown_recordings_are_named_and_counted(tmp_path: Path) -> None:
     with pytest.raises(ManifestError) as caught:
         read_trials(path).resolve(rows)
     assert str(caught.value) == (
-        f"{path}: 2 of 4 trials name recordings or models that are not known, 2 in all: y, x; "
-        "embed them, or correct the names"
+        f"{path}: 2 of 4 trials name unknown recordings or models, 2 in all: y, x; embed them, or correct the names"
     )
     resolved = read_trials(path).resolve(rows, drop_unknown=True)
     assert resolved.trials.test.tolist() == [1, 2]
     assert resolved.findings.lines() == ["2 of 4 trials of unknown recordings, left out: y, x"]
-    with pytest.raises(ManifestError, match=r"4 of 4 trials name recordings or models that are not known"):
+    with pytest.raises(ManifestError, match=r"4 of 4 trials name unknown recordings or models"):
         read_trials(path).resolve(RecordingRows(["z"]), drop_unknown=True)
 
 
@@ -232,7 +231,7 @@ def test_unusable_enrollments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"enroll: is empty; an enrollment file has lines: model utterance \.\.\.$"):
         read_enrollment(written(tmp_path, "\n", "enroll"))
     path = written(tmp_path, "m1 a\nm2\n", "enroll")
-    with pytest.raises(ManifestError, match=r"line 2: model m2 names no recording; write: model utterance \.\.\.$"):
+    with pytest.raises(ManifestError, match=r"line 2: model m2 has no recording; write: model utterance \.\.\.$"):
         read_enrollment(path)
     enrollment = read_enrollment(written(tmp_path, "m1 a b\nm2 c\n", "enroll"))
     with pytest.raises(ManifestError) as caught:
@@ -253,7 +252,7 @@ def test_target_trials_tell_the_speakers(tmp_path: Path) -> None:
     with pytest.raises(ManifestError) as caught:
         read_trials(path).speakers()
     assert str(caught.value) == (
-        f"{path}: 1 non-target trial is of names that target trials make one speaker: a1 a3; correct the labels"
+        f"{path}: 1 non-target trial is of names that target trials assign to one speaker: a1 a3; correct the labels"
     )
 
 
@@ -283,7 +282,7 @@ def test_two_spellings_of_one_recording_hide_nothing(tmp_path: Path) -> None:
     with pytest.raises(ManifestError) as caught:
         read_trials(path).resolve(rows)
     assert str(caught.value) == (
-        f"{path}: 1 trial is called both target and non-target under two spellings of a recording's name: a.wav b; "
+        f"{path}: 1 trial is labeled both target and non-target under two spellings of a recording's name: a.wav b; "
         "correct the labels"
     )
 
@@ -319,7 +318,7 @@ def test_enrollment_tables_of_the_nist_sre(tmp_path: Path, name: str, text: str)
     (
         "e",
         "modelid\tsegmentid\tside\nm1\tx\ta\nm2\tx\tb\n",
-        "line 3: side b of x, of which lines above take side a; make a recording of each side, and name these",
+        "line 3: side b of x, of which earlier lines use side a; make a recording of each side, and use their names",
     ),
 ])  # fmt: skip
 def test_enrollment_tables_that_make_no_sense(tmp_path: Path, name: str, text: str, message: str) -> None:

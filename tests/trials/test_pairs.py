@@ -84,9 +84,9 @@ def test_corpora_without_trials_are_refused(speakers: list[int], message: str) -
 
 
 def test_speakers_must_be_a_list_of_numbers_or_names() -> None:
-    with pytest.raises(ShapeError, match=r"^speakers have the shape \[1, 2\]: give one speaker a recording$"):
+    with pytest.raises(ShapeError, match=r"^speakers have the shape \[1, 2\]: give one speaker per recording$"):
         all_pairs([[0, 1]])
-    with pytest.raises(ShapeError, match=r"^speakers are of type float64: give whole numbers or names$"):
+    with pytest.raises(ShapeError, match=r"^speakers are of type float64: give integers or names$"):
         all_pairs([0.0, np.nan])
 
 

@@ -122,8 +122,16 @@ def test_unknown_sessions_take_part_in_no_switched_target_trial() -> None:
     [
         ({"per_speaker": 0}, ConfigError, "per_speaker is 0: give at least 1"),
         ({"target_session": "cross"}, ConfigError, "target_session is 'cross': give any, same or different"),
-        ({"nontarget_gender": "same"}, ManifestError, "trials of same gender need each recording's gender: give it"),
-        ({"target_session": "same"}, ManifestError, "trials of same session need each recording's session: give it"),
+        (
+            {"nontarget_gender": "same"},
+            ManifestError,
+            "trials of same gender need the gender of each recording: give it",
+        ),
+        (
+            {"target_session": "same"},
+            ManifestError,
+            "trials of same session need the session of each recording: give it",
+        ),
         (
             {"nontarget_gender": "same", "gender": [0]},
             ShapeError,

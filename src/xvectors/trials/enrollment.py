@@ -1,4 +1,4 @@
-"""Enrollment of models from several recordings, as in the NIST SRE. In: a text file. Out: models and their rows."""
+"""Read enrollment files, which enroll models from several recordings as in the NIST SRE."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ SIDE = ("side", "channel")
 
 @dataclass(frozen=True, kw_only=True)
 class Enrollment:
-    """Models, sorted by name, and the recordings that each is enrolled from."""
+    """Models sorted by name, and the recordings from which each is enrolled."""
 
     models: tuple[str, ...]
     utterances: tuple[tuple[str, ...], ...]
     source: str
     num_repeated: int = 0
-    """Recordings that a model named again, and that count once."""
+    """Number of repeated recordings of a model, which count once."""
 
     def resolve(self, recordings: RecordingRows) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """(rows [k] of the embedding matrix, the model number [k] that each row belongs to), in the models' order.
+        """Return the rows [k] of the embedding matrix and the model number [k] of each, in the order of the models.
 
-        A recording that a model names twice, under two spellings, comes once.
+        A recording that a model lists under two spellings counts once.
 
         Raises
         ------
         ManifestError
-            Recordings that are not among the embeddings, the first of them named.
+            For recordings that are not among the embeddings.
         """
         names = [name for utterances in self.utterances for name in utterances]
         rows = recordings.rows(names)
@@ -59,20 +59,21 @@ class Enrollment:
         return rows[first], numbers[first]
 
     def lines(self, num_rows: int) -> list[str]:
-        """What there is to say, a line each, where `resolve` gave so many rows."""
+        """Return remarks as lines of text, given the number of rows from `resolve`."""
         again = self.num_repeated + sum(map(len, self.utterances)) - num_rows
         return [f"{again} recordings that a model of {self.source} names again, counted once"] if again else []
 
 
 def read_enrollment(path: str | os.PathLike[str]) -> Enrollment:
-    """Read lines `model utterance`, or `model utterance utterance ...`; a model may go on in further lines.
+    """Read lines `model utterance [utterance ...]`, where a model may have several lines, or a table.
 
-    Or a table whose header names model and recording, as the NIST SRE's modelid, segmentid, side: one recording a line.
+    The header of a table names model and recording, such as modelid, segmentid and side of the NIST SRE, with one
+    recording per line.
 
     Raises
     ------
     ManifestError
-        A file that cannot be read, is empty, or has a line that names no recording; both sides of one recording.
+        For a file that cannot be read or is empty, a line without a recording, and both sides of one recording.
     """
     path = Path(path)
     columns = header_columns(path, COLUMNS)
@@ -100,7 +101,7 @@ def _text_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
         if not model:
             continue
         if not utterances:
-            raise ManifestError(f"{path}: line {number}: model {model} names no recording; write: model utterance ...")
+            raise ManifestError(f"{path}: line {number}: model {model} has no recording; write: model utterance ...")
         yield model, utterances
 
 
@@ -119,8 +120,8 @@ def _table_rows(path: Path, columns: dict[str, int]) -> Iterator[tuple[str, list
                 side = row[side_at].strip().lower()
                 if sides.setdefault(recording, side) != side:
                     raise ManifestError(
-                        f"{path}: line {table.line(at)}: side {side} of {recording}, of which lines above take side "
-                        f"{sides[recording]}; make a recording of each side, and name these"
+                        f"{path}: line {table.line(at)}: side {side} of {recording}, of which earlier lines use side "
+                        f"{sides[recording]}; make a recording of each side, and use their names"
                     )
             yield model, [recording]
         read += len(rows)

@@ -1,4 +1,4 @@
-"""What the columns of trial lists, enrollment files and score files are called. In: a file. Out: which is which."""
+"""Recognize the columns of trial lists, enrollment files and score files."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ALIASES = {
 
 
 def header_columns(path: Path, aliases: Mapping[str, tuple[str, ...]]) -> dict[str, int] | None:
-    """Which column of a table has which of these meanings; None for text without a header.
+    """Return the column number of each meaning; None for text without a header.
 
     Raises
     ------
     ManifestError
-        Two columns of one meaning; a file called .csv or .tsv whose header lacks a meaning.
+        For two columns with one meaning, and a .csv or .tsv file whose header lacks a meaning.
     """
     meanings = {alias: meaning for meaning, names in aliases.items() for alias in names}
     first = next((line for line in text_lines(path) if line.strip()), "")

@@ -1,5 +1,7 @@
-"""Trial lists in files. In: the published orders, `1 a b` (VoxCeleb) and `a b target` (Kaldi, NIST SRE), or CSV.
-Out: trials by name, what is wrong with them, and then trials by row. A million lines take two to three seconds."""
+"""Read and write trial lists: `1 a b` (VoxCeleb), `a b target` (Kaldi, NIST SRE), or CSV.
+
+A million lines take two to three seconds.
+"""
 
 from __future__ import annotations
 
@@ -34,23 +36,23 @@ LABELS = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrialFindings:
-    """What was found in a trial list, counted; examples name the first few."""
+    """Counts of irregular trials in a list, with examples."""
 
     num_read: int
     num_self: int = 0
-    """A recording against itself, or against a model enrolled from it: such a score says nothing."""
+    """Trials of a recording with itself, or with a model enrolled from it, whose scores are meaningless."""
     num_duplicates: int = 0
-    """The same two names again, in either order, with the same truth."""
+    """Trials that repeat the names and the label of an earlier one, in either order."""
     num_unknown: int = 0
-    """Trials of recordings or models that are not known."""
+    """Trials of unknown recordings or models."""
     self_examples: tuple[str, ...] = ()
     duplicate_examples: tuple[str, ...] = ()
     unknown_examples: tuple[str, ...] = ()
     dropped: bool = True
-    """Whether the self-trials and duplicates were left out."""
+    """Whether self-trials and duplicates were left out."""
 
     def lines(self) -> list[str]:
-        """What there is to say, a line each; none for a list without faults."""
+        """Return the findings as lines of text; empty for a regular list."""
         fate = "left out" if self.dropped else "kept"
         found = (
             (self.num_self, f"of a recording with itself, {fate}", self.self_examples),
@@ -62,7 +64,7 @@ class TrialFindings:
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedTrials:
-    """Trials by row, and what was left out on the way."""
+    """Trials by row, and what was left out."""
 
     trials: Trials
     findings: TrialFindings
@@ -75,7 +77,7 @@ class TrialList:
 
     Attributes
     ----------
-    names : every name on either side, once
+    names : all names of both sides, without repetition
     enroll, test : int32 [m], into `names`
     target : bool [m]
     """
@@ -93,18 +95,17 @@ class TrialList:
     def resolve(
         self, recordings: RecordingRows, enrollment: Enrollment | None = None, *, drop_unknown: bool = False
     ) -> ResolvedTrials:
-        """The trials as rows of the embedding matrix.
+        """Return the trials as rows of the embedding matrix.
 
-        With an `enrollment`, enroll numbers its models instead, in their order, and trials of a model with a
-        recording that it was enrolled from are left out like other self-trials. Self-trials and repeated trials that
-        two spellings of one recording hid (`a` and `a.wav`) are counted and left out like the others.
+        With an `enrollment`, the enroll side numbers its models in their order, and trials of a model with a recording
+        that it was enrolled from are self-trials. Self-trials and duplicates under two spellings of a recording (`a`
+        and `a.wav`) are counted and left out like all others.
 
         Raises
         ------
         ManifestError
-            Names that are not known, the first few of them; with `drop_unknown` their trials are counted and left
-            out, and it is an error only if none are left. Trials of one pair of recordings, under two spellings, called
-            both target and non-target.
+            For unknown names; with `drop_unknown` their trials are counted and left out, and it is an error only if no
+            trials remain. For a pair of recordings that is both target and non-target under two spellings.
         """
         rows = recordings.rows(self.names)
         enroll_rows = rows
@@ -121,7 +122,7 @@ class TrialList:
             if not drop_unknown or not known.any():
                 raise ManifestError(
                     f"{self.source}: {left_out} of {count(len(self), 'trial')} "
-                    f"{agree(left_out, 'names', 'name')} recordings or models that are not known, "
+                    f"{agree(left_out, 'names', 'name')} unknown recordings or models, "
                     f"{len(missing)} in all: {first_few(missing)}; embed them, or correct the names"
                 )
             findings = replace(findings, num_unknown=left_out, unknown_examples=tuple(missing[: FEW + 1]))
@@ -147,15 +148,15 @@ class TrialList:
         return ResolvedTrials(trials=trials, findings=findings)
 
     def speakers(self) -> NDArray[np.int32]:
-        """[names] numbers of speakers, for lists that come without any: names that target trials join are one speaker.
+        """Number speakers [names] for lists that do not state them: names connected by target trials are one speaker.
 
-        A name in no target trial is taken for a speaker of its own, so that intervals over these speakers are too
-        narrow where there are many such names; take the speakers of a manifest where there is one.
+        A name without a target trial counts as a speaker, so that confidence intervals over speakers are too narrow if
+        there are many such names. Prefer the speakers of a manifest.
 
         Raises
         ------
         ManifestError
-            A non-target trial of two names that target trials join.
+            For a non-target trial of two names that target trials connect.
         """
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
@@ -171,7 +172,7 @@ class TrialList:
         if len(wrong):
             raise ManifestError(
                 f"{self.source}: {count(len(wrong), 'non-target trial')} {agree(len(wrong), 'is', 'are')} of names "
-                "that target trials make one speaker: "
+                "that target trials assign to one speaker: "
                 f"{first_few(self._examples(wrong))}; correct the labels"
             )
         return speakers
@@ -185,7 +186,7 @@ class TrialList:
         *,
         symmetric: bool,
     ) -> tuple[TrialFindings, NDArray[np.bool_]]:
-        """The findings with what names did not show, and which trials [m] these are."""
+        """Add the irregular trials that only rows reveal, and return which trials [m] they are."""
         at = np.flatnonzero(known)
         (selves, repeats, first), (by_name, repeats_by_name, _) = (
             repeated_pairs(side_a[at], side_b[at], symmetric=symmetric)
@@ -194,7 +195,7 @@ class TrialList:
         against = at[self.target[at] != self.target[at[first]]]
         if len(against):
             raise ManifestError(
-                f"{self.source}: {count(len(against), 'trial')} {agree(len(against), 'is', 'are')} called "
+                f"{self.source}: {count(len(against), 'trial')} {agree(len(against), 'is', 'are')} labeled "
                 "both target and non-target under two spellings of a "
                 f"recording's name: {first_few(self._examples(against))}; correct the labels"
             )
@@ -217,26 +218,25 @@ class TrialList:
 
 
 def read_trials(path: str | os.PathLike[str], *, as_published: bool = False) -> TrialList:
-    """Read a trial list; where its label stands is found out.
+    """Read a trial list, and detect the position of its labels.
 
-    Text has three fields a line, label first or label last. A table has a header that says enroll, test and target, or
+    Text has three fields per line, with the label first or last. A table has a header with enroll, test and target, or
     their aliases. Labels are 1 and 0, target and nontarget, and the like.
 
-    Self-trials and repeated trials are counted and left out; `as_published` keeps them, to reproduce a figure that
-    someone measured on the very list.
+    Self-trials and duplicates are counted and left out. `as_published` keeps them, to reproduce published figures.
 
     Raises
     ------
     ManifestError
-        An unreadable or empty file, a line without three fields or without a label, a label that changes sides, a list
-        that reads both ways, trials called both target and non-target. The message names the line.
+        For an unreadable or empty file, a line without three fields or without a label, labels on different sides, a
+        list that is ambiguous, and contradictory labels. The message names the line.
     """
     path = Path(path)
     header = header_columns(path, ALIASES)
     codes = Codes()
     blocks = list(_text_blocks(path, codes) if header is None else _table_blocks(path, header, codes))
     if not blocks:
-        raise ManifestError(f"{path}: is empty; a trial list has one trial a line, such as: a.wav b.wav target")
+        raise ManifestError(f"{path}: is empty; a trial list has one trial per line, such as: a.wav b.wav target")
     enroll, test = (np.concatenate([block[side] for block in blocks]) for side in (0, 1))
     target = np.concatenate([block[2] for block in blocks])
     found = TrialList(
@@ -251,20 +251,21 @@ def read_trials(path: str | os.PathLike[str], *, as_published: bool = False) -> 
 
 
 def write_trials(path: str | os.PathLike[str], trials: Trials, recordings: Sequence[str], *, form: str = "csv") -> None:
-    """Write a list that `read_trials` reads, atomically: a CSV table with the columns enroll, test and target, or text
-    in the order of `form`, "voxceleb" (`1 a b`) or "kaldi" (`a b target`).
+    """Write a list for `read_trials` atomically.
+
+    `form` is "csv" (columns enroll, test and target), "voxceleb" (`1 a b`) or "kaldi" (`a b target`).
 
     Raises
     ------
     ConfigError
-        An unknown form.
+        For an unknown form.
     ManifestError
-        Names with spaces, of which text cannot be made.
+        For names with spaces, which text lists cannot hold.
     StorageError
-        It cannot be written.
+        If the file cannot be written.
     """
     if form not in FORMS:
-        raise ConfigError(f"trial lists have no form {form!r}; give {', '.join(FORMS[:-1])} or {FORMS[-1]}")
+        raise ConfigError(f"unknown form {form!r} of a trial list; give {', '.join(FORMS[:-1])} or {FORMS[-1]}")
     rows = zip(trials.enroll.tolist(), trials.test.tolist(), trials.target.tolist(), strict=True)
     if form == "csv":
         write_table(path, ["enroll", "test", "target"], ((recordings[e], recordings[t], int(y)) for e, t, y in rows))
@@ -329,7 +330,7 @@ def _text_blocks(path: Path, codes: Codes) -> Iterator[Block]:
 
 
 def _label_place(path: Path, rows: list[list[str]]) -> int:
-    """0 or 2: where the labels stand in these lines. The first line that reads one way only decides."""
+    """Return the field of the labels, 0 or 2, which the first unambiguous line decides."""
     for row in rows:
         fits = [at for at in (0, 2) if row[at].lower() in LABELS]
         if len(fits) == 1:
@@ -337,7 +338,7 @@ def _label_place(path: Path, rows: list[list[str]]) -> int:
         if not fits:
             raise _wrong_label(path, rows.index(row), row, None)
     raise ManifestError(
-        f"{path}: every line reads both as label first and as label last, such as line {_text_line(path, 0)}: "
+        f"{path}: every line can be read with the label first or last, such as line {_text_line(path, 0)}: "
         f"{' '.join(rows[0])}; write a CSV table with the columns enroll, test and target"
     )
 
@@ -348,7 +349,7 @@ def _wrong_label(path: Path, at: int, row: list[str], label_at: int | None) -> M
         return ManifestError(f"{line}: neither {row[0]!r} nor {row[2]!r} is a label; {_EXPECTED}")
     if row[2 - label_at].lower() in LABELS:
         here, before = ("last", "first") if label_at == 0 else ("first", "last")
-        return ManifestError(f"{line} has its label {here}, the lines above {before}; keep to one order")
+        return ManifestError(f"{line} has its label {here}, the lines above {before}; use one order")
     return ManifestError(f"{line}: {_bad_label(row[label_at])}")
 
 
@@ -370,7 +371,7 @@ def _truth(labels: Sequence[str]) -> NDArray[np.bool_]:
 
 
 def _text_line(path: Path, at: int) -> int:
-    """The line of trial number `at`, blank lines not counted as trials."""
+    """Return the line of trial number `at`; blank lines are not trials."""
     filled = (number for number, line in enumerate(text_lines(path), start=1) if line.strip())
     return next(islice(filled, at, None))
 
@@ -389,7 +390,7 @@ def repeated_pairs(
     twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     if not len(twice):
         return selves, repeats, first
-    # Only what comes again is put in order, which takes far longer than sorting.
+    # only repeated trials are put in order, which takes far longer than sorting
     some = np.flatnonzero(twice[np.minimum(np.searchsorted(twice, key), len(twice) - 1)] == key)
     some = some[np.argsort(key[some], kind="stable")]
     again = np.append(False, key[some][1:] == key[some][:-1])
@@ -399,7 +400,7 @@ def repeated_pairs(
 
 
 def _examined(found: TrialList, path: Path, is_table: bool) -> TrialList:
-    """The list without self-trials and duplicates, both counted. ManifestError where trials contradict each other."""
+    """Count and drop self-trials and duplicates. Raises ManifestError for contradictory labels."""
     selves, duplicate, first = repeated_pairs(found.enroll, found.test)
     against = np.flatnonzero(found.target != found.target[first])
     if len(against):
@@ -408,7 +409,7 @@ def _examined(found: TrialList, path: Path, is_table: bool) -> TrialList:
 
 
 def without(found: TrialList, selves: NDArray[np.bool_], duplicate: NDArray[np.bool_]) -> TrialList:
-    """The list with these trials counted and, unless it is kept as published, left out."""
+    """Count these trials and, unless the list is kept as published, drop them."""
     findings = replace(
         found.findings,
         num_self=int(np.count_nonzero(selves)),
@@ -434,6 +435,6 @@ def _raise_contradiction(
         pair = f"{found.names[found.enroll[at]]} {found.names[found.test[at]]}"
         examples.append(f"{pair} (lines {lines[0]} and {lines[1]})")
     raise ManifestError(
-        f"{path}: {count(len(later), 'trial')} {agree(len(later), 'is', 'are')} called both target and "
+        f"{path}: {count(len(later), 'trial')} {agree(len(later), 'is', 'are')} labeled both target and "
         f"non-target: {first_few(examples)}; correct the labels"
     )

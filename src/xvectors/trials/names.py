@@ -1,6 +1,8 @@
-"""What the names in trial and enrollment files stand for. In: names. Out: rows of the embedding matrix.
-A name fits exactly, or without the suffix of a sound file on either side: `a/1.wav`, `a/1.flac` and `a/1` are one,
-and so are the Unicode forms of a name."""
+"""Resolve the names in trial and enrollment files to rows of the embedding matrix.
+
+Names match exactly, or without the suffix of a sound file: `a/1.wav`, `a/1.flac` and `a/1` are one recording. Unicode
+forms of a name are equal.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from xvectors.text import brief, composed
 
 @brief("_exact")
 class RecordingRows:
-    """The rows that recordings have, by name. ManifestError for a name given twice.
+    """Rows of recordings by name. Raises ManifestError for duplicate names.
 
     >>> RecordingRows(["ann/1.wav", "ann/2.wav"]).rows(["ann/2", "bob/1"]).tolist()
     [1, -1]
@@ -29,14 +31,14 @@ class RecordingRows:
             if self._exact.setdefault(name, row) != row:
                 raise ManifestError(f"recordings {self._exact[name]} and {row} are both named {name}: rename one")
             stem = without_suffix(name)
-            # Two recordings of one stem: only their full names tell them apart.
+            # two recordings with one stem are distinguished by their full names
             self._stems[stem] = -1 if stem in self._stems else row
 
     def __len__(self) -> int:
         return len(self._exact)
 
     def rows(self, names: Sequence[str]) -> NDArray[np.int32]:
-        """[n] the row of each name, -1 where there is none, or where several fit but for the suffix."""
+        """Return [n]: the row of each name, or -1 if it is unknown or ambiguous without its suffix."""
         rows = (self._row(name) for name in names)
         return np.fromiter(rows, dtype=np.int32, count=len(names))
 
@@ -47,5 +49,5 @@ class RecordingRows:
 
 
 def without_suffix(name: str) -> str:
-    """A name without the suffix of a sound file, if it has one; other dots belong to it."""
+    """Remove the suffix of a sound file from a name."""
     return name[: name.rindex(".")] if name.lower().endswith(AUDIO_SUFFIXES) else name

@@ -1,5 +1,4 @@
-"""Verification trials: which two recordings are compared, and whether one speaker made both.
-In: each recording's speaker. Out: index pairs with their truth, or only how many there are."""
+"""Verification trials: pairs of recordings, and whether both are of one speaker."""
 
 from __future__ import annotations
 
@@ -16,9 +15,9 @@ from xvectors.text import brief
 @brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trials:
-    """Pairs of rows of an embedding matrix, and their truth, booleans or 0 and 1. Nine bytes a trial.
+    """Pairs of rows of an embedding matrix with their labels, booleans or 0 and 1, at nine bytes per trial.
 
-    ShapeError for other labels.
+    Raises ShapeError for other labels.
     """
 
     enroll: NDArray[np.int32]  # [m]
@@ -40,23 +39,30 @@ class Trials:
         return len(self) - self.num_target
 
     def split(self, scores: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Scores [m] of these trials as (target scores, non-target scores), each in the trials' order."""
+        """Split scores [m] of these trials into target and non-target scores, each in the order of the trials."""
         if scores.shape != self.target.shape:
             raise ShapeError(f"scores have the shape {list(scores.shape)}, but there are {len(self)} trials")
         return scores[self.target], scores[~self.target]
 
 
 def all_pairs(speaker_index: ArrayLike) -> Trials:
-    """Every recording against every later one: the pairs i < j in row-major order, n (n - 1) / 2 trials.
+    """Compare every recording with every later one: the pairs i < j in row-major order, n (n - 1) / 2 trials.
 
-    Args:
-        speaker_index: [n] the speaker of each recording, as numbers or names.
+    Parameters
+    ----------
+    speaker_index
+        [n]: the speaker of each recording, as numbers or names.
 
-    Raises:
-        ManifestError: fewer than two recordings, no target pair or no non-target pair.
-        ShapeError: speakers that are not a list of whole numbers or names.
+    Raises
+    ------
+    ManifestError
+        For fewer than two recordings, no target pair or no non-target pair.
+    ShapeError
+        For speakers that are not a list of integers or names.
 
-    The result takes 9 bytes a trial: 450 MB for 10,000 recordings. `all_pairs_scores` does without it.
+    Notes
+    -----
+    The result takes 9 bytes per trial: 450 MB for 10,000 recordings. `all_pairs_scores` works without it.
     """
     speakers = speaker_numbers(speaker_index)
     n = len(speakers)
@@ -76,7 +82,7 @@ def all_pairs(speaker_index: ArrayLike) -> Trials:
 
 
 def count_pairs(speaker_index: ArrayLike) -> tuple[int, int]:
-    """(target, non-target) trials that `all_pairs` would make; raises as it does, builds nothing."""
+    """Count the target and non-target trials of `all_pairs` without building them. Raises the same errors."""
     speakers = speaker_numbers(speaker_index)
     n = len(speakers)
     if n < 2:
@@ -97,10 +103,10 @@ def count_pairs(speaker_index: ArrayLike) -> tuple[int, int]:
 
 
 def checked_labels(target: ArrayLike) -> NDArray[np.bool_]:
-    """[m] labels as booleans. ShapeError where they are not one-dimensional booleans, zeros and ones."""
+    """Return labels [m] as booleans. Raises ShapeError unless they are one-dimensional booleans, or 0 and 1."""
     labels: NDArray[Any] = np.asarray(target)
     if labels.ndim != 1:
-        raise ShapeError(f"labels have the shape {list(labels.shape)}: give one label a trial, [trials]")
+        raise ShapeError(f"labels have the shape {list(labels.shape)}: give one label per trial, [trials]")
     if labels.dtype == np.bool_:
         return labels
     if labels.dtype.kind not in "iuf":
@@ -112,10 +118,10 @@ def checked_labels(target: ArrayLike) -> NDArray[np.bool_]:
 
 
 def speaker_numbers(speaker_index: ArrayLike) -> NDArray[np.int32]:
-    """[n] speakers, numbers or names, as numbers 0 to speakers - 1 in sorted order."""
+    """Number speakers [n], given as numbers or names, from 0 in sorted order."""
     array: NDArray[Any] = np.asarray(speaker_index)
     if array.ndim != 1:
-        raise ShapeError(f"speakers have the shape {list(array.shape)}: give one speaker a recording")
+        raise ShapeError(f"speakers have the shape {list(array.shape)}: give one speaker per recording")
     if array.size and array.dtype.kind not in "iuU":
-        raise ShapeError(f"speakers are of type {array.dtype}: give whole numbers or names")
+        raise ShapeError(f"speakers are of type {array.dtype}: give integers or names")
     return np.unique(array, return_inverse=True)[1].astype(np.int32)

@@ -1,5 +1,4 @@
-"""So many recordings, or trials, of each speaker. In: each recording's speaker, gender and session.
-Out: rows, or `Trials`, the same for the same seed."""
+"""Sample a number of recordings, or of trials, per speaker, reproducibly by seed."""
 
 from __future__ import annotations
 
@@ -19,14 +18,18 @@ UNKNOWN = -1
 def sample_recordings(
     speaker_index: ArrayLike, *, each: int = 20, at_most: int = 20_000, seed: int = 0
 ) -> NDArray[np.int64]:
-    """Up to `each` recordings of every speaker, of so many speakers as `at_most` recordings allow, drawn by `seed`.
-    The defaults are plenty for the covariances of a thousand speakers.
+    """Draw up to `each` recordings of every speaker, of as many speakers as `at_most` recordings allow.
 
-    Args:
-        speaker_index: [n] the speaker of each recording, as numbers or names.
+    The defaults suffice for the covariances of a thousand speakers.
 
-    Returns:
-        Rows, ascending.
+    Parameters
+    ----------
+    speaker_index
+        [n]: the speaker of each recording, as numbers or names.
+
+    Returns
+    -------
+    int64 [rows], ascending.
     """
     speakers = speaker_numbers(speaker_index)
     rng = np.random.default_rng(seed)
@@ -48,25 +51,37 @@ def sample_trials(
     target_session: Relation = "any",
     seed: int = 0,
 ) -> Trials:
-    """Up to `per_speaker` target and as many non-target trials for each speaker, drawn without replacement; with None
-    all pairs that fit.
+    """Draw up to `per_speaker` target and as many non-target trials per speaker, without replacement.
 
-    Args:
-        speaker_index: [n] the speaker of each recording, as numbers or names.
-        gender: int [n], -1 unknown. Needed for `nontarget_gender`.
-        session: [n] int, -1 unknown, or names, "" unknown. Needed for `target_session`.
-        nontarget_gender: "same" pairs speakers of one gender, the harder trials; "different" of two; unknown ones
-            then take part in no non-target trial.
-        target_session: "different" pairs recordings of two sessions, the harder trials; "same" of one.
+    Parameters
+    ----------
+    speaker_index
+        [n]: the speaker of each recording, as numbers or names.
+    per_speaker
+        Number of trials of each kind per speaker; None for all pairs.
+    gender
+        int [n], -1 unknown. Required for `nontarget_gender`.
+    session
+        [n], int with -1 unknown, or names with "" unknown. Required for `target_session`.
+    nontarget_gender
+        "same" pairs speakers of one gender, which is harder; "different" pairs men with women. Recordings of unknown
+        gender are then in no non-target trial.
+    target_session
+        "different" pairs recordings of two sessions, which is harder; "same" pairs recordings of one session.
 
-    Returns:
-        Target trials of all speakers, then the non-target ones. A speaker whose recordings allow fewer trials has
-        fewer, and a non-target pair drawn from both its sides stays once.
+    Returns
+    -------
+    The target trials of all speakers, then the non-target trials. A speaker with few recordings has fewer trials, and a
+    non-target pair drawn from both sides counts once.
 
-    Raises:
-        ConfigError: per_speaker below 1, an unknown relation.
-        ManifestError: a relation without the column that it is about; no trials of a kind.
-        ShapeError: columns of unequal length.
+    Raises
+    ------
+    ConfigError
+        For `per_speaker` below 1, and an unknown relation.
+    ManifestError
+        For a relation without its column, and if there are no trials of a kind.
+    ShapeError
+        For columns of unequal length.
     """
     speakers = speaker_numbers(speaker_index)
     if per_speaker is not None and per_speaker < 1:
@@ -132,7 +147,7 @@ def _check_found(
 def _targets(
     rows: NDArray[np.int32], sessions: NDArray[np.int64], relation: Relation, number: int, rng: np.random.Generator
 ) -> NDArray[np.int32]:
-    """Pairs [k, 2] of one speaker's rows, the chosen ones made from their numbers: all are never listed."""
+    """Draw pairs [k, 2] of rows of one speaker, by pair number, without listing all pairs."""
     if relation != "any":
         rows = rows[sessions[rows] >= 0]
         rows = rows[np.argsort(sessions[rows], kind="stable")]
@@ -156,8 +171,8 @@ def _nontargets(
     number: int,
     rng: np.random.Generator,
 ) -> NDArray[np.int32]:
-    """Pairs [k, 2] of rows of two speakers, each once."""
-    # A speaker's rows lie together in the pool of their gender, so that the others are what is before and after them.
+    """Draw pairs [k, 2] of rows of two speakers, each once."""
+    # the rows of a speaker are adjacent in the pool of their gender, so the others are before and after them
     of_group = [int(genders[rows[0]]) if relation != "any" else 0 for rows in groups]
     for rows, gender in zip(groups, of_group, strict=True):
         if relation != "any" and (genders[rows] != gender).any():
@@ -193,11 +208,11 @@ def _nontargets(
 
 
 def _column(name: str, values: ArrayLike | None, count: int, relation: Relation) -> NDArray[np.int64]:
-    """[n] numbers, -1 unknown."""
+    """Return [n] numbers; -1 unknown."""
     if relation == "any":
         return np.full(count, UNKNOWN, dtype=np.int64)
     if values is None:
-        raise ManifestError(f"trials of {relation} {name} need each recording's {name}: give it, or ask for any")
+        raise ManifestError(f"trials of {relation} {name} need the {name} of each recording: give it, or ask for any")
     array = np.asarray(values)
     if array.shape != (count,) or array.dtype.kind not in "iuU":
         raise ShapeError(

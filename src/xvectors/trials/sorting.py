@@ -1,4 +1,4 @@
-"""Sorting and counting more scores than should be copied. In: arrays. Out: the same arrays in order, or in blocks."""
+"""Sort and count large arrays of scores in place, or in blocks."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ MOST_THREADS = 8
 
 
 def blocks(count: int) -> Iterator[slice]:
-    """Slices that cover `count` entries, `BLOCK` at a time."""
+    """Yield slices of `BLOCK` entries that cover `count` entries."""
     for start in range(0, count, BLOCK):
         yield slice(start, min(start + BLOCK, count))
 
 
 def sort_in_place(values: NDArray[np.floating[Any]]) -> None:
-    """Sort in place, on several cores where there is much to do."""
+    """Sort in place, on several cores for large arrays."""
     threads = min(os.cpu_count() or 1, MOST_THREADS, 1 + len(values) // BLOCK)
     edges = [len(values) * thread // threads for thread in range(threads + 1)]
     if threads == 1:
@@ -34,7 +34,10 @@ def sort_in_place(values: NDArray[np.floating[Any]]) -> None:
 
 
 def part_distinct(values: NDArray[np.floating[Any]]) -> NDArray[Any]:
-    """Move the distinct of sorted values to their front; returns how many values lie below each, int32 or int64."""
+    """Move the distinct values of a sorted array to its front.
+
+    Returns how many values are below each, int32 or int64.
+    """
     below = np.empty(len(values), dtype=np.int32 if len(values) < 2**31 else np.int64)
     found, last = 0, np.nan
     for part in blocks(len(values)):

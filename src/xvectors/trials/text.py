@@ -1,4 +1,4 @@
-"""Reading plain text files of a line a record. In: a path. Out: lines, with errors that name file and line."""
+"""Read text files with one record per line. Errors name file and line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xvectors.files import why_no_file
 
 
 def text_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file. ManifestError where it cannot be read or is not text."""
+    """Yield the lines of a UTF-8 file. Raises ManifestError if it cannot be read or is not text."""
     if why := why_no_file(path):
         raise ManifestError(f"{path}: {why}")
     number = 0
@@ -19,6 +19,8 @@ def text_lines(path: Path) -> Iterator[str]:
             for number, line in enumerate(file, start=1):  # noqa: B007
                 yield line
     except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: is not UTF-8 text, somewhere after line {number}; name the right file") from error
+        raise ManifestError(
+            f"{path}: is not UTF-8 text after line {number}; save it as UTF-8, or name the right file"
+        ) from error
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error.strerror}); check the path") from error
