@@ -35,20 +35,15 @@ class Backbone(nn.Module):
     Raises
     ------
     ConfigError
-        A size is not a whole number of at least 1.
+        A size or another setting of the network is out of range.
     """
 
     classifier: nn.Module
 
-    def __init__(self, *, num_speakers: int, embedding_dim: int, input_dim: int, context_frames: int) -> None:
+    def __init__(self, num_speakers: int, embedding_dim: int, input_dim: int, context_frames: int) -> None:
         super().__init__()
-        check_sizes(
-            self,
-            num_speakers=num_speakers,
-            embedding_dim=embedding_dim,
-            input_dim=input_dim,
-            context_frames=context_frames,
-        )
+        check_sizes(self, num_speakers=num_speakers, embedding_dim=embedding_dim)
+        check_sizes(self, input_dim=input_dim, context_frames=context_frames)
         self.num_speakers = num_speakers
         self.embedding_dim = embedding_dim
         self.input_dim = input_dim

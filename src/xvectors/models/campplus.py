@@ -32,12 +32,8 @@ class CAMPlusPlus(Backbone):
 
     Parameters
     ----------
-    num_speakers
-        Outputs of the classifier.
     embedding_dim
         Width of the linear layer, whose output is the embedding after a BatchNorm.
-    input_dim
-        Filterbanks per frame.
     map_channels
         Channels of the convolutions in the front end.
     channels
@@ -48,11 +44,6 @@ class CAMPlusPlus(Backbone):
         Number of dense layers in each of the three blocks; each block ends by halving its channels.
     pooling
         Pooling over frames (mean, statistics, attentive, multi_head or channel_context).
-
-    Raises
-    ------
-    ConfigError
-        A setting is out of range.
 
     Notes
     -----
@@ -71,12 +62,8 @@ class CAMPlusPlus(Backbone):
         depths: Sequence[int] = (12, 24, 16),
         pooling: str = "statistics",
     ) -> None:
-        super().__init__(
-            num_speakers=num_speakers,
-            embedding_dim=embedding_dim,
-            input_dim=input_dim,
-            context_frames=3,  # the fewest of which the stride leaves two, so that there is a deviation
-        )
+        # the fewest of which the stride leaves two, so that there is a deviation
+        super().__init__(num_speakers, embedding_dim, input_dim, context_frames=3)
         check_sizes(self, map_channels=map_channels, channels=channels, growth=growth)
         check_depths(self, depths, len(DILATIONS))
         if growth % 2 or channels % 2:

@@ -27,12 +27,8 @@ class ECAPA(Backbone):
 
     Parameters
     ----------
-    num_speakers
-        Outputs of the classifier.
     embedding_dim
         Width of the linear layer, whose output is the embedding after a BatchNorm.
-    input_dim
-        Filterbanks per frame.
     channels
         Width of the blocks: 512 or 1024 in the paper.
     pooled_dim
@@ -43,11 +39,6 @@ class ECAPA(Backbone):
         Number of parts into which a block divides its channels.
     pooling
         Pooling over frames (mean, statistics, attentive, multi_head or channel_context).
-
-    Raises
-    ------
-    ConfigError
-        A setting is out of range.
 
     Notes
     -----
@@ -67,12 +58,8 @@ class ECAPA(Backbone):
         res2net_scale: int = 8,
         pooling: str = "channel_context",
     ) -> None:
-        super().__init__(
-            num_speakers=num_speakers,
-            embedding_dim=embedding_dim,
-            input_dim=input_dim,
-            context_frames=2,  # convolutions pad, and one frame has no deviation
-        )
+        # convolutions pad, and one frame has no deviation
+        super().__init__(num_speakers, embedding_dim, input_dim, context_frames=2)
         check_sizes(self, channels=channels, pooled_dim=pooled_dim, bottleneck_dim=bottleneck_dim)
         if res2net_scale < 2 or channels % res2net_scale:
             raise ConfigError(

@@ -25,23 +25,14 @@ class ETDNN(Backbone):
 
     Parameters
     ----------
-    num_speakers
-        Outputs of the classifier.
     embedding_dim
         Width of the two segment layers; the embedding is the output of the first, before its activation.
-    input_dim
-        Filterbanks per frame.
     width
         Width of the nine frame layers.
     pooled_dim
         Width of the wide layer before the pooling.
     pooling
         Pooling over frames (mean, statistics, attentive, multi_head or channel_context).
-
-    Raises
-    ------
-    ConfigError
-        A setting is out of range.
 
     Notes
     -----
@@ -59,12 +50,8 @@ class ETDNN(Backbone):
         pooled_dim: int = 1500,
         pooling: str = "statistics",
     ) -> None:
-        super().__init__(
-            num_speakers=num_speakers,
-            embedding_dim=embedding_dim,
-            input_dim=input_dim,
-            context_frames=1 + sum(max(context) - min(context) for context in CONTEXTS),
-        )
+        context_frames = 1 + sum(max(context) - min(context) for context in CONTEXTS)
+        super().__init__(num_speakers, embedding_dim, input_dim, context_frames)
         check_sizes(self, width=width, pooled_dim=pooled_dim)
         widths = [input_dim, *[width] * len(CONTEXTS), pooled_dim]
         self.frame_layers = nn.ModuleList(

@@ -46,12 +46,8 @@ class FTDNN(Backbone):
 
     Parameters
     ----------
-    num_speakers
-        Outputs of the classifier.
     embedding_dim
         Width of the two segment layers; the embedding is the output of the first, before its activation.
-    input_dim
-        Filterbanks per frame.
     first_dim
         Width of the first layer.
     width
@@ -62,11 +58,6 @@ class FTDNN(Backbone):
         Width of the wide layer before the pooling.
     pooling
         Pooling over frames (mean, statistics, attentive, multi_head or channel_context).
-
-    Raises
-    ------
-    ConfigError
-        A setting is out of range.
 
     Notes
     -----
@@ -88,12 +79,8 @@ class FTDNN(Backbone):
         pooled_dim: int = 2048,
         pooling: str = "statistics",
     ) -> None:
-        super().__init__(
-            num_speakers=num_speakers,
-            embedding_dim=embedding_dim,
-            input_dim=input_dim,
-            context_frames=len(FIRST_CONTEXT) + sum(2 * spec.offset for spec in LAYERS.values()),
-        )
+        context_frames = len(FIRST_CONTEXT) + sum(2 * spec.offset for spec in LAYERS.values())
+        super().__init__(num_speakers, embedding_dim, input_dim, context_frames)
         check_sizes(
             self,
             first_dim=first_dim,

@@ -23,12 +23,8 @@ class ResNet34(Backbone):
 
     Parameters
     ----------
-    num_speakers
-        Outputs of the classifier.
     embedding_dim
         Width of the linear layer, whose output is the embedding.
-    input_dim
-        Filterbanks per frame.
     channels
         Channels of the first stage; each later one has twice as many, at half the frames and filterbanks.
     depths
@@ -43,11 +39,6 @@ class ResNet34(Backbone):
     embedding_norm
         Whether a BatchNorm follows the pooling, and another the linear layer; they remove the mean that all
         embeddings share.
-
-    Raises
-    ------
-    ConfigError
-        A setting is out of range.
 
     Notes
     -----
@@ -71,12 +62,8 @@ class ResNet34(Backbone):
     ) -> None:
         check_sizes(self, channels=channels, frame_stride=frame_stride, band_stride=band_stride)
         check_depths(self, depths, 4)
-        super().__init__(
-            num_speakers=num_speakers,
-            embedding_dim=embedding_dim,
-            input_dim=input_dim,
-            context_frames=8 * frame_stride + 1,  # the fewest of which all strides leave two, for a deviation
-        )
+        # the fewest of which all strides leave two, for a deviation
+        super().__init__(num_speakers, embedding_dim, input_dim, context_frames=8 * frame_stride + 1)
         self.frame_stride = frame_stride
         self.first = MapConv(1, channels, 3, (frame_stride, band_stride))
         self.first_norm = FrameNorm(channels)

@@ -47,11 +47,6 @@ class XVector(Backbone):
     pooling
         Pooling over frames (mean, statistics, attentive, multi_head or channel_context); the paper's is `statistics`.
 
-    Raises
-    ------
-    ConfigError
-        A setting is out of range.
-
     Notes
     -----
     Published size: 4.2 M parameters up to the embedding, without `seg_fc2` and the classifier, with 24 filterbanks. The
@@ -80,12 +75,8 @@ class XVector(Backbone):
         if width < 1 or pooled_dim < 1:
             raise ConfigError(f"XVector: size {size} times internal_dim {internal_dim} leaves layers of no width")
         contexts = (*SPLICED_CONTEXTS, *[(0,)] * (depth + 1))
-        super().__init__(
-            num_speakers=num_speakers,
-            embedding_dim=embedding_dim,
-            input_dim=input_dim,
-            context_frames=1 + sum(max(context) - min(context) for context in contexts),
-        )
+        context_frames = 1 + sum(max(context) - min(context) for context in contexts)
+        super().__init__(num_speakers, embedding_dim, input_dim, context_frames)
         widths = [input_dim, *[width] * (len(contexts) - 1), pooled_dim]
         for i, context in enumerate(contexts):
             self.add_module(f"tdnn{i + 1}", TDNNLayer(widths[i], context, widths[i + 1]))
