@@ -22,25 +22,25 @@ from numpy.typing import NDArray
 
 from xvectors.corpus import Manifest
 from xvectors.encoder import SpeakerEncoder
-from xvectors.gallery.models import models_of
-from xvectors.gallery.records import Block
+from xvectors.gallery.store import Voiceprints
 from xvectors.metrics import ROC
 from xvectors.system import find_system
 from xvectors.training.calibrate import embed_with_crops
 from xvectors.verification import Basis, Verifier, learn_verifier
+from xvectors.verification.speaker_models import model_speakers
 
 HIGH = float(np.log(99))
 Array = NDArray[np.float64]
-Way = Callable[[Verifier, Block, Basis], Array]
+Way = Callable[[Verifier, Voiceprints, Basis], Array]
 
 
-def joined(verifier: Verifier, enrolled: Block, test: Basis) -> Array:
-    models = models_of(verifier, enrolled)
-    return llrs(verifier, verifier.backend.score_matrix(models.enrolled, test.embeddings), models.duration_s, test)
+def joined(verifier: Verifier, enrolled: Voiceprints, test: Basis) -> Array:
+    models = model_speakers(verifier, enrolled.speaker, enrolled.embeddings, enrolled.duration_s)
+    return llrs(verifier, verifier.backend.score_matrix(models.models, test.embeddings), models.duration_s, test)
 
 
 def mean_embedding(seconds_of: Callable[[Array], Array]) -> Way:
-    def way(verifier: Verifier, enrolled: Block, test: Basis) -> Array:
+    def way(verifier: Verifier, enrolled: Voiceprints, test: Basis) -> Array:
         models = verifier.backend.enroll(enrolled.embeddings, enrolled.speaker, average=True)
         scores = verifier.backend.score_matrix(models, test.embeddings)
         return llrs(verifier, scores, by_speaker(seconds_of, enrolled.duration_s, enrolled), test)
@@ -48,13 +48,13 @@ def mean_embedding(seconds_of: Callable[[Array], Array]) -> Way:
     return way
 
 
-def mean_score(verifier: Verifier, enrolled: Block, test: Basis) -> Array:
+def mean_score(verifier: Verifier, enrolled: Voiceprints, test: Basis) -> Array:
     scores = verifier.backend.score_matrix(enrolled.embeddings, test.embeddings)
     seconds = by_speaker(lambda each: np.exp(np.log(each).mean(axis=0)), enrolled.duration_s, enrolled)
     return llrs(verifier, by_speaker(lambda each: each.mean(axis=0), scores, enrolled), seconds, test)
 
 
-def mean_llr(verifier: Verifier, enrolled: Block, test: Basis) -> Array:
+def mean_llr(verifier: Verifier, enrolled: Voiceprints, test: Basis) -> Array:
     scores = verifier.backend.score_matrix(enrolled.embeddings, test.embeddings)
     each = llrs(verifier, scores, enrolled.duration_s, test)
     return by_speaker(lambda some: some.mean(axis=0), each, enrolled)
@@ -66,7 +66,7 @@ def llrs(verifier: Verifier, scores: NDArray[Any], enroll_s: Array, test: Basis)
     return verifier.llrs(scores.ravel(), sides[0].ravel(), sides[1].ravel()).reshape(scores.shape)
 
 
-def by_speaker(reduce: Callable[[Array], Array], values: NDArray[Any], enrolled: Block) -> Array:
+def by_speaker(reduce: Callable[[Array], Array], values: NDArray[Any], enrolled: Voiceprints) -> Array:
     return np.stack([reduce(values[enrolled.speaker == speaker]) for speaker in np.unique(enrolled.speaker)])
 
 
@@ -79,7 +79,9 @@ WAYS: dict[str, Way] = {
 }
 
 
-def draw(basis: Basis, count: int, crops: bool, rng: np.random.Generator) -> tuple[Block, Basis, NDArray[np.bool_]]:
+def draw(
+    basis: Basis, count: int, crops: bool, rng: np.random.Generator
+) -> tuple[Voiceprints, Basis, NDArray[np.bool_]]:
     """`count` recordings of every speaker to enroll, all other recordings to test, and the pairs [enrolled, test] that
     are of one speaker."""
     speakers = np.unique(basis.speakers)
@@ -91,7 +93,7 @@ def draw(basis: Basis, count: int, crops: bool, rng: np.random.Generator) -> tup
             forms = np.flatnonzero(basis.recording == recording)
             rows.append(rng.choice(forms) if crops else forms[basis.whole[forms]][0])
     chosen = basis.take(rows)
-    block = Block(
+    block = Voiceprints(
         speaker=np.searchsorted(speakers, chosen.speakers),
         embeddings=chosen.embeddings,
         duration_s=chosen.duration_s,

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from xvectors.gallery import ExactSearch, Gallery, SqliteStore
-from xvectors.gallery.memory import SHORTLIST
+from xvectors.gallery.shortlist import SHORTLIST_SIZE
 from xvectors.verification import cosine_verifier
 
 SYSTEM = "0" * 64
@@ -98,7 +98,7 @@ def main() -> None:
         start = time.perf_counter()
         search = ExactSearch(rows(count, dim, seed=0), count)
         print(f"{count} x {dim} in memory after {time.perf_counter() - start:.1f} s, their making included")
-        for best_of in (10, SHORTLIST):
+        for best_of in (10, SHORTLIST_SIZE):
             ask = partial(search.candidates, count=best_of)
             report(f"search, float16, candidates for the best {best_of}", milliseconds(ask, queries))
         found = [search.candidates(query, 10) for query in queries]

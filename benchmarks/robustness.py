@@ -23,7 +23,7 @@ from xvectors import Manifest, SpeakerEncoder, audio, open_corpus
 from xvectors.audio.segments import find_spoken, hear
 from xvectors.metrics import ROC
 from xvectors.trials import all_pairs
-from xvectors.verification.decision import CERTAIN
+from xvectors.verification.decision import MIN_PROBABILITY
 
 RATE_HZ = 16_000
 Wave = NDArray[np.float32]
@@ -68,7 +68,7 @@ def measured(encoder: SpeakerEncoder, embeddings: NDArray[np.float32], seconds: 
     verifier = encoder.verifier
     llrs = verifier.llrs(verifier.score(embeddings, trials), heard_s[trials.enroll], heard_s[trials.test])
     roc = ROC.from_scores(llrs[trials.target], llrs[~trials.target])
-    missed = float(np.mean(llrs[trials.target] < -math.log(CERTAIN / (1 - CERTAIN))))
+    missed = float(np.mean(llrs[trials.target] < -math.log(MIN_PROBABILITY / (1 - MIN_PROBABILITY))))
     return {"eer": roc.eer().eer, "cllr": roc.cllr(), "called_different": missed}
 
 

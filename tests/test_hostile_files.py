@@ -351,7 +351,7 @@ def test_a_gallery_of_a_negative_version(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[60:64] = struct.pack(">i", -5)  # https://www.sqlite.org/fileformat.html, user version
     path.write_bytes(content)
-    with pytest.raises(GalleryError, match=r"gallery\.sqlite: is damaged \(schema -5\)"):
+    with pytest.raises(GalleryError, match=r"gallery\.sqlite: the gallery is damaged \(schema -5\)"):
         SqliteStore(path)
 
 

@@ -113,7 +113,7 @@ def test_forgetting_leaves_no_bytes(path: Path) -> None:
         assert store.forget("alice") == 2
         assert found() == []
         assert [speaker.name for speaker in other.speakers(NOW)] == ["bob"]
-        assert len(other.block_of([other.id_of("bob")], SYSTEM, NOW).speaker) == 38
+        assert len(other.voiceprints_of([other.id_of("bob")], SYSTEM, NOW).speaker) == 38
 
 
 def test_forgetting_says_so_where_a_reader_keeps_the_log(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,14 +147,14 @@ def test_purging_removes_what_has_expired(path: Path) -> None:
 def test_a_name_that_is_not_there(path: Path) -> None:
     with SqliteStore(path, create=True) as store:
         store.add("alice", [voiceprint(1)])
-        for name, remedy in (("Alicia", "did you mean 'alice'?"), ("zoe", "`xvectors speakers` lists who is")):
+        for name, remedy in (("Alicia", "did you mean 'alice'?"), ("zoe", "`xvectors speakers` lists all names")):
             with pytest.raises(UnknownSpeakerError) as raised:
                 store.forget(name)
-            assert str(raised.value) == f"nobody called {name} is enrolled in {path}; {remedy}"
+            assert str(raised.value) == f"no speaker {name} is enrolled in {path}; {remedy}"
 
 
 def test_a_gallery_that_is_not_there(path: Path) -> None:
-    with pytest.raises(GalleryError, match=r"there is no gallery yet; `xvectors enroll NAME a\.wav` makes one"):
+    with pytest.raises(GalleryError, match=r"there is no gallery yet; make one with `xvectors enroll NAME a\.wav`"):
         SqliteStore(path)
     assert not path.parent.exists()
 
@@ -166,9 +166,9 @@ def test_files_that_are_no_gallery(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("alice,0.1,0.2\n")
     (tmp_path / "empty").touch()
     for name, reason in (
-        ("foreign.sqlite", "is no gallery, but a database of another program"),
-        ("text", "is no gallery, but a file of another kind"),
-        ("empty", "is empty, which no gallery is"),
+        ("foreign.sqlite", "the file is a database of another program, not a gallery"),
+        ("text", "the file is not a gallery"),
+        ("empty", "is empty, so it is not a gallery"),
         (".", "is a folder; name the gallery's file"),
     ):
         before = (tmp_path / name).read_bytes() if (tmp_path / name).is_file() else b""
@@ -182,7 +182,9 @@ def test_a_file_of_a_newer_version(path: Path) -> None:
     SqliteStore(path, create=True).close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 7")
-    with pytest.raises(GalleryError, match=r"newer xvectors \(schema 7, and this one knows 2\); upgrade xvectors"):
+    with pytest.raises(
+        GalleryError, match=r"newer xvectors wrote this gallery \(schema 7, newer than 2\); upgrade xvectors"
+    ):
         SqliteStore(path)
 
 
@@ -242,7 +244,7 @@ def test_a_schema_that_is_no_text(path: Path) -> None:
         connection.execute("PRAGMA writable_schema = ON")
         connection.execute("UPDATE sqlite_master SET name = CAST(x'ff6162' AS TEXT), sql = 'x' WHERE name = 'speakers'")
         connection.commit()
-    with pytest.raises(GalleryError, match=r"gallery\.sqlite: is damaged \(.*\); put back a copy"):
+    with pytest.raises(GalleryError, match=r"gallery\.sqlite: the gallery is damaged \(.*\); restore a copy"):
         SqliteStore(path)
 
 
@@ -253,9 +255,10 @@ def test_a_time_that_is_none(path: Path) -> None:
         connection.execute("UPDATE voiceprints SET enrolled_at = '2026-11-28T21:16208Z'")
         connection.commit()
     with SqliteStore(path) as store:
-        for read in (lambda: store.speakers(NOW), lambda: list(store.carried())):
+        for read in (lambda: store.speakers(NOW), lambda: list(store.voiceprints())):
             with pytest.raises(
-                GalleryError, match=r"gallery\.sqlite: is damaged: a time reads '2026-11-28T21:16208Z'; put"
+                GalleryError,
+                match=r"gallery\.sqlite: the gallery is damaged: '2026-11-28T21:16208Z' is not a time; restore",
             ):
                 read()
 
@@ -297,7 +300,7 @@ def test_a_gallery_that_cannot_be_written_can_be_read(open_folder: Path) -> None
             for change in (lambda: store.add("bob", [voiceprint(2)]), lambda: store.forget("alice")):
                 with pytest.raises(StorageError, match=r"cannot be written, because .* read-only; nothing was changed"):
                     change()
-        with pytest.raises(StorageError, match="cannot be made: Permission denied; name another gallery"):
+        with pytest.raises(StorageError, match="the gallery cannot be made: Permission denied; name another"):
             SqliteStore(folder / "other.sqlite", create=True)
     folder.chmod(0o755)
     assert path.read_bytes() == before
@@ -310,7 +313,7 @@ def test_a_read_only_gallery_that_is_being_written(open_folder: Path) -> None:
     with SqliteStore(path, create=True) as store:
         store.add("alice", [voiceprint(1)])
         path.chmod(0o444)
-        with without_root(), pytest.raises(GalleryError, match=r"another process is writing it, .*sqlite-wal holds"):
+        with without_root(), pytest.raises(GalleryError, match=r"another process is writing it or .*sqlite-wal holds"):
             SqliteStore(path)
 
 
@@ -347,7 +350,9 @@ with SqliteStore({str(path)!r}) as store:
     assert ended.returncode == 0, ended.stderr
     reason, count = ended.stdout.splitlines()
     number, text = reason.split(" ", 1)
-    assert text.startswith(f"{path}: cannot be written: is the disk full? Nothing was changed; make room")
+    assert text.startswith(
+        f"{path}: the gallery cannot be written (disk I/O error); nothing was changed. If the disk is full, make room"
+    )
     assert int(count) == 10 * int(number) > 0
     with SqliteStore(path) as store:
         assert {speaker.name: speaker.num_voiceprints for speaker in store.speakers(NOW)} == {
@@ -385,7 +390,7 @@ with SqliteStore({str(path)!r}) as store:
 def test_no_room_for_a_new_gallery(path: Path) -> None:
     script = f"from xvectors.gallery import SqliteStore; SqliteStore({str(path)!r}, create=True)"
     ended = limited(script, 4096)
-    assert f"StorageError: {path}: cannot be written: is the disk full? Nothing was changed" in ended.stderr
+    assert f"StorageError: {path}: the gallery cannot be written (disk I/O error); nothing was changed" in ended.stderr
     assert list(path.parent.iterdir()) == []
 
 
@@ -395,7 +400,7 @@ def test_export_and_import(path: Path, tmp_path: Path) -> None:
         store.add("alice", [voiceprint(1, audio=b"sound", consent="yes"), voiceprint(2, OTHER)])
         store.add("bob", [voiceprint(3, expires_at=NOW + timedelta(days=9))])
         assert export_gallery(store, out) == 3
-        with pytest.raises(GalleryError, match="there is a file already; name another, or remove it"):
+        with pytest.raises(GalleryError, match="the file exists; name another, or remove it"):
             export_gallery(store, out)
         everybody = store.speakers(NOW)
     assert [file.name for file in out.parent.iterdir()] == ["everybody.sqlite"]
@@ -412,6 +417,6 @@ def test_export_and_import(path: Path, tmp_path: Path) -> None:
         alice, bob = store.speakers(NOW)
         assert alice == everybody[0]
         assert (bob.num_voiceprints, bob.duration_s) == (2, 5.0)
-        assert [(kept.speaker, kept.audio) for kept in store.kept(OTHER, NOW)] == [("alice", b"sound")]
+        assert [(kept.speaker, kept.audio) for kept in store.kept_recordings(OTHER, NOW)] == [("alice", b"sound")]
         with pytest.raises(GalleryError, match="there is no gallery yet"):
             import_gallery(gallery, tmp_path / "nothing.sqlite")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from xvectors import SpeakerEncoder
-from xvectors.gallery import NOBODY, identify, open_gallery, verify_as
+from xvectors.gallery import NOBODY, open_gallery
 from xvectors.verification.decision import CANNOT_TELL, DIFFERENT, SAME
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -26,8 +26,8 @@ def test_strangers_get_one_answer_from_identify_and_verify(speechocean: Path, tm
         heard = encoder.listen(child)
         gallery.enroll("ann", encoder.encode([heard.samples]), [heard.speech_s])
         for stranger in strangers:
-            found, _ = identify(gallery, encoder, stranger)
-            decision = verify_as(gallery, encoder, "ann", stranger)
+            found = gallery.identify_recording(encoder, stranger)
+            decision = encoder.verify(gallery.speaker("ann"), stranger)
             assert (found.speaker, found.decided) == {
                 SAME: ("ann", True),
                 DIFFERENT: (None, True),

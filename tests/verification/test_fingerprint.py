@@ -149,7 +149,7 @@ def test_a_system_of_an_earlier_format_is_upgraded(folder: SystemFolder, tmp_pat
     assert verifier_of(folder).table() == verifier.table()
     np.testing.assert_array_equal(verifier_of(folder).backend.score(*two_embeddings()), scores)
     with open_gallery(gallery, system=folder.path) as opened:
-        assert opened.enrolled("ann").num_voiceprints == 1
+        assert opened.speaker("ann").num_voiceprints == 1
     again = run("upgrade", folder.path, "--gallery", gallery).stdout.splitlines()
     assert again[0] == f"{folder.path} is up to date"
     assert "0 voiceprints" in again[1]

@@ -2,7 +2,7 @@
 Out: float32 scores. `make_backend("lda_plda").fit(embeddings, speakers).score(others, trials)`; no torch."""
 
 from xvectors.backends.adaptation import ADAPTATIONS, adapt_coral, adapt_coral_plus, adapt_kaldi
-from xvectors.backends.backend import Backend, Enrolled
+from xvectors.backends.backend import Backend, EnrolledModels
 from xvectors.backends.calibration import AffineCalibration, log_duration, log_magnitude, pair_quality
 from xvectors.backends.cosine import all_pairs_scores, cosine_scores, length_normalize
 from xvectors.backends.fusion import Fusion
@@ -24,7 +24,7 @@ __all__ = [
     "Backend",
     "Center",
     "Cosine",
-    "Enrolled",
+    "EnrolledModels",
     "Figures",
     "Fusion",
     "LengthNorm",

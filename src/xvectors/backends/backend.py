@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from xvectors.backends.adaptation import ADAPT_BY, ADAPTATIONS, check_adaptation
 from xvectors.backends.cosine import Embeddings, length_normalize
+from xvectors.backends.dot_products import Rows, all_pairs_products, pair_products, row_products
 from xvectors.backends.estimator import Estimator, labeled_rows
 from xvectors.backends.plda import PLDA
-from xvectors.backends.products import Rows, all_pairs_products, pair_products, row_products
 from xvectors.backends.score_normalization import ScoreNorm
 from xvectors.backends.scorers import Cosine
 from xvectors.backends.statistics import speaker_means
@@ -26,7 +26,7 @@ from xvectors.trials.pairs import Trials
 
 @brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Enrolled:
+class EnrolledModels:
     """Models of k speakers in the space of one back-end: what it needs of their recordings."""
 
     names: NDArray[Any]  # [k] sorted
@@ -124,7 +124,7 @@ class Backend:
             rows = step.transform(rows)
         return np.asarray(rows, dtype=np.float32)
 
-    def enroll(self, embeddings: ArrayLike, models: ArrayLike, average: bool = False) -> Enrolled:
+    def enroll(self, embeddings: ArrayLike, models: ArrayLike, average: bool = False) -> EnrolledModels:
         """Models of several recordings each.
 
         Args:
@@ -143,7 +143,7 @@ class Backend:
             counts = np.ones_like(counts)
             if self.steps and isinstance(self.steps[-1], LengthNorm):
                 vectors = length_normalize(vectors)
-        return Enrolled(names=np.unique(np.asarray(models)), means=vectors, counts=counts)
+        return EnrolledModels(names=np.unique(np.asarray(models)), means=vectors, counts=counts)
 
     def score(self, embeddings: ArrayLike, trials: Trials) -> NDArray[np.float32]:
         """Scores [m] of trials, whose both sides are rows of embeddings [n, D]; ShapeError where they do not fit."""
@@ -151,12 +151,12 @@ class Backend:
         return pair_products(left, right, trials.enroll, trials.test)
 
     def score_pairs(
-        self, enroll: Enrolled | ArrayLike, test: ArrayLike, enroll_index: ArrayLike, test_index: ArrayLike
+        self, enroll: EnrolledModels | ArrayLike, test: ArrayLike, enroll_index: ArrayLike, test_index: ArrayLike
     ) -> NDArray[np.float32]:
         """Scores [m] of listed pairs of an enrollment row (models, or embeddings [k, D]) and a row of test [t, D]."""
         return pair_products(*self.project(enroll, test), enroll_index, test_index)
 
-    def score_matrix(self, enroll: Enrolled | ArrayLike, test: ArrayLike) -> NDArray[np.float32]:
+    def score_matrix(self, enroll: EnrolledModels | ArrayLike, test: ArrayLike) -> NDArray[np.float32]:
         """Scores [k, t] of every enrollment row (models, or embeddings [k, D]) with every row of test [t, D]."""
         left, right = self.project(enroll, test)
         scores = np.empty((len(left), len(right)), dtype=np.float32)
@@ -175,12 +175,12 @@ class Backend:
         """
         return all_pairs_products(*self.project(embeddings, embeddings), speaker_index)
 
-    def project(self, enroll: Enrolled | ArrayLike, test: ArrayLike) -> tuple[Rows, Rows]:
+    def project(self, enroll: EnrolledModels | ArrayLike, test: ArrayLike) -> tuple[Rows, Rows]:
         """Rows [k, d] and [t, d], float32, whose dot products are the scores of models, or embeddings [k, D], with test
         [t, D]. Where every model counts for one recording, as with `average`, either side's do not depend on the other.
         """
         test_rows = self.transform(test)
-        if isinstance(enroll, Enrolled):
+        if isinstance(enroll, EnrolledModels):
             models, counts = enroll.means, enroll.counts
         else:
             models, counts = test_rows if enroll is test else self.transform(enroll), None

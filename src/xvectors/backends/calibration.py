@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from xvectors.backends.cosine import real_rows
 from xvectors.backends.logistic import logistic_regression
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
-from xvectors.metrics.roc import bayes_threshold, checked_scores
+from xvectors.metrics.detection_cost import bayes_threshold
+from xvectors.metrics.roc import checked_scores
 from xvectors.text import brief
 from xvectors.trials.pairs import checked_labels
 

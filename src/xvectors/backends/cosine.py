@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xvectors.backends.products import all_pairs_products, pair_products
+from xvectors.backends.dot_products import all_pairs_products, pair_products
 from xvectors.errors import ShapeError
 from xvectors.trials.pairs import Trials
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.errors import TrainingError
-from xvectors.metrics.roc import bayes_threshold, softplus
+from xvectors.metrics.detection_cost import bayes_threshold, softplus
 
 MOST_STEPS = 100
 

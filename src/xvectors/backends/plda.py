@@ -13,8 +13,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.backends.dot_products import Rows
 from xvectors.backends.estimator import Array, Estimator, finite_rows
-from xvectors.backends.products import Rows
 from xvectors.backends.statistics import SpeakerStatistics, speaker_statistics, whitener
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 

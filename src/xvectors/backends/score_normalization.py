@@ -14,8 +14,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.backends.dot_products import Rows, row_products
 from xvectors.backends.estimator import Array, Estimator, finite_rows
-from xvectors.backends.products import Rows, row_products
 from xvectors.backends.scorers import Scorer
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 from xvectors.text import agree, count, first_few

@@ -8,8 +8,8 @@ from typing import Protocol, Self
 from numpy.typing import ArrayLike
 
 from xvectors.backends.cosine import length_normalize
+from xvectors.backends.dot_products import Rows
 from xvectors.backends.estimator import Estimator
-from xvectors.backends.products import Rows
 from xvectors.errors import ShapeError
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from xvectors.audio import Channel
     from xvectors.audio.speech import Heard
     from xvectors.encoder import SpeakerEncoder
-    from xvectors.gallery import Enrollment, Found, Imported, Match, Speaker, SqliteStore
+    from xvectors.gallery import EnrollmentResult, Identification, ImportResult, Match, Speaker, SqliteStore
 
 GALLERY = "Commands"
 
@@ -124,9 +124,7 @@ def identify(
     """
     from xvectors.audio import as_channel, probe
     from xvectors.encoder import SpeakerEncoder
-    from xvectors.gallery import identify as run
     from xvectors.gallery import open_gallery
-    from xvectors.verification.decision import about
 
     taken = None if channel is None else as_channel(channel)
     asked: list[Channel | None] = [None if taken == "separate" else taken]
@@ -134,21 +132,21 @@ def identify(
         asked = list(range(probe(recording).num_channels))
     with open_gallery(gallery, system=system) as opened:
         encoder = SpeakerEncoder.from_pretrained(system, device=device)
-        answers = [run(opened, encoder, recording, top=top, p_target=p_target, channel=one) for one in asked]
-    as_dicts = [
-        {**found.to_dict(), "recording": {"name": heard.name, **heard.quality.to_dict()}} for found, heard in answers
-    ]
+        answers = [
+            opened.identify_recording(encoder, recording, top=top, p_target=p_target, channel=one) for one in asked
+        ]
     if as_json:
+        as_dicts = [found.to_dict() for found in answers]
         if taken == "separate":
             print_json({"channels": [{"channel": one, **found} for one, found in zip(asked, as_dicts, strict=True)]})
         else:
             print_json(as_dicts[0])
         return
-    for one, (found, heard) in zip(asked, answers, strict=True):
+    for one, found in zip(asked, answers, strict=True):
         if taken == "separate":
             print(f"channel {one}:")
         print_lines(_answer(found))
-        print(about(heard.name, heard.quality))
+        print(found.recording)
 
 
 @command(RECOGNIZE, "xvectors speakers")
@@ -283,16 +281,16 @@ def _embed(
 ) -> tuple[NDArray[np.float32], list[Heard]]:
     """Embeddings [n, D] of what is spoken in each; TooShortError where that is too little to compare."""
     from xvectors.errors import TooShortError
-    from xvectors.verification.decision import lacking
+    from xvectors.verification.decision import why_unusable
 
     heard = [encoder.listen(path, channel=channel) for path in paths]
     for side in heard:
-        if reason := lacking(side, encoder.verifier):
+        if reason := why_unusable(side, encoder.verifier):
             raise TooShortError(f"{reason}; give a recording with more speech")
     return encoder.encode_heard([side.samples for side in heard]), heard
 
 
-def _warnings(done: Enrollment, recordings: Sequence[Path]) -> list[str]:
+def _warnings(done: EnrollmentResult, recordings: Sequence[Path]) -> list[str]:
     lines = [
         f"warning: {recordings[at]} is enrolled as {done.speaker} already: once more it tells nothing new, but counts "
         f"as more speech; `xvectors forget {done.speaker} --last` takes back what was enrolled now"
@@ -308,7 +306,7 @@ def _warnings(done: Enrollment, recordings: Sequence[Path]) -> list[str]:
     ]
 
 
-def _import_warnings(done: Imported) -> Iterator[str]:
+def _import_warnings(done: ImportResult) -> Iterator[str]:
     for name, doubts in done.doubts.items():
         lowest = min(doubts, key=lambda doubt: doubt.llr)
         yield (
@@ -323,7 +321,7 @@ def _import_warnings(done: Imported) -> Iterator[str]:
         )
 
 
-def _answer(found: Found) -> list[str]:
+def _answer(found: Identification) -> list[str]:
     from xvectors.gallery import NOBODY
 
     best = found.matches[0] if found.matches else None

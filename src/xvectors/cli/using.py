@@ -196,12 +196,12 @@ def verify(
         raise ConfigError("give two recordings to compare, or one and --as NAME of a speaker who is enrolled")
     enrolled, taken = None, one_channel(channel)
     if name is not None:
-        from xvectors.gallery import open_gallery, verify_as
+        from xvectors.gallery import open_gallery
 
         with open_gallery(gallery, system=system) as opened:
-            enrolled = opened.enrolled(name)
+            enrolled = opened.speaker(name)
             encoder = SpeakerEncoder.from_pretrained(system, device=device)
-            decision = verify_as(opened, encoder, name, first, p_target=p_target, channel=taken)
+            decision = encoder.verify(enrolled, first, p_target=p_target, channel=taken)
     else:
         encoder = SpeakerEncoder.from_pretrained(system, device=device)
         decision = encoder.verify(first, second or "", p_target=p_target, channel=taken)

@@ -38,7 +38,8 @@ from xvectors.errors import AudioError, CheckpointError, ConfigError, MissingExt
 from xvectors.progress import progress_bar
 from xvectors.system.folder import ONNX_SUFFIX, STARTER, find_system
 from xvectors.verification import Verifier
-from xvectors.verification.decision import Decision, decide
+from xvectors.verification.decision import Decision, verify
+from xvectors.verification.speaker_models import EnrolledSpeaker
 
 if TYPE_CHECKING:
     import torch
@@ -274,30 +275,42 @@ class SpeakerEncoder:
 
     def verify(
         self,
-        first: Recording,
+        first: Recording | EnrolledSpeaker,
         second: Recording,
         *,
         p_target: float | None = None,
         sample_rate_hz: int | None = None,
         channel: Channel | None = None,
     ) -> Decision:
-        """Whether two recordings are of one speaker: a `Decision`, whose `answer` is also "cannot tell".
+        """Decide whether two recordings, or a recording and an enrolled speaker, are of the same speaker.
 
-        `p_target`: the probability of one speaker before the recordings were heard, by default the calibration's;
-        `sample_rate_hz`: of waveforms, where it is not the system's; `channel`: of files, by default the system's.
-        Raises AudioError for a recording that cannot be read, CheckpointError for a damaged calibration, ConfigError
-        for a `p_target` outside (0, 1).
+        The decision may also be "cannot tell". See `xvectors.verification.decision.verify`.
+
+        Parameters
+        ----------
+        first
+            A recording, or an enrolled speaker (`Gallery.speaker`).
+        second
+            A recording.
+        p_target
+            Probability of the same speaker before the recordings are heard; by default the calibration's.
+        sample_rate_hz
+            Sample rate of waveforms, where it is not the system's.
+        channel
+            Channel of files; by default the system's.
+
+        Raises
+        ------
+        AudioError
+            A recording cannot be read.
+        CheckpointError
+            The calibration is damaged.
+        ConfigError
+            `p_target` is outside (0, 1).
+        GalleryError
+            The speaker was enrolled with another system.
         """
-        return decide(
-            first,
-            second,
-            encode=self.encode_heard,
-            verifier=self.verifier,
-            sample_rate_hz=self.sample_rate_hz,
-            channel=self.engine.channel if channel is None else channel,
-            waveform_rate_hz=sample_rate_hz,
-            p_target=p_target,
-        )
+        return verify(self, first, second, p_target=p_target, sample_rate_hz=sample_rate_hz, channel=channel)
 
     def encode_manifest(
         self,

@@ -15,8 +15,8 @@ from scipy.sparse import coo_array
 from xvectors.evaluation.slice_dimensions import Dimension, Kind
 from xvectors.metrics import ROC, LeastCost, ScoredTrials, bayes_threshold
 from xvectors.metrics.bootstrap import MIN_SPEAKERS, interval_ends
+from xvectors.metrics.detection_cost import cost_weights
 from xvectors.metrics.operating_points import MIN_ERRORS
-from xvectors.metrics.roc import cost_weights
 from xvectors.text import count
 from xvectors.trials.pairs import checked_labels
 

@@ -1,29 +1,37 @@
-"""Enrolled speakers. In: embeddings of recordings, with names. Out: who a recording is of, if of anybody enrolled.
+"""Enrolled speakers: who a recording is of, if any of them.
 
-gallery.py decides, models.py makes one model a speaker, memory.py and search.py find the nearest of many, store.py
-keeps everything in one SQLite file. No torch, but to search more than 200 speakers quickly.
+gallery.py enrolls, verifies and identifies; store.py is the protocol of the stores, and sqlite_store.py keeps
+everything in one file; shortlist.py and search.py find the nearest of many speakers. Only the search among more than
+200 speakers uses torch, where it is installed.
 """
 
 from xvectors.gallery.database import default_gallery
+from xvectors.gallery.files import export_gallery, import_gallery, open_gallery
 from xvectors.gallery.gallery import Gallery
-from xvectors.gallery.names import consent_note, expiry, speaker_name
-from xvectors.gallery.opening import export_gallery, identify, import_gallery, open_gallery, verify_as
-from xvectors.gallery.records import Speaker, Store, Voiceprint
-from xvectors.gallery.results import NOBODY, Doubt, Enrolled, Enrollment, Found, Imported, Match, ReEnrollment
+from xvectors.gallery.results import (
+    NOBODY,
+    Doubt,
+    EnrollmentResult,
+    Identification,
+    ImportResult,
+    Match,
+    ReEnrollmentResult,
+)
 from xvectors.gallery.search import ExactSearch, Search
-from xvectors.gallery.store import SqliteStore
+from xvectors.gallery.sqlite_store import SqliteStore
+from xvectors.gallery.store import Speaker, Store, Voiceprint
+from xvectors.gallery.validation import consent_note, expiry, speaker_name
 
 __all__ = [
     "NOBODY",
     "Doubt",
-    "Enrolled",
-    "Enrollment",
+    "EnrollmentResult",
     "ExactSearch",
-    "Found",
     "Gallery",
-    "Imported",
+    "Identification",
+    "ImportResult",
     "Match",
-    "ReEnrollment",
+    "ReEnrollmentResult",
     "Search",
     "Speaker",
     "SqliteStore",
@@ -33,9 +41,7 @@ __all__ = [
     "default_gallery",
     "expiry",
     "export_gallery",
-    "identify",
     "import_gallery",
     "open_gallery",
     "speaker_name",
-    "verify_as",
 ]

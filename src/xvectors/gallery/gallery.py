@@ -1,8 +1,8 @@
-"""Who is it? In: embeddings of recordings, and a store of enrolled speakers. Out: who is enrolled, and decisions.
+"""Enroll speakers, and verify and identify recordings against them, by their embeddings.
 
-A decision needs a calibrated system. Against one name it is made at the system's prior of a target trial; against all N
-enrolled speakers each of them gets the Nth part of that prior, so that the evidence needed grows with N. Either way it
-is made where one answer has a probability of `decisions.CERTAIN`.
+An answer needs a calibrated system. Against one speaker it uses the system's prior probability of a target trial.
+Against N enrolled speakers each of them gets 1/N of that prior, so the evidence needed grows with N. In both cases an
+answer needs a probability of at least `decision.MIN_PROBABILITY`.
 """
 
 from __future__ import annotations
@@ -16,44 +16,55 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logit
 
-from xvectors.backends.products import Rows
+from xvectors.audio import Channel
+from xvectors.audio.recording import Recording
+from xvectors.backends.dot_products import Rows
 from xvectors.errors import AudioError, ConfigError, GalleryError, ShapeError, UnknownSpeakerError
-from xvectors.gallery.checks import checked
-from xvectors.gallery.memory import MakeSearch, Memory
-from xvectors.gallery.models import models_of
-from xvectors.gallery.names import consent_note, speaker_name
-from xvectors.gallery.records import Block, Carrier, Store, Voiceprint
-from xvectors.gallery.results import Doubt, Enrolled, Enrollment, Found, Imported, Match, ReEnrollment
+from xvectors.gallery.matching import add_answer, rank_matches, repeated_recordings
+from xvectors.gallery.results import Doubt, EnrollmentResult, Identification, ImportResult, Match, ReEnrollmentResult
 from xvectors.gallery.search import ExactSearch
-from xvectors.metrics import bayes_threshold, open_set_posterior
-from xvectors.verification import Verifier
-from xvectors.verification.decision import CERTAIN, is_certain, of_prior, of_verifier
-
-SAME_EMBEDDING = 1e-3
-"""Relative to its length: how far apart the embeddings of one recording may be; batches and devices differ a little."""
-SAME_S = 0.001
-
-REMEDY = "enroll again with this one; `xvectors re-enroll` does so where the recordings were kept (--keep-audio)"
+from xvectors.gallery.shortlist import MakeSearch, Shortlist
+from xvectors.gallery.store import Store, Voiceprint, Voiceprints, VoiceprintSource
+from xvectors.gallery.validation import check_embeddings, consent_note, speaker_name
+from xvectors.metrics.detection_cost import bayes_threshold
+from xvectors.verification.decision import (
+    OTHER_SYSTEM_REMEDY,
+    Encoder,
+    Evidence,
+    RecordingSummary,
+    caveats_of_recordings,
+    caveats_of_system,
+    other_system_error,
+    weigh,
+    why_unusable,
+)
+from xvectors.verification.speaker_models import EnrolledSpeaker, SpeakerModels, model_speakers
+from xvectors.verification.verifier import Verifier
 
 
 class Gallery:
-    """Enrolled speakers of one system. Threads may share it, and other processes the store.
+    """The enrolled speakers of one system. Threads may share it, and processes may share its store.
 
-    Args:
-        store: where the speakers are.
-        system: the fingerprint of the system that makes the embeddings (`fingerprint_of`).
-        verifier: the system's.
-        make_search: a `Search` of rows that come in blocks, and their number.
-        now: the clock.
+    Parameters
+    ----------
+    store
+        Where the speakers are kept.
+    system
+        Fingerprint of the system that makes the embeddings (`fingerprint_of`).
+    verifier
+        The system's back-end and calibration.
+    make_search
+        Makes a `Search` from blocks of rows and their total number.
+    now
+        The clock.
 
-    An example:
-
-        >>> with open_gallery(system="exp/xv", create=True) as gallery:                            # doctest: +SKIP
-        ...     gallery.enroll("alice", encoder.encode(["a1.wav", "a2.wav"]), [4.1, 3.0])
-        ...     gallery.identify(encoder.encode("x.wav")[0], 2.5).speaker
-        'alice'
+    Examples
+    --------
+    >>> with open_gallery(system="exp/xv", create=True) as gallery:                            # doctest: +SKIP
+    ...     gallery.enroll("alice", encoder.encode(["a1.wav", "a2.wav"]), [4.1, 3.0])
+    ...     gallery.identify(encoder.encode("x.wav")[0], 2.5).speaker
+    'alice'
     """
 
     def __init__(
@@ -69,7 +80,7 @@ class Gallery:
         self.system = system
         self.verifier = verifier
         self.now = now
-        self._memory = Memory(store, system, verifier, make_search)
+        self._shortlist = Shortlist(store, system, verifier, make_search)
 
     def __repr__(self) -> str:
         calibrated = self.verifier.is_calibrated
@@ -90,23 +101,23 @@ class Gallery:
         audio: Sequence[bytes] | None = None,
         consent: str | None = None,
         expires_at: datetime | None = None,
-    ) -> Enrollment:
-        """Add recordings to a name, new or known; all of them or, where something fails, none.
+    ) -> EnrollmentResult:
+        """Add recordings to a speaker, new or known. Where one of them fails, none is added.
 
         Parameters
         ----------
         embeddings, duration_s
-            [n, D] as the encoder gives them, and the seconds [n] of each.
+            [n, D] as the encoder gives them, and seconds [n].
         audio
-            The sound files' bytes, to be kept for `re_enroll`.
+            The bytes of the sound files, to be kept for `re_enroll`.
         consent, expires_at
-            A note, and the aware time from which these voiceprints match no more.
+            A note, and the time (with its time zone) from which these voiceprints no longer match.
 
         Raises
         ------
         ConfigError
-            A name or note with control characters, a name that is empty or too long, an expiry that is past or has no
-            time zone.
+            A name or note with control characters, an empty or too long name, an expiry in the past or without a time
+            zone.
         ShapeError
             Embeddings that are not finite, all zeros or not [n, D]; durations that are not above 0.
         GalleryError, StorageError
@@ -114,16 +125,16 @@ class Gallery:
         """
         name, now = speaker_name(name), self.now()
         consent = None if consent is None else consent_note(consent)
-        rows, seconds = checked(embeddings, duration_s)
+        rows, seconds = check_embeddings(embeddings, duration_s)
         if audio is not None and len(audio) != len(rows):
-            raise ShapeError(f"{len(audio)} sound files for {len(rows)} embeddings: give one a recording")
+            raise ShapeError(f"there are {len(audio)} sound files for {len(rows)} embeddings: give one for each")
         if expires_at is not None and (expires_at.tzinfo is None or expires_at <= now):
-            raise ConfigError(f"expires_at is {expires_at}: give a time to come, with its time zone")
-        # all that may fail comes before anything is written
+            raise ConfigError(f"expires_at is {expires_at}: give a future time with its time zone")
+        # everything that can fail comes before the first write
         known = self._known(name, now)
         self._check_dimensions(name, known, rows)
-        doubts = tuple(self._doubts(name, known, rows, seconds)) if self.verifier.is_calibrated else ()
-        repeated = _repeated(known, rows, seconds)
+        doubts = tuple(self._doubts(known, rows, seconds)) if self.verifier.is_calibrated else ()
+        repeated = repeated_recordings(known, rows, seconds)
         before = self.store.add(
             name,
             [
@@ -139,7 +150,7 @@ class Gallery:
                 for at in range(len(rows))
             ],
         )
-        return Enrollment(
+        return EnrollmentResult(
             speaker=name,
             num_added=len(rows),
             num_before=before,
@@ -148,97 +159,123 @@ class Gallery:
             repeated=repeated,
         )
 
-    def enrolled(self, name: str) -> Enrolled:
-        """What is enrolled under a name and can be compared with this system's embeddings.
+    def speaker(self, name: str) -> EnrolledSpeaker:
+        """Return an enrolled speaker, to be compared with recordings by `SpeakerEncoder.verify`.
 
         Raises
         ------
         UnknownSpeakerError
-            Nobody of that name is enrolled.
+            The name is not enrolled.
         GalleryError
-            The name's voiceprints have all expired, or are of other systems.
+            All voiceprints of the name have expired, or are of other systems.
         """
-        name = speaker_name(name, known=True)
-        block = self._block(name)
-        return Enrolled(speaker=name, num_voiceprints=len(block.speaker), duration_s=float(block.duration_s.sum()))
+        name, now = speaker_name(name, known=True), self.now()
+        voiceprints = self.store.voiceprints_of([self.store.id_of(name)], self.system, now)
+        if not len(voiceprints.speaker):
+            if name in self.store.names_of_others(self.system, now):
+                raise other_system_error(name, self.system)
+            raise GalleryError(f"all voiceprints of {name} have expired; enroll {name} again")
+        return EnrolledSpeaker(
+            name=name,
+            num_voiceprints=len(voiceprints.speaker),
+            duration_s=float(voiceprints.duration_s.sum()),
+            system=self.system,
+            model=self._models(voiceprints),
+        )
 
-    def verify_as(self, name: str, embedding: ArrayLike, duration_s: float, *, p_target: float | None = None) -> Match:
-        """Is a recording, its embedding [D] and seconds, of the speaker enrolled as `name`?
+    def verify(self, name: str, embedding: ArrayLike, duration_s: float, *, p_target: float | None = None) -> Match:
+        """Compare a recording, its embedding [D] and its seconds of speech, with the speaker enrolled as `name`.
 
-        `p_target`: the probability of that beforehand; by default the system's. Errors are those of `enrolled`,
-        ShapeError as `enroll`, and ConfigError for a `p_target` outside (0, 1).
+        `p_target` is the prior probability that the recording is of this speaker, by default the system's. Raises as
+        `speaker` does, ConfigError for a `p_target` outside (0, 1), and ShapeError as `enroll` does.
         """
-        name = speaker_name(name, known=True)
-        block = self._block(name)
-        rows, seconds = checked(np.asarray(embedding)[None], [duration_s])
+        speaker = self.speaker(name)
         prior = self.verifier.p_target if p_target is None else p_target
-        return self._matches(block, {int(block.speaker[0]): name}, rows, seconds, prior, num_enrolled=1)[0][0]
+        bayes_threshold(prior)
+        rows, seconds = check_embeddings(np.asarray(embedding)[None], [duration_s])
+        evidence = self._evidence(speaker.model, rows[0], seconds[0], prior, num_enrolled=1)
+        return rank_matches(evidence, [speaker.name], num_enrolled=1)[0]
 
     def identify(
         self, embedding: ArrayLike, duration_s: float, *, top: int = 3, p_target: float | None = None
-    ) -> Found:
-        """Which enrolled speaker is it, if any? Of a recording, its embedding [D] and seconds.
+    ) -> Identification:
+        """Find the enrolled speaker that a recording, its embedding [D] and its seconds of speech, is of, if any.
 
-        `p_target`: the prior of its being any enrolled speaker, shared equally among all of them; the system's prior
-        of a target trial if not given. Probabilities are those of `open_set_posterior`: with one enrolled speaker, that
-        of `verify_as`. Among more than 200 speakers, those with the highest scores are compared by their LLRs.
+        Probabilities are those of `open_set_posterior`. With one enrolled speaker, that is the one of `verify`. Among
+        more than 200 speakers, those with the highest scores are compared by their LLRs.
+
+        Parameters
+        ----------
+        top
+            Number of matches to return.
+        p_target
+            Prior probability that the recording is of any enrolled speaker, shared equally among all of them; by
+            default the system's prior of a target trial.
 
         Raises
         ------
         GalleryError
-            Nobody is enrolled, or everybody with other systems.
+            The gallery is empty, or all speakers are enrolled with other systems.
         ConfigError
-            `top` below 1, a prior outside (0, 1).
+            `top` is below 1, or the prior outside (0, 1).
         ShapeError
-            As `enroll`.
+            As in `enroll`.
         """
         if top < 1:
             raise ConfigError(f"top is {top}; ask for 1 or more")
-        prior = self.verifier.p_target if p_target is None else p_target
-        bayes_threshold(prior)
-        rows, seconds = checked(np.asarray(embedding)[None], [duration_s])
+        found = self.no_answer(*caveats_of_system(self.verifier), p_target=p_target)
+        prior = found.p_target
+        rows, seconds = check_embeddings(np.asarray(embedding)[None], [duration_s])
         now = self.now()
-        near = self._memory.near(rows, top, now)
+        near = self._shortlist.nearest(rows, top, now)
         if not near.num_enrolled:
-            raise self._nobody_to_compare(near.left_out)
+            raise self._empty(near.left_out)
         names = self.store.names_of(near.ids.tolist())
-        block = self.store.block_of(list(names), self.system, now)
-        if not len(block.speaker):  # forgotten, or expired, since the names were read
-            raise self._nobody_to_compare(near.left_out)
-        matches, p_nobody = self._matches(block, names, rows, seconds, prior, num_enrolled=near.num_enrolled)
-        best = matches[0]
-        found = Found(
-            speaker=best.speaker if best.same_speaker else None,
-            decided=False,
-            most_likely=None,
-            p_nobody=None,
+        voiceprints = self.store.voiceprints_of(list(names), self.system, now)
+        if not len(voiceprints.speaker):  # forgotten, or expired, since the names were read
+            raise self._empty(near.left_out)
+        models = self._models(voiceprints)
+        evidence = self._evidence(models, rows[0], seconds[0], prior, num_enrolled=near.num_enrolled)
+        speakers = [names[int(number)] for number in models.speaker]
+        matches = rank_matches(evidence, speakers, num_enrolled=near.num_enrolled)
+        found = replace(
+            found,
+            speaker=matches[0].speaker if matches[0].same_speaker else None,
             matches=tuple(matches[:top]),
             num_enrolled=near.num_enrolled,
-            p_target=prior,
             left_out=near.left_out,
-            reasons=tuple(of_verifier(self.verifier)),
         )
-        if p_nobody is None or best.probability is None:
-            return found
-        if best.same_speaker:
-            before, after = prior / near.num_enrolled, best.probability
-        else:
-            before, after = 1 - prior, p_nobody
-        decided = is_certain(after, 1 - after) is True
-        reasons = of_prior(float(logit(after) - logit(before)), prior) if decided else [_why(matches, p_nobody)]
-        return replace(
-            found,
-            decided=decided,
-            most_likely=best.speaker if best.probability > p_nobody else None,
-            p_nobody=p_nobody,
-            reasons=(*reasons, *found.reasons),
-        )
+        return add_answer(found, evidence, matches)
 
-    def undecided(self, reason: str, *, p_target: float | None = None) -> Found:
-        """The answer on a recording that cannot be compared with anybody, for this reason."""
+    def identify_recording(
+        self,
+        encoder: Encoder,
+        recording: Recording,
+        *,
+        top: int = 3,
+        p_target: float | None = None,
+        channel: Channel | None = None,
+    ) -> Identification:
+        """Find the enrolled speaker that a recording is of, if any; `encoder` is the system's `SpeakerEncoder`.
+
+        The recording is heard and judged as by `SpeakerEncoder.verify`: with one enrolled speaker, the probability and
+        the answer are the same. The other parameters and errors are those of `identify`, and AudioError for a
+        recording that cannot be read.
+        """
+        heard = encoder.listen(recording, channel=channel)
+        if reason := why_unusable(heard, self.verifier):
+            found = self.no_answer(reason, p_target=p_target)
+        else:
+            (embedding,) = encoder.encode_heard([heard.samples])
+            found = self.identify(embedding, heard.speech_s, top=top, p_target=p_target)
+            found = replace(found, reasons=(*found.reasons, *caveats_of_recordings([heard])))
+        return replace(found, recording=RecordingSummary.from_heard(heard))
+
+    def no_answer(self, *reasons: str, p_target: float | None = None) -> Identification:
+        """Return the result for a recording that has not been compared with any speaker, for these reasons."""
         prior = self.verifier.p_target if p_target is None else p_target
         bayes_threshold(prior)
-        return Found(
+        return Identification(
             speaker=None,
             decided=False,
             most_likely=None,
@@ -247,30 +284,30 @@ class Gallery:
             num_enrolled=0,
             p_target=prior,
             left_out=(),
-            reasons=(reason,),
+            reasons=reasons,
         )
 
-    def absorb(self, source: Carrier, *, merge: bool = False) -> Imported:
-        """Add all voiceprints that `source` carries, or none; see `import_gallery`."""
+    def add_all(self, source: VoiceprintSource, *, merge: bool = False) -> ImportResult:
+        """Add all voiceprints of `source`, or none; see `import_gallery`."""
         now = self.now()
         enrolled = {speaker.name for speaker in self.store.speakers(now)}
         compared, doubts = set(), {}
-        for name, group in itertools.groupby(source.carried(), key=lambda carried: carried.name):
-            rows = [carried.voiceprint for carried in group]
+        for name, group in itertools.groupby(source.voiceprints(), key=lambda entry: entry.speaker):
+            rows = [entry.voiceprint for entry in group]
             known = self._known(name, now)
-            there = {embedding.tobytes() for embedding in known.embeddings}
-            new = [row for row in rows if row.system == self.system and row.embedding.tobytes() not in there]
+            present = {embedding.tobytes() for embedding in known.embeddings}
+            new = [row for row in rows if row.system == self.system and row.embedding.tobytes() not in present]
             if not self.verifier.is_calibrated:
                 continue
             if new:
-                vectors, seconds = checked([row.embedding for row in new], [row.duration_s for row in new])
+                vectors, seconds = check_embeddings([row.embedding for row in new], [row.duration_s for row in new])
                 self._check_dimensions(name, known, vectors)
-                found = tuple(self._doubts(name, known, vectors, seconds))
+                found = tuple(self._doubts(known, vectors, seconds))
                 doubts.update({name: found} if found else {})
             if all(row.system == self.system for row in rows):
                 compared.add(name)
-        added, num_known = self.store.absorb(source, merge=merge)
-        return Imported(
+        added, num_known = self.store.add_all(source, merge=merge)
+        return ImportResult(
             num_added=sum(added.values()),
             num_known=num_known,
             merged=tuple(sorted(added.keys() & enrolled)),
@@ -278,147 +315,85 @@ class Gallery:
             unchecked=tuple(sorted(added.keys() - compared)),
         )
 
-    def re_enroll(self, encode: Callable[[bytes], tuple[NDArray[np.float32], float]]) -> ReEnrollment:
+    def re_enroll(self, encode: Callable[[bytes], tuple[NDArray[np.float32], float]]) -> ReEnrollmentResult:
         """Embed the kept recordings of other systems' voiceprints with this system, and replace the embeddings.
 
-        `encode` gives the embedding [D] of a sound file's bytes, and may raise AudioError; such a recording is left as
-        it is and reported. Interrupted, it goes on where it stopped.
+        Where it is interrupted, the next call resumes it.
+
+        Parameters
+        ----------
+        encode
+            Returns the embedding [D] and the seconds of speech of a sound file's bytes. Where it raises AudioError, the
+            voiceprint is left unchanged and reported.
         """
         now = self.now()
         renewed: dict[str, int] = {}
         failed: list[str] = []
-        for kept in self.store.kept(self.system, now):
+        for kept in self.store.kept_recordings(self.system, now):
             try:
                 embedding, seconds = encode(kept.audio)
-                row, _ = checked(np.asarray(embedding)[None], [seconds])
+                row, _ = check_embeddings(np.asarray(embedding)[None], [seconds])
             except (AudioError, ShapeError) as error:
                 failed.append(f"{kept.speaker}: {error}")
                 continue
             if self.store.replace(kept.voiceprint, row[0], self.system):
                 renewed[kept.speaker] = renewed.get(kept.speaker, 0) + 1
-        return ReEnrollment(renewed=renewed, failed=tuple(failed), without_audio=self._left_out(now))
+        left = tuple(self.store.names_of_others(self.system, now))
+        return ReEnrollmentResult(renewed=renewed, failed=tuple(failed), without_audio=left)
 
-    def _matches(
-        self,
-        block: Block,
-        names: dict[int, str],
-        rows: Rows,
-        seconds: NDArray[np.float64],
-        p_target: float,
-        *,
-        num_enrolled: int,
-    ) -> tuple[list[Match], float | None]:
-        """One recording [1, D] against every speaker of a block, the best first, and the probability of nobody."""
-        models = models_of(self.verifier, block)
-        scores = self.verifier.backend.score_matrix(models.enrolled, rows)[:, 0]
-        speakers = [names[int(number)] for number in models.ids]
-        if not self.verifier.is_calibrated:
-            return [
-                Match(
-                    speaker=speakers[at],
-                    score=float(scores[at]),
-                    llr=None,
-                    probability=None,
-                    threshold=None,
-                    same_speaker=None,
-                )
-                for at in np.argsort(-scores, kind="stable")
-            ], None
-        llrs = self.verifier.llrs(scores, models.duration_s, np.full(len(scores), seconds[0]))
-        posterior = open_set_posterior(llrs, p_target, num_enrolled)
-        # with one speaker somebody else is nobody enrolled, exactly; with several the rounding of 1 - p decides nothing
-        otherwise = [posterior.nobody] if num_enrolled == 1 else 1 - posterior.enrolled
-        return [
-            Match(
-                speaker=speakers[at],
-                score=float(scores[at]),
-                llr=float(llrs[at]),
-                probability=float(posterior.enrolled[at]),
-                threshold=posterior.threshold,
-                same_speaker=is_certain(float(posterior.enrolled[at]), float(otherwise[at])),
-            )
-            for at in np.argsort(-llrs, kind="stable")
-        ], posterior.nobody
+    def _models(self, voiceprints: Voiceprints) -> SpeakerModels:
+        return model_speakers(self.verifier, voiceprints.speaker, voiceprints.embeddings, voiceprints.duration_s)
 
-    def _block(self, name: str) -> Block:
-        """What is enrolled under a name with this system and has not expired; something, or GalleryError."""
-        now = self.now()
-        block = self.store.block_of([self.store.id_of(name)], self.system, now)
-        if not len(block.speaker):
-            raise self._nothing_to_compare(name, now)
-        return block
+    def _evidence(
+        self, models: SpeakerModels, embedding: Rows, test_s: float, p_target: float, *, num_enrolled: int
+    ) -> Evidence:
+        """Compare a recording [D] with every model."""
+        scores = models.scores(self.verifier, embedding)
+        return weigh(self.verifier, scores, models.duration_s, test_s, p_target, num_enrolled)
 
-    def _known(self, name: str, now: datetime) -> Block:
-        """What is enrolled under a name; an empty block for a new one."""
+    def _known(self, name: str, now: datetime) -> Voiceprints:
+        """Return the voiceprints enrolled under a name; none for a new name."""
         try:
-            return self.store.block_of([self.store.id_of(name)], self.system, now)
+            ids = [self.store.id_of(name)]
         except UnknownSpeakerError:
-            return self.store.block_of([], self.system, now)
+            ids = []
+        return self.store.voiceprints_of(ids, self.system, now)
 
-    def _doubts(self, name: str, known: Block, rows: Rows, seconds: NDArray[np.float64]) -> Iterator[Doubt]:
-        """New recordings that are below the threshold of one trial against all the name's others, old and new."""
+    def _doubts(self, known: Voiceprints, rows: Rows, seconds: NDArray[np.float64]) -> Iterator[Doubt]:
+        """Compare each new recording with all others of the speaker, and yield those below the threshold."""
         for at in range(len(rows)):
             new = np.delete(rows, at, axis=0)
             others = np.concatenate([known.embeddings, new]) if len(known.speaker) else new
             if not len(others):
                 return
-            block = Block(
-                speaker=np.zeros(len(others), dtype=np.int64),
-                embeddings=others,
-                duration_s=np.concatenate([known.duration_s, np.delete(seconds, at)]),
+            models = self._models(
+                Voiceprints(
+                    speaker=np.zeros(len(others), dtype=np.int64),
+                    embeddings=others,
+                    duration_s=np.concatenate([known.duration_s, np.delete(seconds, at)]),
+                )
             )
-            new_one, its_s = rows[at : at + 1], seconds[at : at + 1]
-            (match,), _ = self._matches(block, {0: name}, new_one, its_s, self.verifier.p_target, num_enrolled=1)
-            if match.llr is not None and match.threshold is not None and match.llr < match.threshold:
-                yield Doubt(recording=at, llr=match.llr, threshold=match.threshold)
+            evidence = self._evidence(models, rows[at], seconds[at], self.verifier.p_target, num_enrolled=1)
+            if evidence.llrs is None or evidence.posterior is None:
+                return
+            llr, threshold = float(evidence.llrs[0]), evidence.posterior.threshold
+            if llr < threshold:
+                yield Doubt(recording=at, llr=llr, threshold=threshold)
 
-    def _check_dimensions(self, name: str, known: Block, rows: Rows) -> None:
+    def _check_dimensions(self, name: str, known: Voiceprints, rows: Rows) -> None:
         if len(known.speaker) and known.embeddings.shape[1] != rows.shape[1]:
             raise ShapeError(
-                f"embeddings of {rows.shape[1]} dimensions, but {name} has some of {known.embeddings.shape[1]} with "
-                "the same system: use its own encoder"
+                f"embeddings have {rows.shape[1]} dimensions, but those of {name} by the same system have "
+                f"{known.embeddings.shape[1]}: use that system's encoder"
             )
 
-    def _left_out(self, now: datetime) -> tuple[str, ...]:
-        return tuple(self.store.names_of_others(self.system, now))
-
-    def _nothing_to_compare(self, name: str, now: datetime) -> GalleryError:
-        if name in self._left_out(now):
-            return GalleryError(
-                f"{name} was enrolled with another system than this one ({self.system[:12]}), and embeddings of two "
-                f"systems are never compared: {REMEDY}"
-            )
-        return GalleryError(f"all voiceprints of {name} have expired; enroll {name} again")
-
-    def _nobody_to_compare(self, left_out: tuple[str, ...]) -> GalleryError:
+    def _empty(self, left_out: tuple[str, ...]) -> GalleryError:
         if left_out:
             return GalleryError(
-                f"all {len(left_out)} speakers in {self.store.location} were enrolled with other systems than "
-                f"this one ({self.system[:12]}), and embeddings of two systems are never compared: {REMEDY}"
+                f"all {len(left_out)} speakers in {self.store.location} were enrolled with other systems than this "
+                f"one ({self.system[:12]}), and embeddings of two systems cannot be compared: {OTHER_SYSTEM_REMEDY}"
             )
         return GalleryError(
-            f"nobody is enrolled in {self.store.location}, or all have expired; `xvectors enroll NAME a.wav` enrolls"
+            f"{self.store.location} has no enrolled speakers, or all have expired; enroll one with "
+            "`xvectors enroll NAME a.wav`"
         )
-
-
-def _why(matches: Sequence[Match], p_nobody: float) -> str:
-    """Why it cannot be told who it is, by all matches and the probability of nobody enrolled."""
-    if is_certain(1 - p_nobody, p_nobody) and len(matches) > 1:
-        return f"somebody enrolled, but {matches[0].speaker} and {matches[1].speaker} are too much alike here"
-    return f"no answer has a probability of {CERTAIN:.0%}"
-
-
-def _repeated(known: Block, rows: Rows, seconds: NDArray[np.float64]) -> tuple[int, ...]:
-    """New recordings whose embedding and seconds are those of one before, known or new."""
-    vectors, lengths = [*known.embeddings], [*known.duration_s]
-    repeated = []
-    for at, (row, length) in enumerate(zip(rows, seconds, strict=True)):
-        slack = SAME_EMBEDDING * np.linalg.norm(row)
-        if any(
-            abs(length - other_s) < SAME_S and np.linalg.norm(row - other) < slack
-            for other, other_s in zip(vectors, lengths, strict=True)
-        ):
-            repeated.append(at)
-        vectors.append(row)
-        lengths.append(length)
-    return tuple(repeated)

@@ -1,22 +1,27 @@
-"""What a gallery answers. In: nothing. Out: plain values, which JSON can hold."""
+"""What the methods of a gallery return: plain values that can be written as JSON."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from xvectors.verification.decision import CANNOT_TELL
+from xvectors.verification.decision import CANNOT_TELL, RecordingSummary
 
 NOBODY = "nobody enrolled"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """A recording against one enrolled speaker.
+    """How well a recording fits one enrolled speaker.
 
-    `llr` (natural log), its `threshold` (the LLR at which this speaker is as probable as nobody enrolled),
-    `probability` (that it is this speaker) and `same_speaker` are None where the system is not calibrated; `score` then
-    is all there is, a cosine. `same_speaker` is None also where the probability is between 0.2 and 0.8.
+    Attributes
+    ----------
+    speaker : name
+    score : score of the back-end, such as a cosine
+    llr : natural-log likelihood ratio; None where the system is not calibrated
+    probability : probability of this speaker; None where the system is not calibrated
+    threshold : LLR at which this speaker is as probable as nobody enrolled; None where the system is not calibrated
+    same_speaker : the answer; None where the probability is between 0.2 and 0.8 or the system is not calibrated
     """
 
     speaker: str
@@ -28,20 +33,21 @@ class Match:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """A recording against all enrolled speakers.
+class Identification:
+    """Which enrolled speaker a recording is of, if any.
 
     Attributes
     ----------
-    speaker : who it is; None for nobody enrolled, and where it cannot be told
-    decided : whether one answer, a speaker or nobody enrolled, has a probability of 0.8 and more
+    speaker : name; None for nobody enrolled, and where there is no answer
+    decided : whether one answer, a speaker or nobody enrolled, has a probability of at least 0.8
     most_likely : the most probable speaker; None where that is nobody enrolled, or there are no probabilities
-    p_nobody : the probability of nobody enrolled; None where there are no probabilities
-    matches : the best, by LLR (by score where there is none), at most as many as were asked for
-    num_enrolled : the speakers it was compared with
-    p_target : the prior of the recording being of any of them
-    left_out : names of speakers who are enrolled with other systems only, and so were not compared
-    reasons : why it cannot be told who it is, or what makes the answer weaker than its number
+    p_nobody : probability of nobody enrolled; None where there are no probabilities
+    matches : the best matches by LLR (by score where there is none), at most as many as were asked for
+    num_enrolled : number of speakers that the recording was compared with
+    p_target : prior probability that the recording is of any enrolled speaker
+    left_out : names of speakers who are enrolled with other systems only, and were not compared
+    reasons : why there is no answer, or what weakens the answer
+    recording : the recording; None where an embedding was identified
     """
 
     speaker: str | None
@@ -53,23 +59,31 @@ class Found:
     p_target: float
     left_out: tuple[str, ...]
     reasons: tuple[str, ...] = ()
+    recording: RecordingSummary | None = None
 
     @property
     def answer(self) -> str:
-        """The answer in words: a name, "nobody enrolled", or "cannot tell" and who is the most likely."""
+        """The answer in words: a name, "nobody enrolled", or "cannot tell" and the most likely speaker."""
         if self.decided:
             return self.speaker or NOBODY
         return CANNOT_TELL if self.p_nobody is None else f"{CANNOT_TELL}, most likely {self.most_likely or NOBODY}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"answer": self.answer, **asdict(self)}
+        recording = None if self.recording is None else self.recording.to_dict()
+        return {"answer": self.answer, **asdict(self), "recording": recording}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Doubt:
-    """A new recording that does not seem to be of the speaker: its number among the new ones, from 0, and its LLR
-    against all others under that name."""
+    """A new recording that does not sound like the speaker.
+
+    Attributes
+    ----------
+    recording : index among the new recordings
+    llr : LLR against all other recordings under that name
+    threshold : LLR below which the recording is doubted
+    """
 
     recording: int
     llr: float
@@ -77,12 +91,15 @@ class Doubt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Enrollment:
-    """What enrolling did.
+class EnrollmentResult:
+    """What `Gallery.enroll` did.
 
-    `num_before`: voiceprints the name had before, of any system, expired ones included. `checked`: whether the new
-    recordings were compared with each other and those before; `doubts` are those that came out below the threshold.
-    `repeated`: numbers of new recordings that were enrolled under this name before, or twice now.
+    Attributes
+    ----------
+    num_before : number of voiceprints the name had before, of any system, expired ones included
+    checked : whether the new recordings were compared with each other and with the earlier ones
+    doubts : new recordings whose LLR was below the threshold
+    repeated : indices of new recordings that were enrolled under this name before, or are given twice
     """
 
     speaker: str
@@ -94,17 +111,17 @@ class Enrollment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Imported:
-    """What importing a gallery file did.
+class ImportResult:
+    """What `import_gallery` did.
 
     Attributes
     ----------
-    num_added, num_known : voiceprints added, and those that were there already
+    num_added, num_known : number of voiceprints added, and of those that were present already
     merged : names that were enrolled before and got further voiceprints, sorted
-    doubts : by name, the voiceprints that came out below the threshold against all others of that name; their numbers
-        count from 0 in the order of the file, known ones left out
-    unchecked : names with new voiceprints whose voices could not be compared, because they are of other systems or
-        because the gallery's is not calibrated, sorted
+    doubts : by name, the voiceprints whose LLR against all others of that name was below the threshold; their indices
+        count the name's new voiceprints in the order of the file
+    unchecked : names whose new voiceprints could not be compared, because they are of other systems or because the
+        gallery's system is not calibrated, sorted
     """
 
     num_added: int
@@ -115,17 +132,15 @@ class Imported:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Enrolled:
-    """What a recording is compared with under a name: `duration_s` seconds in `num_voiceprints` recordings."""
+class ReEnrollmentResult:
+    """What `Gallery.re_enroll` did.
 
-    speaker: str
-    num_voiceprints: int
-    duration_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReEnrollment:
-    """`renewed` and `failed` count by name; `without_audio` names who is still enrolled with other systems only."""
+    Attributes
+    ----------
+    renewed : number of renewed voiceprints by name
+    failed : name and reason for each recording that could not be embedded
+    without_audio : names that are still enrolled with other systems only
+    """
 
     renewed: dict[str, int]
     failed: tuple[str, ...]

@@ -1,7 +1,7 @@
-"""Who of many is nearest. In: a row for each enrolled speaker, whose dot product with the row of a recording is the
-speaker's score. Out: those that may be among the best. Exact, in memory, float16.
+"""Find the nearest of many enrolled speakers, exactly, in memory.
 
-`Search` is what `Gallery` needs; a database server with an index of vectors can be one too.
+Each speaker has a row whose dot product with the row of a recording is the speaker's score. `Search` is the protocol
+that `Gallery` needs; a database server with a vector index can be another search.
 """
 
 from __future__ import annotations
@@ -12,46 +12,49 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.backends.products import Rows
+from xvectors.backends.dot_products import Rows
 from xvectors.text import brief
 
 BLOCK_ROWS = 8192
 GROUP_ROWS = 512
-LARGEST = 1000.0
-"""Rows are scaled so that no value is larger; float16 ends at 65504."""
+MAX_VALUE = 1000.0
+"""Rows are scaled so that no value is larger; the largest float16 is 65504."""
 MARGIN = 5 * 2.0**-11
-"""Bound on the error of a product of float16 rows by the lengths of both: both rows and the result are rounded, each
-relatively by 2^-11 at most; the rest is for sums in float32."""
+"""Bound on the error of a dot product of float16 rows, relative to the lengths of both. Rounding adds at most 2^-11 for
+each row and for the result; the rest allows for sums in float32."""
 
 
 class Search(Protocol):
-    """Rows of enrolled speakers, by the speakers' ids."""
+    """Rows of enrolled speakers, found by the speakers' ids."""
 
     def __len__(self) -> int: ...
 
     def update(self, ids: NDArray[np.int64], rows: Rows) -> None:
-        """Take rows [m, d] for speakers [m], new ones or in the place of those they had."""
+        """Add or replace the rows [m, d] of speakers [m]."""
         ...
 
     def candidates(self, query: Rows, count: int) -> NDArray[np.int64]:
-        """Ids of the `count` speakers, or all, whose rows have the highest products with `query` [d], in no order.
+        """Return the ids of the `count` speakers whose rows have the highest products with `query` [d], in any order.
 
-        None of them is missing; others may be among them.
+        None of them is missing, but others may be among them. Where there are fewer speakers, all are returned.
         """
         ...
 
 
 @brief("_count")
 class ExactSearch:
-    """Every row is compared. Not for several threads at once.
+    """A search that compares all rows. Only one thread may use it at a time.
 
-    Rows are kept in float16, as deviations from the first one, so that what they have in common costs no precision.
-    A bound on what rounding does to a product tells which others may belong to the best. torch multiplies float16
-    about as fast as the memory gives it; where it is not installed numpy does, many times as slowly.
+    Rows are kept in float16 as deviations from the first one, so that their common part costs no precision. A bound on
+    the rounding error of a product shows which other rows may be among the best. torch multiplies float16 at about the
+    speed of the memory; where it is not installed, numpy is used, which is many times slower.
 
-    Args:
-        blocks: (ids [m], rows float32 [m, d]), any number of times, each id once.
-        size: how many rows to expect; others may be enrolled while they are read.
+    Parameters
+    ----------
+    blocks
+        Pairs of ids [m] and float32 rows [m, d]; each id occurs once.
+    size
+        The expected number of rows; others may be enrolled while they are read.
     """
 
     def __init__(self, blocks: Iterable[tuple[NDArray[np.int64], Rows]], size: int) -> None:
@@ -85,7 +88,7 @@ class ExactSearch:
         if length == 0.0:
             return ids.copy()
         products = self._products((direction / length).astype(np.float32))
-        # The count-th highest of the groups' maxima is no higher than the count-th highest of all.
+        # the count-th highest of the groups' maxima is at most the count-th highest of all products
         maxima = np.maximum.reduceat(products, np.arange(0, len(products), GROUP_ROWS))
         floor = _nth_highest(maxima, count) if len(maxima) >= count else float(products.min())
         slack = 2 * MARGIN * self._longest
@@ -110,10 +113,10 @@ class ExactSearch:
         self._count = end
 
     def _deviations(self, rows: Rows) -> Rows:
-        """From the first row, at the scale of those that are here, which shrink where these are far larger."""
+        """Return the scaled deviations from the first row; scale all rows down where these are far larger."""
         deviations = rows - self._origin
         largest = float(np.abs(deviations).max())
-        if largest * self._scale > LARGEST or (self._scale == 0.0 and largest > 0.0):
+        if largest * self._scale > MAX_VALUE or (self._scale == 0.0 and largest > 0.0):
             if self._scale:
                 self._rows[: self._count] *= np.float16(1.0 / (largest * self._scale))
                 self._longest /= largest * self._scale
@@ -127,7 +130,7 @@ class ExactSearch:
         try:
             import torch
         except ModuleNotFoundError:
-            pass  # in blocks of float32, which is slower
+            pass
         else:
             from xvectors.devices import survive_forks
 

@@ -5,6 +5,7 @@ Costs follow the NIST SRE 2016 evaluation plan. No torch.
 
 from xvectors.metrics.bootstrap import Comparison, Interval, ScoredTrials, compare_systems, speaker_intervals
 from xvectors.metrics.curves import APE, Reliability, applied_probability_of_error, reliability
+from xvectors.metrics.detection_cost import bayes_threshold
 from xvectors.metrics.histogram import ScoreHistogram
 from xvectors.metrics.identification import Identification, OpenSetRate, Posterior, identify, open_set_posterior
 from xvectors.metrics.measures import (
@@ -29,7 +30,7 @@ from xvectors.metrics.operating_points import (
     operating_points,
     threshold_intervals,
 )
-from xvectors.metrics.roc import ROC, DETCurve, EERResult, MinDCF, bayes_threshold
+from xvectors.metrics.roc import ROC, DETCurve, EERResult, MinDCF
 
 __all__ = [
     "APE",

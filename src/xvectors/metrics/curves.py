@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.errors import ConfigError, ShapeError
-from xvectors.metrics.roc import ROC, bayes_threshold
+from xvectors.metrics.detection_cost import bayes_threshold
+from xvectors.metrics.roc import ROC
 from xvectors.text import brief
 
 LOG_ODDS = np.linspace(-7.0, 7.0, 141)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
 from xvectors.errors import ConfigError, ManifestError, ShapeError
-from xvectors.metrics.roc import bayes_threshold
+from xvectors.metrics.detection_cost import bayes_threshold
 from xvectors.text import brief
 
 

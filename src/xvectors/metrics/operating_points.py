@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from xvectors.errors import ConfigError
 from xvectors.metrics.bootstrap import MIN_SPEAKERS, Interval, ScoredTrials, speaker_intervals
-from xvectors.metrics.roc import ROC, cost_weights
+from xvectors.metrics.detection_cost import cost_weights
+from xvectors.metrics.roc import ROC
 
 MIN_ERRORS = 30
 

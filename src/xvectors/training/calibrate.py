@@ -27,7 +27,7 @@ from xvectors.system.hub import is_on_hub
 from xvectors.text import agree, count, first_few
 from xvectors.trials import sample_recordings
 from xvectors.verification import CROP_DURATIONS_S, Basis, Verifier, learn_verifier, save_verifier
-from xvectors.verification.decision import SHORTER_SHARE, SHORTEST_LEARNED_S
+from xvectors.verification.decision import MIN_SPEECH_S
 from xvectors.verification.label_check import find_two_voices
 from xvectors.verification.learning import FEW_SPEAKERS, few_speakers_warning
 from xvectors.verification.verifier import P_TARGET
@@ -334,7 +334,7 @@ def embed_with_crops(
         logger.warning("left out: %s", reason)
     if not len(embedded.rows):
         raise ManifestError("none of the recordings to calibrate on could be embedded; see the warnings above")
-    enough = embedded.speech_s >= SHORTER_SHARE * SHORTEST_LEARNED_S
+    enough = embedded.speech_s >= MIN_SPEECH_S
     whole = embedded.rows < len(manifest)
     if not (whole & enough).any():
         raise ManifestError("no speech was found in the recordings to calibrate on; give recordings of speech")
@@ -344,7 +344,7 @@ def embed_with_crops(
             unheard,
             count(int(np.count_nonzero(whole)), "recording"),
             agree(unheard, "holds", "hold"),
-            SHORTER_SHARE * SHORTEST_LEARNED_S,
+            MIN_SPEECH_S,
         )
     names = np.array(manifest.speakers, dtype=np.str_)
     at = embedded.rows[enough]

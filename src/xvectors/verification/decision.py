@@ -1,64 +1,109 @@
-"""Whether two recordings are of one speaker, or one is of somebody enrolled. In: recordings, what compares them, a
-verifier. Out: a Decision, which says what it rests on, or that no answer can be given."""
+"""Decide whether two recordings, or a recording and an enrolled speaker, are of the same speaker.
+
+`verify` reads from top to bottom: hear both sides, list the reasons not to answer, score, turn the score into an LLR
+and the LLR into a probability, and answer. Where it cannot answer, it says why.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from xvectors.audio import Channel, Samples
 from xvectors.audio.quality import Quality
-from xvectors.audio.speech import MAX_SPEECH_S, Heard, listen
-from xvectors.errors import AudioError
-from xvectors.metrics import bayes_threshold, open_set_posterior
-from xvectors.trials import Trials
-from xvectors.verification import Verifier
+from xvectors.audio.recording import Recording
+from xvectors.audio.speech import MAX_SPEECH_S, Heard
+from xvectors.errors import AudioError, GalleryError
+from xvectors.metrics.detection_cost import bayes_threshold
+from xvectors.metrics.identification import Posterior, open_set_posterior
+from xvectors.trials.pairs import Trials
+from xvectors.verification.speaker_models import EnrolledSpeaker
+from xvectors.verification.verifier import Verifier
 
 SAME, DIFFERENT, CANNOT_TELL = "same speaker", "different speakers", "cannot tell"
 
-SHORTEST_LEARNED_S = 0.5
-"""Calibrations learn from crops of half a second and more. What they say about less is that of half a second."""
-SHORTER_SHARE = 0.8
-"""Of the shortest recordings that the calibration knows: what is shorter gets no number. The detector of speech is out
-by up to a tenth of a second in half a second; a bound of all of it would turn away what was learned from."""
-LITTLE_SPEECH_S = 1.0
-CERTAIN = 0.8
-"""The probability that an answer takes, at equal costs of both errors. With less, more than one answer in five would be
-wrong: a toss-up, for whoever acts on it."""
-MOSTLY_SILENT = 0.99
+MIN_PROBABILITY = 0.8
+"""Probability that an answer needs, at equal costs of both errors. With less, more than one answer in five would be
+wrong."""
+SHORTEST_CROP_S = 0.5
+"""Calibrations are learned from crops of at least this duration."""
+MIN_SPEECH_SHARE = 0.8
+"""Share of the shortest calibration recording's duration that a recording needs. VAD is off by up to a tenth of a
+second in half a second, so a share of 1 would reject recordings like those in the calibration set."""
+MIN_SPEECH_S = MIN_SPEECH_SHARE * SHORTEST_CROP_S
+"""A recording with less speech than this is never compared."""
+SHORT_SPEECH_S = 1.0
+"""A recording with less speech than this is remarked on."""
+SILENT_SHARE = 0.99
+"""A recording with at least this share of silence counts as silent."""
+OTHER_SYSTEM_REMEDY = (
+    "enroll again with this one; `xvectors re-enroll` does so where the recordings were kept (--keep-audio)"
+)
 
-EncodeFunction = Callable[[list[Samples]], NDArray[np.float32]]
+
+class Encoder(Protocol):
+    """The part of `SpeakerEncoder` that a decision needs."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def verifier(self) -> Verifier: ...
+
+    def listen(
+        self,
+        recording: Recording,
+        *,
+        name: str = "recording",
+        sample_rate_hz: int | None = None,
+        channel: Channel | None = None,
+    ) -> Heard: ...
+
+    def encode_heard(self, waveforms: Sequence[Samples]) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recorded:
-    """A recording that a decision rests on: what it is called, and what it is like."""
+class RecordingSummary:
+    """The name and the quality of a recording that a decision is based on."""
 
     name: str
     quality: Quality
 
+    @classmethod
+    def from_heard(cls, heard: Heard) -> RecordingSummary:
+        return cls(name=heard.name, quality=heard.quality)
+
+    def __str__(self) -> str:
+        """How much speech the recording holds, and what is remarkable about it, in one line."""
+        speech = f"{self.name}: {_seconds(self.quality.speech_s)} of speech in {_seconds(self.quality.duration_s)}"
+        return "; ".join((speech, *self.quality.notes))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"name": self.name, **self.quality.to_dict()}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """Whether two recordings are of one speaker, or one recording is of a speaker who is enrolled.
+    """Whether two recordings, or a recording and an enrolled speaker, are of the same speaker.
 
     Attributes
     ----------
     answer : "same speaker", "different speakers" or "cannot tell"
-    score : the back-end's, such as a cosine; None where there is too little speech for it
-    llr : natural log of how much likelier the recordings are of one speaker than of two; None where there is too little
-        speech, or no calibration
-    probability : of one speaker, by the LLR and `p_target`; None where there is no LLR
-    p_target : the probability of one speaker before the recordings were heard
-    threshold : the LLR at which one and two speakers are equally probable
-    recordings : both sides, or the one that was compared with a speaker who is enrolled
-    reasons : why no answer can be given, or what makes the answer weaker than its number
-    speaker : the name of the speaker who is enrolled; None for two recordings
+    score : score of the back-end, such as a cosine; None where there is too little speech for one
+    llr : natural log of the likelihood ratio, same speaker to different speakers; None where there is too little
+        speech or no calibration
+    probability : probability of the same speaker, given the LLR and `p_target`; None where there is no LLR
+    p_target : probability of the same speaker before the recordings were heard
+    threshold : LLR at which both answers are equally probable
+    recordings : both recordings, or the one compared with an enrolled speaker
+    reasons : why there is no answer, or what weakens the answer
+    speaker : name of the enrolled speaker; None for two recordings
     """
 
     answer: str
@@ -67,7 +112,7 @@ class Decision:
     probability: float | None
     p_target: float
     threshold: float
-    recordings: tuple[Recorded, ...]
+    recordings: tuple[RecordingSummary, ...]
     reasons: tuple[str, ...]
     speaker: str | None = None
 
@@ -87,90 +132,92 @@ class Decision:
             "probability": self.probability,
             "p_target": self.p_target,
             "threshold": self.threshold,
-            "recordings": [{"name": side.name, **side.quality.to_dict()} for side in self.recordings],
+            "recordings": [recording.to_dict() for recording in self.recordings],
             "reasons": list(self.reasons),
         }
 
 
-def decide(
-    first: Any,
-    second: Any,
+def verify(
+    encoder: Encoder,
+    enroll: Recording | EnrolledSpeaker,
+    test: Recording,
     *,
-    encode: EncodeFunction,
-    verifier: Verifier,
-    sample_rate_hz: int,
-    channel: Channel = "mix",
-    waveform_rate_hz: int | None = None,
     p_target: float | None = None,
+    sample_rate_hz: int | None = None,
+    channel: Channel | None = None,
 ) -> Decision:
-    """Compare two recordings by their speech.
+    """Decide whether `test` is of the same speaker as `enroll`.
+
+    Only speech is embedded, with its short pauses, and the LLR is the one for that much speech, not for the duration
+    of the file. The answer is "cannot tell" where a recording sounds like music, tones or a machine, holds less than
+    0.4 s of speech (0.8 times the shortest calibration recording, where that is longer than 0.5 s), where the system is
+    not calibrated, and where the probability is between 0.2 and 0.8.
 
     Parameters
     ----------
-    first, second
-        Recordings as `listen` takes them.
-    encode
-        Gives float32 [recordings, D] of waveforms at `sample_rate_hz`.
-    verifier
-        The system's back-end and calibration. Without calibration the answer is "cannot tell".
-    channel, waveform_rate_hz
-        As in `listen`.
+    encoder
+        A `SpeakerEncoder`.
+    enroll
+        A recording, in any form that `SpeakerEncoder.listen` takes, or an `EnrolledSpeaker`.
+    test
+        A recording.
     p_target
-        The probability of one speaker before the recordings were heard; by default the verifier's.
-
-    The embedding is that of the speech, with its short pauses; the LLR is the one that so many seconds of speech
-    support, not so many seconds of recording. The answer is "cannot tell" where a side sounds like music, tones or a
-    machine and not like speech, with less than 0.4 s of speech (0.8 times the shortest recordings that the calibration
-    learned from, where these last more than 0.5 s), without a calibration, and with a probability between 0.2 and 0.8.
+        Probability of the same speaker before the recordings are heard; by default the verifier's.
+    sample_rate_hz, channel
+        As in `SpeakerEncoder.listen`.
 
     Raises
     ------
     AudioError
-        A recording that cannot be read.
+        A recording cannot be read or embedded.
     ConfigError
-        A `p_target` outside (0, 1).
+        `p_target` is outside (0, 1).
+    GalleryError
+        The speaker was enrolled with another system.
     """
-    sides = [
-        listen(recording, name, sample_rate_hz=sample_rate_hz, waveform_rate_hz=waveform_rate_hz, channel=channel)
-        for recording, name in ((first, "the first recording"), (second, "the second recording"))
-    ]
-
-    def compare() -> tuple[float, float | None]:
-        score = _score(sides, encode, verifier)
-        if not verifier.is_calibrated:
-            return score, None
-        return score, float(verifier.llrs([score], [sides[0].speech_s], [sides[1].speech_s])[0])
-
-    return judge(sides, compare, verifier, p_target=p_target)
-
-
-def judge(
-    sides: Sequence[Heard],
-    compare: Callable[[], tuple[float, float | None]],
-    verifier: Verifier,
-    *,
-    p_target: float | None = None,
-    speaker: str | None = None,
-) -> Decision:
-    """The decision on recordings that were listened to. `compare` gives score and LLR (None without calibration), and
-    is asked where there is enough speech; `speaker` is who a single recording is compared with. ConfigError for a
-    `p_target` outside (0, 1)."""
+    verifier = encoder.verifier
     prior = verifier.p_target if p_target is None else p_target
     threshold = bayes_threshold(prior)
-    reasons = [reason for reason in (lacking(side, verifier) for side in sides) if reason]
+
+    # Hear both sides. An enrolled speaker was heard at enrollment.
+    speaker: EnrolledSpeaker | None = None
+    if isinstance(enroll, EnrolledSpeaker):
+        speaker, sides = enroll, {"the recording": test}
+        if speaker.system != encoder.fingerprint:
+            raise other_system_error(speaker.name, encoder.fingerprint)
+    else:
+        sides = {"the first recording": enroll, "the second recording": test}
+    heard = [
+        encoder.listen(recording, name=name, sample_rate_hz=sample_rate_hz, channel=channel)
+        for name, recording in sides.items()
+    ]
+
     score = llr = probability = None
     answer = CANNOT_TELL
+    reasons = [reason for side in heard if (reason := why_unusable(side, verifier))]
     if not reasons:
-        score, llr = compare()
-        reasons = [*of_verifier(verifier), *of_sides(sides)]
-        if llr is not None:
-            posterior = open_set_posterior([llr], prior)
-            probability = float(posterior.enrolled[0])
-            answer = {True: SAME, False: DIFFERENT, None: CANNOT_TELL}[is_certain(probability, posterior.nobody)]
-            if answer == CANNOT_TELL:
-                reasons.insert(0, f"the probability is between {1 - CERTAIN:.0%} and {CERTAIN:.0%}")
+        embeddings = encoder.encode_heard([side.samples for side in heard])
+        if not np.isfinite(embeddings).all():
+            names = ", ".join(side.name for side in heard)
+            raise AudioError(f"{names}: an embedding is not finite; check the samples")
+
+        if speaker is not None:
+            scores, enroll_s = speaker.model.scores(verifier, embeddings[0]), speaker.model.duration_s
+        else:
+            scores, enroll_s = verifier.score(embeddings, _ONE_PAIR), np.array([heard[0].speech_s])
+        evidence = weigh(verifier, scores, enroll_s, heard[-1].speech_s, prior)
+        score = float(scores[0])
+        reasons = [*caveats_of_system(verifier), *caveats_of_recordings(heard)]
+
+        if evidence.llrs is not None and evidence.posterior is not None:
+            llr, probability = float(evidence.llrs[0]), float(evidence.posterior.enrolled[0])
+            same = accepts(probability, evidence.posterior.nobody)
+            if same is None:
+                low, high = f"{1 - MIN_PROBABILITY:.0%}", f"{MIN_PROBABILITY:.0%}"
+                reasons.insert(0, f"the probability is between {low} and {high}, which is too uncertain for an answer")
             else:
-                reasons += of_prior(llr, prior)
+                answer = SAME if same else DIFFERENT
+                reasons += caveats_of_prior(llr, prior)
     return Decision(
         answer=answer,
         score=score,
@@ -178,42 +225,150 @@ def judge(
         probability=probability,
         p_target=prior,
         threshold=threshold,
-        recordings=tuple(Recorded(name=side.name, quality=side.quality) for side in sides),
+        recordings=tuple(RecordingSummary.from_heard(side) for side in heard),
         reasons=tuple(reasons),
-        speaker=speaker,
+        speaker=None if speaker is None else speaker.name,
+    )
+
+
+_ONE_PAIR = Trials(
+    enroll=np.zeros(1, dtype=np.int32), test=np.ones(1, dtype=np.int32), target=np.zeros(1, dtype=np.bool_)
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evidence:
+    """How well one recording fits k recordings or models of different speakers.
+
+    Attributes
+    ----------
+    scores : [k]
+    llrs : [k], natural log; None where the system is not calibrated
+    posterior : the probabilities that follow from the LLRs and a prior; None where there are none
+    """
+
+    scores: NDArray[np.float32]
+    llrs: NDArray[np.float64] | None
+    posterior: Posterior | None
+
+
+def weigh(
+    verifier: Verifier,
+    scores: NDArray[np.float32],
+    enroll_s: ArrayLike,
+    test_s: float,
+    p_target: float,
+    num_enrolled: int | None = None,
+) -> Evidence:
+    """Turn the scores of one recording against k others into LLRs and probabilities.
+
+    Parameters
+    ----------
+    scores
+        [k] of the back-end.
+    enroll_s, test_s
+        Seconds of speech of the k sides [k], and of the recording.
+    p_target
+        Prior probability that the recording is of any enrolled speaker.
+    num_enrolled
+        Number of enrolled speakers, those without a score included; k by default.
+    """
+    if not verifier.is_calibrated:
+        return Evidence(scores=scores, llrs=None, posterior=None)
+    llrs = verifier.llrs(scores, enroll_s, np.full(len(scores), test_s))
+    return Evidence(scores=scores, llrs=llrs, posterior=open_set_posterior(llrs, p_target, num_enrolled))
+
+
+def accepts(probability: float, complement: float) -> bool | None:
+    """Whether a statement holds, given its probability and its opposite's; None where neither is MIN_PROBABILITY."""
+    if probability >= MIN_PROBABILITY:
+        return True
+    return False if complement >= MIN_PROBABILITY else None
+
+
+def min_speech_s(verifier: Verifier) -> float:
+    """Return the seconds of speech that a recording needs for an LLR."""
+    return MIN_SPEECH_SHARE * max(SHORTEST_CROP_S, float(verifier.basis.get("shortest_s", 0.0)))
+
+
+def why_unusable(heard: Heard, verifier: Verifier) -> str:
+    """Say why the recording cannot be compared with others; an empty string where it can."""
+    quality, min_s = heard.quality, min_speech_s(verifier)
+    if quality.duration_s < min_s:
+        return f"{heard.name} lasts {quality.duration_s:.2f} s, but at least {min_s:.1f} s of speech are needed"
+    if quality.silent_share >= SILENT_SHARE:
+        return f"{heard.name} is silent"
+    if not heard.speech_s:
+        return f"{heard.name} contains no speech, only noise or a whisper, in its {quality.duration_s:.1f} s"
+    if quality.is_unlike_speech:
+        return f"{heard.name} contains no speech; it sounds like music, tones or a machine"
+    if heard.speech_s < min_s:
+        return f"{heard.name} contains {heard.speech_s:.2f} s of speech, but at least {min_s:.1f} s are needed"
+    return ""
+
+
+def caveats_of_system(verifier: Verifier) -> list[str]:
+    """Say what weakens every answer of this verifier."""
+    if not verifier.is_calibrated:
+        return [
+            "the system is not calibrated, so its scores have no known meaning; "
+            "`xvectors calibrate DIR --data SPEAKERS` calibrates it"
+        ]
+    if not verifier.basis.get("held_out", True):
+        return ["the system is calibrated on its own training speakers, so LLRs of other speakers are overconfident"]
+    return []
+
+
+def caveats_of_recordings(recordings: Sequence[Heard]) -> list[str]:
+    """Say what weakens a comparison of these recordings."""
+    found = []
+    if len(recordings) == 2 and np.array_equal(recordings[0].samples, recordings[1].samples):
+        found.append("both recordings are the same, so the comparison says nothing about speakers")
+    for heard in recordings:
+        if heard.speech_s < SHORT_SPEECH_S:
+            found.append(f"{heard.name} contains only {heard.speech_s:.2f} s of speech, so the evidence is weak")
+        if heard.quality.speech_s > MAX_SPEECH_S:
+            found.append(f"{heard.name}: only the first {MAX_SPEECH_S:.0f} s of speech were compared")
+    return found
+
+
+def caveats_of_prior(log_odds_ratio: float, prior: float) -> list[str]:
+    """Say that an answer follows from the prior, where the evidence raised its log-odds by too little to decide."""
+    if abs(log_odds_ratio) >= math.log(MIN_PROBABILITY / (1 - MIN_PROBABILITY)):
+        return []
+    return [f"the recordings give little evidence; the answer mostly follows from the prior of {prior:g}"]
+
+
+def other_system_error(name: str, fingerprint: str) -> GalleryError:
+    """Return the error for a speaker who was enrolled with another system than the one with this fingerprint."""
+    return GalleryError(
+        f"{name} was enrolled with another system than this one ({fingerprint[:12]}), and embeddings of two systems "
+        f"cannot be compared: {OTHER_SYSTEM_REMEDY}"
     )
 
 
 def describe(decision: Decision) -> Iterator[str]:
-    """The decision in lines to read: the answer, what it rests on, reasons, and both recordings with their notes."""
+    """Yield the decision in lines to read: answer, LLR, probability, threshold, reasons, and the recordings."""
     yield decision.answer
+    name = decision.speaker
+    one = "one speaker" if name is None else name
     if decision.llr is not None and decision.probability is not None:
-        name = decision.speaker
-        what, one, two, even, yes = (
-            ("recordings are", "one speaker", "two", "one and two speakers are", "one speaker")
-            if name is None
-            else ("recording is", name, "somebody else", f"{name} and somebody else are", name)
-        )
+        subject = "the recordings are" if name is None else "the recording is"
+        hypotheses = [one, "two speakers" if name is None else "someone else"]
         if decision.llr < 0:
-            one, two = ("two speakers", "one") if name is None else (two, one)
-        times = _times(abs(decision.llr))
-        yield f"LLR {decision.llr:+.2f} (natural log): the {what} {times} as likely of {one} as of {two}"
+            hypotheses.reverse()
         yield (
-            f"probability of {yes}: {_percent(decision.probability)}, where it was {_percent(decision.p_target)} before"
+            f"LLR {decision.llr:+.2f} (natural log): {subject} {_times(abs(decision.llr))} as likely to come from "
+            f"{hypotheses[0]} as from {hypotheses[1]}"
         )
-        yield f"threshold: an LLR of {decision.threshold:.2f}, where {even} equally probable"
+        yield f"probability of {one}: {_percent(decision.probability)} (prior {_percent(decision.p_target)})"
+        yield f"threshold: LLR {decision.threshold:.2f}, where both answers are equally probable"
     elif decision.score is not None:
-        yield f"score {decision.score:.3f}, which is no LLR"
+        yield f"score {decision.score:.3f} (not an LLR)"
     for reason in decision.reasons:
         yield f"note: {reason}"
-    for side in decision.recordings:
-        yield about(side.name, side.quality)
-
-
-def about(name: str, quality: Quality) -> str:
-    """A recording in a line: how much speech there is in it, and what to know of it."""
-    speech = f"{name}: {_seconds(quality.speech_s)} of speech in {_seconds(quality.duration_s)}"
-    return "; ".join((speech, *quality.notes))
+    for recording in decision.recordings:
+        yield str(recording)
 
 
 def _times(log_ratio: float) -> str:
@@ -231,73 +386,3 @@ def _percent(probability: float) -> str:
     if probability > 0.999:
         return "over 99.9%"
     return "under 0.1%" if probability < 0.001 else f"{probability:.1%}"
-
-
-def least_speech_s(verifier: Verifier) -> float:
-    """Seconds of speech below which no LLR of this verifier is given."""
-    return SHORTER_SHARE * max(SHORTEST_LEARNED_S, float(verifier.basis.get("shortest_s", 0.0)))
-
-
-def lacking(side: Heard, verifier: Verifier) -> str:
-    """Why this recording cannot be compared with any; empty where it can."""
-    quality, least_s = side.quality, least_speech_s(verifier)
-    if quality.duration_s < least_s:
-        return f"{side.name} lasts {quality.duration_s:.2f} s, and {least_s:.1f} s of speech are needed"
-    if quality.silent_share >= MOSTLY_SILENT:
-        return f"{side.name} is silent"
-    if not side.speech_s:
-        return f"{side.name} holds no speech, only noise (or a whisper) in its {quality.duration_s:.1f} s"
-    if quality.is_unlike_speech:
-        return f"{side.name}: no speech found; it sounds like music, tones or a machine"
-    if side.speech_s < least_s:
-        return f"{side.name} holds {side.speech_s:.2f} s of speech, and {least_s:.1f} s are needed"
-    return ""
-
-
-def _score(sides: list[Heard], encode: EncodeFunction, verifier: Verifier) -> float:
-    embeddings = encode([side.samples for side in sides])
-    if not np.isfinite(embeddings).all():
-        raise AudioError(f"{sides[0].name}, {sides[1].name}: an embedding is not finite; are the samples sound?")
-    pair = Trials(
-        enroll=np.zeros(1, dtype=np.int32), test=np.ones(1, dtype=np.int32), target=np.zeros(1, dtype=np.bool_)
-    )
-    return float(verifier.score(embeddings, pair)[0])
-
-
-def is_certain(probability: float, otherwise: float) -> bool | None:
-    """Whether something holds, given its probability and that of its opposite; None where neither is CERTAIN."""
-    if probability >= CERTAIN:
-        return True
-    return False if otherwise >= CERTAIN else None
-
-
-def of_verifier(verifier: Verifier) -> list[str]:
-    """What to know of every answer that rests on this verifier."""
-    if not verifier.is_calibrated:
-        return [
-            "the system is not calibrated, so that nothing says what its score means; `xvectors calibrate DIR --data "
-            "SPEAKERS` learns it"
-        ]
-    if not verifier.basis.get("held_out", True):
-        return ["the calibration rests on speakers that the system was trained on: others' LLRs are too sure"]
-    return []
-
-
-def of_prior(log_ratio: float, prior: float) -> list[str]:
-    """What to know of a certain answer whose odds rose by this natural log over those of the prior."""
-    if abs(log_ratio) >= math.log(CERTAIN / (1 - CERTAIN)):
-        return []
-    return [f"the recordings say little: the answer is mostly that of the prior, {prior:g}"]
-
-
-def of_sides(sides: Sequence[Heard]) -> list[str]:
-    """What makes a comparison of these recordings weaker than its number."""
-    found = []
-    if len(sides) == 2 and np.array_equal(sides[0].samples, sides[1].samples):
-        found.append("the two are one and the same recording, which says nothing about speakers")
-    for side in sides:
-        if side.speech_s < LITTLE_SPEECH_S:
-            found.append(f"{side.name} holds only {side.speech_s:.2f} s of speech: the LLR is one of so little")
-        if side.quality.speech_s > MAX_SPEECH_S:
-            found.append(f"{side.name}: only its first {MAX_SPEECH_S:.0f} s of speech were compared")
-    return found

@@ -1,4 +1,4 @@
-"""Gallery files from elsewhere, which anybody may have made: read-only, and nothing in them is believed unchecked."""
+"""Read a gallery file that may come from anyone: it is opened read-only, and every value in it is checked."""
 
 from __future__ import annotations
 
@@ -14,38 +14,44 @@ from typing import Any, Self
 import numpy as np
 
 from xvectors.errors import ConfigError, GalleryError, ShapeError
-from xvectors.gallery.checks import MOST_AUDIO_BYTES, check_duration, check_embedding
-from xvectors.gallery.database import check_kind, check_version, explained, to_time
+from xvectors.gallery.database import check_kind, check_version, explain_errors, to_time
 from xvectors.gallery.migrations import MIGRATIONS
-from xvectors.gallery.names import consent_note, speaker_name
-from xvectors.gallery.records import Carried, Voiceprint
+from xvectors.gallery.store import NamedVoiceprint, Voiceprint
+from xvectors.gallery.validation import (
+    MAX_AUDIO_BYTES,
+    check_duration,
+    check_embedding_values,
+    consent_note,
+    speaker_name,
+)
 
-MOST_EMBEDDING_BYTES = 4 * 65_536
-MOST_VOICEPRINTS = 100_000
-"""Of one speaker."""
-CLOCKS_DIFFER = timedelta(days=1)
+MAX_EMBEDDING_BYTES = 4 * 65_536
+MAX_VOICEPRINTS = 100_000
+"""For one speaker."""
+CLOCK_TOLERANCE = timedelta(days=1)
+"""How far the other machine's clock may be ahead."""
 _FINGERPRINT = re.compile("[0-9a-f]{64}")
 
 
-class Source:
-    """A gallery file that was not written here, opened without changing it.
+class UntrustedFile:
+    """A gallery file from elsewhere. It is never changed.
 
-    Its tables must be exactly those of a gallery: a view, a trigger or a virtual table is refused before anything is
-    read. An older version is read as it is. All reads see the file as it was when it was opened.
+    Its tables must be exactly those of a gallery: a file with a view, a trigger or a virtual table is refused before
+    anything is read. An older version is read as it is. All reads see the file as it was when it was opened.
 
     Raises
     ------
     GalleryError
-        There is no such file; it is damaged, no gallery, of a newer version, or has other tables.
+        The file does not exist, is damaged, is not a gallery, was written by a newer version, or has other tables.
     """
 
     def __init__(self, path: Path | str, *, now: datetime) -> None:
         self.path = Path(path)
-        self._latest = now + CLOCKS_DIFFER
+        self._latest = now + CLOCK_TOLERANCE
         check_kind(self.path)
         log = self.path.with_name(f"{self.path.name}-wal")
         live = log.is_file() and log.stat().st_size > 0
-        with explained(self.path):
+        with explain_errors(self.path):
             self._connection = sqlite3.connect(
                 f"{self.path.absolute().as_uri()}?mode=ro{'' if live else '&immutable=1'}",
                 uri=True,
@@ -54,7 +60,7 @@ class Source:
             try:
                 for pragma in ("trusted_schema = OFF", "query_only = ON", "cell_size_check = ON", "mmap_size = 0"):
                     self._connection.execute(f"PRAGMA {pragma}")
-                self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * MOST_AUDIO_BYTES)
+                self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * MAX_AUDIO_BYTES)
                 version = check_version(self._connection, self.path)
                 self._connection.execute("BEGIN")
                 self._check_tables(version)
@@ -68,34 +74,37 @@ class Source:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._connection.close()
 
-    def carried(self) -> Iterator[Carried]:
-        """Every voiceprint, speaker by speaker, without its sound.
+    def voiceprints(self) -> Iterator[NamedVoiceprint]:
+        """Yield all voiceprints, speaker by speaker, without their audio.
 
-        Raises GalleryError, with the name and the column, at the first that `enroll` would not have written.
+        Raises
+        ------
+        GalleryError
+            A value is not one that `enroll` writes; the message names the speaker and the column.
         """
-        for number, name in self._all("SELECT id, name FROM speakers ORDER BY id"):
+        for number, name in self._select("SELECT id, name FROM speakers ORDER BY id"):
             self._check_name(name)
-            rows = self._all(
+            rows = self._select(
                 """SELECT id, system, embedding, duration_s, enrolled_at, expires_at, consent
                 FROM voiceprints WHERE speaker = ? ORDER BY id LIMIT ?""",
-                (number, MOST_VOICEPRINTS + 1),
+                (number, MAX_VOICEPRINTS + 1),
             )
-            if len(rows) > MOST_VOICEPRINTS:
-                raise GalleryError(f"{self.path}: {name} has more than {MOST_VOICEPRINTS} voiceprints; {REFUSED}")
+            if len(rows) > MAX_VOICEPRINTS:
+                raise GalleryError(f"{self.path}: {name} has more than {MAX_VOICEPRINTS} voiceprints; {REFUSED}")
             for voiceprint, *columns in rows:
                 try:
                     row = self._voiceprint(*columns)
                 except (ShapeError, ConfigError) as error:
                     raise GalleryError(
-                        f"{self.path}: a voiceprint of {name} is not usable: {error}; {REFUSED}"
+                        f"{self.path}: a voiceprint of {name} cannot be used: {error}; {REFUSED}"
                     ) from error
-                yield Carried(name=name, number=voiceprint, voiceprint=row)
+                yield NamedVoiceprint(speaker=name, number=voiceprint, voiceprint=row)
 
     def audio(self, number: int) -> bytes | None:
-        """The kept recording of a voiceprint."""
-        for (audio,) in self._all("SELECT audio FROM recordings WHERE voiceprint = ?", (number,)):
-            if not isinstance(audio, bytes) or len(audio) > MOST_AUDIO_BYTES:
-                raise GalleryError(f"{self.path}: a kept recording is no sound file of at most 500 MB; {REFUSED}")
+        """Return the kept recording of a voiceprint."""
+        for (audio,) in self._select("SELECT audio FROM recordings WHERE voiceprint = ?", (number,)):
+            if not isinstance(audio, bytes) or len(audio) > MAX_AUDIO_BYTES:
+                raise GalleryError(f"{self.path}: a kept recording is not a sound file of at most 500 MB; {REFUSED}")
             return audio
         return None
 
@@ -108,18 +117,18 @@ class Source:
         expires_at: object,
         consent: object,
     ) -> Voiceprint:
-        """The columns as a record. ConfigError or ShapeError for what `enroll` would not have written."""
+        """Return the columns as a record. Raises ConfigError or ShapeError for values that `enroll` does not write."""
         if not isinstance(system, str) or not _FINGERPRINT.fullmatch(system):
-            raise ConfigError("its system is no fingerprint of 64 hexadecimal digits")
-        if not isinstance(embedding, bytes) or not 0 < len(embedding) <= MOST_EMBEDDING_BYTES or len(embedding) % 4:
-            raise ShapeError("its embedding is no row of float32 numbers")
+            raise ConfigError("its system is not a fingerprint of 64 hexadecimal digits")
+        if not isinstance(embedding, bytes) or not 0 < len(embedding) <= MAX_EMBEDDING_BYTES or len(embedding) % 4:
+            raise ShapeError("its embedding is not a row of float32 numbers")
         if not isinstance(consent, str | None):
-            raise ConfigError("its consent is no text")
+            raise ConfigError("its consent is not text")
         vector = np.frombuffer(embedding, dtype="<f4").astype(np.float32)
-        check_embedding(vector[None])
+        check_embedding_values(vector[None])
         enrolled = _time("enrolled_at", enrolled_at)
         if enrolled > self._latest:
-            raise ConfigError(f"enrolled_at is {enrolled:%Y-%m-%d}, which is yet to come")
+            raise ConfigError(f"enrolled_at is {enrolled:%Y-%m-%d}, which is in the future")
         return Voiceprint(
             embedding=vector,
             duration_s=check_duration(duration_s),
@@ -133,7 +142,7 @@ class Source:
         try:
             if isinstance(name, str) and speaker_name(name) == name:
                 return
-            reason = "it is not a name as `enroll` writes it"
+            reason = "`enroll` does not write such a name"
         except ConfigError as error:
             reason = str(error)
         raise GalleryError(f"{self.path}: the speaker {name!a:.60} cannot be imported: {reason}; {REFUSED}")
@@ -148,11 +157,11 @@ class Source:
             names = sorted({str(name) for _, name, _ in found ^ wanted})
             raise GalleryError(
                 f"{self.path}: its tables are not those of a gallery ({', '.join(names)[:100]}), so it was changed by "
-                "hand or made to do harm; nothing was read. Import a file that `xvectors gallery export` wrote"
+                "hand or is malicious; nothing was read. Import a file that `xvectors gallery export` wrote"
             )
 
-    def _all(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
-        with explained(self.path):
+    def _select(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
+        with explain_errors(self.path):
             return self._connection.execute(statement, parameters).fetchall()
 
 
@@ -170,4 +179,4 @@ def _time(column: str, text: object) -> datetime:
             return to_time(text)
     except ValueError:
         pass
-    raise ConfigError(f"its {column} is no time such as 2030-01-31T12:00:00Z")
+    raise ConfigError(f"its {column} is not a time such as 2030-01-31T12:00:00Z")

@@ -7,7 +7,7 @@ import pytest
 
 from support.tolerances import ROUNDING
 from xvectors.backends import products
-from xvectors.backends.products import all_pairs_products, pair_products, row_products
+from xvectors.backends.dot_products import all_pairs_products, pair_products, row_products
 from xvectors.errors import ShapeError
 
 
