@@ -22,7 +22,7 @@ import typer
 
 from support.commands import run
 from xvectors.cli import app
-from xvectors.cli.shared import PANELS
+from xvectors.cli.shared import EMBED, MEASURE, RECOGNIZE, TRAIN, TRY
 from xvectors.config import load_recipe, recipe_names
 from xvectors.encoder.sharded import read_parts
 from xvectors.models import MODELS, PUBLISHED
@@ -196,7 +196,7 @@ def test_scores_are_written_beside_the_embeddings_but_replace_nothing(tmp_path: 
     )
     assert out.read_text().splitlines() == ["enroll,test,target,score", "a1,a2,1,0.707106769", "a1,b1,0,0"]
     again = run("score", tmp_path / "a.npz", "--trials", tmp_path / "t.txt", status=2)
-    assert again.stderr == f"error: {out} is there already; name a file with -o, which is replaced, or remove it\n"
+    assert again.stderr == f"error: {out} exists already; name the file with -o to replace it, or remove it\n"
 
 
 def test_evaluate_on_a_trial_list(system: tuple[Path, str], tmp_path: Path) -> None:
@@ -420,7 +420,7 @@ def test_the_help_of_a_command_prints_all_its_texts_and_examples_that_parse(
 def test_the_help_lists_every_command_in_its_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     printed = run("--help").stdout
-    places = [printed.index(f"─ {panel} ─") for panel in PANELS]
+    places = [printed.index(f"─ {panel} ─") for panel in (RECOGNIZE, TRAIN, MEASURE, EMBED, TRY)]
     assert places == sorted(places)
     assert "─ Commands ─" not in printed, "a command without a group"
     for name in every_command():

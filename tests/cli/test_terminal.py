@@ -210,14 +210,14 @@ def test_a_full_output_is_an_error_in_one_line() -> None:
         assert run_on(stdout, broken, "--version") == 2
 
 
-def test_a_reader_who_leaves_ends_the_command_as_the_shell_has_it() -> None:
-    """As `| head` does: no message, and the status of SIGPIPE."""
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["verify", "--help"]])
+def test_a_reader_that_leaves_ends_the_command_as_a_shell_expects(arguments: list[str]) -> None:
+    """As with `| head`: no message, and the status of SIGPIPE."""
     ours, theirs = os.pipe()
     os.close(ours)
-    stderr = Stream("utf-8")
-    with os.fdopen(theirs, "w") as stdout:
-        assert run_on(stdout, stderr, "--version") == 141
-    assert stderr.text() == ""
+    done = subprocess.run([sys.executable, "-m", "xvectors", *arguments], stdout=theirs, stderr=subprocess.PIPE)
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_closed_streams_are_no_error() -> None:

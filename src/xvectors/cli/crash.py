@@ -1,4 +1,4 @@
-"""What the command line does about an unforeseen error. In: the exception. Out: a file to send with a report."""
+"""Report an unforeseen error: write the traceback to a file that the user can send in."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ from importlib import metadata
 from xvectors.cli.terminal import print
 
 CRASH_STATUS = 70
-"""EX_SOFTWARE of sysexits.h: the fault is the program's, not the user's."""
+"""EX_SOFTWARE of sysexits.h: an internal error of the program."""
 PACKAGES = ("xvectors", "torch", "numpy", "scipy", "typer")
 
 
 def describe_crash(error: BaseException) -> str:
-    """One sentence about the error, naming a file with the traceback; where none can be made, that is printed."""
+    """Describe the error in one sentence that names a file with the traceback.
+
+    If no file can be written, the traceback is printed instead.
+    """
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     try:
         path = _write_report(error)
     except OSError:
         for line in "".join(traceback.format_exception(error)).splitlines():
             print(line, file=sys.stderr)
-        return f"internal error ({what}), which is a fault of xvectors; please report it with the lines above"
+        return f"internal error ({what}): this is a bug in xvectors; please report it with the lines above"
     return (
-        f"internal error ({what}), which is a fault of xvectors; please report it with the file {path}, after a look "
-        "at what it says about your files"
+        f"internal error ({what}): this is a bug in xvectors; please report it with the file {path}, and check first "
+        "what that file says about your own files"
     )
 
 
@@ -42,7 +45,7 @@ def _write_report(error: BaseException) -> str:
         "",
         *traceback.format_exception(error),
     ]
-    # readable by its owner only, and in a place that exists wherever the command runs
+    # mkstemp: only the owner can read it, and the folder for temporary files exists everywhere
     descriptor, path = tempfile.mkstemp(prefix="xvectors-crash-", suffix=".txt", text=True)
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
         file.write("\n".join(lines))

@@ -1,4 +1,4 @@
-"""Commands that measure: evaluate, trials, score, fuse, compare, plot."""
+"""Commands that measure systems: evaluate, trials, score, fuse, compare, plot."""
 
 from __future__ import annotations
 
@@ -40,34 +40,42 @@ if TYPE_CHECKING:
     "xvectors evaluate exp/mine --data other-speakers --trials trials.txt",
     "xvectors evaluate --scores scores.csv",
 )
-def evaluate(
+def evaluate_command(
     system: Annotated[
         Path | None, typer.Argument(metavar="DIR", help="System directory; not needed with --scores.")
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DATA", help="Corpus to test on; by default the speakers that training kept for testing."),
+        typer.Option(metavar="DATA", help="Corpus to test on. By default the test speakers that training held out."),
     ] = None,
     metadata: Metadata = None,
     speaker_level: SpeakerLevel = None,
     trials: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Trial list (VoxCeleb's, Kaldi's, or CSV); by default all pairs."),
+        typer.Option(
+            metavar="FILE",
+            help="Trial list in VoxCeleb's or Kaldi's format, or CSV. By default all pairs.",
+        ),
     ] = None,
     scores: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Measure these scores instead of a system: lines `enroll test score` (a label may follow), or CSV.",
+            help="Measure these scores instead of a system: lines `enroll test score` and perhaps a label, or CSV.",
         ),
     ] = None,
     speakers: Speakers = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the report; by default DIR/report."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Folder for the report. By default DIR/report; with --data NAME, DIR/report/NAME.",
+        ),
     ] = None,
     audio: Annotated[
-        bool, typer.Option("--audio/--no-audio", help="Include short excerpts of the worst trials in the report.")
+        bool, typer.Option("--audio/--no-audio", help="Include audio excerpts of the worst trials in the report.")
     ] = True,
     p_target: PTarget = 0.01,
     c_miss: CMiss = 1.0,
@@ -77,16 +85,16 @@ def evaluate(
     quiet: Quiet = False,
     trust: Trust = None,
 ) -> None:
-    """Measure a system on speakers that it has not heard, or a file of scores.
+    """Measure a system on speakers that it was not trained on, or a file of scores.
 
-    Prints error rates with confidence intervals and how good the calibration is; writes a report with figures.
+    Prints error rates with confidence intervals and the calibration loss, and writes a report with figures.
     """
     from xvectors.metrics import LeastCost
 
     cost = LeastCost(p_target, c_miss, c_fa)
     if system is None and scores is not None:
-        of_systems = (("--data", data), ("--metadata", metadata), ("--output", output))
-        given = [name for name, value in of_systems if value is not None]
+        for_systems = (("--data", data), ("--metadata", metadata), ("--output", output))
+        given = [name for name, value in for_systems if value is not None]
         if given:
             raise ConfigError(
                 f"{', '.join(given)} with --scores: a file of scores has no corpus and no report; leave it out"
@@ -94,13 +102,13 @@ def evaluate(
         _evaluate_scores(scores, trials, speakers, cost, as_json)
         return
     if system is None or scores is not None:
-        raise ConfigError("name a system directory to evaluate, or a file with --scores, one of the two")
+        raise ConfigError("name a system directory to evaluate, or a file with --scores, but not both")
     if speakers is not None:
-        raise ConfigError("--speakers is for files of scores: the system's corpus tells who speaks; leave it out")
-    from xvectors.report.evaluation import evaluate as run
+        raise ConfigError("--speakers is only for --scores: the corpus of a system names its speakers; leave it out")
+    from xvectors.report.evaluation import evaluate
     from xvectors.report.outputs import evaluation_to_dict, summary_lines
 
-    result = run(
+    result = evaluate(
         system,
         data=data,
         metadata=metadata,
@@ -123,13 +131,12 @@ def evaluate(
     MEASURE,
     "xvectors trials recordings -o trials.csv",
     "xvectors trials recordings -o trials.txt --per-speaker 50 --same-gender",
-    name="trials",
 )
-def make_trials(
+def trials_command(
     data: Annotated[
         Path,
         typer.Argument(
-            metavar="DATA|EMB", help="Corpus, as for `xvectors train`, or embeddings written by `xvectors embed`."
+            metavar="DATA|EMB", help="Corpus, as in `xvectors train`, or embeddings written by `xvectors embed`."
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Trial list to write.")],
@@ -137,13 +144,13 @@ def make_trials(
     speaker_level: SpeakerLevel = None,
     per_speaker: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Draw N target and N non-target trials for each speaker; by default all pairs."),
+        typer.Option(metavar="N", help="Draw N target and N non-target trials for each speaker. By default all pairs."),
     ] = None,
     same_gender: Annotated[
         bool | None,
         typer.Option(
             "--same-gender/--cross-gender",
-            help="Draw non-target trials within a gender, or across genders.",
+            help="Draw non-target trials within one gender, or across genders.",
             show_default="any",
         ),
     ] = None,
@@ -151,7 +158,7 @@ def make_trials(
         bool | None,
         typer.Option(
             "--same-session/--cross-session",
-            help="Draw target trials within a session, or across sessions.",
+            help="Draw target trials within one session, or across sessions.",
             show_default="any",
         ),
     ] = None,
@@ -161,18 +168,18 @@ def make_trials(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="Format of the list: csv, voxceleb or kaldi; by default csv if FILE ends in .csv, else kaldi.",
+            help="Format of the list: csv, voxceleb or kaldi. By default csv if FILE ends in .csv, else kaldi.",
             autocompletion=one_of("csv", "voxceleb", "kaldi"),
             show_default=False,
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a trial list from a corpus: all pairs of recordings, or a number for each speaker."""
-    from xvectors.evaluation.trial_making import make_trials as run
+    """Make a trial list from a corpus: all pairs of recordings, or some for each speaker."""
+    from xvectors.evaluation.trial_making import make_trials
 
     relation: dict[bool | None, Literal["any", "same", "different"]] = {None: "any", True: "same", False: "different"}
-    made = run(
+    made = make_trials(
         data,
         output,
         metadata=metadata,
@@ -195,39 +202,41 @@ def make_trials(
     "xvectors score embeddings.npz --trials trials.csv",
     "xvectors score embeddings.npz --trials trials.csv --system exp/mine -o scores.csv",
 )
-def score(
+def score_command(
     embeddings: Annotated[
         Path,
         typer.Argument(metavar="EMB", help="Embeddings written by `xvectors embed`: npz, CSV, or a folder of parts."),
     ],
-    trials: Annotated[Path, typer.Option(metavar="FILE", help="Trial list (VoxCeleb's, Kaldi's, or CSV).")],
+    trials: Annotated[Path, typer.Option(metavar="FILE", help="Trial list in VoxCeleb's or Kaldi's format, or CSV.")],
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
             metavar="FILE.csv",
-            help="File to write; by default EMB.scores.csv beside the embeddings.",
+            help="File to write. By default EMB.scores.csv beside the embeddings.",
         ),
     ] = None,
     system: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="System whose back-end and calibration score the trials; by default the cosine does."
+            metavar="SYSTEM", help="System whose back-end and calibration score the trials. By default cosine scores."
         ),
     ] = None,
     enrollment: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Models of several recordings, as lines `model recording ...`; the trials name models first.",
+            help="Enrollment list, lines `model recording ...`, for trials whose first name is a model of several "
+            "recordings.",
         ),
     ] = None,
     enroll_by: Annotated[
         str,
         typer.Option(
             metavar="average|book",
-            help="How a model of several recordings is scored: as their mean, or with PLDA's likelihood given all.",
+            help="How a model of several recordings is scored: average (the mean embedding) or book (PLDA's likelihood "
+            "given all recordings).",
             autocompletion=one_of("average", "book"),
         ),
     ] = "average",
@@ -235,14 +244,14 @@ def score(
 ) -> None:
     """Score a trial list with saved embeddings.
 
-    Writes a CSV with the columns enroll, test, target, score and, with a calibrated system, llr.
+    Writes a CSV file with the columns enroll, test, target, score and, if the system is calibrated, llr.
     """
     from xvectors.report.scoring_lists import score_list
 
     if output is None:
         output = embeddings.with_suffix(".scores.csv")
         if output.exists():
-            raise ConfigError(f"{output} is there already; name a file with -o, which is replaced, or remove it")
+            raise ConfigError(f"{output} exists already; name the file with -o to replace it, or remove it")
     scored = score_list(embeddings, trials, output, system=system, enrollment=enrollment, enroll_by=enroll_by)
     print_lines(scored.findings, stream=sys.stderr)
     if as_json:
@@ -256,26 +265,28 @@ def score(
 
 
 @command(MEASURE, "xvectors fuse a.csv b.csv --fit-on a-dev.csv --fit-on b-dev.csv -o fused.csv")
-def fuse(
+def fuse_command(
     scores: Annotated[
-        list[Path], typer.Argument(metavar="A.csv B.csv ...", help="Scores of each system, on the same trials.")
+        list[Path], typer.Argument(metavar="A.csv B.csv ...", help="Score file of each system, on the same trials.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.csv", help="File to write.")],
     fit_on: Annotated[
         list[Path],
         typer.Option(
-            metavar="DEV.csv", help="Labeled scores of other speakers to learn from; give it once for each system."
+            metavar="DEV.csv",
+            help="Labeled scores of other speakers to learn the fusion from. Repeat the option for each system.",
         ),
     ],
     trials: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Trial list, if the files have no labels or hold more trials.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Trial list, where score files lack labels or hold more trials."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Fuse the scores of several systems into one log-likelihood ratio for each trial."""
-    from xvectors.report.fusing import fuse as run
+    from xvectors.report.fusing import fuse
 
-    fused = run(scores, output, fit_on=fit_on, trials=trials)
+    fused = fuse(scores, output, fit_on=fit_on, trials=trials)
     weights = fused.fusion.weights_.tolist()
     if as_json:
         counts = {"num_target_trials": fused.num_target, "num_nontarget_trials": fused.num_nontarget}
@@ -290,13 +301,13 @@ def fuse(
 
 
 @command(MEASURE, "xvectors compare exp/first exp/second", "xvectors compare a.csv b.csv -o comparison")
-def compare(
+def compare_command(
     systems: Annotated[
-        list[Path], typer.Argument(metavar="DIR1 DIR2 ...", help="Evaluated systems, or files of scores.")
+        list[Path], typer.Argument(metavar="DIR1 DIR2 ...", help="Evaluated system directories, or score files.")
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write; by default that of the first scores."),
+        typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write. By default that of the first scores."),
     ] = None,
     speakers: Speakers = None,
     p_target: PTarget = 0.01,
@@ -306,12 +317,12 @@ def compare(
 ) -> None:
     """Compare systems on the same trials.
 
-    Prints the differences from the first system with confidence intervals and p-values; draws DET curves.
+    Prints differences from the first system, with confidence intervals and p-values, and draws DET curves.
     """
     from xvectors.metrics import LeastCost
-    from xvectors.report.comparison import compare as run
+    from xvectors.report.comparison import compare
 
-    result = run(systems, output, speakers=speakers, cost=LeastCost(p_target, c_miss, c_fa))
+    result = compare(systems, output, speakers=speakers, cost=LeastCost(p_target, c_miss, c_fa))
     if as_json:
         print_json(json.loads((result.folder / "comparison.json").read_text(encoding="utf-8")))
         return
@@ -320,15 +331,15 @@ def compare(
 
 
 @command(MEASURE, "xvectors plot exp/mine")
-def plot(system: System, device: Device = "auto", quiet: Quiet = False, trust: Trust = None) -> None:
-    """Draw the training curves, a t-SNE map of the test speakers, and their scores."""
-    from xvectors.report import plot as run
+def plot_command(system: System, device: Device = "auto", quiet: Quiet = False, trust: Trust = None) -> None:
+    """Draw the training curves, a t-SNE map of the test speakers, and the distribution of their scores."""
+    from xvectors.report import plot
 
-    print_lines(str(path) for path in run(system, device=device, progress=not quiet))
+    print_lines(str(path) for path in plot(system, device=device, progress=not quiet))
 
 
 def _evaluate_scores(scores: Path, trials: Path | None, speakers: Path | None, cost: LeastCost, as_json: bool) -> None:
-    """Measure a file of scores and print its figures."""
+    """Measure a file of scores and print the results."""
     from xvectors.evaluation.score_files import measure_score_file
     from xvectors.report.outputs import measure_to_dict, point_to_dict
 
@@ -344,4 +355,4 @@ def _evaluate_scores(scores: Path, trials: Path | None, speakers: Path | None, c
     print_lines(labeled.findings.lines(), stream=sys.stderr)
     print(f"{num_target:,} target and {len(labeled) - num_target:,} non-target trials")
     print_lines(measured.lines())
-    print("actDCF and Cllr take the scores for natural-log likelihood ratios")
+    print("For actDCF and Cllr, scores are taken as natural-log likelihood ratios.")

@@ -13,6 +13,7 @@ import typer
 
 from xvectors.cli.shared import (
     RECOGNIZE,
+    AnyChannelOption,
     ChannelOption,
     Device,
     GalleryPath,
@@ -113,7 +114,7 @@ def identify(
     ] = None,
     system: SystemOption = "starter",
     gallery: GalleryPath = None,
-    channel: ChannelOption = None,
+    channel: AnyChannelOption = None,
     device: Device = "auto",
     as_json: Json = False,
     trust: Trust = None,

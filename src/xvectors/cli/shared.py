@@ -1,4 +1,4 @@
-"""What the commands share: the program, its common options, how they print."""
+"""What the commands share: the program itself, common options, and how results are printed."""
 
 from __future__ import annotations
 
@@ -20,38 +20,36 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 app = typer.Typer(
     name="xvectors",
-    help="Speaker recognition from recordings: verify and identify speakers, train systems, measure them.",
+    help="Speaker recognition: verify and identify speakers, train systems, and measure them.",
     epilog="Start here:\n  xvectors verify a.wav b.wav\n  xvectors COMMAND --help",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
 USAGE_ERROR: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
-"""What typer raises for arguments that it does not understand. Newer versions no longer take it from click."""
+"""What typer raises for arguments that it does not understand; recent versions no longer take it from click."""
 ERROR_STATUS = 2
 SIGNAL_STATUS = 128
-"""Plus the signal's number, as shells report it."""
+"""Exit status of a command that a signal ends, less the signal's number, as shells report it."""
 
 RECOGNIZE = "Recognize speakers"
 TRAIN = "Train a system"
 MEASURE = "Measure a system"
 EMBED = "Embed and export"
 TRY = "Try without recordings"
-PANELS = (RECOGNIZE, TRAIN, MEASURE, EMBED, TRY)
-"""The groups of commands, in the order of the help."""
 
 
 def command(panel: str, *examples: str, name: str | None = None, group: typer.Typer = app) -> Callable[[F], F]:
-    """Register a function as a command of `group`, listed in the help's `panel`.
+    """Register a function, `NAME_command`, as a command of `group` under the heading `panel` of the help.
 
-    Its docstring is the help, and `examples` end it. Typer keeps line breaks and reads square brackets as markup;
-    here a paragraph is refilled and brackets are printed.
+    The function's docstring becomes the help text, followed by `examples`. Paragraphs are refilled and square
+    brackets escaped, because typer keeps line breaks and reads brackets as markup.
     """
 
     def register(function: F) -> F:
         paragraphs = (inspect.getdoc(function) or "").split("\n\n")
         group.command(
-            name,
+            name or function.__name__.removesuffix("_command"),
             help="\n\n".join(escape(" ".join(paragraph.split())) for paragraph in paragraphs),
             epilog="\n  ".join([f"Example{'s' * (len(examples) > 1)}:", *map(escape, examples)]),
             rich_help_panel=panel,
@@ -62,9 +60,9 @@ def command(panel: str, *examples: str, name: str | None = None, group: typer.Ty
 
 
 def usage_lines(error: Any) -> list[str]:
-    """What to print about a `USAGE_ERROR`."""
+    """Describe a `USAGE_ERROR`: the command's usage and what is wrong."""
     context = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError":  # the help is printed as it is made
+    if type(error).__name__ == "NoArgsIsHelpError":  # typer has printed the help already
         return []
     if context is None:
         return [f"error: {error.format_message()}"]
@@ -74,7 +72,7 @@ def usage_lines(error: Any) -> list[str]:
 
 
 def one_of(*names: str) -> Callable[[str], list[str]]:
-    """A shell's completion of an option that takes one of these."""
+    """Complete an option in the shell with one of these names."""
 
     def complete(incomplete: str) -> list[str]:
         return [name for name in names if name.startswith(incomplete)]
@@ -89,31 +87,34 @@ def _trust(packages: list[str] | None) -> list[str] | None:
     return packages
 
 
-Trust = Annotated[
-    list[str] | None,
+System = Annotated[
+    Path, typer.Argument(metavar="DIR", help="System directory, as written by `xvectors train`, or `starter`.")
+]
+"""The system as the subject of a command, such as `evaluate`."""
+SystemOption = Annotated[
+    str,
     typer.Option(
-        "--trust",
-        metavar="PACKAGE",
-        callback=_trust,
-        help="Import code of this package where a recipe or system names it, as in mypackage.nets:Tiny; may be "
-        "repeated. XVECTORS_TRUST does the same.",
+        "--system",
+        metavar="SYSTEM",
+        help="System to use: a directory, an exported .onnx file, hf://owner/name, or the bundled `starter`.",
     ),
 ]
-"""Acts as it is parsed: the commands have no use for its value."""
+"""The system as the tool of a command, such as `verify`."""
 Device = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Where to compute: cuda, mps, cpu, or auto for the first of these that is available.",
+        help="Device to compute on: cpu, cuda, mps, or auto for the first of cuda, mps and cpu that is available.",
         autocompletion=one_of("auto", "cpu", "cuda", "mps"),
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress bars, only results and warnings.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not show progress bars.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Metadata = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", help="Table that describes a folder's recordings, such as vox2_meta.csv or metadata_dev.csv."
+        metavar="FILE",
+        help="Table that describes the recordings of a folder, such as VoxCeleb's vox2_meta.csv or a metadata_dev.csv.",
     ),
 ]
 SpeakerLevel = Annotated[
@@ -121,23 +122,25 @@ SpeakerLevel = Annotated[
     typer.Option(
         "--speaker-level",
         metavar="N",
-        help="How deep the speakers' folders lie in a corpus of folders: 1 directly in it, 2 one folder deeper. "
-        "By default 1; known corpora (LibriSpeech, VoxCeleb, TIMIT, VCTK, AISHELL) are recognized.",
+        help="Depth of the speakers' folders in a corpus of folders: 1 for folders directly in DATA, 2 for one level "
+        "deeper. By default 1; known corpora (LibriSpeech, VoxCeleb, TIMIT, VCTK, AISHELL) are recognized.",
         show_default=False,
     ),
 ]
-PTarget = Annotated[float, typer.Option(metavar="P", help="Prior probability of a target trial, in minDCF and actDCF.")]
-Speakers = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Speaker of each recording, for the confidence intervals of score files: lines `recording speaker` "
-        "(utt2spk), a table with the columns id and speaker, or embeddings written by `xvectors embed`.",
-    ),
+PTarget = Annotated[
+    float, typer.Option(metavar="P", help="Prior probability of a target trial, in minDCF and actDCF (0 to 1).")
 ]
 CMiss = Annotated[float, typer.Option(metavar="C", help="Cost of a miss (false rejection), in minDCF and actDCF.")]
 CFa = Annotated[
     float, typer.Option(metavar="C", help="Cost of a false alarm (false acceptance), in minDCF and actDCF.")
+]
+Speakers = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Speaker of each recording in the score files, for confidence intervals: lines `recording speaker` "
+        "(Kaldi's utt2spk), a table with the columns id and speaker, or embeddings written by `xvectors embed`.",
+    ),
 ]
 GalleryPath = Annotated[
     Path | None,
@@ -145,7 +148,7 @@ GalleryPath = Annotated[
         "--gallery",
         metavar="FILE",
         envvar="XVECTORS_GALLERY",
-        help="File that holds the enrolled speakers; by default gallery.sqlite in your data directory.",
+        help="Gallery: the file of enrolled speakers. By default gallery.sqlite in your user data folder.",
     ),
 ]
 ChannelOption = Annotated[
@@ -153,29 +156,39 @@ ChannelOption = Annotated[
     typer.Option(
         "--channel",
         metavar="CHANNEL",
-        help="Channel of the recordings: mix, left, right, a number from 0, or separate (each by itself: embed and "
-        "identify); by default the system's, usually mix.",
+        help="Channel of the recordings: mix (the mean), left, right, or a number from 0. By default the channel that "
+        "the system was trained on, usually mix.",
+        autocompletion=one_of("mix", "left", "right"),
+    ),
+]
+AnyChannelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--channel",
+        metavar="CHANNEL",
+        help="Channel of the recordings: mix (the mean), left, right, a number from 0, or separate (each channel as a "
+        "recording of its own). By default the channel that the system was trained on, usually mix.",
         autocompletion=one_of("mix", "left", "right", "separate"),
     ),
 ]
-SystemOption = Annotated[
-    str,
+Trust = Annotated[
+    list[str] | None,
     typer.Option(
-        "--system",
-        metavar="DIR",
-        help="System to use: a directory, an exported .onnx file, hf://owner/name, or the bundled starter system.",
+        "--trust",
+        metavar="PACKAGE",
+        callback=_trust,
+        help="Python package whose code a recipe or system may run, as in model.name=mypackage.nets:Tiny. Repeat the "
+        "option for more, or set XVECTORS_TRUST.",
     ),
 ]
-System = Annotated[
-    Path, typer.Argument(metavar="DIR", help="System directory, as `xvectors train` writes it, or `starter`.")
-]
+"""Takes effect while the arguments are parsed, so that commands ignore its value."""
 
 
 @app.callback(invoke_without_command=True)
 def options(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    """Options of the program itself."""
+    """Handle the options of the program itself."""
     if version:
         from xvectors import __version__
 
@@ -184,17 +197,20 @@ def options(
 
 
 def print_lines(lines: Iterable[str], stream: TextIO | None = None) -> None:
-    """Print each line as it comes, to the standard output unless a stream is given."""
+    """Print each line as it comes, to standard output unless a stream is given."""
     for line in lines:
         print(line, file=stream or sys.stdout, flush=True)
 
 
 def one_channel(text: str | None) -> Channel | None:
-    """The channel that --channel names; ConfigError for "separate", which gives two recordings of one."""
+    """Parse --channel for a command that needs a single recording.
+
+    Raises ConfigError for "separate", which makes several recordings of one file.
+    """
     from xvectors.audio import as_channel
     from xvectors.errors import ConfigError
 
     channel = None if text is None else as_channel(text)
     if channel == "separate":
-        raise ConfigError("--channel separate gives several recordings of one; choose left, right or a number here")
+        raise ConfigError("--channel separate makes several recordings of one file; give left, right or a number here")
     return channel

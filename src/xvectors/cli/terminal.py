@@ -1,5 +1,6 @@
-"""How the commands print. In: text that users and files supply parts of. Out: one line each, in characters that the
-stream can hold and that do nothing to a terminal. A command that prints imports `print` from here.
+"""Print safely: names from files cannot break a line, move the cursor, or fail in the stream's encoding.
+
+Every command that prints imports `print` from here.
 """
 
 from __future__ import annotations
@@ -16,48 +17,48 @@ from typing import Any, TextIO
 from xvectors.errors import StorageError
 from xvectors.text import printable
 
-MOST_CHARACTERS = 2000
-"""Of an error or a warning: a cell of a damaged table may be 100,000 characters long."""
-MOST_OF_WORD = 800
-"""Of a name in it, so that what the message says of the name is not cut off."""
-_LONG_WORD = re.compile(rf"\S{{{MOST_OF_WORD + 1},}}")
+MAX_MESSAGE_CHARS = 2000
+"""Longest error or warning that is printed whole: a cell of a damaged table may have 100,000 characters."""
+MAX_WORD_CHARS = 800
+"""Longest word in a message that is printed whole, so that a long file name does not displace the message."""
+_LONG_WORD = re.compile(rf"\S{{{MAX_WORD_CHARS + 1},}}")
 
 
-class ReaderGone(Exception):
-    """Whoever read the output has closed it, as `head` does. Not an OSError, which typer would handle itself."""
+class OutputClosed(Exception):
+    """The reader of the output has closed it, as `head` does. It is not an OSError, which typer would catch."""
 
 
 def print(*values: object, file: TextIO | None = None, flush: bool = False) -> None:
-    """Print the values as one line, whatever control characters are in them (`files.printable`).
+    """Print the values on one line, with control characters escaped (`xvectors.text.printable`).
 
     Raises
     ------
     StorageError
-        The stream cannot be written: a full disk, say.
-    ReaderGone
-        Nobody reads the stream any more.
+        The stream cannot be written, for example because the disk is full.
+    OutputClosed
+        The reader of the stream has closed it.
     """
     stream = file or sys.stdout
     _write(stream, printable(" ".join(map(str, values))), flush)
 
 
 def shortened(message: str) -> str:
-    """The message without the middle of its words, and of itself, where these are longer than anybody reads."""
+    """Cut the middle out of words and of the whole message where they are too long to read."""
     message = _LONG_WORD.sub(
-        lambda word: f"{word[0][: MOST_OF_WORD // 2]}[...]{word[0][-MOST_OF_WORD // 2 :]}", message
+        lambda word: f"{word[0][: MAX_WORD_CHARS // 2]}[...]{word[0][-MAX_WORD_CHARS // 2 :]}", message
     )
-    if len(message) <= MOST_CHARACTERS:
+    if len(message) <= MAX_MESSAGE_CHARS:
         return message
-    return f"{message[: MOST_CHARACTERS // 2]} [...] {message[-MOST_CHARACTERS // 2 :]}"
+    return f"{message[: MAX_MESSAGE_CHARS // 2]} [...] {message[-MAX_MESSAGE_CHARS // 2 :]}"
 
 
 def print_json(value: Any) -> None:
-    """Print a value as indented JSON, in ASCII; errors are those of `print`."""
+    """Print a value as indented ASCII JSON. Raises the errors of `print`."""
     _write(sys.stdout, json.dumps(value, indent=2), False)
 
 
 def prepare_streams() -> None:
-    """Make both streams take every character: what an encoding lacks becomes an escape. A closed one is discarded."""
+    """Make both streams accept every character, as an escape if the encoding lacks it; replace a closed stream."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -67,15 +68,15 @@ def prepare_streams() -> None:
 
 
 def flush_output() -> None:
-    """Write what is buffered of the standard output; errors are those of `print`."""
+    """Write the buffered standard output. Raises the errors of `print`."""
     try:
         sys.stdout.flush()
     except OSError as error:
-        raise _explained(error) from error
+        raise _translated(error) from error
 
 
 def discard_output() -> None:
-    """Send what is still buffered nowhere, so that the interpreter does not fail on it when it ends."""
+    """Discard buffered output that cannot be written, so that the interpreter does not fail on it at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             descriptor = stream.fileno()
@@ -83,13 +84,13 @@ def discard_output() -> None:
         except io.UnsupportedOperation:
             continue
         except OSError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, descriptor)
-            os.close(nowhere)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, descriptor)
+            os.close(null)
 
 
 class LogFormatter(logging.Formatter):
-    """`WARNING: message`, one line that is printable as `print` has it, and a traceback where there is one."""
+    """Format a record as one safe line, `WARNING: message`, followed by its traceback, if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = printable(shortened(f"{record.levelname}: {' '.join(record.getMessage().split())}"))
@@ -101,10 +102,10 @@ def _write(stream: TextIO, text: str, flush: bool) -> None:
     try:
         builtins.print(text, file=stream, flush=flush)
     except OSError as error:
-        raise _explained(error) from error
+        raise _translated(error) from error
 
 
-def _explained(error: OSError) -> StorageError | ReaderGone:
+def _translated(error: OSError) -> StorageError | OutputClosed:
     if isinstance(error, BrokenPipeError):
-        return ReaderGone()
+        return OutputClosed()
     return StorageError(f"the output cannot be written: {error.strerror or error}; nothing else was lost")

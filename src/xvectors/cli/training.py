@@ -1,19 +1,19 @@
-"""Commands that make systems: synth, train, calibrate, recipes, models, demo."""
+"""Commands that make systems: train, calibrate, recipes, models, upgrade."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xvectors.cli.shared import (
     SIGNAL_STATUS,
     TRAIN,
-    TRY,
     Device,
+    GalleryPath,
     Json,
     Metadata,
     Quiet,
@@ -30,46 +30,11 @@ from xvectors.errors import ConfigError
 from xvectors.text import count
 
 if TYPE_CHECKING:
+    from xvectors.config import Recipe
     from xvectors.corpus import ScanReport
+    from xvectors.models.sizes import NetworkSize
     from xvectors.training import TrainingResult
     from xvectors.training.corpus import PreparedCorpus
-
-
-@command(TRY, "xvectors synth -o voices --num-speakers 20 --seed 1")
-def synth(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write the corpus to.")],
-    speakers: Annotated[int, typer.Option("--num-speakers", metavar="N", help="Number of synthetic voices.")] = 60,
-    utterances: Annotated[
-        int, typer.Option("--num-utterances", metavar="N", help="Number of sentences that each voice reads.")
-    ] = 20,
-    seed: Annotated[int, typer.Option(metavar="N", help="Random seed; the same seed writes the same bytes.")] = 0,
-    audio_format: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            metavar="flac|wav",
-            help="Audio format of the recordings.",
-            autocompletion=one_of("flac", "wav"),
-        ),
-    ] = "flac",
-    workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Number of processes; by default one for each core.")
-    ] = None,
-    quiet: Quiet = False,
-) -> None:
-    """Make a corpus of synthetic voices with espeak-ng."""
-    from xvectors.corpus.synth import synthesize
-
-    metadata = synthesize(
-        output,
-        speakers=speakers,
-        utterances=utterances,
-        seed=seed,
-        audio_format=audio_format,
-        workers=workers,
-        progress=not quiet,
-    )
-    print(f"{speakers} synthetic voices x {utterances} utterances: {metadata}")
 
 
 @command(
@@ -79,7 +44,7 @@ def synth(
     "xvectors train recordings -o exp/mine --from starter --minutes 10",
     "xvectors train -o exp/mine --resume",
 )
-def train(
+def train_command(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="System directory to write.")],
     data: Annotated[
         Path | None,
@@ -93,7 +58,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="Recipe: a name (`xvectors recipes` lists them) or a TOML file; by default resnet, or finetune with "
+            help="Recipe: a name (`xvectors recipes` lists them) or a TOML file. By default resnet, or finetune with "
             "--from.",
             autocompletion=one_of(*recipe_names()),
         ),
@@ -103,7 +68,7 @@ def train(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Override a setting of the recipe, as in training.epochs=20; may be repeated.",
+            help="Override a setting of the recipe, as in training.epochs=20. Repeat the option for more.",
         ),
     ] = None,
     start: Annotated[
@@ -111,27 +76,25 @@ def train(
         typer.Option(
             "--from",
             metavar="DIR|starter",
-            help="Fine-tune this system, or the bundled starter: its features and backbone are kept.",
+            help="Fine-tune this system, or the bundled starter. Its features and backbone are kept.",
         ),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(metavar="N", help="Train for N minutes instead of a number of epochs; the schedule fits."),
+        typer.Option(
+            metavar="N", help="Train for N minutes instead of a number of epochs; the learning rate adapts to it."
+        ),
     ] = None,
     metadata: Metadata = None,
     speaker_level: SpeakerLevel = None,
     device: Device = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in DIR.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the system in DIR.")] = False,
     quiet: Quiet = False,
     trust: Trust = None,
 ) -> None:
-    """Train a system on recordings, calibrate it, and write it to a directory."""
-    from xvectors.config import DEFAULT_RECIPE, FINE_TUNING_RECIPE, load_recipe, override_recipe
-    from xvectors.system import SystemFolder
-    from xvectors.system.serialization import read_description
-    from xvectors.training import EpochResult
-    from xvectors.training import train as run
+    """Train a system on recordings and calibrate it."""
+    from xvectors.training import EpochResult, train
 
     def on_scan(report: ScanReport) -> None:
         print_lines(report.lines())
@@ -143,17 +106,10 @@ def train(
         print(result, flush=True)
 
     overrides = [*(settings or ()), *([f"training.minutes={minutes}"] if minutes is not None else [])]
-    if resume and recipe is None:
-        chosen = override_recipe(read_description(SystemFolder(output)).recipe, overrides)
-    else:
-        chosen = load_recipe(recipe or (FINE_TUNING_RECIPE if start else DEFAULT_RECIPE), overrides)
-    kept = [override for override in overrides if override.strip().startswith(("model.", "features."))]
-    if start and kept:
-        raise ConfigError(f"--set {kept[0]}: features and network are those of {start!r}; leave it out, or --from")
-    result = run(
+    result = train(
         data,
         output,
-        chosen,
+        _choose_recipe(output, recipe, overrides, resume=resume, start=start),
         start=start,
         metadata=metadata,
         speaker_level=speaker_level,
@@ -165,16 +121,50 @@ def train(
         on_epoch=on_epoch,
         progress=not quiet,
     )
-    _finish_training(result, f"xvectors train -o {shlex.quote(str(output))} --resume")
+    print_training(result, f"xvectors train -o {shlex.quote(str(output))} --resume")
+
+
+def _choose_recipe(
+    output: Path, recipe: str | None, overrides: list[str], *, resume: bool, start: str | None
+) -> Recipe:
+    from xvectors.config import DEFAULT_RECIPE, FINE_TUNING_RECIPE, load_recipe, override_recipe
+    from xvectors.system import SystemFolder
+    from xvectors.system.serialization import read_description
+
+    fixed = [override for override in overrides if override.strip().startswith(("model.", "features."))]
+    if start and fixed:
+        raise ConfigError(
+            f"--set {fixed[0]}: features and network are those of {start!r}, which is fine-tuned; leave out this "
+            "setting, or --from"
+        )
+    if resume and recipe is None:
+        return override_recipe(read_description(SystemFolder(output)).recipe, overrides)
+    return load_recipe(recipe or (FINE_TUNING_RECIPE if start else DEFAULT_RECIPE), overrides)
+
+
+def print_training(result: TrainingResult, resume_command: str) -> None:
+    """Print the results of a run; exit with the shell's status for the signal that interrupted it, if any."""
+    if result.epochs:
+        print()
+        print_lines(result.lines())
+    if result.unreadable:
+        print(f"{count(len(result.unreadable), 'recording')} could not be read during training:")
+        print_lines(f"  {reason}" for reason in result.unreadable.values())
+    if result.interrupted is not None:
+        print(f"interrupted by {result.interrupted.name}; the state is saved. Continue with: {resume_command}")
+        raise typer.Exit(SIGNAL_STATUS + result.interrupted.value)
+    print(f"system: {result.folder.path}")
 
 
 @command(TRAIN, "xvectors calibrate exp/mine", "xvectors calibrate exp/mine --data other-speakers --backend plda")
-def calibrate(
+def calibrate_command(
     system: System,
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="DATA", help="Corpus of speakers that were not trained on; by default those that training held out."
+            metavar="DATA",
+            help="Corpus to calibrate on, of speakers that the system was not trained on. By default the calibration "
+            "speakers that training held out.",
         ),
     ] = None,
     metadata: Metadata = None,
@@ -182,31 +172,30 @@ def calibrate(
     backend: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME",
-            help="Back-end to use, such as asnorm; by default the one that does best on held-out speakers.",
+            metavar="NAME", help="Back-end to use, such as asnorm. By default the most accurate on held-out speakers."
         ),
     ] = None,
     cohort: Annotated[
         Path | None,
         typer.Option(
             metavar="EMB",
-            help="Cohort that normalizes scores, as `xvectors embed` writes it (npz, CSV, or a folder of parts); by "
-            "default the training speakers.",
+            help="Embeddings of the cohort for score normalization, written by `xvectors embed`. By default the "
+            "training speakers.",
         ),
     ] = None,
     adapt_to: Annotated[
         Path | None,
         typer.Option(
             metavar="EMB",
-            help="Unlabeled embeddings of a new domain, as `xvectors embed` writes them, to which PLDA is adapted; "
-            "--data should be of that domain too.",
+            help="Unlabeled embeddings of a new domain, written by `xvectors embed`, to adapt PLDA to. --data should "
+            "be of the same domain.",
         ),
     ] = None,
     adapt_by: Annotated[
         str,
         typer.Option(
             metavar="METHOD",
-            help="How PLDA is adapted: coral_plus, coral or kaldi.",
+            help="Method of PLDA adaptation: coral_plus, coral or kaldi.",
             autocompletion=one_of("coral_plus", "coral", "kaldi"),
         ),
     ] = "coral_plus",
@@ -214,7 +203,8 @@ def calibrate(
         float,
         typer.Option(
             metavar="P",
-            help="Prior probability of a target trial, at which the calibration is fitted and decisions are made.",
+            help="Prior probability of a target trial (0 to 1): the calibration is fitted, and decisions are made, at "
+            "this prior.",
         ),
     ] = 0.5,
     device: Device = "auto",
@@ -222,13 +212,13 @@ def calibrate(
     quiet: Quiet = False,
     trust: Trust = None,
 ) -> None:
-    """Choose a system's back-end and calibrate its scores to log-likelihood ratios.
+    """Choose a system's back-end, and calibrate its scores to log-likelihood ratios.
 
-    `xvectors train` ends with this; run it again with other data or another back-end.
+    `xvectors train` ends with this step. Run it again with other data or another back-end.
     """
-    from xvectors.training.calibrate import calibrate as run
+    from xvectors.training.calibrate import calibrate
 
-    verifier = run(
+    verifier = calibrate(
         system,
         data=data,
         metadata=metadata,
@@ -268,22 +258,22 @@ def calibrate(
 
 
 @command(TRAIN, "xvectors recipes", "xvectors recipes resnet", "xvectors recipes resnet > mine.toml")
-def recipes(
+def recipes_command(
     name: Annotated[
         str | None,
         typer.Argument(
             metavar="NAME",
-            help="Recipe to print, by its name or as a TOML file; without it, the bundled recipes are listed.",
+            help="Recipe to print, a name or a TOML file. Without it, the bundled recipes are listed.",
             autocompletion=one_of(*recipe_names()),
         ),
     ] = None,
     as_json: Json = False,
     trust: Trust = None,
 ) -> None:
-    """List the recipes, or print one with every key explained.
+    """List the recipes, or print one with an explanation of every key.
 
-    What is printed is a recipe file: change it and train with `--recipe FILE`. A file that says `base = "resnet"` needs
-    only the keys that it changes.
+    The output is itself a recipe file: edit it and train with `--recipe FILE`. A file that begins with
+    `base = "resnet"` needs only the keys that differ.
     """
     from dataclasses import asdict
 
@@ -292,11 +282,10 @@ def recipes(
     if name is None:
         found = {each: load_recipe(each).description for each in recipe_names()}
         width = max(map(len, found))
-        lines = [f"{each:<{width}}  {description}" for each, description in found.items()]
         if as_json:
             print_json(found)
         else:
-            print_lines(lines)
+            print_lines(f"{each:<{width}}  {description}" for each, description in found.items())
         return
     from xvectors.models import find_backbone, settings_of_model
 
@@ -309,114 +298,71 @@ def recipes(
 
 
 @command(TRAIN, "xvectors models", "xvectors models --mels 24 --seconds 5")
-def models(
-    mels: Annotated[int, typer.Option(metavar="N", help="Number of mel filterbanks.")] = 80,
-    seconds: Annotated[float, typer.Option(metavar="N", help="Duration of the recording whose cost is counted.")] = 3.0,
+def models_command(
+    mels: Annotated[int, typer.Option(metavar="N", help="Number of mel filterbanks of the features.")] = 80,
+    seconds: Annotated[
+        float, typer.Option(metavar="S", help="Duration in seconds of the recording whose cost is counted.")
+    ] = 3.0,
     as_json: Json = False,
 ) -> None:
-    """List the networks that `--set model.name=...` accepts, with their papers, sizes and costs."""
-    import torch
-    from rich.console import Console
-    from rich.table import Table
-
+    """List the networks for `--set model.name=...`, with their papers, sizes and costs."""
     from xvectors.config import BACKBONES
-    from xvectors.models import PUBLISHED, build_model, count_flops, count_parameters
+    from xvectors.models.sizes import network_sizes
 
-    rows: list[dict[str, Any]] = []
-    for row in PUBLISHED:
-        with torch.device("meta"):
-            published, model = (
-                build_model(row.model, num_speakers=2, input_dim=input_dim, **row.settings)
-                for input_dim in (row.num_mels, mels)
-            )
-        rows.append(
-            {
-                "name": row.model,
-                "settings": dict(row.settings),
-                "paper": row.paper,
-                "embedding_dim": model.embedding_dim,
-                "published_parameters_m": row.size_m,
-                "published_mels": row.num_mels,
-                "parameters_at_published_mels": count_parameters(published),
-                "parameters": count_parameters(model),
-                "flop": count_flops(model, round(100 * seconds)),
-            }
-        )
-    of_packages = BACKBONES.names()
+    sizes, of_packages = network_sizes(mels, seconds), BACKBONES.names()
     if as_json:
+        rows = [size.to_dict() for size in sizes]
         print_json({"mels": mels, "seconds": seconds, "models": rows, "of_installed_packages": of_packages})
         return
-    caption = "parameters up to the embedding; the number of filterbanks of the published network is in parentheses"
-    table = Table(caption=caption, caption_justify="left")
-    for column in ("name", "settings", "paper"):
-        table.add_column(column)
-    for column in ("embedding", "published", "ours", f"{mels} mels", f"GFLOP for {seconds:g} s"):
-        table.add_column(column, justify="right")
-    for found in rows:
-        size_m = found["published_parameters_m"]
-        table.add_row(
-            found["name"],
-            ", ".join(f"{key}={str(value).lower()}" for key, value in found["settings"].items()),
-            found["paper"],
-            str(found["embedding_dim"]),
-            "-" if size_m is None else f"{size_m:g} M ({found['published_mels']})",
-            f"{found['parameters_at_published_mels'] / 1e6:.2f} M",
-            f"{found['parameters'] / 1e6:.2f} M",
-            f"{found['flop'] / 1e9:.2f}",
-        )
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    _print_sizes(sizes, mels, seconds)
     if of_packages:
         print(f"installed packages also offer: {', '.join(of_packages)}")
 
 
-@command(TRY, "xvectors demo -o try")
-def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write everything to.")],
-    device: Device = "auto",
-    quiet: Quiet = False,
-) -> None:
-    """Run the whole job in a few minutes: make synthetic voices, train, evaluate and plot."""
+def _print_sizes(sizes: list[NetworkSize], mels: int, seconds: float) -> None:
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
-    from xvectors.cli.demo import run_demo
-    from xvectors.text import printable
-
-    result = run_demo(output, say=lambda line: print(line, flush=True), device=device, progress=not quiet)
-    if result.evaluation is None:
-        _finish_training(result.training, f"xvectors demo -o {shlex.quote(str(output))}")
-        return
-    best = result.training.epochs[result.training.best_epoch - 1]
-    evaluation = result.evaluation
-    manifest = evaluation.manifest
-    table = Table(title="Speaker recognition on synthetic voices", title_justify="left")
-    table.add_column("what")
-    table.add_column("result")
-    table.add_row("training speakers", str(result.training.num_speakers))
-    table.add_row("validation accuracy", f"{best.val_accuracy:.1%} (epoch {best.epoch})")
-    table.add_row("unseen speakers", f"{len(manifest.speakers)} ({count(len(manifest), 'utterance')})")
-    table.add_row("EER on unseen speakers", f"{evaluation.eer:.2%}")
-    table.add_row("minDCF(0.01)", f"{evaluation.measures['min_dcf'].value:.3f}")
-    paths = {
-        "report": evaluation.report / "index.html",
-        "corpus": result.corpus,
-        "system": result.training.folder.path,
-    }
-    for what, path in (paths | {path.stem: path for path in result.plots}).items():
-        table.add_row(what, Text(printable(str(path))))  # not markup, whatever brackets are in it
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    table = Table(
+        caption="Parameters are counted up to the embedding; in parentheses the filterbanks of the published network.",
+        caption_justify="left",
+    )
+    for column in ("name", "settings", "paper"):
+        table.add_column(column)
+    for column in ("embedding", "published", "ours", f"{mels} mels", f"GFLOP for {seconds:g} s"):
+        table.add_column(column, justify="right")
+    for size in sizes:
+        published_m = size.published_parameters_m
+        table.add_row(
+            size.name,
+            ", ".join(f"{key}={str(value).lower()}" for key, value in size.settings.items()),
+            size.paper,
+            str(size.embedding_dim),
+            "-" if published_m is None else f"{published_m:g} M ({size.published_mels})",
+            f"{size.parameters_at_published_mels / 1e6:.2f} M",
+            f"{size.parameters / 1e6:.2f} M",
+            f"{size.flop / 1e9:.2f}",
+        )
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
-def _finish_training(result: TrainingResult, command: str) -> None:
-    """Print the figures of a run; end with the shell's status for the signal that interrupted it."""
-    if result.epochs:
-        print()
-        print_lines(result.lines())
-    if result.unreadable:
-        print(f"{count(len(result.unreadable), 'recording')} could not be read any more:")
-        print_lines(f"  {reason}" for reason in result.unreadable.values())
-    if result.interrupted is not None:
-        print(f"interrupted by {result.interrupted.name} and saved; go on with: {command}")
-        raise typer.Exit(SIGNAL_STATUS + result.interrupted.value)
-    print(f"system: {result.folder.path}")
+@command(TRAIN, "xvectors upgrade exp/xv", "xvectors upgrade exp/xv --gallery team.sqlite")
+def upgrade_command(system: System, gallery: GalleryPath = None) -> None:
+    """Bring a system of an earlier version of xvectors, and the speakers enrolled with it, up to date.
+
+    From then on, its calibration and its enrolled speakers are bound to its features as well as its weights: make sure
+    first that system.toml is as training wrote it.
+    """
+    from xvectors.gallery import SqliteStore, default_gallery
+    from xvectors.system import SystemFolder
+    from xvectors.system.upgrade import upgrade_system
+    from xvectors.verification.fingerprint import fingerprint_of, weights_digest
+
+    folder = SystemFolder(system)
+    old_fingerprint = upgrade_system(folder)
+    print(f"{folder.path} {'is' if old_fingerprint is None else 'was brought'} up to date")
+    path = gallery if gallery is not None else default_gallery()
+    if gallery is not None or path.exists():
+        with SqliteStore(path) as store:
+            number = store.rebind(old_fingerprint or weights_digest(folder.weights), fingerprint_of(folder))
+        print(f"{path}: {count(number, 'voiceprint')} of this system brought up to date")
