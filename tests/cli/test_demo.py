@@ -22,8 +22,9 @@ def test_the_demo_makes_everything_and_goes_on_where_it_stopped(tmp_path: Path) 
     assert sum(line.startswith("Epoch [") for line in said) == 2
     assert result.training.num_speakers == 6
     assert result.evaluation is not None
-    assert (result.evaluation.num_speakers, result.evaluation.num_utterances) == (2, 8)
-    assert json.loads((tmp_path / "system" / "report" / "metrics.json").read_text())["eer"] == result.evaluation.eer
+    assert (len(result.evaluation.manifest.speakers), len(result.evaluation.manifest)) == (2, 8)
+    metrics = (tmp_path / "system" / "report" / "metrics.json").read_text()
+    assert json.loads(metrics)["eer"] == result.evaluation.eer
     assert [path.name for path in result.plots] == ["training.png", "speakers.png", "scores.png"]
     assert (tmp_path / "system" / "report" / "index.html").read_text().startswith("<!doctype html>")
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in result.plots)
@@ -32,5 +33,5 @@ def test_the_demo_makes_everything_and_goes_on_where_it_stopped(tmp_path: Path) 
     before = weights.stat().st_mtime_ns
     again = run_demo(tmp_path, say=said.append, **arguments)
     assert str(again.training.epochs) == str(result.training.epochs)  # NaN equals nothing
-    assert again.evaluation == result.evaluation
+    assert (tmp_path / "system" / "report" / "metrics.json").read_text() == metrics
     assert weights.stat().st_mtime_ns == before
