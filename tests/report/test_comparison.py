@@ -13,7 +13,7 @@ from xvectors.evaluation.curves import DET
 from xvectors.evaluation.speakers import GUESSED
 from xvectors.metrics import ROC, LeastCost, eer
 from xvectors.report.comparison import compare
-from xvectors.report.det import det_figure
+from xvectors.report.error_plots import det_figure
 from xvectors.report.outputs import write_scores
 from xvectors.trials import all_pairs
 
@@ -109,12 +109,14 @@ def test_det_axes_are_normal_deviates_and_reach_what_the_trials_can_tell() -> No
     roc = ROC.from_scores(2 + rng.standard_normal(20_000), rng.standard_normal(20_000))
     figure = det_figure({"one": DET.from_roc(roc)})
     axes = figure.axes[0]
-    x, y = axes.lines[0].get_data()
+    diagonal, curve, eer = axes.lines
+    assert diagonal.get_slope() == 1
+    x, y = curve.get_data()
     middle = (np.abs(x) < 1.5) & (np.abs(y) < 1.5)
     slope = np.polyfit(x[middle], y[middle], 1)[0]
     assert slope == pytest.approx(-1.0, abs=0.1)
-    assert axes.lines[1].get_xdata()[0] == pytest.approx(-1.0, abs=0.03)
-    assert [text.get_text() for text in axes.get_xticklabels()][:4] == ["0.01", "0.1", "0.5", "1"]
+    assert eer.get_xdata()[0] == pytest.approx(-1.0, abs=0.03)
+    assert [text.get_text() for text in axes.get_xticklabels()][:4] == ["0.01", "0.1", "1", "2"]
     assert figure.legends[0].get_texts()[0].get_text() == f"one: EER {roc.eer().eer:.2%}"
     with pytest.raises(ConfigError, match="no curves to draw"):
         det_figure({})

@@ -11,17 +11,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from scipy.special import ndtri
 
 from support.simulated import evaluation
 from xvectors.evaluation import Evaluation
 from xvectors.evaluation.leakage import Leakage, SharedRecording, SuspectPair
-from xvectors.evaluation.slices import Slice, SliceMeasure
-from xvectors.report import colors, drawings, sections
-from xvectors.report.page import write_page
-from xvectors.report.slice_section import SliceWords, slice_section
+from xvectors.evaluation.slices import Slice, SliceMeasure, Slices
+from xvectors.report.error_plots import MarkedPoint, det_figure
+from xvectors.report.formats import error_rate, percentage_points, seconds
+from xvectors.report.page import render_page, write_page
+from xvectors.report.pictures import draw_pictures
+from xvectors.report.style import NUM_LOOKS, marker_look
+from xvectors.report.views import view_data, view_points
 from xvectors.verification.label_check import TwoVoices
 
 VOID = {"meta", "br", "img", "input"}
+HISTORY = tuple(
+    {"epoch": epoch, "train_loss": 3 / epoch, "train_accuracy": 0.3 * epoch, "val_loss": 4 / epoch, "val_accuracy": 0.2}
+    for epoch in (1, 2, 3)
+)
+PARTS = r'<section id="([a-z-]+)">'
 
 
 class Tree(HTMLParser):
@@ -59,7 +68,9 @@ class Tree(HTMLParser):
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("report") / "index.html"
-    measured = evaluation(mapped=True, left_out=("broken.wav: no samples",), warnings=("One speaker was trained on.",))
+    measured = evaluation(
+        mapped=True, history=HISTORY, left_out=("broken.wav: no samples",), warnings=("One speaker was trained on.",)
+    )
     assert write_page(measured, path, audio=True) == path
     return path.read_text(encoding="utf-8")
 
@@ -82,15 +93,16 @@ def test_the_figures_are_there_with_intervals_and_units(text: str) -> None:
 def test_every_part_has_its_heading_and_every_plot_is_drawn(text: str) -> None:
     tree = Tree.of(text)
     everybody = ["for-whom", "pairs", "trials"]
-    researchers = ["figures", "errors", "calibration", "speakers", "data", "leakage", "making", "words"]
-    parts = [name for name in tree.ids if not name.startswith("term-")]
-    assert parts == [*everybody, "research", *researchers]
+    researchers = ["figures", "errors", "calibration", "training", "speakers", "data", "leakage", "making"]
+    assert re.findall(PARTS, text) == [*everybody, *researchers, "words"]
+    assert len(tree.ids) == len(set(tree.ids))
     plots = re.findall(r'<svg viewBox="[^"]*" role="img" aria-label="([^"]*)"', text)
     assert plots == [
         "Detection error trade-off",
         "Scores of target and non-target trials",
         "Reliability",
         "Applied probability of error",
+        "Training curves",
         "t-SNE of 12 speakers",
         "Principal components of 12 speakers",
     ]
@@ -100,7 +112,7 @@ def test_the_page_is_one_file_without_scripts(text: str) -> None:
     tree = Tree.of(text)
     assert not {"script", "link", "iframe", "object", "embed", "img"} & tree.tags
     assert all(address.startswith("#") for address in tree.addresses)
-    assert not re.search(r"https?:|url\(|@import|//[a-z]", text)
+    assert not re.search(r"https?:|url\((?!#)|@import|//[a-z]", text)
     assert "prefers-color-scheme: dark" in text
     assert "@media print" in text
 
@@ -131,7 +143,7 @@ def test_names_and_paths_never_become_markup(tmp_path: Path) -> None:
     assert len(re.findall("<td[^>]*>3, such as ", text)) == 2
     tree = Tree.of(text)
     assert not {"script", "img", "u", "i"} & tree.tags
-    assert "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;" in text
+    assert "&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;" in text
     assert "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}" in text
 
 
@@ -181,16 +193,33 @@ def test_without_calibration_and_without_knowing_the_speakers(tmp_path: Path, sp
     assert "The system has no calibration: its threshold was chosen on these very pairs" in text or speakers < 5
     assert "its scores rank trials, but do not say how sure a decision is" in text
     assert "actual DCF" not in text
-    assert "the training corpus is not at hand" in text
-    legends = re.findall(r'<ul class="legend">(.*?)</ul>', text)
-    assert legends[-1].count("<li>") == (4 if speakers == 3 else 1)  # beyond 20 speakers, genders only
-    assert ("Names of" in text) == (speakers == 30)
+    assert "the training corpus is not available" in text
+    assert "training" not in re.findall(PARTS, text)
+    assert ("Looks repeat" in text) == (speakers == 30)
+    assert ">gender unknown: " in text
 
 
-def test_markers_have_colors_of_their_own_on_dark_paper(text: str) -> None:
-    light, dark = re.findall(r"\.dot\.s0 \{ fill: (#[0-9a-f]{6}); \}", text)
-    assert (light, dark) == (colors.SPEAKERS[0], colors.DARK_SPEAKERS[0])
-    assert text.count(".dot.s19 {") == 2
+def test_pictures_follow_light_and_dark_and_are_the_same_every_time(tmp_path: Path) -> None:
+    measured = evaluation(mapped=True, history=HISTORY)
+    text = render_page(measured, tmp_path, audio=False)
+    assert text == render_page(measured, tmp_path, audio=False)
+    drawings = " ".join(re.findall(r"<svg viewBox.*?</svg>", text, re.DOTALL))
+    palette = {marker_look(number)["markerfacecolor"] for number in range(NUM_LOOKS)}
+    assert set(re.findall(r"#[0-9a-f]{6}", drawings)) <= palette  # everything else is a variable of page.css
+    variables = set(re.findall(r"var\((--[a-z]+)\)", drawings))
+    assert {"--ink", "--line", "--target", "--nontarget", "--point"} <= variables
+    light, dark, paper = (text[match.start() :] for match in re.finditer(":root {", text))
+    assert all(f"{name}: #" in half.split("}")[0] for name in variables for half in (light, dark, paper))
+
+
+def test_markers_say_on_hovering_whose_they_are(text: str) -> None:
+    for row in evaluation().manifest.id:
+        assert text.count(f"<title>{row[:3]}: {row}</title>") == 2  # a marker on each map
+
+
+def test_twenty_speakers_look_different() -> None:
+    looks = {tuple(sorted((key, str(value)) for key, value in marker_look(n).items())) for n in range(NUM_LOOKS)}
+    assert len(looks) == NUM_LOOKS == 20
 
 
 def test_terms_are_explained_on_the_page(text: str) -> None:
@@ -238,8 +267,8 @@ def test_rates_without_an_error_say_of_how_many_trials(tmp_path: Path) -> None:
     assert f"<strong>never</strong> took them for one person (none of {num_nontarget:,} pairs" in text
     assert f"<strong>never</strong> missed that (none of {num_target:,} pairs" in text
     assert f"none<small>of {num_nontarget:,}</small>" in text
-    assert sections._errors(0, 1234, 0) == "none<small>of 1,234</small>"
-    assert sections._errors(3, 1200, 2) == "0.25\xa0%<small>3 of 1,200; 2 speakers</small>"
+    assert error_rate(0, 1234) == "none of 1,234"
+    assert error_rate(3, 1200) == "0.25\xa0%"
 
 
 def test_each_operating_point_says_how_many_errors_and_trials_it_rests_on() -> None:
@@ -247,8 +276,9 @@ def test_each_operating_point_says_how_many_errors_and_trials_it_rests_on() -> N
     misses = int(np.count_nonzero(measured.decision_scores[measured.trials.target] < measured.threshold))
     wrong = measured.trials.target & (measured.decision_scores < measured.threshold)
     speakers = len(set(measured.manifest.speaker_index[measured.trials.enroll[wrong]].tolist()))
-    cell = f"<small>{misses:,} of {measured.trials.num_target:,}; {speakers} speakers</small>"
-    assert cell in sections.operating(measured)
+    in_use = view_points(measured)["rows"][0]
+    assert in_use["label"] == "D"
+    assert in_use["misses"].below == f"{misses:,} of {measured.trials.num_target:,}; {speakers} speakers"
 
 
 def one_slice(**changed: object) -> Slice:
@@ -259,12 +289,19 @@ def one_slice(**changed: object) -> Slice:
     return Slice(**(values | changed))  # type: ignore[arg-type]
 
 
+def slice_part(slices: Slices, *, children: bool = False) -> str:
+    """The part of the page that shows the slices."""
+    measured = evaluation(slices=slices)
+    measured.manifest.age[:] = 8 if children else 30
+    text = render_page(measured, Path(), audio=False)
+    return text[text.index('<section id="for-whom">') : text.index('<section id="pairs">')]
+
+
 def test_slices_without_an_eer_keep_their_rates_intervals_and_sizes() -> None:
     far = SliceMeasure(value=0.02, low=0.01, high=0.05, difference=0.01, difference_low=0.002, departs=True)
     found = evaluation().slices
-    words = SliceWords(children=False)
     one = one_slice(measures={"far": far}, note="12 target trials, fewer than 30")
-    text = slice_section(replace(found, slices=(one,)), words, calibrated=True)
+    text = slice_part(replace(found, slices=(one,)))
     assert "1 group of 1 differs from the whole" in text
     assert "12 / 3,456" in text
     assert "<td class=n>7</td>" in text
@@ -286,43 +323,60 @@ def test_slices_that_do_not_differ_are_a_line_and_a_click_away() -> None:
             ("microphone", "phone"),
         )
     ]
-    words = SliceWords(children=False)
-    text = slice_section(replace(found, slices=(differs, *same)), words, calibrated=True)
-    shown, hidden = text.split("<details>")
+    shown, hidden = slice_part(replace(found, slices=(differs, *same))).split("<details>")
     assert "<bdi>women</bdi><small>gender</small>" in shown
     assert "No difference was found by length of the shorter recording or column “microphone”." in shown
     assert "<bdi>men</bdi>" not in shown
     assert "<summary>3 groups that do not differ</summary>" in hidden
     assert "<bdi>men</bdi>" in hidden
-    children = slice_section(replace(found, slices=(differs,)), SliceWords(children=True), calibrated=True)
-    assert "girls and women" in children
+    assert "girls and women" in slice_part(replace(found, slices=(differs,)), children=True)
 
 
 def test_what_was_left_out_is_said_where_it_is_known() -> None:
-    assert "Nothing was left out." in sections.data_facts(evaluation())
-    some = sections.data_facts(evaluation(left_out=("a.wav: too short (lasts 0.1 s)",)))
+    assert "Nothing was left out." in render_page(evaluation(), Path(), audio=False)
+    some = render_page(evaluation(left_out=("a.wav: too short (lasts 0.1 s)",)), Path(), audio=False)
     assert "Left out: 1 recording<" in some
     assert "a.wav: too short (lasts 0.1 s)" in some
     assert "Nothing was left out" not in some
-    unknown = sections.data_facts(evaluation(left_out_known=False))
+    unknown = render_page(evaluation(left_out_known=False), Path(), audio=False)
     assert "Nothing was left out" not in unknown
     assert "Which recordings training left out is not known." in unknown
 
 
+def test_the_corpus_is_counted() -> None:
+    facts = dict(view_data(evaluation()))
+    assert facts["speakers"] == "12 (6 female, 6 male)"
+    assert facts["recordings"] == "72, 6 of each speaker"
+    assert facts["trials"] == "2,556: 180 target, 2,376 non-target (all pairs)"
+
+
+def test_numbers_are_written_for_people() -> None:
+    assert [seconds(value) for value in (0.5, 12, 120, 7200, float("nan"))] == [
+        *("0.5 s", "12 s", "2.0 min", "2.0 h", "unknown"),
+    ]
+    assert [percentage_points(value) for value in (0.012, -0.0123, 0.0001)] == ["+1.2", "\N{MINUS SIGN}1.2", "0.0"]
+
+
 def test_a_det_plot_without_errors_says_so() -> None:
-    drawn = drawings.det_plot(separated())
-    assert "No threshold makes errors of both kinds" in drawn
-    assert drawn.count("<polyline") == 1  # the line of equal error rates
-    assert "No threshold" not in drawings.det_plot(evaluation())
+    separate, usual = (draw_pictures(one)["det"] for one in (separated(), evaluation()))
+    assert separate is not None
+    assert usual is not None
+    assert "No threshold makes errors of both kinds" in separate.caption
+    assert "No threshold" not in usual.caption
 
 
 def test_the_det_frame_holds_every_operating_point() -> None:
     measured = evaluation()
-    assert ">1 %</text>" in drawings.det_plot(measured)
-    assert "95 %" not in drawings.det_plot(measured)
-    strict = evaluation(threshold=float(np.quantile(measured.decision_scores[measured.trials.target], 0.9)))
-    assert 0.8 < strict.measures["frr"].value < 0.95
-    drawn = drawings.det_plot(strict)
-    assert "95 %" in drawn
-    (y,) = re.findall(r'<text class="label" x="[\d.]+" y="([\d.]+)" text-anchor="middle">D<', drawn)
-    assert float(y) > 20
+    usual = det_figure({"a": measured.curves.det}, [MarkedPoint("D", 0.05, 0.1)]).axes[0]
+    assert [text.get_text() for text in usual.get_xticklabels()][-1] == "60"
+    strict = det_figure({"a": measured.curves.det}, [MarkedPoint("1", 0.05, 0.1), MarkedPoint("D", 0.01, 0.9)]).axes[0]
+    assert [text.get_text() for text in strict.get_yticklabels()][-1] == "95"
+    assert [text.get_text() for text in strict.texts] == ["1", "D"]
+    low, high = strict.get_ylim()
+    assert low < ndtri(0.9) < high
+
+
+def test_points_that_nearly_coincide_share_a_label() -> None:
+    points = [MarkedPoint("1", 0.05, 0.1), MarkedPoint("2", 0.0501, 0.1), MarkedPoint("D", 0.3, 0.01, is_in_use=True)]
+    axes = det_figure({"a": evaluation().curves.det}, points).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["1, 2", "D"]

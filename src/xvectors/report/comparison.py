@@ -19,7 +19,7 @@ from xvectors.evaluation.speakers import GUESSED, speakers_of
 from xvectors.files import write_text
 from xvectors.metrics import ROC, Comparison, LeastCost, ScoredTrials, compare_systems
 from xvectors.metrics.operating_points import DEFAULT_COST
-from xvectors.report.det import det_plot
+from xvectors.report.error_plots import det_plot
 from xvectors.report.outputs import interval_to_dict
 from xvectors.text import count
 

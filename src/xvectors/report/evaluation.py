@@ -9,10 +9,12 @@ from xvectors.evaluation.result import Evaluation
 from xvectors.evaluation.speaker_map import map_saved_embeddings
 from xvectors.evaluation.system import DEFAULT_COST, LeastCost, measure_system, read_history, report_folder
 from xvectors.files import exclusive
-from xvectors.report.drawings import scale_name
+from xvectors.report import style
 from xvectors.report.outputs import write_metrics, write_scores
 from xvectors.report.page import write_page
-from xvectors.report.plots import score_histogram, speaker_map, training_curves
+from xvectors.report.pictures import densities_figure
+from xvectors.report.speaker_maps import speaker_map
+from xvectors.report.training_plots import training_curves
 from xvectors.system import SystemFolder, find_system
 from xvectors.system.serialization import kept_epoch, read_description
 
@@ -73,9 +75,7 @@ def evaluate(
             evaluation.scores,
             evaluation.llrs,
         )
-        score_histogram(
-            evaluation.curves.densities, evaluation.eer, report / "scores.png", scale=scale_name(evaluation)
-        )
+        style.save(densities_figure(evaluation), report / "scores.png")
         return evaluation
 
 
