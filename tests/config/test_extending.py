@@ -396,7 +396,7 @@ class Built(Halved):
         (nothing, "it returned NoneType"),
         (Built, "a class built without arguments: missing a required argument: 'factor'"),
         (lambda waveform: waveform, "must be called as effect(waveform, sample_rate_hz, generator)"),
-        (3, "is no augmentation: it must be a function or a class"),
+        (3, "is not an augmentation: give a function, or a class"),
     ],
 )
 def test_a_wrong_augmentation_is_told_what_it_breaks(clean: None, found: Any, message: str) -> None:

@@ -1,8 +1,7 @@
-"""Sound files to arrays and back: the one importer of soundfile, soxr and PyAV.
+"""Read and write audio, as float32 mono in [-1, 1); this package alone uses soundfile, soxr and PyAV.
 
-In: paths, bytes or binary files of any format libsndfile reads (and, with the extra `media`, FFmpeg).
-Out: float32 mono in [-1, 1) with its rate. libsndfile shortens damaged files without a word, and some whole ones; here
-a file that holds less sound than it states is an error, whichever format hides it.
+Sources are paths, bytes or binary files in all formats of libsndfile and, with the extra `media`, of FFmpeg. libsndfile
+shortens damaged files silently; here a file with less audio than its header states is an error in every format.
 """
 
 from xvectors.audio.channels import Canceled as Canceled

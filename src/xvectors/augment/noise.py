@@ -1,6 +1,6 @@
-"""Noise of our own making, and adding any noise at a known ratio. In: speech, a Generator. Out: float32 waveforms.
+"""Generate noise, and mix noise into speech at a given SNR.
 
-Colored noise, mains hum, clicks, and babble of given voices; a ratio is that of the mean powers over the whole chunk.
+There are colored noise, mains hum, clicks, and babble of given voices. SNRs compare mean powers over the whole chunk.
 """
 
 from __future__ import annotations
@@ -26,20 +26,17 @@ CLICKS_PER_S, CLICK_MAX_S = (1.0, 15.0), 0.02
 
 
 def power(waveform: Samples) -> float:
-    """Mean square."""
+    """Return the mean square."""
     return float(np.mean(np.square(waveform), dtype=np.float64)) if len(waveform) else 0.0
 
 
 def mix_at_snr(speech: Samples, noise: Samples, snr_db: float) -> Samples:
-    """`speech` + scaled `noise`, both [samples], so that the ratio of their powers is `snr_db`.
-
-    Unchanged where either is silent, for which there is no ratio.
-    """
+    """Add `noise` [samples] to `speech` [samples], scaled to `snr_db`. Returns `speech` if either is silent."""
     return mix_babble(speech, [(noise, snr_db)])
 
 
 def mix_babble(speech: Samples, voices: Iterable[tuple[Samples, float]]) -> Samples:
-    """`speech` + every voice, each at its own ratio in dB to the speech alone; silent ones add nothing."""
+    """Add every voice to `speech`, each at its own SNR in dB; silent voices add nothing."""
     speech_power = power(speech)
     if speech_power <= SILENT_POWER:
         return speech
@@ -52,7 +49,7 @@ def mix_babble(speech: Samples, voices: Iterable[tuple[Samples, float]]) -> Samp
 
 
 def made_noise(num_samples: int, sample_rate_hz: int, generator: np.random.Generator) -> Samples:
-    """Colored noise seven times in ten, else hum or clicks; float32 [num_samples] of any level."""
+    """Draw colored noise (70 %), hum or clicks: float32 [num_samples] at any level."""
     kind = generator.random()
     if kind < 0.15:
         return hum(num_samples, sample_rate_hz, generator)
@@ -71,7 +68,7 @@ def colored_noise(
     *,
     bumps: float = 0.0,
 ) -> Samples:
-    """Gaussian noise [num_samples] with a straight spectrum in dB over octaves, and bumps of up to `bumps` dB on it."""
+    """Draw Gaussian noise [num_samples] with a linear slope in dB per octave and bumps of up to `bumps` dB."""
     size = fast_length(max(num_samples, 2))
     frequencies_hz = response_frequencies_hz(sample_rate_hz)
     gain_db = slope_db_per_octave * np.log2(np.maximum(frequencies_hz, FLAT_BELOW_HZ) / 1000.0)
@@ -83,7 +80,7 @@ def colored_noise(
 
 
 def hum(num_samples: int, sample_rate_hz: int, generator: np.random.Generator) -> Samples:
-    """Mains hum [num_samples]: 50 or 60 Hz and its harmonics, each weaker by a random share."""
+    """Draw mains hum [num_samples]: 50 or 60 Hz and harmonics, each weaker by a random factor."""
     mains_hz = generator.choice(MAINS_HZ) * generator.uniform(1 - MAINS_TOLERANCE, 1 + MAINS_TOLERANCE)
     harmonics = np.arange(1, min(HUM_HARMONICS, max(1, int(sample_rate_hz / 2 / mains_hz))) + 1)
     amplitudes = harmonics ** -generator.uniform(0.3, 2.0) * generator.uniform(0.1, 1.0, len(harmonics))
@@ -95,7 +92,7 @@ def hum(num_samples: int, sample_rate_hz: int, generator: np.random.Generator) -
 
 
 def clicks(num_samples: int, sample_rate_hz: int, generator: np.random.Generator) -> Samples:
-    """Clicks and knocks [num_samples] at random times: decaying bursts of noise, at least one."""
+    """Draw clicks and knocks [num_samples]: one or more decaying bursts of noise at random times."""
     noise = np.zeros(num_samples, dtype=np.float32)
     duration_s = num_samples / sample_rate_hz
     longest = max(1, round(CLICK_MAX_S * sample_rate_hz))
@@ -110,7 +107,7 @@ def clicks(num_samples: int, sample_rate_hz: int, generator: np.random.Generator
 
 
 def _swell(num_samples: int, sample_rate_hz: int, generator: np.random.Generator) -> Samples:
-    """A gain [num_samples] that wanders slowly by a few decibels: few noises stand still."""
+    """Draw a gain [num_samples] that varies slowly by a few decibels, since few noises are stationary."""
     step = max(1, round(SWELL_EVERY_S * sample_rate_hz))
     nodes = 10 ** (generator.uniform(-SWELL_DB, SWELL_DB, num_samples // step + 2) / 20)
     return np.asarray(np.interp(np.arange(num_samples), np.arange(len(nodes)) * step, nodes), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Augmentations of one's own. In: a name in a recipe. Out: effect(waveform, rate, generator)."""
+"""Custom augmentations, registered by name."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from xvectors.config import AUGMENTATIONS
 from xvectors.errors import ConfigError
 
 Effect = Callable[[NDArray[np.float32], int, np.random.Generator], NDArray[np.floating[Any]]]
-"""(waveform [samples], sample_rate_hz, generator) -> as many samples, finite; all chance comes from the generator."""
+"""(waveform [samples], sample_rate_hz, generator) -> as many finite samples. The generator is the only randomness."""
 
 E = TypeVar("E", bound=Callable[..., Any])
 
 
 def register_augmentation(name: str) -> Callable[[E], E]:
-    """Decorator: let `augment.custom = name` stand for this function or class in this process.
+    """Decorate a function or class to register it as `augment.custom = name` in this process.
 
-    Raises ConfigError for what cannot be called with a waveform, its rate and a generator.
+    Raises ConfigError unless it can be called with a waveform, its rate and a generator.
     """
 
     def register(found: E) -> E:
@@ -33,14 +33,14 @@ def register_augmentation(name: str) -> Callable[[E], E]:
 
 
 def own_effect(name: str) -> Effect:
-    """The effect called `name`; a class is built without arguments. ConfigError says why there is none."""
+    """Return the effect called `name`; a class is built without arguments. Raises ConfigError if that fails."""
     return _effect(AUGMENTATIONS.find(name, {}), name)
 
 
 def _effect(found: Any, name: str) -> Effect:
     what = f"{AUGMENTATIONS.key}: {name!r}"
     if not callable(found):
-        raise ConfigError(f"{what} is no augmentation: it must be a function or a class whose objects can be called")
+        raise ConfigError(f"{what} is not an augmentation: give a function, or a class whose objects can be called")
     try:
         if isinstance(found, type):
             inspect.signature(found).bind()

@@ -1,6 +1,6 @@
-"""Folders of noise and impulse responses. In: a folder. Out: segments of its recordings, drawn by a Generator.
+"""Draw segments from folders of noise and impulse responses.
 
-Headers are read once, when the folder is opened; of a recording only the segment that is wanted is decoded.
+Opening a folder reads all headers once; later only the segments drawn are decoded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NOISE, MUSIC, SPEECH = "noise", "music", "speech"
 
 
 class Recording(NamedTuple):
-    """A recording whose header could be read; `name` is its path below the folder, with forward slashes."""
+    """A readable recording. `name` is its path below the folder, with forward slashes."""
 
     path: str
     name: str
@@ -33,17 +33,17 @@ class Recording(NamedTuple):
 
 
 def open_pool(folder: str, key: str) -> RecordingPool:
-    """The recordings at any depth below `folder`, named by the setting `key`.
+    """Open the recordings at any depth below `folder`, which the setting `key` names.
 
-    Recordings whose header cannot be read are left out with one logged warning. Raises ConfigError where the folder
-    does not exist, holds no recording, or none that can be read.
+    Unreadable recordings are left out with one warning. Raises ConfigError if the folder does not exist, or holds no
+    readable recording.
     """
     if not Path(folder).is_dir():
         raise ConfigError(f"augment.{key} = {folder!r} is not a folder; correct it, or leave it empty")
     passed_over: Counter[str] = Counter()
     names = list(walk_recordings(folder, passed_over))
     if unknown := unknown_files(passed_over):
-        logger.warning("augment.%s: files are not taken for recordings because of their suffix: %s", key, unknown)
+        logger.warning("augment.%s: files with unknown suffixes are skipped: %s", key, unknown)
     if not names:
         raise ConfigError(f"augment.{key} = {folder!r} holds no recordings; fill it, or leave the setting empty")
     recordings, failures = [], []
@@ -70,7 +70,7 @@ def open_pool(folder: str, key: str) -> RecordingPool:
 
 
 class RecordingPool:
-    """Recordings to draw from. One that turns out damaged gives way to the next, with one warning a file."""
+    """Recordings to draw from. The next one replaces a damaged one, with one warning per file."""
 
     def __init__(self, recordings: list[Recording], key: str) -> None:
         self.recordings, self._key = recordings, key
@@ -80,7 +80,7 @@ class RecordingPool:
         return len(self.recordings)
 
     def by_kind(self) -> dict[str, RecordingPool]:
-        """The pool divided as MUSAN is: by the first folder called noise, music or speech; all others are noise."""
+        """Divide the pool like MUSAN, by the first folder called noise, music or speech; the rest is noise."""
         kinds: dict[str, list[Recording]] = {}
         for recording in self.recordings:
             folders = [part.lower() for part in recording.name.split("/")[:-1]]
@@ -89,13 +89,13 @@ class RecordingPool:
         return {kind: RecordingPool(recordings, self._key) for kind, recordings in kinds.items()}
 
     def draw(self, count: int, generator: np.random.Generator) -> list[int]:
-        """Indices of `count` recordings, all different where there are enough."""
+        """Draw indices of `count` recordings, all different if there are enough."""
         if count == 1:
             return [int(generator.integers(len(self)))]
         return [int(i) for i in generator.choice(len(self), count, replace=len(self) < count)]
 
     def segment(self, index: int, num_samples: int, sample_rate_hz: int, generator: np.random.Generator) -> Samples:
-        """float32 [num_samples] from a random place of recording `index`, channels mixed; a short one is repeated."""
+        """Read float32 [num_samples] from a random position of recording `index`, in mono, repeated if short."""
         place = generator.random()
 
         def read(recording: Recording) -> Samples:
@@ -117,7 +117,7 @@ class RecordingPool:
     def impulse_response(
         self, index: int, sample_rate_hz: int, longest_s: float, generator: np.random.Generator
     ) -> Samples:
-        """The first `longest_s` of one channel of recording `index`: mixing channels would add echoes."""
+        """Read the first `longest_s` of one channel of recording `index`; mixing channels would add echoes."""
         place = generator.random()
 
         def read(recording: Recording) -> Samples:
@@ -126,7 +126,7 @@ class RecordingPool:
                 recording.path, sample_rate_hz=sample_rate_hz, duration_s=longest_s, channel=channel
             )
             if not samples.any():
-                raise AudioError(f"{recording.path}: an impulse response of zeros only; take it out of the folder")
+                raise AudioError(f"{recording.path}: an impulse response of zeros only; remove it from the folder")
             return samples
 
         return self._first_readable(index, read)

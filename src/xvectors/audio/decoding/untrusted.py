@@ -43,15 +43,15 @@ class Decoder:
     Parameters
     ----------
     num_workers
-        Recordings decoded at once; further callers wait. Each process takes 50 MB and, once, 0.2 s to start.
+        Number of recordings decoded at once; further callers wait. A process takes 50 MB, and 0.2 s to start.
     wall_s, cpu_s
-        Seconds, and seconds of processor time, that one recording may take.
+        Limits per recording on seconds and on seconds of processor time.
     memory_bytes
-        What one recording may take: its bytes, where it is no file, and the samples decoded, twice.
+        Limit per recording on memory: its bytes, unless it is a file, and twice the decoded samples.
 
-    An AudioError says what a recording exceeded. Linux enforces all three limits, macOS the time alone, Windows
-    `wall_s` alone. Safe to use from several threads; of a process that is forked later, it is an error. `close`, or a
-    `with` block, ends the processes; they also end with this one.
+    An AudioError names the exceeded limit. Linux enforces all three limits, macOS those on time, Windows only `wall_s`.
+    The decoder is thread-safe, but cannot be used in a forked process. `close`, the end of a `with` block, and the end
+    of this process end the worker processes.
     """
 
     def __init__(
