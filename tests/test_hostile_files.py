@@ -27,7 +27,6 @@ from xvectors.encoder import SpeakerEncoder
 from xvectors.encoder.engines.onnx import OnnxEngine
 from xvectors.encoder.sharded import DESCRIPTION, DIFFERENCES, read_parts
 from xvectors.errors import CheckpointError, ConfigError, GalleryError, ManifestError, XVectorsError
-from xvectors.evaluation.score_files import read_scores
 from xvectors.evaluation.system import read_history
 from xvectors.files.npz import read_npz
 from xvectors.gallery import SqliteStore
@@ -36,6 +35,7 @@ from xvectors.system import SystemFolder
 from xvectors.system.serialization import read_speakers, write_description, write_weights
 from xvectors.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from xvectors.trials.lists import read_trials
+from xvectors.trials.score_files import read_scores
 
 HUGE_TENSOR = b'{"w":{"dtype":"F32","shape":[9999999999999],"data_offsets":[0,4]}}'
 CPU = torch.device("cpu")

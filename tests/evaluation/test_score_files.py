@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from xvectors.errors import ManifestError
-from xvectors.evaluation import score_files
-from xvectors.evaluation.score_files import measure_score_file, read_scores
-from xvectors.trials import read_trials
+from xvectors.evaluation.score_files import measure_score_file
+from xvectors.trials import read_trials, score_files
+from xvectors.trials.score_files import read_scores
 
 TRIALS = [
     ("a1", "a2", 2.5, 1),

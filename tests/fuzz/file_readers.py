@@ -25,7 +25,6 @@ from xvectors.corpus.scanning import read_left_out
 from xvectors.embeddings import load_embeddings
 from xvectors.encoder import SpeakerEncoder
 from xvectors.encoder.sharded import DESCRIPTION, DIFFERENCES, read_parts
-from xvectors.evaluation.score_files import read_scores
 from xvectors.evaluation.system import read_history
 from xvectors.gallery import Gallery, SqliteStore, export_gallery, import_gallery
 from xvectors.models import EmbeddingMap
@@ -35,6 +34,7 @@ from xvectors.training.checkpoint import Checkpoint, load_checkpoint, save_check
 from xvectors.trials import all_pairs
 from xvectors.trials.enrollment import read_enrollment
 from xvectors.trials.lists import read_trials
+from xvectors.trials.score_files import read_scores
 from xvectors.verification import Verifier, cosine_verifier, fingerprint_of, save_verifier, verifier_of
 from xvectors.verification.verifier import QUALITY_NAMES, duration_quality
 

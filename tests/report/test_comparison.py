@@ -10,12 +10,13 @@ import pytest
 
 from xvectors.errors import ConfigError, ManifestError
 from xvectors.evaluation.curves import DET
+from xvectors.evaluation.score_files import SystemComparison, compare_score_files
 from xvectors.evaluation.speakers import GUESSED
 from xvectors.metrics import ROC, LeastCost, eer
-from xvectors.report.comparison import compare
+from xvectors.report.comparison import write_comparison
 from xvectors.report.error_plots import det_figure
-from xvectors.report.outputs import write_scores
 from xvectors.trials import all_pairs
+from xvectors.trials.score_files import read_scores, write_scores
 
 SPEAKERS = np.repeat(np.arange(12), 5)
 NAMES = [f"s{speaker}/{row}" for row, speaker in enumerate(SPEAKERS)]
@@ -30,16 +31,22 @@ def evaluated(folder: Path, separation: float, seed: int, *, llrs: bool = False)
     return folder, eer(*trials.split(scores)).eer
 
 
+def compare(systems: list[Path], out: Path | None = None, **options: object) -> SystemComparison:
+    comparison = compare_score_files(systems, **options)  # type: ignore[arg-type]
+    write_comparison(comparison, out or comparison.folder)
+    return comparison
+
+
 def test_the_better_system_is_found(tmp_path: Path) -> None:
     (good, eer_good), (bad, eer_bad) = evaluated(tmp_path / "good", 4.0, 0), evaluated(tmp_path / "bad", 1.0, 1)
     compared = compare([bad, good])
-    assert compared.figures[str(good)]["eer"] == eer_good
-    row = compared.comparisons[str(good)]["eer"]
+    assert compared.values[str(good)]["eer"] == eer_good
+    row = compared.differences[str(good)]["eer"]
     assert row.difference.value == pytest.approx(eer_good - eer_bad)
     assert row.difference.high < 0
     assert row.p_value < 0.014  # no draw of 1000 above 0: as small as it gets with 12 speakers
     assert (compared.num_target, compared.num_nontarget, compared.num_speakers) == (120, 1650, 12)
-    assert set(compared.figures[str(bad)]) == {"eer", "rocch_eer", "min_dcf", "min_cllr", "auc"}
+    assert set(compared.values[str(bad)]) == {"eer", "rocch_eer", "min_dcf", "min_cllr", "auc"}
     written = json.loads((bad / "report" / "comparison.json").read_text())
     assert written["differences"][str(good)]["eer"]["p_value"] == row.p_value
     assert (bad / "report" / "det.png").read_bytes().startswith(b"\x89PNG")
@@ -49,19 +56,20 @@ def test_the_better_system_is_found(tmp_path: Path) -> None:
 def test_equal_systems_are_not_told_apart(tmp_path: Path) -> None:
     a, b = (evaluated(tmp_path / name, 2.0, seed, llrs=True)[0] for name, seed in (("a", 2), ("b", 3)))
     compared = compare([a, b], tmp_path / "out")
-    row = compared.comparisons[str(b)]["eer"]
+    row = compared.differences[str(b)]["eer"]
     assert row.difference.low < 0 < row.difference.high
     assert row.p_value > 0.05
-    assert set(compared.figures[str(a)]) == {
+    assert set(compared.values[str(a)]) == {
         *("eer", "rocch_eer", "min_dcf", "min_cllr", "auc", "actual_dcf", "cllr", "calibration_loss"),
     }
-    loss = compared.comparisons[str(b)]["calibration_loss"]
+    loss = compared.differences[str(b)]["calibration_loss"]
     assert loss.difference.low <= loss.difference.value <= loss.difference.high
-    assert loss.b == compared.figures[str(b)]["cllr"] - compared.figures[str(b)]["min_cllr"]
+    assert loss.b == compared.values[str(b)]["cllr"] - compared.values[str(b)]["min_cllr"]
     other = compare([a, b], tmp_path / "out", cost=LeastCost(0.2, 3, 1))
-    assert other.metrics["min_dcf"].name == "minDCF(0.2, 3, 1)"
-    assert other.figures[str(a)]["min_dcf"] == other.rocs[str(a)].min_dcf(0.2, 3, 1).min_dcf
-    assert other.figures[str(a)]["eer"] == compared.figures[str(a)]["eer"]
+    assert other.definitions["min_dcf"].name == "minDCF(0.2, 3, 1)"
+    trials, scores = read_scores(a / "report" / "scores.csv").labeled()
+    assert other.values[str(a)]["min_dcf"] == ROC.from_trials(scores, trials.target).min_dcf(0.2, 3, 1).min_dcf
+    assert other.values[str(a)]["eer"] == compared.values[str(a)]["eer"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["comparison.json", "det.png"]
 
 
@@ -78,7 +86,7 @@ def test_the_speakers_are_those_of_the_evaluation(tmp_path: Path) -> None:
     )
     known = compare([a, b], tmp_path / "out")
     assert (known.speakers_source, known.notes, known.num_speakers) == (str(npz), (), 12)
-    assert known.comparisons[str(b)] == guessed.comparisons[str(b)]  # here both know the same
+    assert known.differences[str(b)] == guessed.differences[str(b)]  # here both know the same
     assert json.loads((tmp_path / "out" / "comparison.json").read_text())["speakers"] == str(npz)
 
 
@@ -100,7 +108,7 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
         ([a, relabeled], r"do not hold .* \(.* label 1 trial differently, such as s11/58 s11/59"),
     ):
         with pytest.raises(ManifestError, match=message):
-            compare(folders)
+            compare_score_files(folders)
 
 
 def test_det_axes_are_normal_deviates_and_reach_what_the_trials_can_tell() -> None:

@@ -15,10 +15,10 @@ from support.commands import run
 from xvectors.corpus import TEST, TRAIN, Manifest
 from xvectors.corpus.scanning import Reason, Remark, read_left_out
 from xvectors.errors import ManifestError
+from xvectors.evaluation.scoring import score_trial_list
 from xvectors.files.tables import write_table
 from xvectors.report import evaluate
 from xvectors.report.outputs import summary_lines
-from xvectors.report.scoring_lists import score_list
 from xvectors.system import SystemFolder
 from xvectors.verification import verifier_of
 
@@ -115,10 +115,10 @@ def test_a_scored_list_warns_of_speakers_in_the_cohort(
     (tmp_path / "trials.txt").write_text("1 a b\n")
     for third, warned in (("x", False), (known, False)):
         np.savez(tmp_path / "e.npz", **arrays, speaker=np.array(["x", "x", third]))
-        score_list(tmp_path / "e.npz", tmp_path / "trials.txt", tmp_path / "s.csv", system=system.path)
+        score_trial_list(tmp_path / "e.npz", tmp_path / "trials.txt", tmp_path / "s.csv", system=system.path)
         assert ("1 test speaker is in the cohort" in caplog.text) == warned  # c is in no trial
     (tmp_path / "trials.txt").write_text("1 a b\n0 a c\n")
-    score_list(tmp_path / "e.npz", tmp_path / "trials.txt", tmp_path / "s.csv", system=system.path)
+    score_trial_list(tmp_path / "e.npz", tmp_path / "trials.txt", tmp_path / "s.csv", system=system.path)
     assert f"1 test speaker is in the cohort of the score normalization ({known})" in caplog.text
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from xvectors.evaluation.measures import Measure
 from xvectors.metrics import ROC, Interval, operating_points
-from xvectors.report.outputs import measure_to_dict, point_to_dict, write_scores
+from xvectors.report.outputs import measure_to_dict, point_to_dict
 from xvectors.trials import Trials
+from xvectors.trials.score_files import write_scores
 
 
 def test_scores_read_back_as_the_same_numbers(tmp_path: Path) -> None:

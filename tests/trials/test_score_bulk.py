@@ -14,10 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xvectors.errors import ManifestError
-from xvectors.evaluation import score_files
-from xvectors.evaluation.score_files import read_scores
-from xvectors.trials import score_bulk
+from xvectors.trials import score_bulk, score_files
 from xvectors.trials.score_bulk import Irregular, read_bulk
+from xvectors.trials.score_files import read_scores
 from xvectors.trials.score_lines import ScoreColumns, form_of, read_lines
 
 CHUNK_BYTES = 300

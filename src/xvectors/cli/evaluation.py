@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -176,7 +175,7 @@ def trials_command(
     as_json: Json = False,
 ) -> None:
     """Make a trial list from a corpus: all pairs of recordings, or some for each speaker."""
-    from xvectors.evaluation.trial_making import make_trials
+    from xvectors.evaluation.trial_lists import make_trials
 
     relation: dict[bool | None, Literal["any", "same", "different"]] = {None: "any", True: "same", False: "different"}
     made = make_trials(
@@ -246,13 +245,13 @@ def score_command(
 
     Writes a CSV file with the columns enroll, test, target, score and, if the system is calibrated, llr.
     """
-    from xvectors.report.scoring_lists import score_list
+    from xvectors.evaluation.scoring import score_trial_list
 
     if output is None:
         output = embeddings.with_suffix(".scores.csv")
         if output.exists():
             raise ConfigError(f"{output} exists already; name the file with -o to replace it, or remove it")
-    scored = score_list(embeddings, trials, output, system=system, enrollment=enrollment, enroll_by=enroll_by)
+    scored = score_trial_list(embeddings, trials, output, system=system, enrollment=enrollment, enroll_by=enroll_by)
     print_lines(scored.findings, stream=sys.stderr)
     if as_json:
         figures = {"num_trials": scored.num_trials, "backend": scored.backend, "has_llrs": scored.has_llrs}
@@ -284,9 +283,9 @@ def fuse_command(
     as_json: Json = False,
 ) -> None:
     """Fuse the scores of several systems into one log-likelihood ratio for each trial."""
-    from xvectors.report.fusing import fuse
+    from xvectors.evaluation.score_files import fuse_score_files
 
-    fused = fuse(scores, output, fit_on=fit_on, trials=trials)
+    fused = fuse_score_files(scores, output, fit_on=fit_on, trials=trials)
     weights = fused.fusion.weights_.tolist()
     if as_json:
         counts = {"num_target_trials": fused.num_target, "num_nontarget_trials": fused.num_nontarget}
@@ -319,15 +318,18 @@ def compare_command(
 
     Prints differences from the first system, with confidence intervals and p-values, and draws DET curves.
     """
+    from xvectors.evaluation.score_files import compare_score_files
     from xvectors.metrics import LeastCost
-    from xvectors.report.comparison import compare
+    from xvectors.report.comparison import comparison_to_dict, write_comparison
 
-    result = compare(systems, output, speakers=speakers, cost=LeastCost(p_target, c_miss, c_fa))
+    comparison = compare_score_files(systems, speakers=speakers, cost=LeastCost(p_target, c_miss, c_fa))
+    folder = comparison.folder if output is None else output
+    write_comparison(comparison, folder)
     if as_json:
-        print_json(json.loads((result.folder / "comparison.json").read_text(encoding="utf-8")))
+        print_json(comparison_to_dict(comparison))
         return
-    print_lines(result.lines())
-    print(f"written to {result.folder}: comparison.json, det.png")
+    print_lines(comparison.lines())
+    print(f"written to {folder}: comparison.json, det.png")
 
 
 @command(MEASURE, "xvectors plot exp/mine")

@@ -10,15 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.errors import ShapeError
-from xvectors.metrics import (
-    APE,
-    ROC,
-    LeastCost,
-    Reliability,
-    applied_probability_of_error,
-    bayes_threshold,
-    reliability,
-)
+from xvectors.metrics import APE as APE
+from xvectors.metrics import ROC, LeastCost, applied_probability_of_error, bayes_threshold, reliability
+from xvectors.metrics import Reliability as Reliability
 from xvectors.text import brief
 
 MIN_BINS, MAX_BINS = 20, 100  # of the score densities

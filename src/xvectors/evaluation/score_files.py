@@ -1,184 +1,35 @@
-"""Files of scores, ours and other toolkits'. In: `enroll test score [label]` as text, or a table with a header; perhaps
-a trial list with the labels. Out: scored trials by name, ready to be measured."""
+"""What can be done with score files: measure one, compare systems on the same trials, fuse several into one."""
 
 from __future__ import annotations
 
-import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.backends import Fusion
 from xvectors.errors import ManifestError
-from xvectors.evaluation.measures import ScoreMeasures, measure_scores
+from xvectors.evaluation.curves import DET
+from xvectors.evaluation.measures import (
+    FEWEST_DRAWS,
+    MOST_DRAWS,
+    WORK,
+    MeasureDefinition,
+    ScoreMeasures,
+    measure_definitions,
+    measure_scores,
+)
 from xvectors.evaluation.speakers import GUESSED, speakers_of
-from xvectors.metrics import LeastCost
+from xvectors.files.tables import write_table
+from xvectors.metrics import ROC, Comparison, LeastCost, ScoredTrials, compare_systems
 from xvectors.metrics.operating_points import DEFAULT_COST
 from xvectors.metrics.resampling import choose_resampled
-from xvectors.text import agree, count, first_few
-from xvectors.trials import RecordingRows, TrialFindings, TrialList, read_trials
-from xvectors.trials.lists import repeated_pairs, without
-from xvectors.trials.score_bulk import Irregular, read_bulk
-from xvectors.trials.score_lines import form_of, read_lines
-
-logger = logging.getLogger(__name__)
-
-MOST_EXAMINED = 10_000_000
-"""Lines. Of more, self-trials are counted and kept, and pairs that come again are not looked for: it would cost as much
-time and memory as all else together."""
-BULK_BYTES = 4_000_000
-"""Smaller files are read line by line in less time than pyarrow takes to be imported."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ScoreFile:
-    """Scored pairs of names.
-
-    Attributes
-    ----------
-    names : every name on either side, once, sorted
-    enroll, test : int32 [m], into `names`
-    scores : float64 [m], finite
-    target : bool [m], None for a file without labels
-    column : what the scores are called, "score" where there is no header
-    """
-
-    names: tuple[str, ...]
-    enroll: NDArray[np.int32]
-    test: NDArray[np.int32]
-    scores: NDArray[np.float64]
-    target: NDArray[np.bool_] | None
-    column: str
-    source: str
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def labeled(self, trials: TrialList | None = None) -> tuple[TrialList, NDArray[np.float64]]:
-        """Trials and the score of each [m]: the file's own, or those of a list, in its order, either side first.
-
-        The file's own are without self-trials and without pairs that come again, in either order, which the findings
-        count; of more than 10 million lines the former are counted and kept, and the latter are not looked for.
-
-        Raises
-        ------
-        ManifestError
-            Labels nowhere; one pair with two scores, or labeled both ways; trials that have no score, of names that
-            are not in the file, or labeled otherwise there.
-        """
-        if trials is None:
-            if self.target is None:
-                raise ManifestError(
-                    f"{self.source} has no labels: add target or nontarget to every line, or name a list with --trials"
-                )
-            own = TrialList(
-                names=self.names,
-                enroll=self.enroll,
-                test=self.test,
-                target=self.target,
-                source=self.source,
-                findings=TrialFindings(num_read=len(self), dropped=len(self) <= MOST_EXAMINED),
-            )
-            selves, repeats = self._examined()
-            found = without(own, selves, repeats)
-            return found, self.scores if len(found) == len(self) else self.scores[~(selves | repeats)]
-        self._examined()
-        recordings = RecordingRows(self.names)
-        rows = recordings.rows(trials.names)
-        used = np.unique(np.concatenate([trials.enroll, trials.test]))
-        missing = [trials.names[at] for at in used if rows[at] < 0]
-        if missing:
-            raise ManifestError(
-                f"{trials.source}: {count(len(missing), 'name')} {agree(len(missing), 'is', 'are')} not in "
-                f"{self.source}, such as {first_few(missing)}; "
-                "name the list that was scored"
-            )
-        resolved = trials.resolve(recordings)
-        pairs = resolved.trials
-        trials = TrialList(
-            names=self.names,
-            enroll=pairs.enroll,
-            test=pairs.test,
-            target=pairs.target,
-            source=trials.source,
-            findings=resolved.findings,
-        )
-        at = self._places(trials.enroll, trials.test)
-        lost = np.flatnonzero(at < 0)
-        if len(lost):
-            first = f"{trials.names[trials.enroll[lost[0]]]} {trials.names[trials.test[lost[0]]]}"
-            raise ManifestError(
-                f"{self.source}: {len(lost):,} of {count(len(trials), 'trial')} of {trials.source} "
-                f"{agree(len(lost), 'has', 'have')} no score, such as "
-                f"{first}; score them, or name the list that was scored"
-            )
-        if self.target is not None:
-            wrong = np.flatnonzero(self.target[at] != trials.target)
-            if len(wrong):
-                first = f"{trials.names[trials.enroll[wrong[0]]]} {trials.names[trials.test[wrong[0]]]}"
-                raise ManifestError(
-                    f"{self.source} and {trials.source} label {count(len(wrong), 'trial')} differently, "
-                    f"such as {first}; "
-                    "correct one of them"
-                )
-        return trials, self.scores[at]
-
-    def examined_note(self) -> str:
-        """What was not looked for; empty where all was."""
-        if len(self) <= MOST_EXAMINED:
-            return ""
-        return f"pairs that come again were not looked for: the file has more than {MOST_EXAMINED:,} lines"
-
-    def _examined(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which lines [m] are of a recording with itself, and which others repeat an earlier pair.
-
-        ManifestError where these contradict each other: another label, or in the same order another score. The other
-        order may have another score, as of models and recordings it has.
-        """
-        if len(self) > MOST_EXAMINED:
-            return self.enroll == self.test, np.zeros(len(self), dtype=bool)
-        selves, repeats, first = repeated_pairs(self.enroll, self.test)
-        again = np.flatnonzero(first != np.arange(len(self)))
-        if not len(again):
-            return selves, repeats
-        if self.target is not None:
-            wrong = again[self.target[again] != self.target[first[again]]]
-            if len(wrong):
-                raise ManifestError(
-                    f"{self.source}: {count(len(wrong), 'trial')} {agree(len(wrong), 'is', 'are')} called "
-                    "both target and non-target, such as "
-                    f"{self._named(wrong[0])}; correct the labels"
-                )
-        lines = np.union1d(again, first[again])
-        _, _, same = repeated_pairs(self.enroll[lines], self.test[lines], symmetric=False)
-        before = lines[same]
-        wrong = np.flatnonzero(self.scores[lines] != self.scores[before])
-        if len(wrong):
-            first, again = before[wrong[0]], lines[wrong[0]]
-            raise ManifestError(
-                f"{self.source}: {count(len(wrong), 'pair')} {agree(len(wrong), 'has', 'have')} two scores, "
-                f"such as {self._named(again)} with "
-                f"{self.scores[first]:g} and {self.scores[again]:g}; keep the scores of one system"
-            )
-        return selves, repeats
-
-    def _named(self, line: int) -> str:
-        return f"{self.names[self.enroll[line]]} {self.names[self.test[line]]}"
-
-    def _places(self, enroll: NDArray[np.int32], test: NDArray[np.int32]) -> NDArray[np.int64]:
-        """[k] which line has the score of each pair of names: in this order, else in the other; -1 for none."""
-        n = len(self.names)
-        keys = self.enroll.astype(np.int64) * n + self.test
-        order = np.argsort(keys, kind="stable")
-        found = np.full(len(enroll), -1, dtype=np.int64)
-        for left, right in ((test, enroll), (enroll, test)):
-            wanted = left.astype(np.int64) * n + right
-            place = np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)
-            fits = keys[order][place] == wanted
-            found[fits] = order[place[fits]]
-        return found
+from xvectors.text import count
+from xvectors.trials import TrialList, read_trials
+from xvectors.trials.score_files import ScoreFile, read_scores, scores_on
 
 
 def measure_score_file(
@@ -188,12 +39,26 @@ def measure_score_file(
     speakers: str | Path | None = None,
     cost: LeastCost = DEFAULT_COST,
 ) -> tuple[ScoreMeasures, TrialList]:
-    """Measure a score file, its labels its own or those of the list `trials`.
+    """Measure a score file.
 
-    Cllr and actual DCF take the scores for natural-log LLRs. Intervals resample speakers: those that the file
-    `speakers` tells (see `speakers_of`), else names that target trials join count as one, which a note says.
+    Cllr and actual DCF take the scores for natural-log LLRs.
 
-    Raises ManifestError for a file or list that cannot be read or does not fit, or trials of one kind only.
+    Parameters
+    ----------
+    path
+        The score file; its labels are used if there is no list `trials`.
+    trials
+        A trial list with the labels.
+    speakers
+        A file that tells who speaks (see `speakers_of`), for intervals over speakers. By default, names that target
+        trials join count as one speaker, which a note says.
+    cost
+        Prior and costs of minDCF and actual DCF.
+
+    Raises
+    ------
+    ManifestError
+        A file or list that cannot be read or does not fit, or trials of one kind only.
     """
     scored = read_scores(path)
     listed, scores = scored.labeled(None if trials is None else read_trials(trials))
@@ -219,51 +84,196 @@ def measure_score_file(
     return replace(measured, notes=(*measured.notes, *notes)), replace(listed, source=scored.source)
 
 
-def scores_on(trials: TrialList, file: ScoreFile) -> NDArray[np.float64]:
-    """The file's score of each trial; ManifestError where it does not hold the same trials with the same labels."""
-    if len(file) != len(trials):
-        raise ManifestError(
-            f"{trials.source} has {len(trials):,} trials and {file.source} {len(file):,}: only systems on the same "
-            "trials can be compared; evaluate both with the same --data and --trials"
-        )
-    try:
-        return file.labeled(trials)[1]
-    except ManifestError as error:
-        raise ManifestError(
-            f"{trials.source} and {file.source} do not hold the same trials and labels ({error}); evaluate both with "
-            "the same --data and --trials"
-        ) from error
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SystemComparison:
+    """Several systems on the same trials.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The systems as they were named; the first is the one that the others are compared with.
+    definitions : dict of str to MeasureDefinition
+        The measures by key.
+    values : dict of str to dict
+        The measures of each system, by key.
+    differences : dict of str to dict
+        For each system but the first, each measure's paired difference from the first (theirs less the first's).
+    curves : dict of str to DET
+        The DET curve of each system.
+    speakers_source : str
+        Where the speakers were known from: a file, or "target trials".
+    folder : Path
+        The folder of the first system's scores.
+    """
+
+    names: tuple[str, ...]
+    definitions: dict[str, MeasureDefinition]
+    values: dict[str, dict[str, float]]
+    differences: dict[str, dict[str, Comparison]]
+    curves: dict[str, DET]
+    num_target: int
+    num_nontarget: int
+    num_speakers: int
+    speakers_source: str
+    notes: tuple[str, ...]
+    are_llrs: bool
+    folder: Path
+
+    def lines(self) -> list[str]:
+        """Text to print: the measures of each system and their differences from the first."""
+        trials = f"{self.num_target:,} target and {count(self.num_nontarget, 'non-target trial')}"
+        lines = [f"{trials}, {count(self.num_speakers, 'speaker')}"]
+        for name in self.names:
+            lines.append(name)
+            for key, value in self.values[name].items():
+                form = ".2%" if self.definitions[key].unit == "share" else ".3f"
+                line = f"  {self.definitions[key].name:<23} {value:{form}}"
+                if (row := self.differences.get(name, {}).get(key)) is not None:
+                    low, high = (f"{end:+{form}}" for end in (row.difference.low, row.difference.high))
+                    line += f"  ({row.difference.value:+{form}}, 95 % interval {low} to {high}, p = {row.p_value:.3f})"
+                lines.append(line)
+        return [*lines, *self.notes]
 
 
-def read_scores(path: str | os.PathLike[str]) -> ScoreFile:
-    """Read `enroll test score` or `enroll test score label` a line, parted by spaces or commas, or a table whose header
-    names enroll, test, score or llr, and perhaps target (the aliases of trial lists are understood).
+def compare_score_files(
+    systems: Sequence[str | Path], *, speakers: str | Path | None = None, cost: LeastCost = DEFAULT_COST
+) -> SystemComparison:
+    """Compare the first system with each of the others on the same trials.
 
-    Large files are read in bulk, where single delimiters part the fields and no cell is quoted; others line by line,
-    which takes some ten times as long and gives the same.
+    Parameters
+    ----------
+    systems
+        System directories that were evaluated, folders with a scores.csv, or score files. Labels are those of the
+        first.
+    speakers
+        A file that tells who speaks (see `speakers_of`); by default the embeddings.npz that the evaluation of the first
+        system wrote beside its scores. Without either, names that target trials join count as one speaker, which a
+        note says.
+    cost
+        Prior and costs of minDCF and actual DCF.
 
     Raises
     ------
     ManifestError
-        An unreadable or empty file; a line with another number of fields, a score that is NaN, infinite or no number,
-        or a label that is none. The message names the line.
+        Fewer than two systems, one named twice, one without scores, other trials than the first, fewer than 5 speakers.
     """
-    path = Path(path)
-    form = form_of(path)
-    columns = None
-    if path.stat().st_size >= BULK_BYTES:
-        try:
-            columns = read_bulk(path, form)
-        except Irregular as reason:
-            logger.warning("%s is read line by line, which is slow: %s", path, reason)
-    if columns is None:
-        columns = read_lines(path, form)
-    return ScoreFile(
-        names=columns.names,
-        enroll=columns.enroll,
-        test=columns.test,
-        scores=columns.scores,
-        target=columns.target,
-        column=form.column,
-        source=str(path),
+    names = tuple(str(system) for system in systems)
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ManifestError("name two or more systems to compare, each once")
+    paths = [_scores_of(Path(system)) for system in systems]
+    files = [read_scores(path) for path in paths]
+    trials, first_scores = files[0].labeled()
+    scores = dict(zip(names, [first_scores, *(scores_on(trials, file) for file in files[1:])], strict=True))
+    beside = paths[0].with_name("embeddings.npz")
+    if speakers is None and Path(names[0]).is_dir() and beside.is_file():
+        speakers = beside
+    numbers = speakers_of(trials, speakers)
+    resampled = ScoredTrials.of(trials.target, numbers[trials.enroll], numbers[trials.test])
+    are_llrs = all(file.column == "llr" for file in files)
+    definitions = measure_definitions(are_llrs=are_llrs, cost=cost)
+    readers = {key: definition.read for key, definition in definitions.items()}
+    rocs = {name: ROC.from_scores(values[trials.target], values[~trials.target]) for name, values in scores.items()}
+    draws = int(np.clip(WORK // (2 * len(trials)), FEWEST_DRAWS, MOST_DRAWS))
+    return SystemComparison(
+        names=names,
+        definitions=definitions,
+        values={name: {key: float(read(roc)) for key, read in readers.items()} for name, roc in rocs.items()},
+        differences={
+            name: compare_systems(scores[names[0]], scores[name], resampled, readers, num_draws=draws)
+            for name in names[1:]
+        },
+        curves={name: DET.from_roc(roc) for name, roc in rocs.items()},
+        num_target=int(trials.target.sum()),
+        num_nontarget=int((~trials.target).sum()),
+        num_speakers=resampled.num_speakers,
+        speakers_source="target trials" if speakers is None else str(speakers),
+        notes=(*trials.findings.lines(), *([GUESSED] if speakers is None else [])),
+        are_llrs=are_llrs,
+        folder=paths[0].parent,
     )
+
+
+def _scores_of(folder: Path) -> Path:
+    for path in (folder, folder / "report" / "scores.csv", folder / "scores.csv"):
+        if path.is_file():
+            return path
+    raise ManifestError(f"{folder} holds no scores to compare; `xvectors evaluate {folder}` writes them")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FusedScores:
+    """A fusion, the numbers of target and non-target trials that it learned from, and of trials that it scored."""
+
+    fusion: Fusion
+    num_target: int
+    num_nontarget: int
+    num_trials: int
+
+
+def fuse_score_files(
+    files: Sequence[str | Path],
+    out: str | Path,
+    *,
+    fit_on: Sequence[str | Path],
+    trials: str | Path | None = None,
+    p_target: float = 0.5,
+) -> FusedScores:
+    """Learn a fusion from one set of trials and write the LLRs of another: enroll, test, target, llr.
+
+    Parameters
+    ----------
+    files
+        A score file of each system, two or more, all of the same trials. Labels are those of the list `trials`, else of
+        the first file.
+    fit_on
+        A labeled score file of each system, in the same order, of trials of other speakers.
+    p_target
+        The prior at which the LLRs cost least.
+
+    Raises
+    ------
+    ManifestError
+        Fewer than two systems, not one file of either kind for each, a file given as both; files that cannot be read
+        or do not hold the same trials; trials of one kind to learn from.
+    ConfigError, TrainingError
+        An impossible prior; scores for which no weights settle.
+    """
+    if len(files) < 2:
+        raise ManifestError("name two or more score files to fuse, one of each system")
+    if len(fit_on) != len(files):
+        raise ManifestError(
+            f"{len(files)} score files to fuse and {len(fit_on)} to learn from: name one of each system with --fit-on, "
+            "in the same order"
+        )
+    again = {Path(path).resolve() for path in files} & {Path(path).resolve() for path in fit_on}
+    if again:
+        raise ManifestError(
+            f"{min(again)} is to be fused and to be learned from: LLRs of trials that it learned from are too good; "
+            "learn from trials of other speakers"
+        )
+    learned, of_learned = _matrix([read_scores(path) for path in fit_on], None)
+    fusion = Fusion(p_target).fit(of_learned[learned.target], of_learned[~learned.target])
+    listed, scores = _matrix([read_scores(path) for path in files], None if trials is None else read_trials(trials))
+    names = listed.names
+    rows = zip(
+        (names[at] for at in listed.enroll.tolist()),
+        (names[at] for at in listed.test.tolist()),
+        map(int, listed.target.tolist()),
+        (f"{llr:.6g}" for llr in fusion.transform(scores).tolist()),
+        strict=True,
+    )
+    write_table(out, ["enroll", "test", "target", "llr"], rows)
+    num_target = int(learned.target.sum())
+    return FusedScores(
+        fusion=fusion, num_target=num_target, num_nontarget=len(learned) - num_target, num_trials=len(listed)
+    )
+
+
+def _matrix(files: Sequence[ScoreFile], trials: TrialList | None) -> tuple[TrialList, NDArray[np.float64]]:
+    """The trials, of the list or of the first file, and every file's score of each: [trials, systems]."""
+    listed, first = files[0].labeled(trials)
+    if trials is None:
+        columns = [first, *(scores_on(listed, file) for file in files[1:])]
+    else:
+        columns = [first, *(file.labeled(trials)[1] for file in files[1:])]
+    return listed, np.stack(columns, axis=1)

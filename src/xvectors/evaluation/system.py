@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from xvectors import audio
+from xvectors.audio.quality import estimate_snr_db
 from xvectors.config import recipe_to_mapping
 from xvectors.corpus import TEST, TRAIN, Manifest, open_corpus, scan
 from xvectors.corpus.scanning import read_left_out
 from xvectors.encoder import Embedded, SpeakerEncoder, save_embeddings
 from xvectors.encoder.results import known_durations
-from xvectors.errors import CheckpointError, ManifestError
+from xvectors.errors import AudioError, CheckpointError, ManifestError, MissingExtraError
 from xvectors.evaluation.curves import measure_curves
 from xvectors.evaluation.leakage import cohort_line, find_leakage, leakage_lines
 from xvectors.evaluation.measures import measure_scores, rank_measures
@@ -27,9 +30,8 @@ from xvectors.evaluation.mistakes import DecidedTrials, find_mistakes
 from xvectors.evaluation.result import Evaluation
 from xvectors.evaluation.slice_dimensions import trial_dimensions
 from xvectors.evaluation.slices import measure_slices
-from xvectors.evaluation.snr import snr_of_rows
 from xvectors.evaluation.speaker_map import map_speakers
-from xvectors.evaluation.trial_choice import choose_trials
+from xvectors.evaluation.trial_lists import choose_trials
 from xvectors.evaluation.verdict import reach_verdict
 from xvectors.files import why_no_file
 from xvectors.metrics import LeastCost as LeastCost
@@ -37,6 +39,7 @@ from xvectors.metrics import eer
 from xvectors.metrics.operating_points import DEFAULT_COST as DEFAULT_COST
 from xvectors.system import SystemFolder, find_system
 from xvectors.system.serialization import current_versions, kept_epoch, read_description
+from xvectors.trials.score_files import write_scores
 from xvectors.verification import verifier_of
 from xvectors.verification.learning import FEW_SPEAKERS, few_speakers_warning
 from xvectors.verification.verifier import LEAST_HEARD_S
@@ -146,7 +149,7 @@ def measure_system(
     with clock.step("identification"):
         ranks = rank_measures(verifier.backend, embedded.embeddings, speakers)
     with clock.step("snr"):
-        snr_db = snr_of_rows(manifest)
+        snr_db = estimate_manifest_snr_db(manifest)
     with clock.step("slices"):
         slices = measure_slices(
             trial_dimensions(manifest, duration_s, snr_db, chosen.trials),
@@ -219,6 +222,35 @@ def measure_system(
         verdict=reach_verdict(decided, found.measures, is_calibrated=llrs is not None, system=str(folder)),
         warnings=(*warnings, *found.notes),
     )
+
+
+def save_scores(evaluation: Evaluation) -> None:
+    """Write the scores of the evaluation into its folder, as scores.csv."""
+    write_scores(
+        evaluation.report / "scores.csv",
+        list(evaluation.manifest.id),
+        evaluation.trials,
+        evaluation.scores,
+        evaluation.llrs,
+    )
+
+
+def estimate_manifest_snr_db(manifest: Manifest) -> NDArray[np.float64]:
+    """Estimate the SNR in dB of each recording, [n]; NaN where it cannot be read or has no pauses to tell from."""
+    has_segments = manifest.has_segments
+    found = np.full(len(manifest), np.nan)
+    for row in range(len(manifest)):
+        duration_s = float(manifest.duration_s[row]) if has_segments else np.nan
+        try:
+            samples, rate = audio.read(
+                manifest.full_path(row),
+                start_s=float(manifest.start_s[row]),
+                duration_s=None if np.isnan(duration_s) else duration_s,
+            )
+        except (AudioError, MissingExtraError):
+            continue
+        found[row] = estimate_snr_db(samples, rate)
+    return found
 
 
 class _Clock:

@@ -20,8 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
 from xvectors.errors import ConfigError
-from xvectors.evaluation.curves import DET, ScoreDensities, score_densities
-from xvectors.metrics import APE, Reliability
+from xvectors.evaluation.curves import APE, DET, Reliability, ScoreDensities, score_densities
 from xvectors.report import style
 from xvectors.report.style import drawable, label_axes, legend_below, new_figure
 from xvectors.text import count

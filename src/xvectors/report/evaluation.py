@@ -7,10 +7,10 @@ from pathlib import Path
 
 from xvectors.evaluation.result import Evaluation
 from xvectors.evaluation.speaker_map import map_saved_embeddings
-from xvectors.evaluation.system import DEFAULT_COST, LeastCost, measure_system, read_history, report_folder
+from xvectors.evaluation.system import DEFAULT_COST, LeastCost, measure_system, read_history, report_folder, save_scores
 from xvectors.files import exclusive
 from xvectors.report import style
-from xvectors.report.outputs import write_metrics, write_scores
+from xvectors.report.outputs import write_metrics
 from xvectors.report.page import write_page
 from xvectors.report.pictures import densities_figure
 from xvectors.report.speaker_maps import speaker_map
@@ -68,13 +68,7 @@ def evaluate(
             evaluation = replace(evaluation, command=f"{evaluation.command} --no-audio")
         write_page(evaluation, report / "index.html", audio=audio)
         write_metrics(report / "metrics.json", evaluation)
-        write_scores(
-            report / "scores.csv",
-            list(evaluation.manifest.id),
-            evaluation.trials,
-            evaluation.scores,
-            evaluation.llrs,
-        )
+        save_scores(evaluation)
         style.save(densities_figure(evaluation), report / "scores.png")
         return evaluation
 

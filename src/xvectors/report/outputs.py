@@ -1,16 +1,12 @@
-"""The files of an evaluation that programs read. In: an evaluation. Out: metrics.json, scores.csv."""
+"""What an evaluation found as text to print and as metrics.json."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from xvectors.corpus import PackedStrings
 from xvectors.evaluation.leakage import Leakage
@@ -20,9 +16,7 @@ from xvectors.evaluation.slices import Slice
 from xvectors.evaluation.system import NOT_CALIBRATED
 from xvectors.evaluation.verdict import ErrorRate
 from xvectors.files import write_text
-from xvectors.files.tables import write_table
 from xvectors.text import count
-from xvectors.trials import Trials
 
 
 def summary_lines(evaluation: Evaluation) -> list[str]:
@@ -173,34 +167,6 @@ def slice_to_dict(one: Slice, confidence: float) -> dict[str, Any]:
 def write_metrics(path: Path, evaluation: Evaluation) -> None:
     """Write metrics.json, atomically."""
     write_text(path, json.dumps(evaluation_to_dict(evaluation), indent=2, allow_nan=False) + "\n")
-
-
-def write_scores(
-    path: Path,
-    names: Sequence[str],
-    trials: Trials,
-    scores: NDArray[np.float32],
-    llrs: NDArray[np.float64] | None = None,
-    *,
-    enroll_names: Sequence[str] | None = None,
-) -> None:
-    """Write scores.csv with enroll, test, target, score and, where there are LLRs, llr; atomically.
-
-    `names` [n] are those of the rows that the trials are pairs of, `enroll_names` of the first side's, where these are
-    models. Scores are written so that they read back as the
-    same float32, LLRs to six digits.
-    """
-    columns: list[Iterable[object]] = [
-        ((enroll_names or names)[row] for row in trials.enroll.tolist()),
-        (names[row] for row in trials.test.tolist()),
-        map(int, trials.target.tolist()),
-        (f"{score:.9g}" for score in scores.tolist()),
-    ]
-    header = ["enroll", "test", "target", "score"]
-    if llrs is not None:
-        header.append("llr")
-        columns.append(f"{llr:.6g}" for llr in llrs.tolist())
-    write_table(path, header, zip(*columns, strict=True))
 
 
 def _leakage_to_dict(leakage: Leakage, names: PackedStrings) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from xvectors.evaluation.measures import COVERAGE, MIN_SPEAKERS
 from xvectors.evaluation.result import Evaluation
 from xvectors.evaluation.verdict import Style
 from xvectors.files import write_text
-from xvectors.metrics.bootstrap import COVERAGE, MIN_SPEAKERS
 from xvectors.report.formats import MAX_NAME, clean, shortened
 from xvectors.report.pictures import draw_maps, draw_pictures
 from xvectors.report.recordings import MAX_ID, Recordings

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from xvectors.corpus.manifest import FEMALE, MALE
+from xvectors.evaluation.measures import OperatingPoint
 from xvectors.evaluation.result import Evaluation
 from xvectors.evaluation.verdict import ErrorRate
-from xvectors.metrics import OperatingPoint
 from xvectors.report.formats import (
     MAX_NAME,
     amount,

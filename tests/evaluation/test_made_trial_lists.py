@@ -9,8 +9,8 @@ import pytest
 
 from support.commands import run
 from xvectors.errors import ConfigError, ManifestError
-from xvectors.evaluation import trial_making
-from xvectors.evaluation.trial_making import make_trials
+from xvectors.evaluation import trial_lists
+from xvectors.evaluation.trial_lists import make_trials
 from xvectors.trials import read_trials
 
 ROWS = [
@@ -95,7 +95,7 @@ def test_what_cannot_be_made(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> N
         make_trials("e.npz", out, target_session="same")
     with pytest.raises(ConfigError, match=r"^trial lists have no form 'xml'; give csv, voxceleb or kaldi$"):
         make_trials(corpus, out, form="xml")
-    monkeypatch.setattr(trial_making, "MOST_PAIRS", 14)
+    monkeypatch.setattr(trial_lists, "MOST_WRITTEN_PAIRS", 14)
     with pytest.raises(ManifestError, match="6 recordings make 15 pairs, more than 14; give --per-speaker N"):
         make_trials(corpus, out)
     corpus.write_text("path,speaker\na 1.wav,ann\na2.wav,ann\nb.wav,bob\n")

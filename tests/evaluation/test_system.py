@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from xvectors.corpus import Manifest
-from xvectors.evaluation.snr import snr_of_rows
+from xvectors.evaluation.system import estimate_manifest_snr_db
 
 RATE = 16_000
 
@@ -27,6 +27,6 @@ def test_rows_have_an_estimate_where_they_can_be_read_and_last_long_enough(tmp_p
     soundfile.write(tmp_path / "good.wav", bursts(15), RATE)
     soundfile.write(tmp_path / "short.wav", bursts(15)[:2000], RATE)
     rows = [{"path": f"{name}.wav", "speaker": "a"} for name in ("good", "short", "missing")]
-    found = snr_of_rows(Manifest.from_rows(rows, root=tmp_path))
+    found = estimate_manifest_snr_db(Manifest.from_rows(rows, root=tmp_path))
     assert np.isnan(found).tolist() == [False, True, True]
     assert found[0] == pytest.approx(15, abs=2)

@@ -1,5 +1,4 @@
-"""Scoring a list of trials between saved embeddings. In: an npz that `xvectors embed` wrote, a trial list, perhaps a
-system. Out: scores.csv."""
+"""Score a list of trials with saved embeddings, by cosine or by a system's back-end and calibration."""
 
 from __future__ import annotations
 
@@ -10,8 +9,8 @@ import numpy as np
 
 from xvectors.embeddings import load_embeddings
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
-from xvectors.report.outputs import write_scores
 from xvectors.trials import RecordingRows, read_enrollment, read_trials
+from xvectors.trials.score_files import write_scores
 from xvectors.verification import Verifier, cosine_verifier
 from xvectors.verification.verifier import LEAST_HEARD_S
 
@@ -20,7 +19,7 @@ AVERAGE, BOOK = "average", "book"
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredList:
-    """What was scored; `findings` says what was wrong with the list, a line each."""
+    """A summary of the scores that were written; `findings` lists the problems of the trial list, one line each."""
 
     num_trials: int
     backend: str
@@ -28,7 +27,7 @@ class ScoredList:
     findings: tuple[str, ...]
 
 
-def score_list(
+def score_trial_list(
     embeddings: str | Path,
     trials: str | Path,
     out: str | Path,
@@ -37,22 +36,33 @@ def score_list(
     enrollment: str | Path | None = None,
     enroll_by: str = AVERAGE,
 ) -> ScoredList:
-    """Score the trials by the back-end of `system`, by cosine without one, and write enroll, test, target, score.
-
-    With a calibrated system there is a column llr too, for which the embeddings' durations are needed.
-
-    With `enrollment`, a file of lines `model recording recording ...`, the trials' first names are models: by
-    "average" the mean of a model's recordings counts as one, of their length in all; by the "book" PLDA scores the
-    posterior given all of them. Other back-ends score the same either way, but for the mean's length.
+    """Score trials and write them with the columns enroll, test, target, score and, if calibrated, llr.
 
     Speakers of the trials who are in the cohort of the system's score normalization are warned about.
+
+    Parameters
+    ----------
+    embeddings
+        Embeddings that `xvectors embed` wrote. A calibrated system needs their durations.
+    trials
+        The trial list.
+    out
+        The score file to write.
+    system
+        The system whose back-end and calibration score the trials; by default the cosine does.
+    enrollment
+        A file of lines `model recording recording ...`; the first names of the trials are then models.
+    enroll_by
+        How a model of several recordings is scored: by "average", their mean counts as one recording with their total
+        length; by "book", PLDA scores the posterior given all of them. Other back-ends give the same score for both,
+        except for the length of the mean.
 
     Raises
     ------
     ConfigError
         `enroll_by` is neither.
     CheckpointError
-        No embeddings file; embeddings of another dimension than the system's back-end takes.
+        Missing embeddings, or embeddings of another dimension than the system's back-end takes.
     ManifestError
         A list that cannot be read, or trials of unknown recordings or models.
     """
@@ -114,7 +124,7 @@ def score_list(
 
 
 def _verifier(folder: Path) -> Verifier:
-    # here and not above: scoring by cosine needs no torch
+    # Imported here because scoring by cosine needs no torch.
     from xvectors.system import find_system
     from xvectors.system.serialization import read_description
     from xvectors.verification import verifier_of

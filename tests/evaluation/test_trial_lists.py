@@ -9,7 +9,7 @@ import pytest
 
 from xvectors.corpus import Manifest
 from xvectors.errors import ManifestError
-from xvectors.evaluation.trial_choice import choose_trials
+from xvectors.evaluation.trial_lists import choose_trials
 
 ROWS = [("id1/v/1.wav", "id1"), ("id1/v/2.wav", "id1"), ("id2/v/3.wav", "id2"), ("id2/v/4.wav", "id2")]
 
@@ -25,7 +25,7 @@ def test_all_pairs_by_default(manifest: Manifest) -> None:
 
 
 def test_too_many_pairs_are_sampled_and_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xvectors.evaluation.trial_choice.MOST_PAIRS", 400)
+    monkeypatch.setattr("xvectors.evaluation.trial_lists.MOST_PAIRS", 400)
     rows = [{"path": f"{s}/{u}.wav", "speaker": str(s)} for s in range(10) for u in range(10)]
     manifest = Manifest.from_rows(rows)
     chosen, again = choose_trials(manifest, None), choose_trials(manifest, None)

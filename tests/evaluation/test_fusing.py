@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from support.commands import run
 from xvectors.errors import ManifestError
-from xvectors.evaluation.score_files import read_scores
+from xvectors.evaluation.score_files import fuse_score_files
 from xvectors.metrics import cllr, eer
-from xvectors.report.fusing import fuse
+from xvectors.trials.score_files import read_scores
 
 MEANS = (0.6, 1.2)
 
@@ -34,7 +34,7 @@ def score_files(folder: Path, name: str, num: int, seed: int) -> tuple[list[Path
 def test_the_fused_scores_are_llrs_better_than_either(tmp_path: Path) -> None:
     dev, _ = score_files(tmp_path, "dev", 20_000, seed=0)
     files, scores = score_files(tmp_path, "test", 2_000, seed=1)
-    fused = fuse(files, tmp_path / "fused.csv", fit_on=dev)
+    fused = fuse_score_files(files, tmp_path / "fused.csv", fit_on=dev)
     # of two independent systems the log ratio is 2 (mean . score)
     np.testing.assert_allclose(fused.fusion.weights_, [1.2, 2.4], rtol=0.05)
     assert (fused.num_target, fused.num_nontarget, fused.num_trials) == (10_000, 10_000, 2_000)
@@ -76,12 +76,12 @@ def test_what_cannot_be_fused(tmp_path: Path) -> None:
     files, _ = score_files(tmp_path, "test", 20, seed=1)
     out = tmp_path / "fused.csv"
     with pytest.raises(ManifestError, match=r"^name two or more score files to fuse, one of each system$"):
-        fuse(files[:1], out, fit_on=dev[:1])
+        fuse_score_files(files[:1], out, fit_on=dev[:1])
     with pytest.raises(ManifestError, match=r"^2 score files to fuse and 1 to learn from: name one of each system"):
-        fuse(files, out, fit_on=dev[:1])
+        fuse_score_files(files, out, fit_on=dev[:1])
     with pytest.raises(ManifestError, match=r"test0.txt is to be fused and to be learned from"):
-        fuse(files, out, fit_on=[files[0], dev[1]])
+        fuse_score_files(files, out, fit_on=[files[0], dev[1]])
     files[1].write_text("".join(line + "\n" for line in files[1].read_text().splitlines()[:-1]))
     with pytest.raises(ManifestError, match=r"has 20 trials and .*test1.txt 19: only systems on the same trials"):
-        fuse(files, out, fit_on=dev)
+        fuse_score_files(files, out, fit_on=dev)
     assert not out.exists()
