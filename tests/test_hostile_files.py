@@ -341,7 +341,7 @@ def test_names_of_thousands_of_characters(tmp_path: Path) -> None:
     (tmp_path / "utt2spk").write_text("utt1 ann\n")
     assert len(open_corpus(tmp_path)) == 1  # that there is no such file is for the scan to say
     (tmp_path / "recipe.toml").write_text(f'base = "{"a" * 5000}"\n')
-    with pytest.raises(ConfigError, match="is no recipe"):
+    with pytest.raises(ConfigError, match="is not a recipe"):
         load_recipe(tmp_path / "recipe.toml")
 
 

@@ -348,8 +348,8 @@ class _Run:
         ids = [self.corpus.manifest.id[row] for row in batch.rows.tolist()]
         return (
             f"the loss is {value} in epoch {self.position.epoch + 1}, batch {self.position.batch + 1}, "
-            f"before the optimizer's step; the batch holds {first_few(ids, NAMED_UTTERANCES)}. "
-            f"Lower training.learning_rate, or look at these recordings; the state saved last is intact"
+            f"before the optimizer's step; the batch holds {first_few(ids, NAMED_UTTERANCES)}; "
+            "lower training.learning_rate, or look at these recordings; the last saved state is intact"
         )
 
     def _note_failures(self, batch: Batch) -> None:
