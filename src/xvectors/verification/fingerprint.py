@@ -21,7 +21,7 @@ from xvectors.text import first_few
 
 SYSTEM_FORMAT_VERSION = 3
 """The format of system.toml. 2: every setting of the features is stated, and the fingerprint covers them.
-3: keys in American spelling."""
+3: keys and weights in American spelling, lists as TOML lists, and `embedding.*` for `embed.*` in the weights."""
 
 
 class FingerprintFiles(Protocol):
