@@ -81,7 +81,8 @@ class TDNNBlock(nn.Module):
     def forward(self, x: Tensor, padding: Padding | None) -> tuple[Tensor, Padding | None]:
         x = self.tdnn(x)
         padding = padding and padding.shortened(self.tdnn.span)
-        return self.norm(x, padding), padding
+        # once trained, padding needs no zeros: no layer adds padding of its own, which would mix it in
+        return self.norm(x, padding if self.training else None), padding
 
 
 class SegmentLayers(nn.Module):

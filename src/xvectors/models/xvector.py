@@ -98,7 +98,8 @@ class XVector(Backbone):
             x = layer(x)
             padding = padding and padding.shortened(layer.span)
             if self.batch_norm:
-                x = self.get_submodule(f"bn{i}")(x, padding)
+                # once trained, padding needs no zeros: no layer adds padding of its own, which would mix it in
+                x = self.get_submodule(f"bn{i}")(x, padding if self.training else None)
         return cast(Tensor, self.seg_fc1(self.pool_bn(self.pooling(x, padding))))
 
     def classify(self, embedding: Tensor) -> Tensor:
