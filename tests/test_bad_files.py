@@ -147,7 +147,7 @@ def test_a_kaldi_segment_needs_finite_times(segment: str, tmp_path: Path) -> Non
         ("seed = " + "[" * 50_000, "not valid TOML"),
         ("seed = " + "9" * 5000, "not valid TOML"),
         ("[training]\nepochs = " + "9" * 400, "epochs is a whole number of 400 digits"),
-        ("[training]\nlearning_rate = " + "9" * 400, "learning_rate must be a number"),
+        ("[training]\nlearning_rate = " + "9" * 400, "learning_rate is a whole number of 400 digits"),
     ],
 )
 def test_absurd_toml_is_an_error_of_the_recipe(text: str, message: str, tmp_path: Path) -> None:

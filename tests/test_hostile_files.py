@@ -239,7 +239,7 @@ def test_npz_files_of_all_kinds_are_read_as_numpy_reads_them(tmp_path: Path) -> 
 )  # fmt: skip
 def test_safetensors_with_absurd_headers(system: SystemFolder, content: bytes) -> None:
     system.weights.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged or no safetensors file"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged, or not a safetensors file"):
         SpeakerEncoder.from_pretrained(system.path, device="cpu")
 
 

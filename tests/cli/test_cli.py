@@ -332,7 +332,7 @@ def test_recipes_are_listed_and_printed(tmp_path: Path) -> None:
     assert json.loads(run("recipes", "--json").stdout)["lab"] == load_recipe("lab").description
     (tmp_path / "mine.toml").write_text('base = "lab"\n[training]\nepochs = 3\n')
     printed = run("recipes", tmp_path / "mine.toml").stdout
-    assert "# Number of epochs. [whole number; default 10]\nepochs = 3\n" in printed
+    assert "# Number of epochs. [whole number at least 1; default 10]\nepochs = 3\n" in printed
     settings = {
         each["key"]: each for each in json.loads(run("recipes", tmp_path / "mine.toml", "--json").stdout)["settings"]
     }

@@ -121,7 +121,7 @@ def test_names_and_notes_of_files_cannot_steer_the_terminal(tmp_path: Path) -> N
 @pytest.mark.parametrize("name", [f"ann{RTL}", "a\nb", "\x1b[31mann", "ann\u200b", "\ud800", "x\x85y"])
 def test_names_that_cannot_be_seen_are_not_enrolled(name: str, tmp_path: Path) -> None:
     printed = run("enroll", name, "a.wav", "--gallery", tmp_path / "g.sqlite", status=2)
-    assert printed.stderr.startswith(f"error: the speaker's name {printable(name)} holds control characters")
+    assert printed.stderr.startswith(f"error: the speaker's name {printable(name)} has control characters")
     assert printed.stderr.count("\n") == 1
     assert not (tmp_path / "g.sqlite").exists()
 

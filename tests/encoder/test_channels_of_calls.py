@@ -94,7 +94,7 @@ def test_what_is_no_channel_is_said(calls: Path, tmp_path: Path) -> None:
     call = str(calls / "call.wav")
     told = run("verify", call, call, "--channel", "2", status=2).stderr
     assert "call.wav: has no channel 2, it has 2 channels (numbered from 0)" in told
-    assert "choose left, right or a number" in run("verify", call, call, "--channel", "separate", status=2).stderr
+    assert "give left, right or a number" in run("verify", call, call, "--channel", "separate", status=2).stderr
     assert "give mix, left, right, a number" in run("verify", call, call, "--channel", "middle", status=2).stderr
     gallery = ("--gallery", tmp_path / "g.sqlite")
     told = run("enroll", "ann", call, "--channel", "0", "--keep-audio", *gallery, status=2).stderr

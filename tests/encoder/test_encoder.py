@@ -168,7 +168,7 @@ def test_saved_and_loaded_is_the_same(encoder: SpeakerEncoder, system: Path) -> 
         (
             np.full(RATE, np.nan, np.float32),
             AudioError,
-            "recording 0: samples that are NaN, infinite or absurdly large",
+            "recording 0: the samples are NaN, infinite or absurdly large",
         ),
         (
             np.ones(100, np.float32),
@@ -260,7 +260,7 @@ def test_absurdly_large_samples_fail_by_name(encoder: SpeakerEncoder, tmp_path: 
     wave = noises([1.0, 1.0])[1]
     soundfile.write(tmp_path / "huge.wav", wave.astype(np.float64) * 1e25, RATE, subtype="FLOAT")
     soundfile.write(tmp_path / "sound.wav", wave, RATE, subtype="FLOAT")
-    with pytest.raises(AudioError, match=r"huge\.wav: samples that are .* absurdly large"):
+    with pytest.raises(AudioError, match=r"huge\.wav: the samples are .* absurdly large"):
         encoder.encode([tmp_path / "huge.wav"])
     rows = [{"path": f"{name}.wav", "speaker": "a"} for name in ("huge", "sound")]
     embedded = encoder.encode_manifest(Manifest.from_rows(rows, root=tmp_path))

@@ -104,7 +104,7 @@ def test_what_is_wrong_far_into_a_recording(
         encoder.encode(np.zeros(5 * RATE, np.float32))
     wave = WAVE.copy()
     wave[-5] = np.nan
-    with pytest.raises(AudioError, match="recording 0: samples that are NaN"):
+    with pytest.raises(AudioError, match="recording 0: the samples are NaN"):
         encoder.encode(wave)
     monkeypatch.setattr("xvectors.encoder.encoder.find_detector", lambda name: nobody)
     with pytest.raises(TooShortError, match=r"recording 0: 0\.000 s of speech in 5 s of audio are less than"):

@@ -133,5 +133,5 @@ def test_chunks_that_are_no_waveform(encoder: SpeakerEncoder) -> None:
     stream = encoder.stream()
     with pytest.raises(AudioError, match="the stream: a waveform must be one-dimensional floats"):
         stream.feed(np.zeros(10, np.int16))
-    with pytest.raises(AudioError, match="the stream: samples that are NaN"):
+    with pytest.raises(AudioError, match="the stream: the samples are NaN"):
         stream.feed(np.full(10, np.nan))

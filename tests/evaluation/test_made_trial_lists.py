@@ -93,7 +93,7 @@ def test_what_cannot_be_made(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> N
     out = corpus.with_name("t")
     with pytest.raises(ManifestError, match=r"e\.npz does not say which recordings are of one session"):
         make_trials("e.npz", out, target_session="same")
-    with pytest.raises(ConfigError, match=r"^trial lists have no form 'xml'; give csv, voxceleb or kaldi$"):
+    with pytest.raises(ConfigError, match=r"^unknown form 'xml' of a trial list; give csv, voxceleb or kaldi$"):
         make_trials(corpus, out, form="xml")
     monkeypatch.setattr(trial_lists, "MOST_WRITTEN_PAIRS", 14)
     with pytest.raises(ManifestError, match="6 recordings make 15 pairs, more than 14; give --per-speaker N"):

@@ -63,7 +63,17 @@ def test_a_report_that_is_being_written(calibrated_starter: Path, toy_corpus: Pa
 
 def test_a_shard_that_is_being_written(calibrated_starter: Path, toy_corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "parts"
-    arguments = ("embed", calibrated_starter, toy_corpus, "-o", f"{out}.parquet", "--device", "cpu", "--quiet")
+    arguments = (
+        "embed",
+        toy_corpus,
+        "--system",
+        calibrated_starter,
+        "-o",
+        f"{out}.parquet",
+        "--device",
+        "cpu",
+        "--quiet",
+    )
     with held(tmp_path / "parts.parquet" / ".shard-1-of-2.lock"):
         assert "shard 1 of 2" in run(*arguments, "--shard", "1/2", status=2).stderr
         run(*arguments, "--shard", "2/2")

@@ -46,5 +46,5 @@ def test_one_recording_a_speaker_only_centers_and_says_so(caplog: pytest.LogCapt
 def test_bad_input() -> None:
     with pytest.raises(ShapeError, match="embedding row 1 holds a value that is not finite"):
         fit_embedding_map(np.array([[0.0], [np.nan]], dtype=np.float32), np.array([0, 0]))
-    with pytest.raises(ShapeError, match=r"mean \[3\] and matrix \[2, 2\] do not belong"):
+    with pytest.raises(ShapeError, match=r"mean \[3\] and matrix \[2, 2\] do not fit"):
         EmbeddingMap(torch.zeros(3), torch.eye(2))
