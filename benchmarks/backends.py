@@ -23,7 +23,7 @@ from xvectors import SpeakerEncoder
 from xvectors.backends import Backend, make_backend
 from xvectors.corpus import TEST, Manifest
 from xvectors.errors import ConfigError, ManifestError, ShapeError
-from xvectors.evaluation.measures import FEWEST_DRAWS, MOST_DRAWS, WORK
+from xvectors.evaluation.measures import MAX_DRAWS, MIN_DRAWS, WORK
 from xvectors.metrics import ROC, ScoredTrials, compare_systems, speaker_intervals
 from xvectors.system import SystemFolder
 from xvectors.training.calibrate import training_embeddings
@@ -57,7 +57,7 @@ def measure(
     trials = all_pairs(speakers)
     numbers = np.unique(np.asarray(speakers), return_inverse=True)[1]
     resample = ScoredTrials.of(trials.target, numbers[trials.enroll], numbers[trials.test])
-    draws = draws or int(np.clip(WORK // (2 * len(trials)), FEWEST_DRAWS, MOST_DRAWS))
+    draws = draws or int(np.clip(WORK // (2 * len(trials)), MIN_DRAWS, MAX_DRAWS))
     scores = {name: backend.score(embeddings, trials) for name, backend in fitted.items()}
     rows: list[Row] = []
     for name, own in scores.items():

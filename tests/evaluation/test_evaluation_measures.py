@@ -9,7 +9,7 @@ from xvectors.backends import make_backend
 from xvectors.errors import ManifestError, ShapeError
 from xvectors.evaluation import measures
 from xvectors.evaluation.measures import (
-    MOST_LEVELS,
+    MAX_LEVELS,
     ScoreMeasures,
     _levelled,
     measure_scores,
@@ -96,9 +96,9 @@ def test_cosines_have_no_cllr() -> None:
 
 
 def test_many_scores_are_levelled_for_the_draws_alone() -> None:
-    scores = np.random.default_rng(0).standard_normal(3 * MOST_LEVELS)
+    scores = np.random.default_rng(0).standard_normal(3 * MAX_LEVELS)
     levels = _levelled(scores)
-    assert len(np.unique(levels)) <= MOST_LEVELS
+    assert len(np.unique(levels)) <= MAX_LEVELS
     assert (levels <= scores).all()
     # no more than four of 60,000 scores lie between a score and its level
     ordered = np.sort(scores)
@@ -201,5 +201,5 @@ def test_rank_rates_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["rank_1"].name == "identification, rank 1"
     assert found["rank_1"].note == "of 3 speakers, the first recording of each enrolled; 3 others looked for"
     assert rank_measures(cosine, EMBEDDINGS[:3], SPEAKERS[:3]) == {}
-    monkeypatch.setattr(measures, "MOST_RANK_SCORES", 6)
+    monkeypatch.setattr(measures, "MAX_RANK_SCORES", 6)
     assert rank_measures(cosine, EMBEDDINGS, SPEAKERS)["rank_1"].note.endswith("; 2 of 3 others looked for")

@@ -112,7 +112,7 @@ def test_all_pairs_of_two_speakers_are_compared(values: int, monkeypatch: pytest
 
 
 def test_of_very_many_recordings_some_of_each_speaker_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leakage, "MOST_COMPARED", 30)
+    monkeypatch.setattr(leakage, "MAX_COMPARED", 30)
     manifest = Manifest.from_rows([{"path": f"{at}.wav", "speaker": f"s{at % 6}"} for at in range(60)])
     found = find_leakage(manifest, np.random.default_rng(1).standard_normal((60, 8)), trained_speakers=[])
     assert found.num_compared == 30

@@ -93,9 +93,9 @@ def test_what_cannot_be_made(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> N
     out = corpus.with_name("t")
     with pytest.raises(ManifestError, match=r"e\.npz does not say which recordings are of one session"):
         make_trials("e.npz", out, target_session="same")
-    with pytest.raises(ConfigError, match=r"^unknown form 'xml' of a trial list; give csv, voxceleb or kaldi$"):
+    with pytest.raises(ConfigError, match=r"'xml'.*csv, voxceleb or kaldi"):
         make_trials(corpus, out, form="xml")
-    monkeypatch.setattr(trial_lists, "MOST_WRITTEN_PAIRS", 14)
+    monkeypatch.setattr(trial_lists, "MAX_WRITTEN_PAIRS", 14)
     with pytest.raises(ManifestError, match="6 recordings make 15 pairs, more than 14; give --per-speaker N"):
         make_trials(corpus, out)
     corpus.write_text("path,speaker\na 1.wav,ann\na2.wav,ann\nb.wav,bob\n")

@@ -156,7 +156,7 @@ def test_contradictions_within_a_file(tmp_path: Path, more: str, message: str) -
 
 
 def test_of_very_many_lines_repeated_pairs_are_not_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(score_files, "MOST_EXAMINED", 5)
+    monkeypatch.setattr(score_files, "MAX_EXAMINED", 5)
     lines = "".join(f"{a} {b} {score} {target}\n" for a, b, score, target in TRIALS)
     measured, trials = measure_score_file(written(tmp_path, lines + "a1 a2 3 1\na1 a1 9 1\n"))
     assert trials.findings.lines() == ["1 of 7 trials of a recording with itself, kept: a1 a1"]

@@ -25,7 +25,7 @@ def test_all_pairs_by_default(manifest: Manifest) -> None:
 
 
 def test_too_many_pairs_are_sampled_and_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xvectors.evaluation.trial_lists.MOST_PAIRS", 400)
+    monkeypatch.setattr("xvectors.evaluation.trial_lists.MAX_PAIRS", 400)
     rows = [{"path": f"{s}/{u}.wav", "speaker": str(s)} for s in range(10) for u in range(10)]
     manifest = Manifest.from_rows(rows)
     chosen, again = choose_trials(manifest, None), choose_trials(manifest, None)

@@ -1,5 +1,4 @@
-"""What makes error rates better than they are, or worse than the system is. In: the test corpus, its embeddings, and
-what the system was trained on. Out: shared speakers and recordings, and pairs that look mislabeled."""
+"""Find what makes error rates misleading: test data that was trained on, and labels that look wrong."""
 
 from __future__ import annotations
 
@@ -20,16 +19,16 @@ from xvectors.trials import sample_recordings
 from xvectors.verification.label_check import TwoVoices, find_two_voices
 
 SUSPECT_QUANTILE = 0.99
-"""Of one speaker's cosines: recordings of two speakers that are nearer than this are worth listening to."""
-MOST_SUSPECTS = 20
-MOST_COMPARED = 40_000  # recordings, all with all: some 10 s on two cores
+"""Quantile of one speaker's cosines; recordings of two speakers that are closer are worth listening to."""
+MAX_SUSPECTS = 20
+MAX_COMPARED = 40_000  # recordings; comparing all pairs takes about 10 s on two cores
 BLOCK_VALUES = 4_000_000  # cosines at once: 16 MB
-LEVELS = 20_000  # that the cosines of one speaker's recordings are counted at
+LEVELS = 20_000  # bins in which the cosines of one speaker are counted
 
 
 @dataclass(frozen=True, kw_only=True)
 class SharedRecording:
-    """A test recording that was trained on: row `row` of the manifest is `train_path`, by "path" or by "content"."""
+    """A test recording that was trained on: row `row` of the manifest equals `train_path` by "path" or "content"."""
 
     row: int
     train_path: str
@@ -38,7 +37,7 @@ class SharedRecording:
 
 @dataclass(frozen=True, kw_only=True)
 class SuspectPair:
-    """Recordings of two speakers that sound like one: rows `a` < `b` of the manifest, and their cosine."""
+    """Recordings of two speakers that sound alike: rows `a` < `b` of the manifest, and their cosine."""
 
     a: int
     b: int
@@ -47,7 +46,7 @@ class SuspectPair:
 
 @dataclass(frozen=True, kw_only=True)
 class Leakage:
-    """What makes error rates too good, or labels doubtful; `checked` is False where the training corpus is unknown."""
+    """Overlap of training and test, and doubtful labels; `checked` is False where the training corpus is unknown."""
 
     checked: bool
     shared_speakers: tuple[str, ...] = ()
@@ -56,13 +55,13 @@ class Leakage:
     """Names of test speakers that calibration or back-end learned from."""
     shared_recordings: tuple[SharedRecording, ...] = ()
     suspect_pairs: tuple[SuspectPair, ...] = ()
-    """The most alike pairs of two speakers, nearest first, that are nearer than 99 % of one speaker's pairs."""
+    """The pairs of different speakers that are closer than 99 % of the pairs of one speaker, closest first."""
     num_suspect_pairs: int = 0
-    """All of them; `suspect_pairs` holds the first few."""
+    """Number of all such pairs; `suspect_pairs` holds the first few."""
     num_compared: int = 0
-    """Recordings that were compared, each with all others; of very many not all."""
+    """Recordings that were compared with each other: all, or a selection from very many."""
     two_voices: tuple[TwoVoices, ...] = ()
-    """Names of test speakers that two people seem to go by."""
+    """Test speakers under whose name two people seem to speak."""
 
 
 def find_leakage(
@@ -73,12 +72,25 @@ def find_leakage(
     calibration_speakers: Iterable[str] = (),
     training_corpus: Manifest | None = None,
 ) -> Leakage:
-    """Compare the rows of `manifest`, with embeddings [n, D], with the training and with each other.
+    """Compare test recordings with the training data and with each other.
 
-    `training_corpus` is corpus.csv of the system; rows for validation and test are not looked at. Files of
-    it that are no longer there can only be compared by their paths.
-    All pairs of recordings are compared, whatever the trials are; of more
-    than 40,000 recordings so many, as many of each speaker. ShapeError for embeddings without a direction.
+    All pairs of recordings are compared, whatever the trials are. With more than 40,000 recordings, an even selection
+    from every speaker is compared.
+
+    Parameters
+    ----------
+    manifest, embeddings
+        The n test recordings and their embeddings [n, D].
+    trained_speakers, calibration_speakers
+        Names of the speakers that the network, and that calibration or back-end learned from.
+    training_corpus
+        The system's corpus.csv, whose rows for validation and test are ignored. Files that no longer exist are compared
+        by their paths only.
+
+    Raises
+    ------
+    ShapeError
+        Embeddings without a direction.
     """
     tested = set(manifest.speakers)
     shared = [] if training_corpus is None else _shared_recordings(manifest, training_corpus)
@@ -96,7 +108,7 @@ def find_leakage(
 
 
 def leakage_lines(leakage: Leakage, manifest: Manifest) -> list[str]:
-    """What there is to warn about, a sentence each."""
+    """Put the findings into warnings, one sentence each."""
     lines = []
     num_speakers = len(manifest.speakers)
     if names := leakage.shared_speakers:
@@ -128,7 +140,7 @@ def leakage_lines(leakage: Leakage, manifest: Manifest) -> list[str]:
 
 
 def cohort_line(in_cohort: Sequence[str], manifest: Manifest) -> str:
-    """The warning that test speakers are in the cohort of the score normalization."""
+    """Warn that test speakers are in the cohort of the score normalization."""
     begin = _of(len(in_cohort), len(manifest.speakers), "test speakers", "is", "are")
     return (
         f"{begin} in the cohort of the score normalization ({first_few(in_cohort)}): their target scores come out too "
@@ -137,12 +149,12 @@ def cohort_line(in_cohort: Sequence[str], manifest: Manifest) -> str:
 
 
 def _of(number: int, total: int, things: str, one: str, more: str) -> str:
-    """So many of all, with the verb that one or more of them take."""
+    """Begin a sentence with a number out of a total and the verb that agrees with it."""
     return f"{number:,} of the {total:,} {things} {agree(number, one, more)}"
 
 
 def _shared_recordings(manifest: Manifest, training: Manifest) -> list[SharedRecording]:
-    """By place (file and start), and by the bytes of whole files."""
+    """Find test recordings that were trained on, by path and start, or by the bytes of whole files."""
     training = training.take(~np.isin(training.split, (VAL, TEST)))
     trained_at = dict(_places(training))
     by_size: defaultdict[int, list[str]] = defaultdict(list)
@@ -176,17 +188,19 @@ def _places(manifest: Manifest) -> list[tuple[tuple[str, float], str]]:
 
 
 def _size(path: str) -> int | None:
-    """Bytes of a file that is there, None of one that is not."""
+    """The size of a file in bytes, None if it does not exist."""
     return os.path.getsize(path) if Path(path).is_file() else None
 
 
 def _suspect_pairs(embeddings: ArrayLike, speakers: NDArray[np.int32]) -> tuple[list[SuspectPair], int, int]:
-    """The most suspicious pairs, how many there are, and how many recordings were compared. In two passes over all
-    pairs, block by block: one for the bound, one for the pairs beyond it."""
+    """Find the pairs of different speakers that are most alike; also count all of them and the recordings compared.
+
+    A first pass over all pairs finds the bound, a second the pairs beyond it.
+    """
     rows = np.arange(len(speakers))
-    if len(rows) > MOST_COMPARED:
-        each = max(2, MOST_COMPARED // len(np.unique(speakers)))
-        rows = sample_recordings(speakers, each=each, at_most=MOST_COMPARED)
+    if len(rows) > MAX_COMPARED:
+        each = max(2, MAX_COMPARED // len(np.unique(speakers)))
+        rows = sample_recordings(speakers, each=each, at_most=MAX_COMPARED)
     unit, speaker = length_normalize(embeddings)[rows], speakers[rows]
     counts = np.zeros(LEVELS + 1, dtype=np.int64)
     for _, cosines, same, later in _blocks(unit, speaker):
@@ -201,17 +215,17 @@ def _suspect_pairs(embeddings: ArrayLike, speakers: NDArray[np.int32]) -> tuple[
     for start, cosines, same, later in _blocks(unit, speaker):
         a, b = np.nonzero((cosines > bound) & ~same & later)
         number += len(a)
-        nearest = np.argsort(-cosines[a, b], kind="stable")[:MOST_SUSPECTS]
+        nearest = np.argsort(-cosines[a, b], kind="stable")[:MAX_SUSPECTS]
         pairs = zip(a[nearest] + start, b[nearest] + start, cosines[a[nearest], b[nearest]], strict=True)
         found += [SuspectPair(a=int(rows[i]), b=int(rows[j]), cosine=min(float(c), 1.0)) for i, j, c in pairs]
-        found = sorted(found, key=lambda pair: -pair.cosine)[:MOST_SUSPECTS]
+        found = sorted(found, key=lambda pair: -pair.cosine)[:MAX_SUSPECTS]
     return found, number, len(rows)
 
 
 def _blocks(
     unit: NDArray[np.float32], speaker: NDArray[np.int32]
 ) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]]:
-    """(first row, cosines [rows, n - first row] with it and all later rows, whether of one speaker, whether later)."""
+    """Yield blocks: the first row, cosines with it and all later rows, and masks of same speaker and of later row."""
     size = max(1, BLOCK_VALUES // len(unit))
     columns = np.arange(len(unit))
     for start in range(0, len(unit), size):

@@ -1,5 +1,4 @@
-"""From scored trials to measures that say how sure they are. In: trials, scores or LLRs, the speakers. Out: error
-measures and operating points with intervals over speakers."""
+"""Turn scored trials into error measures and operating points with confidence intervals over speakers."""
 
 from __future__ import annotations
 
@@ -33,22 +32,22 @@ from xvectors.text import count
 logger = logging.getLogger(__name__)
 
 LOSS = "calibration_loss"
-MOST_DRAWS, FEWEST_DRAWS = 1000, 200
+MAX_DRAWS, MIN_DRAWS = 1000, 200
 WORK = 100_000_000
-"""Trials times draws of the intervals, where that is no fewer than FEWEST_DRAWS."""
-MOST_LEVELS = 20_000
-"""Distinct scores that the draws tell apart; finer steps move a rate by less than 0.005 %."""
+"""Trials times draws: limits the draws of many trials, down to MIN_DRAWS."""
+MAX_LEVELS = 20_000
+"""Distinct scores that the draws distinguish; finer steps change a rate by less than 0.005 %."""
 RANKS = (1, 5)
-MOST_RANK_SCORES = 20_000_000
-"""Probes times enrolled speakers; of more probes, so many spread evenly over all of them."""
+MAX_RANK_SCORES = 20_000_000
+"""Scores of identification, probes times enrolled speakers; with more, an even selection of probes is used."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
     """One error measure. `unit` is "share" (0 to 1, to be shown as percent), "cost" or "bits".
 
-    `interval` is over speakers, None where there were fewer than 5, or too few errors for the draws of speakers to
-    differ, which `note` then says.
+    `interval` is over speakers; it is None with fewer than 5 speakers, or with too few errors for the draws of
+    speakers to differ, and `note` then says so.
     """
 
     name: str
@@ -77,7 +76,7 @@ class ScoreMeasures:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """The measures and operating points to print, and the notes; first of all that there are too few speakers."""
+        """Text to print: measures, operating points and notes."""
         lines = [] if self.num_draws else ["Too few speakers to say how well it works; score pairs of more speakers."]
         for measure in self.measures.values():
             form = ".2%" if measure.unit == "share" else ".3f"
@@ -103,12 +102,16 @@ def measure_scores(
     resampled: Resampled | None = None,
     overwrite_scores: bool = False,
 ) -> ScoreMeasures:
-    """Measure scores [m] of trials with truth [m] and speakers [m] on either side.
+    """Measure the scores of trials.
 
-    Every trial counts for the measures; intervals are made of about 5 million at most, which a note says.
+    Measures use every trial. Intervals use at most about 5 million, which a note then says.
 
     Parameters
     ----------
+    scores, target
+        [m] scores and truth of the trials.
+    enroll_speaker, test_speaker
+        [m] the speakers of either side.
     are_llrs
         Whether scores are natural-log LLRs; actual DCF and Cllr are then measured.
     threshold
@@ -116,9 +119,9 @@ def measure_scores(
     cost
         Prior and costs of the detection cost, and of the operating point of least cost.
     resampled
-        What `choose_resampled` chose, where speakers are given of these trials alone, [k].
+        The result of `choose_resampled`; speakers are then given for its k trials only.
     overwrite_scores
-        Whether the array of scores may be sorted in place and is not used again, which halves the memory.
+        Whether the array of scores may be sorted in place, which halves the memory.
 
     Raises
     ------
@@ -156,7 +159,7 @@ def measure_scores(
             for key, (name, unit, _) in definitions.items()
         }
         return ScoreMeasures(roc=roc, measures=measures, operating_points=tuple(points), num_draws=0, notes=(note,))
-    num_draws = int(np.clip(WORK // len(resampled.at), FEWEST_DRAWS, MOST_DRAWS))
+    num_draws = int(np.clip(WORK // len(resampled.at), MIN_DRAWS, MAX_DRAWS))
     intervals = speaker_intervals(
         _levelled(drawn_scores),
         ScoredTrials.of(drawn_target, *sides, weight=resampled.weight),
@@ -189,22 +192,25 @@ def measure_scores(
 
 
 def _measure(name: str, value: float, unit: str, interval: Interval, note: str) -> Measure:
-    """Draws that all give the value, such as an AUC of 1, say nothing of how sure it is."""
+    """Leave out the interval if all draws give one value, such as an AUC of 1: they do not show how sure it is."""
     if interval.low < interval.high:
         return Measure(name=name, value=value, unit=unit, interval=replace(interval, value=value), note=note)
     return Measure(name=name, value=value, unit=unit, note="no interval: every draw of speakers gives this value")
 
 
 def most_unseen(num_speakers: int, confidence: float = 0.95) -> float:
-    """The rate up to which no error among as many speakers is no surprise: at 95 % about 3 / `num_speakers`, the rule
-    of three (Hanley and Lippman-Hand, JAMA 249(13), 1983). Speakers count, not trials: one speaker's trials agree."""
+    """The highest rate that is consistent with no error among this many speakers: about 3 / `num_speakers` at 95 %.
+
+    This is the rule of three (Hanley and Lippman-Hand, JAMA 249(13), 1983), applied to speakers instead of trials,
+    because the trials of one speaker are not independent.
+    """
     return float(1 - (1 - confidence) ** (1 / num_speakers))
 
 
 def _error_trials(
     scores: NDArray[Any], target: NDArray[np.bool_], threshold: float | None
 ) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    """By error rate: the trials that it is of, and the errors among them."""
+    """For each error rate, the trials of its kind and the errors among them."""
     if threshold is None:
         return {}
     accepted = scores >= np.asarray(threshold).astype(scores.dtype)
@@ -212,8 +218,10 @@ def _error_trials(
 
 
 def _widened(interval: Interval, num_speakers: int, num_error_speakers: int) -> tuple[Interval, str]:
-    """The interval of an error rate whose errors are of too few speakers to resample, and why: it reaches from 0 to at
-    least the rate that as many speakers can hide."""
+    """Widen the interval of a rate whose errors come from too few speakers to resample, and say why.
+
+    It then reaches from 0 to at least the rate of `most_unseen`.
+    """
     high = max(interval.high, most_unseen(num_speakers, interval.confidence))
     errors = f"the errors are of {num_error_speakers}" if num_error_speakers else "no error"
     return replace(
@@ -222,7 +230,7 @@ def _widened(interval: Interval, num_speakers: int, num_error_speakers: int) -> 
 
 
 def measure_definitions(*, are_llrs: bool, cost: LeastCost = DEFAULT_COST) -> dict[str, MeasureDefinition]:
-    """The error measures of scores, by key; those of LLRs too, where they are some."""
+    """The error measures by key; those that need LLRs only with `are_llrs`."""
     found = {
         "eer": MeasureDefinition("EER (plain)", "share", lambda roc: roc.eer().eer),
         "rocch_eer": MeasureDefinition("EER (convex hull)", "share", lambda roc: roc.rocch_eer().eer),
@@ -240,7 +248,7 @@ def measure_definitions(*, are_llrs: bool, cost: LeastCost = DEFAULT_COST) -> di
 
 
 def _point_line(point: OperatingPoint) -> str:
-    """What a threshold accepts and rejects, and what that rests on."""
+    """One line on a threshold: its interval, the error rates there, and their support."""
     name = f"at {point.name}"
     if point.threshold is None:
         return f"{name:<23} {point.note}"
@@ -254,26 +262,33 @@ def _point_line(point: OperatingPoint) -> str:
 
 
 def _levelled(scores: NDArray[Any]) -> NDArray[Any]:
-    """The scores, rounded down to one of MOST_LEVELS of them, evenly spread, where there are more."""
-    if len(scores) <= MOST_LEVELS:
+    """Round the scores down to at most MAX_LEVELS of their own values, evenly spread."""
+    if len(scores) <= MAX_LEVELS:
         return scores
     ordered = np.sort(scores)
-    levels = np.unique(ordered[np.linspace(0, len(ordered) - 1, MOST_LEVELS).astype(np.int64)])
+    levels = np.unique(ordered[np.linspace(0, len(ordered) - 1, MAX_LEVELS).astype(np.int64)])
     return np.asarray(levels[np.searchsorted(levels, scores, side="right") - 1])
 
 
 def rank_measures(
     backend: Backend, embeddings: NDArray[np.float32], speaker_index: NDArray[np.integer]
 ) -> dict[str, Measure]:
-    """How often the own speaker is the best, and among the five best, where every speaker's first recording is enrolled
-    and the others are looked for by the back-end's scores; `note` says of how many. None without two speakers and a
-    second recording, and no rank that is at least the number of speakers.
+    """How often the right speaker ranks first, and among the first five, by the back-end's scores.
+
+    The first recording of every speaker is enrolled and the others are searched for; `note` gives the numbers. The
+    result is empty with fewer than two speakers or without second recordings, and lacks ranks that are not below the
+    number of speakers.
+
+    Parameters
+    ----------
+    embeddings, speaker_index
+        [n, D] embeddings and [n] their speakers.
     """
     speakers, first = np.unique(speaker_index, return_index=True)
     others = np.setdiff1d(np.arange(len(speaker_index)), first)
     if len(speakers) < 2 or not len(others):
         return {}
-    some = others[:: -(-len(others) * len(speakers) // MOST_RANK_SCORES)]
+    some = others[:: -(-len(others) * len(speakers) // MAX_RANK_SCORES)]
     scores = backend.score_matrix(embeddings[first], embeddings[some]).T
     found = identify(scores, speaker_index[some], speakers)
     of_all = "" if len(some) == len(others) else f" of {len(others):,}"

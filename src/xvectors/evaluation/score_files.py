@@ -14,8 +14,8 @@ from xvectors.backends import Fusion
 from xvectors.errors import ManifestError
 from xvectors.evaluation.curves import DET
 from xvectors.evaluation.measures import (
-    FEWEST_DRAWS,
-    MOST_DRAWS,
+    MAX_DRAWS,
+    MIN_DRAWS,
     WORK,
     MeasureDefinition,
     ScoreMeasures,
@@ -173,7 +173,7 @@ def compare_score_files(
     definitions = measure_definitions(are_llrs=are_llrs, cost=cost)
     readers = {key: definition.read for key, definition in definitions.items()}
     rocs = {name: ROC.from_scores(values[trials.target], values[~trials.target]) for name, values in scores.items()}
-    draws = int(np.clip(WORK // (2 * len(trials)), FEWEST_DRAWS, MOST_DRAWS))
+    draws = int(np.clip(WORK // (2 * len(trials)), MIN_DRAWS, MAX_DRAWS))
     return SystemComparison(
         names=names,
         definitions=definitions,
@@ -233,10 +233,10 @@ def fuse_score_files(
     Raises
     ------
     ManifestError
-        Fewer than two systems, not one file of either kind for each, a file given as both; files that cannot be read
-        or do not hold the same trials; trials of one kind to learn from.
+        Fewer than two systems, unequal numbers of `files` and `fit_on`, a file in both; files that cannot be read or
+        hold different trials; trials of one kind only to learn from.
     ConfigError, TrainingError
-        An impossible prior; scores for which no weights settle.
+        An impossible prior; scores for which the fit does not converge.
     """
     if len(files) < 2:
         raise ManifestError("name two or more score files to fuse, one of each system")
@@ -270,7 +270,7 @@ def fuse_score_files(
 
 
 def _matrix(files: Sequence[ScoreFile], trials: TrialList | None) -> tuple[TrialList, NDArray[np.float64]]:
-    """The trials, of the list or of the first file, and every file's score of each: [trials, systems]."""
+    """The trials of the list, or else of the first file, and their scores in every file, [trials, systems]."""
     listed, first = files[0].labeled(trials)
     if trials is None:
         columns = [first, *(scores_on(listed, file) for file in files[1:])]

@@ -1,5 +1,4 @@
-"""Which trials belong together: by gender, age, duration, noise, session and every further column of the manifest.
-In: what is known of the recordings, and the trials. Out: one code a trial and dimension."""
+"""Group trials by gender, age, duration, noise, session and every further column of the manifest."""
 
 from __future__ import annotations
 
@@ -21,21 +20,25 @@ AGES = (13, 18, 30, 45, 60)  # years
 AGE_DIFFERENCES = (3, 10, 20)  # years
 DURATIONS = (1, 2, 3, 5, 8, 15, 30)  # seconds
 SNRS = (5, 10, 15, 20, 30)  # dB
-MAX_VALUES = 8  # of a column; the others stand together as unknown
-MIN_SPEAKERS_OF_VALUE = 2  # fewer leave no non-target trial
+MAX_VALUES = 8  # of a column; recordings with other values are in no group
+MIN_SPEAKERS_OF_VALUE = 2  # with fewer there is no non-target trial
 QUARTERS = (0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dimension:
-    """One way to part the trials.
+    """One way to group the trials.
 
     Attributes
     ----------
-    name : what they are parted by, with the unit
-    labels : names of the groups
-    kinds : by group, which trials it picks: "both", or only those of one kind, to be measured against all of the other
-    codes : int16 [m] the group of each trial, -1 for none
+    name : str
+        What they are grouped by, with the unit.
+    labels : tuple of str
+        Names of the groups.
+    kinds : tuple of Kind
+        The trials that each group selects: "both", or one kind only, which is measured against all trials of the other.
+    codes : int16 [m]
+        The group of each trial, -1 for trials in no group.
     """
 
     name: str
@@ -45,16 +48,20 @@ class Dimension:
 
 
 def trial_dimensions(manifest: Manifest, duration_s: ArrayLike, snr_db: ArrayLike, trials: Trials) -> list[Dimension]:
-    """Every dimension of which the trials have at least two groups.
+    """Every dimension in which the trials have at least two groups.
 
-    Target and non-target trials count where both recordings are of the group; of duration and SNR, the shorter and
-    the noisier recording decides. Two speakers differ in age, one does not: age differences part the non-target trials
-    only. Sessions part the target trials, and non-target trials of one session are a group of their own.
+    A trial belongs to a group if both recordings do; the shorter recording decides its duration, the noisier one its
+    SNR. Age differences group the non-target trials only. Sessions group the target trials, and the non-target trials
+    within one session are a group of their own.
 
-    Args:
-        manifest: n recordings.
-        duration_s, snr_db: [n] seconds and dB, NaN unknown.
-        trials: pairs of rows of the manifest.
+    Parameters
+    ----------
+    manifest
+        n recordings.
+    duration_s, snr_db
+        [n] seconds and dB, NaN unknown.
+    trials
+        Pairs of rows of the manifest.
     """
     found = [
         _by_gender(manifest.gender, trials),
@@ -102,7 +109,7 @@ def _by_session(session: NDArray[np.int32], trials: Trials) -> Dimension:
 
 
 def _by_column(name: str, group: NDArray[np.int64], labels: tuple[str, ...], trials: Trials) -> Dimension:
-    """One more group of trials across two values, where one speaker has recordings of two."""
+    """Group by a column; trials across two values are a further group if a speaker has recordings of both."""
     found = _both(name, group, labels, trials)
     enroll, test = group[trials.enroll], group[trials.test]
     across = (enroll >= 0) & (test >= 0) & (enroll != test)
@@ -115,7 +122,7 @@ def _by_column(name: str, group: NDArray[np.int64], labels: tuple[str, ...], tri
 def _both(
     name: str, group: NDArray[np.integer[Any]], labels: tuple[str, ...], trials: Trials, *, mixed: str = ""
 ) -> Dimension:
-    """Trials whose recordings are of one group [n]; where `mixed` names it, one more of non-targets of two groups."""
+    """Group trials within one group [n]; `mixed` names a further group, the non-target trials across two."""
     enroll, test = group[trials.enroll], group[trials.test]
     known = (enroll >= 0) & (test >= 0)
     codes = np.where(known & (enroll == test), enroll, -1).astype(np.int16)
@@ -129,7 +136,7 @@ def _both(
 def _column_codes(
     column: PackedStrings, speaker_index: NDArray[np.int32]
 ) -> tuple[NDArray[np.int64], tuple[str, ...]] | None:
-    """Group by row and names of the groups. None for a column that says nothing beyond who speaks."""
+    """The group of each row and the names of the groups; None if each value belongs to one speaker."""
     cells = list(column)
     values = sorted(set(cells) - {""})
     if len(values) > MAX_VALUES and (numbers := _numbers(cells)) is not None:
@@ -150,7 +157,7 @@ def _column_codes(
 
 
 def _numbers(cells: list[str]) -> NDArray[np.float64] | None:
-    """The cells as numbers, NaN where empty; None where one is no finite number."""
+    """The cells as numbers, NaN where empty; None if a cell is not a finite number."""
     try:
         numbers = np.array([float(cell) if cell else np.nan for cell in cells])
     except ValueError:
@@ -163,14 +170,14 @@ def _each(kind: Kind, labels: tuple[str, ...]) -> tuple[Kind, ...]:
 
 
 def _banded(values: ArrayLike, edges: ArrayLike) -> NDArray[np.int16]:
-    """The band of each value: how many edges it reaches; -1 for NaN."""
+    """The band of each value, the number of edges at or below it; -1 for NaN."""
     numbers = np.asarray(values, dtype=np.float64)
     bands = np.searchsorted(np.asarray(edges, dtype=np.float64), numbers, side="right")
     return np.where(np.isnan(numbers), -1, bands).astype(np.int16)
 
 
 def _band_names(edges: Sequence[float], unit: str, *, whole: bool = False) -> tuple[str, ...]:
-    """`whole` numbers' bands end one below the next edge."""
+    """Names of the bands; with `whole` numbers a band ends one below the next edge."""
     after = f" {unit}" if unit else ""
     between = [f"{low:g} to {high - 1 if whole else high:g}{after}" for low, high in pairwise(edges)]
     return (f"under {edges[0]:g}{after}", *between, f"{edges[-1]:g}{after} or more")

@@ -1,6 +1,8 @@
-"""For whom the system fails: error rates of groups of trials, and how surely they depart from those of all trials.
-In: scored trials and their groups. Out: slices with intervals. Speakers are resampled as in `metrics.bootstrap`, the
-same draws for every slice and for the whole, so that a difference is measured within each draw."""
+"""Error rates of groups of trials, and how far they depart from those of all trials.
+
+Speakers are resampled as in `metrics.bootstrap`, with the same draws for every slice and for the whole, so that a
+difference is measured within each draw.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,11 @@ MEASURES = ("eer", "frr", "far", "actual_dcf")
 
 @dataclass(frozen=True, kw_only=True)
 class SliceMeasure:
-    """A measure of one slice: shares, the DCF a normalized cost. `low` and `high` are None where there are too few
-    speakers in all; `difference` is slice less whole, its ends and `departs` come from the same draws."""
+    """A measure of one slice: a share, or a normalized cost for the DCF.
+
+    `low` and `high` are None with too few speakers in all. `difference` is slice minus whole; its ends and `departs`
+    come from the same draws.
+    """
 
     value: float
     low: float | None = None
@@ -41,7 +46,7 @@ class SliceMeasure:
     difference_low: float | None = None
     difference_high: float | None = None
     departs: bool = False
-    """The interval of the difference leaves out 0, and 30 errors support it."""
+    """Whether the interval of the difference excludes 0 and 30 errors support it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +71,13 @@ class Slice:
 
     @property
     def departure(self) -> float:
-        """How far the EER is from the whole's; -1 for slices without."""
+        """Distance of the EER from that of the whole; -1 for slices without an EER."""
         return abs(self.measures["eer"].difference) if "eer" in self.measures else -1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slices:
-    """`whole` is every trial; `slices` are in order of departure, the farthest first."""
+    """All trials as `whole`, and the slices, farthest from the whole first."""
 
     whole: Slice
     slices: tuple[Slice, ...]
@@ -93,18 +98,27 @@ def measure_slices(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Slices:
-    """EER, FRR and FAR at the threshold, and of LLRs the actual DCF at a prior and costs, of each group.
+    """Measure EER, FRR and FAR of each group and, for LLRs, the actual DCF.
 
-    Args:
-        scores, target, enroll_speaker, test_speaker: [m] of the trials; accept scores >= threshold.
-        cost: None for scores that are no LLRs.
-        num_draws: by default 1000, from 400,000 trials on fewer, down to 200.
+    Values are exact. The EER of a draw is interpolated between 400 thresholds of the slice, which moves the end of an
+    interval by less than a hundredth of its width; FRR, FAR and DCF of a draw are exact. Groups with fewer than 5
+    speakers or 30 trials of a kind get no rate. 300,000 trials in 30 groups take a few seconds.
 
-    Values are exact. The draws' EERs are interpolated between 400 thresholds of each slice, which moves an interval's
-    end by less than a hundredth of its width; their FRR, FAR and DCF are exact. Groups of fewer than 5 speakers or 30
-    trials of a kind get no rate. 300,000 trials in 30 groups take a few seconds.
+    Parameters
+    ----------
+    scores, target, enroll_speaker, test_speaker
+        [m] scores, truth and speakers of the trials.
+    threshold
+        Scores at or above it are accepted.
+    cost
+        Prior and costs of the actual DCF; None for scores that are not LLRs.
+    num_draws
+        By default 1000, and fewer from 400,000 trials on, down to 200.
 
-    Raises as `ScoredTrials.of` and `ROC.from_scores` do, but for fewer than 5 speakers, which leave out the intervals.
+    Raises
+    ------
+    ManifestError, ShapeError
+        As in `ScoredTrials.of` and `ROC.from_scores`, except that with fewer than 5 speakers there are no intervals.
     """
     labels = checked_labels(target)
     if num_draws is None:
@@ -213,7 +227,7 @@ class _Resample:
         return len(np.union1d(self.enroll[chosen], self.test[chosen]))
 
     def _lacks(self, kind: str, rows: Rows) -> str:
-        """What these trials of a kind lack to give a rate; nothing where they suffice."""
+        """Why these trials of a kind are too few for a rate; empty if they suffice."""
         if len(rows) < MIN_TRIALS:
             return f"{count(len(rows), f'{kind} trial')}, fewer than {MIN_TRIALS}"
         speakers = len(np.union1d(self.enroll[rows], self.test[rows]))
@@ -229,7 +243,7 @@ class _Resample:
         return values
 
     def _errors(self, key: str, roc: ROC, value: float, whole: Slice) -> float:
-        """How many errors support a comparison of rates: those made, or those that the whole's rate lets expect."""
+        """The errors that support a comparison of rates: those made, or those expected at the rate of the whole."""
         if key == "frr":
             return max(value, whole.measures[key].value) * roc.num_target
         if key == "far":
@@ -237,7 +251,7 @@ class _Resample:
         return float("inf")
 
     def _drawn(self, roc: ROC, targets: Rows, nontargets: Rows) -> Draws:
-        """The measures [draws] of the draws' trials; none where there are no draws, NaN where one has no trials."""
+        """The measures in each draw, [draws]; empty without draws, NaN for a draw without trials."""
         if self.counts is None:
             return {}
         edges = [roc.det(EDGES).thresholds.astype(np.float64), np.array([self.threshold])]
@@ -260,11 +274,10 @@ class _Resample:
     def _below(
         self, thresholds: NDArray[np.float64], rows: Rows, drawn: NDArray[np.float64], *, square: bool
     ) -> NDArray[np.float64]:
-        """Weight of the trials below each threshold, and in the last row of all, [thresholds + 1, draws], where
-        speakers are `drawn` [speakers, draws] times.
+        """Weight of the trials below each threshold and, in the last row, of all trials: [thresholds + 1, draws].
 
-        Trials of one pair of speakers weigh the same, m_s or, `square`, m_s m_r: they are counted before they are
-        weighed.
+        Speaker s is drawn m_s times, as `drawn` [speakers, draws] says. All trials of one pair of speakers have the
+        same weight, m_s or, if `square`, m_s m_r, so they are counted before they are weighed.
         """
         bins = np.searchsorted(thresholds, self.scores[rows], side="right")
         pairs, pair = np.unique(self.enroll[rows] * self.num_speakers + self.test[rows], return_inverse=True)
@@ -280,7 +293,7 @@ class _Resample:
 
 
 def _crossings(frr: NDArray[np.float64], far: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Where FRR [thresholds, draws] rises past FAR, in each draw; NaN where a draw has no trials of a kind."""
+    """The rate at which FRR [thresholds, draws] crosses FAR in each draw; NaN for a draw without trials of a kind."""
     excess = frr - far
     after = np.clip(np.count_nonzero(excess < 0, axis=0), 1, len(excess) - 1)
     draws = np.arange(excess.shape[1])
@@ -291,7 +304,7 @@ def _crossings(frr: NDArray[np.float64], far: NDArray[np.float64]) -> NDArray[np
 
 
 def _supported(kind: Kind, target_lacks: str, nontarget_lacks: str) -> set[str]:
-    """The measures that there are trials for. Rates of a kind that the slice does not pick would be the whole's."""
+    """The measures that the trials support, without rates of a kind that the slice does not select."""
     keys = set(MEASURES)
     if target_lacks:
         keys -= {"eer", "frr", "actual_dcf"}
@@ -307,7 +320,7 @@ def _measure(
     num_speakers: int,
     compared: tuple[float, NDArray[np.float64] | None, float] | None = None,
 ) -> SliceMeasure:
-    """`compared`: the whole's value, its draws, and how many errors support the comparison."""
+    """`compared` holds the value of the whole, its draws, and the number of errors that support the comparison."""
     difference = 0.0 if compared is None else value - compared[0]
     if drawn is None:
         return SliceMeasure(value=value, difference=difference)

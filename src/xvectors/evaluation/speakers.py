@@ -1,5 +1,4 @@
-"""Who speaks in the recordings that trials name. In: a file that says so, or only target trials. Out: speakers by name,
-as numbers."""
+"""Tell who speaks in the recordings that trials name, from a file or from the target trials."""
 
 from __future__ import annotations
 
@@ -24,16 +23,19 @@ GUESSED = (
 
 
 def speakers_of(trials: TrialList, path: str | Path | None) -> NDArray[np.int32]:
-    """[names] numbers of the speakers: as `path` says, or of target trials where that is None (`TrialList.speakers`).
+    """Number the speakers of the names in a trial list, [names].
 
-    `path` is embeddings that `xvectors embed` or `evaluate` wrote, a table with the columns id (or path) and speaker,
-    or text of lines `recording speaker` (Kaldi's utt2spk). Names fit with or without a sound file's suffix; a model is
-    a name like any other.
+    Parameters
+    ----------
+    path
+        Embeddings that `xvectors embed` or `evaluate` wrote, a table with the columns id (or path) and speaker, or
+        text with lines `recording speaker` (Kaldi's utt2spk). Names match with or without the suffix of an audio
+        file; models are names, too. With None, names that target trials join are one speaker (`TrialList.speakers`).
 
     Raises
     ------
     ManifestError
-        A file that cannot be read; names of trials that it lacks; labels that contradict it, or with None each other.
+        A file that cannot be read or lacks names of the trials; labels that contradict it or, with None, each other.
     CheckpointError
         Missing or damaged embeddings.
     """

@@ -63,7 +63,7 @@ def measure_system(
     device: str = "auto",
     progress: bool = False,
 ) -> Evaluation:
-    """Compute everything that `evaluate` reports. Of the report's files, only embeddings.npz is written.
+    """Compute everything that `evaluate` reports. Of its files, only embeddings.npz is written.
 
     Parameters and errors are those of `xvectors.evaluate`.
     """
@@ -254,7 +254,7 @@ def estimate_manifest_snr_db(manifest: Manifest) -> NDArray[np.float64]:
 
 
 class _Clock:
-    """Seconds by step."""
+    """Measures the seconds that each step takes."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -292,7 +292,7 @@ def report_folder(
 
 
 def _command(folder: str | Path, cost: LeastCost, **options: str | Path | int | None) -> str:
-    """The command line of this evaluation."""
+    """The command line that repeats this evaluation."""
     for name, chosen, default in zip(("p-target", "c-miss", "c-fa"), cost.settings, DEFAULT_COST.settings, strict=True):
         options[name] = None if chosen == default else f"{chosen:g}"
     words = ["xvectors", "evaluate", str(folder)]
@@ -318,8 +318,10 @@ def _scanned(
     encoder: SpeakerEncoder,
     progress: bool,
 ) -> tuple[Manifest, list[str]]:
-    """Another corpus without what its scan rejects (duplicates would make the error rates too good), and that, a line
-    each."""
+    """Open and scan a corpus; return the usable recordings and one line for each rejected one.
+
+    Duplicates are rejected because they would make the error rates too good.
+    """
     shortest = encoder.fbank.samples_for(encoder.model.context_frames)
     scanned = scan(
         open_corpus(data, metadata=metadata, speaker_level=speaker_level),
@@ -333,7 +335,7 @@ def _scanned(
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """history.csv as rows of numbers. CheckpointError for a missing or damaged file."""
+    """Read history.csv as rows of numbers. Raises CheckpointError for a missing or damaged file."""
     if why := why_no_file(path):
         raise CheckpointError(f"{path}: {why}")
     with path.open(encoding="utf-8", newline="") as file:
@@ -344,8 +346,11 @@ def read_history(path: Path) -> list[dict[str, float]]:
 
 
 def _test_corpus(paths: SystemFolder) -> tuple[Manifest, list[str] | None]:
-    """The test rows of the system's corpus, and what training left out of these speakers, a line each; None where
-    that is not known. Of a speaker without any usable recording the split is not known: those are told apart."""
+    """The test rows of the system's corpus, and one line for each recording of theirs that training left out.
+
+    The lines are None if that is not known. Speakers without any usable recording belong to no split; their lines say
+    so.
+    """
     if not paths.corpus.is_file():
         raise ManifestError(f"{paths.path} came without its corpus; name one to evaluate on with --data")
     manifest = Manifest.read_csv(paths.corpus)

@@ -25,16 +25,16 @@ from xvectors.trials import (
 )
 from xvectors.trials.sampling import Relation
 
-MOST_PAIRS = 5_000_000
+MAX_PAIRS = 5_000_000
 """All pairs are measured up to this many; beyond, trials are sampled."""
-MOST_WRITTEN_PAIRS = 50_000_000
+MAX_WRITTEN_PAIRS = 50_000_000
 """A list of all pairs is written up to this many, which take some gigabytes."""
 SEED = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ChosenTrials:
-    """Trials between rows of a manifest; `findings` says what was wrong with the list, a line each."""
+    """Trials between rows of a manifest; `findings` lists the problems of a trial list, one line each."""
 
     trials: Trials
     source: str
@@ -42,27 +42,27 @@ class ChosenTrials:
 
 
 def choose_trials(manifest: Manifest, path: str | Path | None, embedded_rows: ArrayLike | None = None) -> ChosenTrials:
-    """All pairs of the rows, sampled where these are more than 5 million, or the trials of the list at `path`.
+    """Choose the trials to measure on: the list at `path`, or all pairs, sampled if there are more than 5 million.
 
     Parameters
     ----------
     embedded_rows
-        [n] the rows of the manifest that could be embedded, by default all. Trials are pairs of places in this array;
-        those of a list that name another row are counted and left out.
+        [n] the rows of the manifest that could be embedded, by default all. Trials are pairs of indices into this
+        array; trials of a list with other rows are counted and left out.
 
     Raises
     ------
     ManifestError
-        No trials of a kind; a list that is no such list, or names recordings that the manifest does not have.
+        No trials of a kind; a file that is not a trial list or names recordings that are not in the manifest.
     """
     rows = np.arange(len(manifest)) if embedded_rows is None else np.asarray(embedded_rows)
     if path is not None:
         return _listed(manifest, Path(path), rows)
     speakers = manifest.speaker_index[rows]
     pairs = sum(count_pairs(speakers))
-    if pairs <= MOST_PAIRS:
+    if pairs <= MAX_PAIRS:
         return ChosenTrials(trials=all_pairs(speakers), source="all pairs")
-    per_speaker = max(1, MOST_PAIRS // (2 * len(np.unique(speakers))))
+    per_speaker = max(1, MAX_PAIRS // (2 * len(np.unique(speakers))))
     trials = sample_trials(speakers, per_speaker=per_speaker, seed=SEED)
     source = (
         f"{len(trials):,} of all {pairs:,} pairs, at most {per_speaker:,} target and {per_speaker:,} non-target trials "
@@ -101,7 +101,7 @@ def _listed(manifest: Manifest, path: Path, rows: NDArray[np.int64]) -> ChosenTr
 
 
 def _names_that_fit(manifest: Manifest, trial_list: TrialList) -> RecordingRows:
-    """The names of the recordings by which the list knows most of them: ids, paths, or the files' names."""
+    """Choose the names that match most of the list: ids, paths, or file names."""
     return max(_namings(manifest), key=lambda naming: np.count_nonzero(naming.rows(trial_list.names) >= 0))
 
 
@@ -125,17 +125,17 @@ def make_trials(
     seed: int = 0,
     form: str = "csv",
 ) -> Trials:
-    """Write trials of all pairs of recordings, or of `per_speaker` target and as many non-target ones a speaker.
+    """Write a list of all pairs of recordings, or of `per_speaker` target and non-target trials for each speaker.
 
-    `source` is a corpus, or embeddings that `xvectors embed` wrote, which know no sessions. The switches are those of
-    `sample_trials`, the forms those of `write_trials`.
+    `source` is a corpus, or embeddings that `xvectors embed` wrote, which hold no sessions. The other parameters are
+    those of `sample_trials` and `write_trials`.
 
     Raises
     ------
     CheckpointError
         Missing or damaged embeddings.
     ManifestError
-        A corpus that cannot be read, a column that a switch needs, no trials of a kind, more than 50 million pairs.
+        A corpus that cannot be read, a missing column, no trials of a kind, more than 50 million pairs.
     ConfigError
         An unknown relation or form, `per_speaker` below 1.
     """
@@ -149,10 +149,10 @@ def make_trials(
         manifest = open_corpus(source, metadata=metadata, speaker_level=speaker_level)
         names, speakers, genders = list(manifest.id), np.asarray(manifest.speaker_index), manifest.gender
         sessions = manifest.session_index if manifest.sessions else None
-    if per_speaker is None and (pairs := sum(count_pairs(speakers))) > MOST_WRITTEN_PAIRS:
+    if per_speaker is None and (pairs := sum(count_pairs(speakers))) > MAX_WRITTEN_PAIRS:
         raise ManifestError(
             f"{source}: {len(names):,} recordings make {pairs:,} pairs, more than "
-            f"{MOST_WRITTEN_PAIRS:,}; give --per-speaker N"
+            f"{MAX_WRITTEN_PAIRS:,}; give --per-speaker N"
         )
     trials = sample_trials(
         speakers,

@@ -1,5 +1,4 @@
-"""The finding of an evaluation in words that need no knowledge of the field. In: an evaluation. Out: its two error
-rates with what other people may see, whose the errors are, and sentences."""
+"""The result of an evaluation in words that need no knowledge of the field."""
 
 from __future__ import annotations
 
@@ -16,13 +15,13 @@ from xvectors.metrics.bootstrap import MIN_SPEAKERS
 from xvectors.text import count
 
 GUESSING = 0.4
-"""An EER from here on is called close to guessing, whose EER is 0.5."""
-FEWEST_ERRORS = 5
-FEWEST_OF_ONE = 3
-"""Fewer errors, in all and of one pair or speaker, do not say that they belong to somebody."""
-LEAST_SHARE_OF_PAIR, LEAST_SHARE_OF_SPEAKER = 0.1, 0.25
+"""From this EER on, the verdict says that the system is close to guessing, whose EER is 0.5."""
+MIN_ERRORS = 5
+MIN_ERRORS_OF_ONE = 3
+"""Errors in all, and of one pair or speaker, that it takes to name a pair or speaker."""
+MIN_SHARE_OF_PAIR, MIN_SHARE_OF_SPEAKER = 0.1, 0.25
 TIMES_EVEN = 3.0
-"""A pair or a speaker is named from this many times its even share of the errors on."""
+"""A pair or speaker is named if it has at least this many times its even share of the errors."""
 BASES = (100, 1000, 10_000, 100_000, 1_000_000)
 FRACTIONS = (
     (3 / 4, "three quarters"),
@@ -37,8 +36,10 @@ FRACTIONS = (
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorRate:
-    """Errors of one kind at the threshold in use. `low` and `high` are what other people may see, None where there are
-    too few speakers to tell."""
+    """Errors of one kind at the threshold in use.
+
+    `low` and `high` are the rates to expect with other people; None with too few speakers.
+    """
 
     num_errors: int
     num_trials: int
@@ -52,7 +53,7 @@ class ErrorRate:
 
 @dataclass(frozen=True, kw_only=True)
 class Concentration:
-    """Errors of one kind that are a pair's or a speaker's: `num_errors` of `num_all`."""
+    """A pair of speakers, or one speaker, with `num_errors` of the `num_all` errors of a kind."""
 
     speakers: tuple[str, ...]
     num_errors: int
@@ -61,7 +62,7 @@ class Concentration:
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """How parts of a sentence are set: what to see first, names of speakers, commands. By default as they are."""
+    """Markup for emphasis, names of speakers and commands in the sentences; by default none."""
 
     strong: Callable[[str], str] = str
     name: Callable[[str], str] = str
@@ -73,16 +74,16 @@ PLAIN = Style()
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """How often two people are taken for one, and one person for two."""
+    """How often two people are taken for one, and one person for two, and who causes many of the errors."""
 
     num_speakers: int
     num_trials: int
     false_accepts: ErrorRate
     misses: ErrorRate
     confused: Concentration | None = None
-    """The pair of speakers, or the speaker, that many of the false accepts are of."""
+    """The pair of speakers, or the speaker, with many of the false accepts."""
     missed: Concentration | None = None
-    """The speaker whom many of the misses are of."""
+    """The speaker with many of the misses."""
     is_calibrated: bool
     is_guessing: bool
     command: str
@@ -90,11 +91,11 @@ class Verdict:
 
     @property
     def is_too_few(self) -> bool:
-        """Whether there are too few speakers to say anything of others."""
+        """Whether there are too few speakers to generalize to others."""
         return self.num_speakers < MIN_SPEAKERS
 
     def sentences(self, style: Style = PLAIN) -> list[str]:
-        """The verdict, what it rests on, and what to do where that is too little."""
+        """The verdict, the data behind it, and, with too little data, what to do."""
         if self.is_too_few:
             return self._too_few(style)
         found = [
@@ -159,7 +160,7 @@ def reach_verdict(
 
 
 def times_in(rate: float) -> tuple[int, int]:
-    """A rate as so many times in 100, or in the least power of ten that gives two or more times.
+    """A rate as times in 100, or in the lowest power of ten that gives at least two times.
 
     >>> times_in(0.062), times_in(0.0149)
     ((6, 100), (15, 1000))
@@ -183,16 +184,16 @@ def _rate(measure: Measure, num_errors: int, num_trials: int) -> ErrorRate:
 
 
 def _confused(decided: DecidedTrials, rows: NDArray[np.int64]) -> Concentration | None:
-    """Of these false accepts, those of the one pair, else of the one speaker, that has far more than its share."""
+    """The pair, or else the speaker, with far more than an even share of these false accepts."""
     names = decided.speakers
     num_all, num_speakers = len(rows), len(names)
-    if num_all < FEWEST_ERRORS:
+    if num_all < MIN_ERRORS:
         return None
     a, b = decided.speaker_pairs(rows)
     keys, numbers = np.unique(a * num_speakers + b, return_counts=True)
     most = int(np.argmax(numbers))
     even = TIMES_EVEN * 2 / (num_speakers * (num_speakers - 1))
-    if numbers[most] >= FEWEST_OF_ONE and numbers[most] / num_all >= max(LEAST_SHARE_OF_PAIR, even):
+    if numbers[most] >= MIN_ERRORS_OF_ONE and numbers[most] / num_all >= max(MIN_SHARE_OF_PAIR, even):
         pair = tuple(names[at] for at in divmod(int(keys[most]), num_speakers))
         return Concentration(speakers=pair, num_errors=int(numbers[most]), num_all=num_all)
     return _most_of(names, np.bincount(np.concatenate([a, b]), minlength=num_speakers), num_all, sides=2)
@@ -205,18 +206,18 @@ def _missed(decided: DecidedTrials, rows: NDArray[np.int64]) -> Concentration | 
 
 
 def _most_of(names: tuple[str, ...], numbers: NDArray[np.int64], num_all: int, *, sides: int) -> Concentration | None:
-    """`sides`: how many speakers an error is of."""
-    if num_all < FEWEST_ERRORS:
+    """The speaker with far more than an even share of the errors, each of which involves `sides` speakers."""
+    if num_all < MIN_ERRORS:
         return None
     most = int(np.argmax(numbers))
-    least = max(LEAST_SHARE_OF_SPEAKER, TIMES_EVEN * sides / len(names))
-    if numbers[most] < FEWEST_OF_ONE or numbers[most] / num_all < least:
+    least = max(MIN_SHARE_OF_SPEAKER, TIMES_EVEN * sides / len(names))
+    if numbers[most] < MIN_ERRORS_OF_ONE or numbers[most] / num_all < least:
         return None
     return Concentration(speakers=(names[most],), num_errors=int(numbers[most]), num_all=num_all)
 
 
 def _often(rate: ErrorRate, does: str, did: str, style: Style) -> str:
-    """What it does, how often, and how often it may with other people."""
+    """Say how often the error happened, and how often it may with other people."""
     object_ = "them for one person" if does == "takes" else "that"
     if not rate.num_errors:
         most = "" if rate.high is None else f"; with other people, up to {_in(*times_in(rate.high))}"
@@ -238,7 +239,7 @@ def _of(rate: ErrorRate) -> str:
 
 
 def _share(found: Concentration) -> str:
-    """The share in words, to begin a sentence with, and the numbers."""
+    """The share in words, to begin a sentence with, and the counts."""
     numbers = f"({found.num_errors:,} of {found.num_all:,})"
     share = found.num_errors / found.num_all
     if found.num_errors == found.num_all:

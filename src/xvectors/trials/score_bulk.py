@@ -1,5 +1,8 @@
-"""Large score files, read in bulk on all cores. In: a file in which single delimiters part the fields, and its form.
-Out: columns, equal to those that reading line by line gives. What cannot be read so is left to that: `Irregular`."""
+"""Read large score files on all cores.
+
+A file is read in bulk if single delimiters separate its fields; the result equals that of reading line by line. Other
+files raise `Irregular` and are left to `score_lines`.
+"""
 
 from __future__ import annotations
 
@@ -19,26 +22,28 @@ from xvectors.trials.lists import LABELS
 from xvectors.trials.score_lines import Form, ScoreColumns
 
 CHUNK_BYTES = 1 << 24
-MOST_THREADS = 8
+MAX_THREADS = 8
 ROWS_AT_A_TIME = 1 << 20
 BOM = b"\xef\xbb\xbf"
 
 
 class Irregular(ValueError):
-    """The file cannot be read in bulk: it is wrong, or has spaces, quotes or numbers of an unusual kind."""
+    """The file cannot be read in bulk: it is wrong, or has unusual spaces, quotes or numbers."""
 
 
 def read_bulk(path: Path, form: Form) -> ScoreColumns:
-    """Read a file in chunks, each a thread's. Memory: 17 bytes a trial, the names, and some 200 MB for the chunks.
+    """Read a file in chunks, one per thread.
+
+    It takes 17 bytes of memory per trial, the names, and about 200 MB for the chunks.
 
     Raises
     ------
     Irregular
-        A file that is not plain; whether it is wrong is for the reader of lines to say.
+        A file that is not plain. Reading it line by line shows whether it is wrong.
     """
     if form.width < 3 or (not form.is_table and form.width > 4):
         raise Irregular(f"its first line has {form.width} fields")
-    threads = min(os.cpu_count() or 1, MOST_THREADS)
+    threads = min(os.cpu_count() or 1, MAX_THREADS)
     store = _Store(path.stat().st_size, form)
     waiting: deque[Future[_Part]] = deque()
     with open(path, "rb") as file, ThreadPoolExecutor(threads) as pool:
@@ -53,7 +58,7 @@ def read_bulk(path: Path, form: Form) -> ScoreColumns:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """The columns of a chunk: names as numbers into pyarrow arrays of names that differ."""
+    """The columns of a chunk, with names as indices into pyarrow arrays of distinct names."""
 
     num_bytes: int
     names: tuple[Any, Any]
@@ -63,7 +68,7 @@ class _Part:
 
 
 class _Store:
-    """Columns that grow part by part. Room for the whole file is asked for with the first, and taken as it fills."""
+    """Columns that grow part by part. The first part reserves room for the whole file, which is used as it fills."""
 
     def __init__(self, file_bytes: int, form: Form) -> None:
         import pyarrow as pa
@@ -112,7 +117,7 @@ class _Store:
         )
 
     def _codes(self, names: Any) -> NDArray[np.int32]:
-        """The number of each name; a new one gets the next."""
+        """The number of each name; new names get the next numbers."""
         import pyarrow as pa
         from pyarrow import compute
 
@@ -133,7 +138,7 @@ class _Store:
 
 
 def _chunks(file: BinaryIO, form: Form) -> Iterator[memoryview]:
-    """The text below the header in whole lines."""
+    """Yield the text below the header in blocks of whole lines."""
     if file.read(len(BOM)) != BOM:
         file.seek(0)
     for number in range(1, form.header_line + 1):

@@ -22,7 +22,7 @@ from xvectors.trials.score_lines import form_of, read_lines
 
 logger = logging.getLogger(__name__)
 
-MOST_EXAMINED = 10_000_000
+MAX_EXAMINED = 10_000_000
 """Lines. In longer files, self-trials are counted and kept and repeated pairs are not looked for, because the search
 would take as much time and memory as everything else."""
 BULK_BYTES = 4_000_000
@@ -35,11 +35,18 @@ class ScoreFile:
 
     Attributes
     ----------
-    names : every name on either side, once, sorted
-    enroll, test : int32 [m], into `names`
-    scores : float64 [m], finite
-    target : bool [m], None for a file without labels
-    column : what the scores are called, "score" where there is no header
+    names : tuple of str
+        Every name on either side, once, sorted.
+    enroll, test : int32 [m]
+        Indices into `names`.
+    scores : float64 [m]
+        Finite scores.
+    target : bool [m] or None
+        The labels; None for a file without them.
+    column : str
+        The name of the scores' column, "score" without a header.
+    source : str
+        The file.
     """
 
     names: tuple[str, ...]
@@ -54,16 +61,17 @@ class ScoreFile:
         return len(self.scores)
 
     def labeled(self, trials: TrialList | None = None) -> tuple[TrialList, NDArray[np.float64]]:
-        """Trials and the score of each [m]: the file's own, or those of a list, in its order, either side first.
+        """The trials and their scores [m]: those of the file, or those of a list in its order.
 
-        The file's own are without self-trials and without pairs that come again, in either order, which the findings
-        count; of more than 10 million lines the former are counted and kept, and the latter are not looked for.
+        Pairs of a list match in either order. Without a list, self-trials and repeated pairs (in either order) are
+        left out and counted in the findings; with more than 10 million lines, self-trials are counted and kept, and
+        repeated pairs are not looked for.
 
         Raises
         ------
         ManifestError
-            Labels nowhere; one pair with two scores, or labeled both ways; trials that have no score, of names that
-            are not in the file, or labeled otherwise there.
+            No labels; a pair with two scores or two labels; trials of the list without a score, with names that are
+            not in the file, or with other labels there.
         """
         if trials is None:
             if self.target is None:
@@ -76,7 +84,7 @@ class ScoreFile:
                 test=self.test,
                 target=self.target,
                 source=self.source,
-                findings=TrialFindings(num_read=len(self), dropped=len(self) <= MOST_EXAMINED),
+                findings=TrialFindings(num_read=len(self), dropped=len(self) <= MAX_EXAMINED),
             )
             selves, repeats = self._examined()
             found = without(own, selves, repeats)
@@ -123,18 +131,18 @@ class ScoreFile:
         return trials, self.scores[at]
 
     def examined_note(self) -> str:
-        """What was not looked for; empty where all was."""
-        if len(self) <= MOST_EXAMINED:
+        """A note if repeated pairs were not looked for, else empty."""
+        if len(self) <= MAX_EXAMINED:
             return ""
-        return f"pairs that come again were not looked for: the file has more than {MOST_EXAMINED:,} lines"
+        return f"pairs that come again were not looked for: the file has more than {MAX_EXAMINED:,} lines"
 
     def _examined(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which lines [m] are of a recording with itself, and which others repeat an earlier pair.
+        """Masks [m] of self-trials and of lines that repeat an earlier pair.
 
-        ManifestError where these contradict each other: another label, or in the same order another score. The other
-        order may have another score, as of models and recordings it has.
+        Raises ManifestError if a repeated pair has another label or, in the same order, another score. In the other
+        order the score may differ, as it does between models and recordings.
         """
-        if len(self) > MOST_EXAMINED:
+        if len(self) > MAX_EXAMINED:
             return self.enroll == self.test, np.zeros(len(self), dtype=bool)
         selves, repeats, first = repeated_pairs(self.enroll, self.test)
         again = np.flatnonzero(first != np.arange(len(self)))
@@ -165,7 +173,7 @@ class ScoreFile:
         return f"{self.names[self.enroll[line]]} {self.names[self.test[line]]}"
 
     def _places(self, enroll: NDArray[np.int32], test: NDArray[np.int32]) -> NDArray[np.int64]:
-        """[k] which line has the score of each pair of names: in this order, else in the other; -1 for none."""
+        """The line [k] with the score of each pair, in this order or else in the other; -1 if there is none."""
         n = len(self.names)
         keys = self.enroll.astype(np.int64) * n + self.test
         order = np.argsort(keys, kind="stable")
@@ -179,7 +187,7 @@ class ScoreFile:
 
 
 def scores_on(trials: TrialList, file: ScoreFile) -> NDArray[np.float64]:
-    """The file's score of each trial; ManifestError where it does not hold the same trials with the same labels."""
+    """The score of each trial in the file. Raises ManifestError unless trials and labels are the same."""
     if len(file) != len(trials):
         raise ManifestError(
             f"{trials.source} has {len(trials):,} trials and {file.source} {len(file):,}: only systems on the same "
@@ -195,17 +203,18 @@ def scores_on(trials: TrialList, file: ScoreFile) -> NDArray[np.float64]:
 
 
 def read_scores(path: str | os.PathLike[str]) -> ScoreFile:
-    """Read `enroll test score` or `enroll test score label` a line, parted by spaces or commas, or a table whose header
-    names enroll, test, score or llr, and perhaps target (the aliases of trial lists are understood).
+    """Read a score file of any form.
 
-    Large files are read in bulk, where single delimiters part the fields and no cell is quoted; others line by line,
-    which takes some ten times as long and gives the same.
+    Either its lines hold `enroll test score` or `enroll test score label`, separated by spaces or commas, or it is a
+    table whose header names enroll, test, score or llr, and optionally target, or aliases as in trial lists. Large
+    files are read in bulk if single delimiters separate the fields and no cell is quoted; reading line by line takes
+    about ten times as long and gives the same.
 
     Raises
     ------
     ManifestError
-        An unreadable or empty file; a line with another number of fields, a score that is NaN, infinite or no number,
-        or a label that is none. The message names the line.
+        An unreadable or empty file; a line with another number of fields, a score that is not a finite number, or an
+        unknown label. The message names the line.
     """
     path = Path(path)
     form = form_of(path)

@@ -1,5 +1,4 @@
-"""Score files line by line, the reference for every other way of reading them. In: a file and its form. Out: columns;
-every complaint names its line."""
+"""Read score files line by line, with errors that name the line. Other ways of reading must give the same result."""
 
 from __future__ import annotations
 
@@ -21,15 +20,15 @@ from xvectors.trials.text import text_lines
 
 LINES_AT_A_TIME = 16_384
 SCORES = ("llr", "score", "scores", "cosine")
-"""Columns that hold scores, the one that says most first."""
+"""Names of columns with scores, the most specific first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """How a score file is written, as its first line shows.
+    """The form of a score file, as its first line shows.
 
-    `delimiter` is None where white space parts the fields. `places` says in which field is what; `header_line` is the
-    header's number, 0 for text without one.
+    `delimiter` is None if white space separates the fields. `places` maps enroll, test, score and target to the
+    numbers of their fields; `header_line` is the line of the header, 0 for text without one.
     """
 
     delimiter: str | None
@@ -45,7 +44,7 @@ class Form:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScoreColumns:
-    """What is read: names sorted, enroll and test int32 [m] into them, scores float64 [m], target bool [m] or None."""
+    """Sorted names, enroll and test as indices into them, int32 [m], scores float64 [m], target bool [m] or None."""
 
     names: tuple[str, ...]
     enroll: NDArray[np.int32]
@@ -55,7 +54,7 @@ class ScoreColumns:
 
 
 def form_of(path: Path) -> Form:
-    """Find out the form from the first line that is not blank. ManifestError for an unreadable or empty file."""
+    """Find the form from the first line that is not blank. Raises ManifestError for an unreadable or empty file."""
     first, number = "", 0
     for number, line in enumerate(text_lines(path), start=1):  # noqa: B007
         if line.strip():
@@ -76,7 +75,7 @@ def form_of(path: Path) -> Form:
 
 
 def read_lines(path: Path, form: Form) -> ScoreColumns:
-    """Read line by line. Raises ManifestError as `read_scores` says."""
+    """Read a file line by line. Raises ManifestError as `read_scores` does."""
     codes = Codes()
     enroll, test, scores, labels = [], [], [], []
     for sides, block_scores, block_labels in _table_blocks(path, form) if form.is_table else _text_blocks(path, form):
@@ -98,12 +97,12 @@ def read_lines(path: Path, form: Form) -> ScoreColumns:
 
 
 Fail = Callable[[int, str], NoReturn]
-"""Raises with the line of a row."""
+"""Raises an error that names the line of a row."""
 Block = tuple[tuple[Sequence[str], Sequence[str]], NDArray[np.float64], NDArray[np.bool_] | None]
 
 
 def _columns(header: list[str]) -> dict[str, int] | None:
-    """Which column of a table is which; None for text without a header."""
+    """Map meanings to the columns of a table; None for text without a header."""
     found = {}
     for meaning, names in {**ALIASES, "score": SCORES}.items():
         at = [header.index(name) for name in names if name in header]
@@ -123,7 +122,7 @@ SAMPLED = 1000
 
 
 def _places(path: Path, parted_by: str | None, width: int) -> dict[str, int]:
-    """In which field is what: the first of ORDERS that fits all lines of the beginning, else the first of all."""
+    """Choose the first of ORDERS that fits the first lines of the file, or else the first of all."""
     rows = [[cell.strip() for cell in line.split(parted_by)] for line in islice(text_lines(path), SAMPLED)]
     columns = list(zip(*(row for row in rows if len(row) == width), strict=True))
     for order in ORDERS if width == 4 else ():
