@@ -102,6 +102,8 @@ class PageRun:
                 assert (ROOT / path).exists(), path
             case ["pytest", "-m", "real", path]:
                 assert (ROOT / path).exists(), path
+            case ["tensorboard", "--logdir", folder]:
+                assert list(Path(folder).glob("events.out.tfevents.*")), folder
             case ["python", path, *arguments]:
                 text = (ROOT / path).read_text(encoding="utf-8")
                 text += "".join(each.read_text(encoding="utf-8") for each in (ROOT / path).parent.glob("_*.py"))

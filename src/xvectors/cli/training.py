@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -90,37 +91,51 @@ def train_command(
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in DIR.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the system in DIR.")] = False,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tensorboard",
+            help="Also write training curves for TensorBoard to DIR/tensorboard (pip install 'xvectors[tensorboard]').",
+            autocompletion=one_of("tensorboard"),
+        ),
+    ] = None,
     quiet: Quiet = False,
     trust: Trust = None,
 ) -> None:
     """Train a system on recordings and calibrate it."""
-    from xvectors.training import EpochResult, train
+    from xvectors.training import EpochResult, TensorBoardLog, train
 
     def on_scan(report: ScanReport) -> None:
         print_lines(report.lines())
 
-    def on_division(corpus: PreparedCorpus) -> None:
+    def on_split(corpus: PreparedCorpus) -> None:
         print(corpus.line(), flush=True)
 
     def on_epoch(result: EpochResult) -> None:
         print(result, flush=True)
+        if curves is not None:
+            curves.on_epoch(result)
 
     overrides = [*(settings or ()), *([f"training.minutes={minutes}"] if minutes is not None else [])]
-    result = train(
-        data,
-        output,
-        _choose_recipe(output, recipe, overrides, resume=resume, start=start),
-        start=start,
-        metadata=metadata,
-        speaker_level=speaker_level,
-        device=device,
-        resume=resume,
-        overwrite=overwrite,
-        on_scan=on_scan,
-        on_division=on_division,
-        on_epoch=on_epoch,
-        progress=not quiet,
-    )
+    if log not in (None, "tensorboard"):
+        raise ConfigError(f"--log {log}: the only kind of log is tensorboard")
+    with TensorBoardLog(output) if log else nullcontext() as curves:
+        result = train(
+            data,
+            output,
+            _choose_recipe(output, recipe, overrides, resume=resume, start=start),
+            start=start,
+            metadata=metadata,
+            speaker_level=speaker_level,
+            device=device,
+            resume=resume,
+            overwrite=overwrite,
+            on_scan=on_scan,
+            on_split=on_split,
+            on_epoch=on_epoch,
+            on_step=None if curves is None else curves.on_step,
+            progress=not quiet,
+        )
     print_training(result, f"xvectors train -o {shlex.quote(str(output))} --resume")
 
 

@@ -1,4 +1,4 @@
-"""Training: from a recipe and a corpus to a calibrated system directory. Names are imported when first used."""
+"""Training of systems, from a recipe and a corpus to a calibrated system directory; names are imported on first use."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -7,13 +7,17 @@ if TYPE_CHECKING:
     from xvectors.training.corpus import PreparedCorpus as PreparedCorpus
     from xvectors.training.corpus import prepare_corpus as prepare_corpus
     from xvectors.training.loop import train as train
-    from xvectors.training.result import EpochResult as EpochResult
-    from xvectors.training.result import TrainingResult as TrainingResult
+    from xvectors.training.results import EpochResult as EpochResult
+    from xvectors.training.results import StepResult as StepResult
+    from xvectors.training.results import TrainingResult as TrainingResult
+    from xvectors.training.tensorboard import TensorBoardLog as TensorBoardLog
 
 _HOME = {
-    "EpochResult": "result",
+    "EpochResult": "results",
     "PreparedCorpus": "corpus",
-    "TrainingResult": "result",
+    "StepResult": "results",
+    "TensorBoardLog": "tensorboard",
+    "TrainingResult": "results",
     "prepare_corpus": "corpus",
     "train": "loop",
 }

@@ -1,8 +1,9 @@
-"""The state of a run between two steps. In: a Checkpoint. Out: one file, written atomically, read without pickle."""
+"""The state of a run between two steps, and its file, which is written atomically and read without unpickling code."""
 
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import struct
 from dataclasses import dataclass, field, fields
@@ -19,46 +20,76 @@ FORMAT_VERSION = 3
 
 _FAULTS = (
     *(pickle.UnpicklingError, OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError),
-    # torch's reader follows instructions: where they make no sense, Python's own errors show it
+    # torch's restricted unpickler executes instructions; damaged ones surface as Python's own errors
     *(AssertionError, ArithmeticError, MemoryError, struct.error, ImportError),
 )
 
 
 @dataclass
 class Checkpoint:
-    """All that the steps to come depend on, besides the recipe and the corpus."""
+    """Everything besides the recipe and the corpus that later steps depend on."""
 
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
     scaler: dict[str, Any] = field(default_factory=dict)
-    """Of the loss in float16, empty in other arithmetic."""
+    """State of the gradient scaler; empty unless the precision is float16."""
     head: dict[str, Tensor] = field(default_factory=dict)
-    """The class weights of a margin loss."""
+    """Class weights of a margin loss; empty without one."""
     average: dict[str, Tensor] = field(default_factory=dict)
-    """The averaged weights of network and head, empty where none are kept."""
+    """Averaged weights of network and head; empty unless the recipe averages."""
     num_averaged: int = 0
-    """Steps that went into them."""
+    """Number of steps in the average."""
     epoch: int = 0
-    """Epochs that have ended."""
+    """Number of finished epochs."""
     batch: int = 0
-    """Batches behind us in the epoch under way."""
+    """Number of finished batches in the current epoch."""
     loss_sum: float = 0.0
     num_correct: int = 0
     num_seen: int = 0
-    """Sums over the epoch under way."""
+    """Chunks seen in the current epoch, over which loss and correct answers are summed."""
     elapsed_s: float = 0.0
+    """Seconds of training and validation."""
     best_epoch: int = 0
-    """The epoch, from 1, whose weights are kept; 0 before the first."""
+    """The epoch, from 1, whose weights are kept; 0 before the end of the first."""
     history: list[dict[str, float]] = field(default_factory=list)
+    """The rows of history.csv."""
     unreadable: dict[int, str] = field(default_factory=dict)
-    """Rows that could not be read, and why."""
+    """Rows of the manifest that could not be read, with reasons."""
     format_version: int = FORMAT_VERSION
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean loss of the current epoch so far; NaN before its first step."""
+        return self.loss_sum / self.num_seen if self.num_seen else math.nan
+
+    @property
+    def accuracy(self) -> float:
+        """Accuracy of the current epoch so far; NaN before its first step."""
+        return self.num_correct / self.num_seen if self.num_seen else math.nan
+
+    def end_epoch(self, val_loss: float, val_accuracy: float, val_eer: float, learning_rate: float) -> None:
+        """Append the current epoch to the history and go on to the next."""
+        self.epoch += 1
+        self.history.append(
+            {
+                "epoch": self.epoch,
+                "train_loss": self.mean_loss,
+                "train_accuracy": self.accuracy,
+                "val_loss": val_loss,
+                "val_accuracy": val_accuracy,
+                "val_eer": val_eer,
+                "learning_rate": learning_rate,
+                "elapsed_s": self.elapsed_s,
+            }
+        )
+        self.batch = self.num_correct = self.num_seen = 0
+        self.loss_sum = 0.0
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Raises StorageError, with the previous checkpoint intact, where it cannot be written."""
+    """Write a checkpoint; StorageError where that fails, and the previous checkpoint stays intact."""
     values = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
-    # by way of memory: torch's own file writer reports a full disk as an internal error
+    # serialized in memory first: torch's own file writer reports a full disk as an internal error
     content = io.BytesIO()
     torch.save(values, content)
     with atomic_write(path, private=True) as temporary:
@@ -66,7 +97,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
-    """Raises CheckpointError where there is none, or it is damaged or of another version."""
+    """Read a checkpoint; CheckpointError where it is missing, damaged or from another version."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no checkpoint to resume from; train without --resume")
     try:

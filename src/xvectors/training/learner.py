@@ -1,7 +1,7 @@
-"""One step of learning. In: a batch of waveforms and the run's progress. Out: its loss, and the network a step better.
+"""One training step, from a batch of waveforms to the optimizer's update, and the measuring of batches in validation.
 
-With the loss `softmax` the network's own segment layers and classifier decide, as in the x-vector paper; the margin
-losses act on the embeddings themselves, through a head of class weights that only training needs.
+With the loss `softmax` the network's own segment layers and classifier are trained, as in the x-vector paper. Margin
+losses act on the embeddings, through a head of class weights that only training needs.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from xvectors.training.optimizer import in_head_only_stage, in_large_margin_stag
 
 
 class Learner:
-    """The network, its features, its loss and its optimizer on one device, freshly initialized by the recipe's seed.
+    """The network, its features, its loss and its optimizer on one device, initialized from the recipe's seed.
 
-    Of processes that train together, each has its `rank`: all begin with the same weights, each draws its own masks.
+    Processes that train together begin with the same weights, and each draws its own masks by its `rank`.
     """
 
     def __init__(self, recipe: Recipe, num_speakers: int, device: torch.device, *, rank: int = 0) -> None:
@@ -36,40 +36,55 @@ class Learner:
         self.recipe, self.num_speakers, self.device, self.rank = recipe, num_speakers, device, rank
         self.spec_augment = SpecAugment(recipe.augment) if recipe.augment.spec_augment_prob > 0 else None
         self.fbank = make_features(recipe).to(device)
-        # layers draw their weights from the process's generator: lent for that, and given back as it was
+        # layers draw their weights from the global generator, whose state is restored afterwards
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(recipe.training.seed)
             self.model = make_model(recipe, num_speakers)
             self.head = self._make_head()
-        # a loss of one's own need not have a margin
+        # a custom loss need not have a margin
         self._set_margin: Callable[[float], None] | None = getattr(self.head, "set_margin", None)
         self.network = _Network(self.model, self.head).to(device)
         self.optimizer = make_optimizer(self.network, recipe.training)
         width = recipe.training.average_width
         self.average = WeightAverage(self.network, width) if width > 0 else None
         self.dtype = choose_precision(recipe.training.precision, device)
-        # small gradients would be 0 in float16; in other arithmetic it passes everything through
+        # small gradients underflow in float16; in other precisions the scaler does nothing
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
 
-    def step(self, batch: Batch, progress: float, place: tuple[int, int]) -> tuple[float, int]:
-        """Learn from `batch` at `progress` in [0, 1] of the run; returns its mean loss and how many were right.
+    @property
+    def learning_rate(self) -> float:
+        """The backbone's learning rate in the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
 
-        `place` is its epoch and its number there: the masks over its features come of it, the seed and the rank alone.
-        A loss that is not finite is returned before anything has been changed.
+    def step(self, batch: Batch, fraction: float, position: tuple[int, int]) -> tuple[float, int]:
+        """Train on one batch; a loss that is not finite is returned before any weight has changed.
+
+        Parameters
+        ----------
+        batch
+            Waveforms and labels.
+        fraction
+            Share of the run that is done, in [0, 1]; learning rate, margin and stage follow from it.
+        position
+            Epoch and number of the batch in it, from which the masks over the features are drawn.
+
+        Returns
+        -------
+        The mean loss of the batch in nats, and the number of chunks that were classified correctly.
         """
         training, loss_settings = self.recipe.training, self.recipe.loss
-        set_rates(self.optimizer, training, progress)
+        set_rates(self.optimizer, training, fraction)
         if self._set_margin is not None:
-            margin = margin_at(progress, loss_settings.margin_start, loss_settings.margin_end, loss_settings.margin)
-            self._set_margin(loss_settings.large_margin if in_large_margin_stage(training, progress) else margin)
-        head_only = in_head_only_stage(training, progress)
+            margin = margin_at(fraction, loss_settings.margin_start, loss_settings.margin_end, loss_settings.margin)
+            self._set_margin(loss_settings.large_margin if in_large_margin_stage(training, fraction) else margin)
+        head_only = in_head_only_stage(training, fraction)
         self.network.train(not head_only)
         self.network.requires_grad_(not head_only)
         for parameter in self._class_layer().parameters():
             parameter.requires_grad_()
-        loss, logits, labels = self._forward(self.model, self.head, batch, self._generator(place))
+        loss, logits, labels = self._forward(self.model, self.head, batch, self._generator(position))
         correct = (logits.argmax(dim=1) == labels).sum()
-        # both in one transfer, since a GPU stands still for each
+        # one transfer for both, since each makes the GPU wait
         value, num_correct = torch.stack((loss.detach(), correct.to(loss.dtype))).tolist()
         if not math.isfinite(value):
             return value, 0
@@ -83,12 +98,12 @@ class Learner:
         if not head_only:
             self.model.after_step()
         if self.average is not None:
-            self.average.update(self.network)
+            self.average.update_parameters(self.network)
         return value, int(num_correct)
 
     @torch.no_grad()
     def measure(self, batch: Batch) -> tuple[float, int]:
-        """The mean cross-entropy of `batch` among the speakers, without any margin, and how many were right."""
+        """Return a batch's mean cross-entropy over the speakers, without margin, and the number of correct answers."""
         model, head = self._kept()
         _, logits, labels = self._forward(model, head, batch)
         logits = logits[:, : self.num_speakers]
@@ -96,17 +111,17 @@ class Learner:
 
     @torch.no_grad()
     def embed(self, batch: Batch) -> Tensor:
-        """The embeddings of `batch`, float32 [batch, embedding_dim] on the CPU."""
+        """Return the embeddings of a batch, float32 [batch, embedding_dim] on the CPU."""
         model, _ = self._kept()
         with self._autocast():
             return model.embed(self.fbank(batch.waveforms.to(self.device))).cpu()
 
     def kept_weights(self) -> dict[str, Tensor]:
-        """The network's weights as a system uses them: the average, where one is kept."""
+        """Return the weights that a system uses: the averaged ones if the recipe averages."""
         return self._kept()[0].state_dict()
 
     def start_from(self, weights: Mapping[str, Tensor], source: str) -> None:
-        """Take the backbone of a trained network of the same shape; the class layer stays freshly initialized."""
+        """Take the backbone of a trained network of the same shape; the class layer stays newly initialized."""
         own = self.model.state_dict()
         classes = {key: value for key, value in own.items() if key.startswith("classifier.")}
         backbone = {key: value for key, value in weights.items() if not key.startswith(MAP_PREFIX)}
@@ -118,7 +133,7 @@ class Learner:
         return self.model.get_submodule("classifier") if self.head is None else self.head
 
     def _kept(self) -> tuple[Backbone, nn.Module | None]:
-        """Network and head as validation sees them, not training."""
+        """Return network and head for validation: averaged if the recipe averages, in evaluation mode."""
         network = self.network if self.average is None else self.average.module
         assert isinstance(network, _Network)
         network.eval()
@@ -129,8 +144,8 @@ class Learner:
             return None
         return make_head(self.recipe.loss, self.model.embedding_dim, num_classes(self.recipe, self.num_speakers))
 
-    def _generator(self, place: tuple[int, int]) -> torch.Generator:
-        seeds = np.random.SeedSequence([self.recipe.training.seed, self.rank, *place])
+    def _generator(self, position: tuple[int, int]) -> torch.Generator:
+        seeds = np.random.SeedSequence([self.recipe.training.seed, self.rank, *position])
         return torch.Generator().manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
 
     def _autocast(self) -> torch.autocast:
@@ -143,7 +158,7 @@ class Learner:
         batch: Batch,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, logits and labels of `batch`; a generator masks its features while the network trains."""
+        """Return loss, logits and labels of a batch; in training mode, `generator` draws the masks of SpecAugment."""
         waveforms = batch.waveforms.to(self.device, non_blocking=True)
         labels = batch.labels.to(self.device, non_blocking=True)
         with torch.no_grad():
@@ -159,14 +174,17 @@ class Learner:
         return softmax_loss(logits, labels, self.recipe.loss.label_smoothing), logits, labels
 
     def save_to(self, checkpoint: Checkpoint) -> None:
+        """Put the state of network, head, optimizer, scaler and average into the checkpoint."""
         checkpoint.model = self.model.state_dict()
         checkpoint.head = {} if self.head is None else self.head.state_dict()
         checkpoint.optimizer = self.optimizer.state_dict()
         checkpoint.scaler = self.scaler.state_dict()
         if self.average is not None:
-            checkpoint.average, checkpoint.num_averaged = self.average.module.state_dict(), self.average.num_steps
+            checkpoint.average = self.average.module.state_dict()
+            checkpoint.num_averaged = int(self.average.n_averaged)
 
     def load_from(self, checkpoint: Checkpoint, source: str) -> None:
+        """Restore what `save_to` saved; `source` names the checkpoint in errors."""
         load_state(self.model, checkpoint.model, source)
         if self.head is not None:
             load_state(self.head, checkpoint.head, source)
@@ -175,11 +193,11 @@ class Learner:
             self.scaler.load_state_dict(checkpoint.scaler)
         if self.average is not None:
             load_state(self.average.module, checkpoint.average, source)
-            self.average.num_steps = checkpoint.num_averaged
+            self.average.n_averaged.fill_(checkpoint.num_averaged)
 
 
 class _Network(nn.Module):
-    """All that is trained: the network and, with a margin loss, its head of class weights."""
+    """All trained parameters: the network and, with a margin loss, its head of class weights."""
 
     def __init__(self, model: Backbone, head: nn.Module | None) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a run: the first is noted, so that the step under way can end and be saved."""
+"""Ctrl-C and SIGTERM during a run: the first one is noted, so that the current step can end and be saved."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from types import FrameType
 
 
 class Signals:
-    """`received` is the signal that asked the run to end, if one did."""
+    """Holds the signal that asked the run to end, or None."""
 
     received: signal.Signals | None = None
 
 
 @contextmanager
-def answered_signals() -> Iterator[Signals]:
-    """Note the first SIGINT or SIGTERM and put the previous handlers back, so that a second one ends at once.
+def noted_signals() -> Iterator[Signals]:
+    """Note the first SIGINT or SIGTERM and restore the previous handlers, so that a second one acts at once.
 
-    Outside the main thread, where Python allows no handlers, nothing is noted.
+    Python allows signal handlers in the main thread only; in other threads nothing is noted.
     """
     signals = Signals()
     if threading.current_thread() is not threading.main_thread():
