@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
 from support.tolerances import ROUNDING
-from xvectors.backends import all_pairs_scores, cosine_scores, length_normalize, products
+from xvectors.backends import all_pairs_scores, cosine_scores, dot_products, length_normalize
 from xvectors.errors import ManifestError, ShapeError
 from xvectors.trials import Trials, all_pairs
 
@@ -24,8 +24,8 @@ def test_cosines_by_hand() -> None:
 def test_scores_equal_scikit_learns_whatever_the_blocks(
     blocks: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(products, "GATHER_VALUES", blocks[0])
-    monkeypatch.setattr(products, "PRODUCT_VALUES", blocks[1])
+    monkeypatch.setattr(dot_products, "GATHER_VALUES", blocks[0])
+    monkeypatch.setattr(dot_products, "PRODUCT_VALUES", blocks[1])
     rng = np.random.default_rng(0)
     embeddings, speakers = rng.normal(size=(31, 8)).astype(np.float32), rng.integers(0, 5, 31)
     trials = all_pairs(speakers)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from support.tolerances import ROUNDING
-from xvectors.backends import products
+from xvectors.backends import dot_products
 from xvectors.backends.dot_products import all_pairs_products, pair_products, row_products
 from xvectors.errors import ShapeError
 
@@ -17,10 +17,10 @@ from xvectors.errors import ShapeError
 def test_listed_pairs_in_any_order_and_blocks(
     dense_share: float, values: int, order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(products, "DENSE_SHARE", dense_share)
-    monkeypatch.setattr(products, "PRODUCT_VALUES", values)
-    monkeypatch.setattr(products, "GATHER_VALUES", values)
-    monkeypatch.setattr(products, "TILE_VALUES", values)
+    monkeypatch.setattr(dot_products, "DENSE_SHARE", dense_share)
+    monkeypatch.setattr(dot_products, "PRODUCT_VALUES", values)
+    monkeypatch.setattr(dot_products, "GATHER_VALUES", values)
+    monkeypatch.setattr(dot_products, "TILE_VALUES", values)
     rng = np.random.default_rng(1)
     left, right = rng.normal(size=(23, 5)).astype(np.float32), rng.normal(size=(17, 5)).astype(np.float32)
     i, j = rng.integers(3, 20, 200), rng.integers(0, 17, 200)
@@ -36,10 +36,10 @@ def test_many_rows_share_block_numbers_of_sixteen_bits() -> None:
 
 
 def test_a_sparse_list_goes_through_some_right_rows_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "TILE_VALUES", 3 * 100)
+    monkeypatch.setattr(dot_products, "TILE_VALUES", 3 * 100)
     rows = np.zeros((1000, 3), dtype=np.float32)
     i, j = np.random.default_rng(0).integers(0, 1000, (2, 5000))
-    order = products._tile_order(rows, rows, i, j)
+    order = dot_products._tile_order(rows, rows, i, j)
     assert sorted(order.tolist()) == list(range(5000))
     assert (np.diff(j[order] // 100) >= 0).all()
     for block in range(10):
@@ -51,7 +51,7 @@ def test_no_pairs_give_no_scores() -> None:
 
 
 def test_blocks_of_rows_make_up_the_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "PRODUCT_VALUES", 30)
+    monkeypatch.setattr(dot_products, "PRODUCT_VALUES", 30)
     left, right = np.random.default_rng(2).normal(size=(2, 11, 4)).astype(np.float32)
     blocks = list(row_products(left, right))
     assert [start for start, _ in blocks] == [0, 2, 4, 6, 8, 10]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from xvectors.backends import Fusion, logistic
+from xvectors.backends import Fusion, calibration
 from xvectors.errors import ConfigError, ManifestError, ShapeError, TrainingError
 
 
@@ -88,6 +88,6 @@ def test_scores_and_settings_that_mean_nothing_are_refused(
     assert str(caught.value) == (
         "scores of 1 systems, but the fusion was fitted on 2: give those systems' scores, in their order"
     )
-    monkeypatch.setattr(logistic, "MOST_STEPS", 1)
+    monkeypatch.setattr(calibration, "MAX_STEPS", 1)
     with pytest.raises(TrainingError, match=r"^the logistic regression did not settle in 1 steps: look for scores far"):
         Fusion().fit(target, nontarget)

@@ -16,7 +16,7 @@ from xvectors.evaluation.measures import (
     most_unseen,
     rank_measures,
 )
-from xvectors.metrics import Interval, LeastCost, actual_dcf, cllr, eer, min_cllr, min_dcf, resampling, rocch_eer
+from xvectors.metrics import Interval, LeastCost, actual_dcf, cllr, eer, min_cllr, min_dcf, rocch_eer, subsampling
 from xvectors.trials import Trials, all_pairs
 
 
@@ -116,7 +116,7 @@ def test_intervals_of_many_trials_are_of_some_and_say_so(monkeypatch: pytest.Mon
     llrs += np.where(trials.target, ease[enroll], likeness[enroll] + likeness[test])
     settings = {"are_llrs": True, "threshold": 2.0}
     whole = measure_scores(llrs, trials.target, enroll, test, **settings)
-    monkeypatch.setattr(resampling, "MOST_RESAMPLED", 30_000)
+    monkeypatch.setattr(subsampling, "MAX_TRIALS", 30_000)
     some = measure_scores(llrs, trials.target, enroll, test, **settings)
     assert whole.notes == ()
     assert len(some.notes) == 1

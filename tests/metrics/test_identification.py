@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xvectors.errors import ConfigError, ManifestError, ShapeError
-from xvectors.metrics import identify, open_set_posterior
+from xvectors.metrics import identification_rates, open_set_posterior
 
 GALLERY = ["ann", "bob", "cyd"]
 PROBES = ["ann", "bob", "bob", "cyd", "dan", "eve"]
@@ -21,14 +21,14 @@ SCORES = [
 
 
 def test_ranks_by_hand() -> None:
-    result = identify(SCORES, PROBES, GALLERY)
+    result = identification_rates(SCORES, PROBES, GALLERY)
     assert result.rank.tolist() == [1, 2, 2, 1]
     assert result.accuracy == 0.5
     assert [result.rank_rate(k) for k in (1, 2, 3)] == [0.5, 1.0, 1.0]
 
 
 def test_open_set_rates_by_hand() -> None:
-    result = identify(SCORES, PROBES, GALLERY)
+    result = identification_rates(SCORES, PROBES, GALLERY)
     # No unknown may pass: above 0.8 only ann's probe. One of two: above 0.5 ann's and cyd's; rank 2 adds bob's 0.7.
     strict, half, wide = result.dir_at_far(0.0), result.dir_at_far(0.5), result.dir_at_far(0.5, k=2)
     assert (strict.detection_and_identification_rate, strict.false_alarm_rate) == (0.25, 0.0)
@@ -43,7 +43,7 @@ def test_a_large_gallery_equals_counting_probe_by_probe() -> None:
     rng = np.random.default_rng(0)
     gallery, probes = rng.permutation(50)[:40], rng.integers(0, 50, 300)
     scores = rng.normal(size=(300, 40)) + 2.0 * (probes[:, None] == gallery)
-    result = identify(scores, probes, gallery)
+    result = identification_rates(scores, probes, gallery)
     hits = known = passing = 0
     threshold = result.dir_at_far(0.1).threshold
     for row, probe in zip(scores, probes, strict=True):
@@ -68,14 +68,14 @@ def test_a_large_gallery_equals_counting_probe_by_probe() -> None:
 )
 def test_unusable_input_is_refused(arguments, error, message) -> None:
     with pytest.raises(error) as caught:
-        identify(*arguments)
+        identification_rates(*arguments)
     assert str(caught.value).startswith(message)
 
 
 def test_rates_that_the_probes_do_not_allow_are_refused() -> None:
     with pytest.raises(ManifestError, match=r"^no probe's speaker is enrolled: enroll speakers"):
-        identify([[1.0]], ["b"], ["a"]).rank_rate(1)
-    closed = identify([[1.0]], ["a"], ["a"])
+        identification_rates([[1.0]], ["b"], ["a"]).rank_rate(1)
+    closed = identification_rates([[1.0]], ["a"], ["a"])
     with pytest.raises(ManifestError, match=r"^every probe's speaker is enrolled: an open-set rate needs probes"):
         closed.dir_at_far(0.1)
     with pytest.raises(ConfigError, match=r"^k is 0: give a rank of 1"):

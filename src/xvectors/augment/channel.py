@@ -99,12 +99,12 @@ def a_law(samples: Samples) -> Samples:
 
 
 def at_rate(waveform: Samples, from_hz: int, to_hz: int) -> Samples:
-    """Resampled, and never empty."""
+    """Subsample, and never empty."""
     result = resample(waveform, from_hz, to_hz)
     return result if len(result) else np.zeros(1, dtype=np.float32)
 
 
 def back_at_rate(waveform: Samples, from_hz: int, to_hz: int, num_samples: int) -> Samples:
-    """Resampled to exactly `num_samples`, which differ by the rounding of two lengths."""
+    """Subsample to exactly `num_samples`, which differ by the rounding of two lengths."""
     result = at_rate(waveform, from_hz, to_hz)[:num_samples]
     return np.pad(result, (0, num_samples - len(result)))

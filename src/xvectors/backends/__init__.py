@@ -2,16 +2,14 @@
 Out: float32 scores. `make_backend("lda_plda").fit(embeddings, speakers).score(others, trials)`; no torch."""
 
 from xvectors.backends.adaptation import ADAPTATIONS, adapt_coral, adapt_coral_plus, adapt_kaldi
-from xvectors.backends.backend import Backend, EnrolledModels
+from xvectors.backends.as_norm import ScoreNorm
+from xvectors.backends.backend import BACKENDS, Backend, EnrolledModels, make_backend
 from xvectors.backends.calibration import AffineCalibration, log_duration, log_magnitude, pair_quality
-from xvectors.backends.cosine import all_pairs_scores, cosine_scores, length_normalize
+from xvectors.backends.cosine import Cosine, all_pairs_scores, cosine_scores, length_normalize
 from xvectors.backends.fusion import Fusion
 from xvectors.backends.plda import PLDA
-from xvectors.backends.score_normalization import ScoreNorm
-from xvectors.backends.scorers import Cosine
-from xvectors.backends.selection import Figures, Selection, select_backend
+from xvectors.backends.selection import CandidateResult, Selection, select_backend
 from xvectors.backends.storage import load_backend, load_fusion, save_backend, save_fusion
-from xvectors.backends.table import BACKENDS, make_backend
 from xvectors.backends.transforms import LDA, WCCN, Center, LengthNorm, Whiten
 
 __all__ = [
@@ -22,10 +20,10 @@ __all__ = [
     "WCCN",
     "AffineCalibration",
     "Backend",
+    "CandidateResult",
     "Center",
     "Cosine",
     "EnrolledModels",
-    "Figures",
     "Fusion",
     "LengthNorm",
     "ScoreNorm",

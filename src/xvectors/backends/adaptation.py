@@ -34,15 +34,22 @@ def adapt_kaldi(
 ) -> PLDA:
     """Where the new domain varies more than the model says, the excess goes to the two covariances by their scales.
 
-    Args:
-        within_scale, between_scale: shares of the excess, 0 or more; their sum is 1 where all of it is explained. The
-            defaults are those of Kaldi's SRE 2016 recipe.
-        mean_scale: how much of the square of the means' difference counts as variation, 0 or more.
+    Parameters
+    ----------
+    within_scale, between_scale
+        Shares of the excess, 0 or more; their sum is 1 where all of it is explained. The defaults are those of Kaldi's
+        SRE 2016 recipe.
+    mean_scale
+        How much of the square of the means' difference counts as variation, 0 or more.
 
-    Raises:
-        ConfigError: a scale below 0.
-        ManifestError: no more embeddings than dimensions.
-        ShapeError: embeddings of other dimensions than the model's, or not finite.
+    Raises
+    ------
+    ConfigError
+        A scale below 0.
+    ManifestError
+        No more embeddings than dimensions.
+    ShapeError
+        Embeddings of other dimensions than the model's, or not finite.
     """
     _check_scales(within_scale=within_scale, between_scale=between_scale, mean_scale=mean_scale)
     mean, total = _new_domain(plda, embeddings)
@@ -65,12 +72,17 @@ def adapt_coral(plda: PLDA, embeddings: ArrayLike) -> PLDA:
 def adapt_coral_plus(plda: PLDA, embeddings: ArrayLike, within_scale: float = 0.5, between_scale: float = 0.5) -> PLDA:
     """Each covariance raised towards its CORAL version where that is larger, never lowered.
 
-    Args:
-        within_scale, between_scale: from 0, the model as it was, to 1, the larger of both in every direction.
+    Parameters
+    ----------
+    within_scale, between_scale
+        From 0, the model as it was, to 1, the larger of both in every direction.
 
-    Raises:
-        ConfigError: a scale outside 0 to 1.
-        ManifestError, ShapeError: as `adapt_kaldi` does.
+    Raises
+    ------
+    ConfigError
+        A scale outside 0 to 1.
+    ManifestError, ShapeError
+        As `adapt_kaldi` does.
     """
     _check_scales(most=1.0, within_scale=within_scale, between_scale=between_scale)
     moved = adapt_coral(plda, embeddings)

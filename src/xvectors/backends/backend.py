@@ -3,24 +3,24 @@ and trials. Out: float32 scores, higher for more alike."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.backends.adaptation import ADAPT_BY, ADAPTATIONS, check_adaptation
-from xvectors.backends.cosine import Embeddings, length_normalize
+from xvectors.backends.as_norm import ScoreNorm
+from xvectors.backends.cosine import Cosine, Embeddings, length_normalize
 from xvectors.backends.dot_products import Rows, all_pairs_products, pair_products, row_products
 from xvectors.backends.estimator import Estimator, labeled_rows
 from xvectors.backends.plda import PLDA
-from xvectors.backends.score_normalization import ScoreNorm
-from xvectors.backends.scorers import Cosine
 from xvectors.backends.statistics import speaker_means
-from xvectors.backends.transforms import LengthNorm, Transform
+from xvectors.backends.transforms import LDA, WCCN, Center, LengthNorm, Transform, Whiten
 from xvectors.errors import ConfigError
-from xvectors.text import brief
+from xvectors.text import brief, nearest
 from xvectors.trials.pairs import Trials
 
 
@@ -37,11 +37,15 @@ class EnrolledModels:
 class Backend:
     """What turns embeddings into scores, fitted on training speakers.
 
-    Args:
-        steps: transforms in the order they apply.
-        scorer: cosine or PLDA.
-        normalizer: S-norm or AS-norm of the scorer's scores, with the training speakers' means as the cohort unless
-            `use_cohort` gives another.
+    Parameters
+    ----------
+    steps
+        Transforms in the order they apply.
+    scorer
+        Cosine or PLDA.
+    normalizer
+        S-norm or AS-norm of the scorer's scores, with the training speakers' means as the cohort unless `use_cohort`
+        gives another.
 
     An example:
 
@@ -70,10 +74,14 @@ class Backend:
     def fit(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
         """Learn every part from embeddings [n, D] and the speaker of each, numbers or names [n].
 
-        Raises:
-            ConfigError: a setting that the data do not allow.
-            ManifestError: too few speakers or recordings for a part.
-            ShapeError: unusable embeddings, or not one speaker a row.
+        Raises
+        ------
+        ConfigError
+            A setting that the data do not allow.
+        ManifestError
+            Too few speakers or recordings for a part.
+        ShapeError
+            Unusable embeddings, or not one speaker a row.
         """
         rows, _ = labeled_rows(embeddings, speakers)
         raw = rows
@@ -100,8 +108,10 @@ class Backend:
 
         Scores change, and with them the LLRs that a calibration makes of them: calibrate again.
 
-        Args:
-            by: "coral_plus", "coral" or "kaldi" (see adaptation.py), each with its own default scales.
+        Parameters
+        ----------
+        by
+            "coral_plus", "coral" or "kaldi" (see adaptation.py), each with its own default scales.
 
         Raises ConfigError for another scorer or a method that is not known, otherwise as the methods do.
         """
@@ -127,14 +137,20 @@ class Backend:
     def enroll(self, embeddings: ArrayLike, models: ArrayLike, average: bool = False) -> EnrolledModels:
         """Models of several recordings each.
 
-        Args:
-            embeddings: [n, D].
-            models: [n] which model each belongs to, numbers or names.
-            average: the mean counts as one recording, at length 1 if the embeddings are. Otherwise PLDA scores "by the
-                book", with the posterior given all recordings. Cosine scores the mean either way.
+        Parameters
+        ----------
+        embeddings
+            [n, D].
+        models
+            [n] which model each belongs to, numbers or names.
+        average
+            The mean counts as one recording, at length 1 if the embeddings are. Otherwise PLDA scores "by the book",
+            with the posterior given all recordings. Cosine scores the mean either way.
 
-        Raises:
-            ShapeError, ManifestError: unusable embeddings, not one model a row, or none.
+        Raises
+        ------
+        ShapeError, ManifestError
+            Unusable embeddings, not one model a row, or none.
         """
         labeled_rows(embeddings, models)
         means, counts = speaker_means(self.transform(embeddings), models)
@@ -169,9 +185,12 @@ class Backend:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(target, non-target) scores of all pairs i < j of embeddings [n, D], as `all_pairs_scores` of cosines.
 
-        Raises:
-            ManifestError: fewer than two rows, no target pair or no non-target pair.
-            ShapeError: unusable embeddings, or not one speaker a row.
+        Raises
+        ------
+        ManifestError
+            Fewer than two rows, no target pair or no non-target pair.
+        ShapeError
+            Unusable embeddings, or not one speaker a row.
         """
         return all_pairs_products(*self.project(embeddings, embeddings), speaker_index)
 
@@ -187,3 +206,29 @@ class Backend:
         if self.normalizer is None:
             return self.scorer.project(models, test_rows, counts)
         return self.normalizer.project(self.scorer, models, test_rows, counts)
+
+
+COHORT_SHARE = 0.2  # of the cohort, for AS-norm
+
+BACKENDS: Mapping[str, Callable[[], Backend]] = MappingProxyType(
+    {
+        "cosine": lambda: Backend([], Cosine()),
+        "cosine_centered": lambda: Backend([Center()], Cosine()),
+        "cosine_whitened": lambda: Backend([Whiten()], Cosine()),
+        "wccn": lambda: Backend([WCCN()], Cosine()),
+        "lda": lambda: Backend([LDA()], Cosine()),
+        "plda": lambda: Backend([Whiten(), LengthNorm()], PLDA()),
+        "lda_plda": lambda: Backend([LDA(), LengthNorm()], PLDA()),
+        "snorm": lambda: Backend([Center()], Cosine(), ScoreNorm()),
+        "asnorm": lambda: Backend([Center()], Cosine(), ScoreNorm(COHORT_SHARE)),
+        "wccn_asnorm": lambda: Backend([WCCN()], Cosine(), ScoreNorm(COHORT_SHARE)),
+        "lda_plda_asnorm": lambda: Backend([LDA(), LengthNorm()], PLDA(), ScoreNorm(COHORT_SHARE)),
+    }
+)
+
+
+def make_backend(name: str) -> Backend:
+    """The back-end of that name, not fitted; ConfigError for a name that is not known."""
+    if name not in BACKENDS:
+        raise ConfigError(f"back-end {name!r} is not known{nearest(name, BACKENDS)}")
+    return BACKENDS[name]()

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xvectors.backends.cosine import real_rows
-from xvectors.backends.logistic import logistic_regression
-from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
-from xvectors.metrics.detection_cost import bayes_threshold
+from xvectors.backends.estimator import real_rows
+from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError, TrainingError
+from xvectors.metrics.detection_cost import bayes_threshold, softplus
 from xvectors.metrics.roc import checked_scores
 from xvectors.text import brief
 from xvectors.trials.pairs import checked_labels
 
 logger = logging.getLogger(__name__)
 
+MAX_STEPS = 100  # of the logistic regression
 RIDGE = 1e-6  # pulls weights of standardized inputs to 0: unfelt, but where scores are parted perfectly
 
 Values = NDArray[np.float64]
@@ -210,12 +210,16 @@ _ARRAYS = (
 def pair_quality(enroll: ArrayLike, test: ArrayLike) -> Values:
     """Two recordings' measures as those of their trial, the same whichever comes first: [m, 2] the lesser, the greater.
 
-    Args:
-        enroll, test: [m] a measure of each side, such as the log of its seconds (`log_duration`), its SNR in dB
-            (`xvectors.audio.quality.estimate_snr_db`), or the log of its embedding's length (`log_magnitude`).
+    Parameters
+    ----------
+    enroll, test
+        [m] a measure of each side, such as the log of its seconds (`log_duration`), its SNR in dB
+        (`xvectors.audio.quality.estimate_snr_db`), or the log of its embedding's length (`log_magnitude`).
 
-    Raises:
-        ShapeError: sides of unequal length, values that are not finite.
+    Raises
+    ------
+    ShapeError
+        Sides of unequal length, values that are not finite.
     """
     sides = [_values(side, name) for side, name in ((enroll, "enroll quality"), (test, "test quality"))]
     if sides[0].shape != sides[1].shape:
@@ -259,3 +263,46 @@ def _quality(quality: ArrayLike | None, num_trials: int) -> Values:
         trial, column = np.argwhere(~np.isfinite(array))[0]
         raise ShapeError(f"quality measure {column} of trial {trial} is {array[trial, column]}: give finite numbers")
     return array.astype(np.float64)
+
+
+def logistic_regression(inputs: Values, labels: NDArray[np.bool_], p_target: float, penalty: float) -> Values:
+    """Weights [d + 1], the last of them the offset, so that inputs @ weights[:-1] + weights[-1] are LLRs.
+
+    Parameters
+    ----------
+    inputs
+        [m, d], of about unit deviation.
+    labels
+        [m] whether each is a target trial; both kinds are needed.
+    p_target
+        The prior at which the cross-entropy is least.
+    penalty
+        On half the squared weights, the offset excepted: keeps separable trials from infinite weights.
+
+    Newton's method with steps that are halved where they overshoot. Raises TrainingError where it does not settle.
+    """
+    design = np.hstack([inputs, np.ones((len(inputs), 1))])
+    share = np.where(labels, p_target / labels.sum(), (1 - p_target) / (~labels).sum())
+    sign, prior = np.where(labels, 1.0, -1.0), -bayes_threshold(p_target)
+    ridge = np.append(np.full(inputs.shape[1], penalty), 0.0)
+
+    def loss(weights: Values) -> float:
+        return float(share @ softplus(-sign * (design @ weights + prior)) + 0.5 * ridge @ weights**2)
+
+    weights = np.zeros(design.shape[1])
+    for _ in range(MAX_STEPS):
+        wrong = np.exp(-softplus(sign * (design @ weights + prior)))
+        gradient = -design.T @ (share * sign * wrong) + ridge * weights
+        curvature = (design * (share * wrong * (1.0 - wrong))[:, None]).T @ design + np.diag(ridge)
+        step = np.linalg.solve(curvature, gradient)
+        decrement = float(gradient @ step)
+        if decrement < 1e-14:
+            return weights
+        length, before = 1.0, loss(weights)
+        while loss(weights - length * step) > before - 0.25 * length * decrement and length > 1e-6:
+            length /= 2.0
+        weights = weights - length * step
+    raise TrainingError(
+        f"the logistic regression did not settle in {MAX_STEPS} steps: look for scores far from all others, or leave "
+        "out inputs that repeat one another"
+    )

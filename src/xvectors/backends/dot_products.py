@@ -27,15 +27,21 @@ Rows = NDArray[np.float32]
 def pair_products(left: Rows, right: Rows, left_index: ArrayLike, right_index: ArrayLike) -> NDArray[np.float32]:
     """The dot products of listed pairs of rows.
 
-    Args:
-        left, right: [k, d] and [t, d].
-        left_index, right_index: [m] row numbers.
+    Parameters
+    ----------
+    left, right
+        [k, d] and [t, d].
+    left_index, right_index
+        [m] row numbers.
 
-    Returns:
-        [m] in the order of the list.
+    Returns
+    -------
+    [m] in the order of the list.
 
-    Raises:
-        ShapeError: lists of unequal length, or a row that does not exist.
+    Raises
+    ------
+    ShapeError
+        Lists of unequal length, or a row that does not exist.
     """
     i, j = row_numbers(left_index, len(left)), row_numbers(right_index, len(right))
     if len(i) != len(j):
@@ -60,16 +66,23 @@ def all_pairs_products(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The dot products of left row i with right row j for all i < j, parted by whether one speaker made both.
 
-    Args:
-        left, right: [n, d] the same recordings as enrollment and as test.
-        speaker_index: [n] the speaker of each row, as numbers or names.
+    Parameters
+    ----------
+    left, right
+        [n, d] the same recordings as enrollment and as test.
+    speaker_index
+        [n] the speaker of each row, as numbers or names.
 
-    Returns:
-        (target, non-target), each in row-major order; 4 bytes a pair.
+    Returns
+    -------
+    (target, non-target), each in row-major order; 4 bytes a pair.
 
-    Raises:
-        ManifestError: fewer than two rows, no target pair or no non-target pair.
-        ShapeError: not one speaker a row.
+    Raises
+    ------
+    ManifestError
+        Fewer than two rows, no target pair or no non-target pair.
+    ShapeError
+        Not one speaker a row.
     """
     speakers = speaker_numbers(speaker_index)
     n = len(left)

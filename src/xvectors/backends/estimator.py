@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xvectors.backends.cosine import real_rows
+from xvectors.backends.dot_products import Rows
 from xvectors.errors import CheckpointError, ConfigError, ShapeError
 from xvectors.trials.pairs import speaker_numbers
 
@@ -50,11 +50,33 @@ class Estimator:
             raise ConfigError(f"this {type(self).__name__} is not fitted: call fit(embeddings, speakers) first")
 
 
+class Scorer(Protocol):
+    """Scores are dot products of a row of each side."""
+
+    def fit(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self: ...
+
+    def project(self, enroll: ArrayLike, test: ArrayLike, counts: ArrayLike | None = None) -> tuple[Rows, Rows]:
+        """Rows [k, d] and [t, d], float32, of enroll [k, D], means of `counts` [k] recordings, and test [t, D]."""
+        ...
+
+
+def real_rows(embeddings: ArrayLike) -> NDArray[Any]:
+    """Embeddings [n, D] as float32 or float64; ShapeError for another shape or kind of values."""
+    array: NDArray[Any] = np.asarray(embeddings)
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise ShapeError(f"embeddings have the shape {list(array.shape)}: give one row a recording, [n, D]")
+    if array.dtype.kind not in "iuf":
+        raise ShapeError(f"embeddings are of type {array.dtype}: give real numbers")
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
+
+
 def finite_rows(embeddings: ArrayLike, dim: int | None = None, what: str = "back-end") -> NDArray[Any]:
     """Embeddings [n, D], float32 or float64, all finite.
 
-    Raises:
-        ShapeError: another shape or kind of values, NaN or infinity, or not `dim` dimensions where that is given.
+    Raises
+    ------
+    ShapeError
+        Another shape or kind of values, NaN or infinity, or not `dim` dimensions where that is given.
     """
     array = real_rows(embeddings)
     if dim is not None and array.shape[1] != dim:

@@ -8,20 +8,24 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.backends.calibration import logistic_regression
 from xvectors.backends.estimator import Array, Estimator
-from xvectors.backends.logistic import logistic_regression
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 
 
 class Fusion(Estimator):
     """scores @ weights_ + offset_, natural-logarithm likelihood ratios that are well calibrated at one prior.
 
-    Args:
-        p_target: share of target trials for which the cross-entropy is least, above 0 and below 1.
-        penalty: on half the squared weights of scores at unit deviation: keeps separable trials from infinite weights.
+    Parameters
+    ----------
+    p_target
+        Share of target trials for which the cross-entropy is least, above 0 and below 1.
+    penalty
+        On half the squared weights of scores at unit deviation: keeps separable trials from infinite weights.
 
-    Attributes:
-        weights_ [systems]; offset_: a number.
+    Attributes
+    ----------
+    weights_ [systems]; offset_: a number.
     """
 
     fitted_names = ("weights_", "offset_")
@@ -35,11 +39,16 @@ class Fusion(Estimator):
     def fit(self, target_scores: ArrayLike, nontarget_scores: ArrayLike) -> Self:
         """Learn from scores of target trials [t, systems] and of non-target trials [u, systems].
 
-        Raises:
-            ConfigError: a prior outside (0, 1), a penalty that is not above 0.
-            ManifestError: a side without trials.
-            ShapeError: scores of another shape or kind, not finite, or a system whose scores are all the same.
-            TrainingError: scores for which no weights settle.
+        Raises
+        ------
+        ConfigError
+            A prior outside (0, 1), a penalty that is not above 0.
+        ManifestError
+            A side without trials.
+        ShapeError
+            Scores of another shape or kind, not finite, or a system whose scores are all the same.
+        TrainingError
+            Scores for which no weights settle.
         """
         if not 0.0 < self.p_target < 1.0:
             raise ConfigError(f"p_target is {self.p_target}: give the share of target trials, above 0 and below 1")

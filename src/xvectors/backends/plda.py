@@ -24,13 +24,18 @@ NO_SPREAD = 1e-9  # directions whose spread between speakers is below this share
 class PLDA(Estimator):
     """Scores are log-likelihood ratios, natural logarithm: the same speaker against two speakers.
 
-    Args:
-        rank: dimensions in which speakers differ; None: all (the two-covariance model). Speakers must number more.
-        iterations: of expectation-maximization, which begins at the moments' estimate.
+    Parameters
+    ----------
+    rank
+        Dimensions in which speakers differ; None: all (the two-covariance model). Speakers must number more.
+    iterations
+        Of expectation-maximization, which begins at the moments' estimate.
 
-    Attributes:
-        mean_ [D], within_ [D, D], between_ [D, D]: the model.
-        log_likelihoods_ [iterations]: of the training embeddings per recording, before each iteration.
+    Attributes
+    ----------
+    mean_ [D], within_ [D, D], between_ [D, D]: the model.
+    log_likelihoods_ [iterations]
+        Of the training embeddings per recording, before each iteration.
     """
 
     fitted_names = ("mean_", "within_", "between_", "log_likelihoods_")
@@ -47,9 +52,12 @@ class PLDA(Estimator):
     def from_covariances(cls, mean: ArrayLike, within: ArrayLike, between: ArrayLike) -> Self:
         """A model given by its mean [D] and its covariances [D, D].
 
-        Raises:
-            ShapeError: shapes that do not fit each other.
-            ManifestError: a singular covariance within speakers.
+        Raises
+        ------
+        ShapeError
+            Shapes that do not fit each other.
+        ManifestError
+            A singular covariance within speakers.
         """
         plda = cls()
         plda.mean_ = np.asarray(mean, dtype=np.float64)
@@ -67,10 +75,14 @@ class PLDA(Estimator):
     def fit(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
         """Learn from embeddings [n, D] and the speaker of each, numbers or names [n], of unequal numbers if need be.
 
-        Raises:
-            ConfigError: a rank that the dimensions or the number of speakers do not allow.
-            ManifestError: one speaker, one recording a speaker, too few recordings for the dimensions.
-            ShapeError: unusable embeddings, or not one speaker a row.
+        Raises
+        ------
+        ConfigError
+            A rank that the dimensions or the number of speakers do not allow.
+        ManifestError
+            One speaker, one recording a speaker, too few recordings for the dimensions.
+        ShapeError
+            Unusable embeddings, or not one speaker a row.
         """
         statistics = speaker_statistics(embeddings, speakers)
         num_speakers, dim = statistics.means.shape
@@ -97,14 +109,20 @@ class PLDA(Estimator):
     def project(self, enroll: ArrayLike, test: ArrayLike, counts: ArrayLike | None = None) -> tuple[Rows, Rows]:
         """Rows [k, d] and [t, d], float32, whose dot products are the log-likelihood ratios.
 
-        Args:
-            enroll: [k, D] embeddings, or the means of several of one speaker.
-            test: [t, D] embeddings.
-            counts: [k] recordings that each mean is of, which scores "by the book": the speaker's part has a
-                posterior given all of them. None: every row counts as one recording.
+        Parameters
+        ----------
+        enroll
+            [k, D] embeddings, or the means of several of one speaker.
+        test
+            [t, D] embeddings.
+        counts
+            [k] recordings that each mean is of, which scores "by the book": the speaker's part has a posterior given
+            all of them. None: every row counts as one recording.
 
-        Raises:
-            ShapeError: other dimensions than the model's, values that are not finite, counts that do not fit.
+        Raises
+        ------
+        ShapeError
+            Other dimensions than the model's, values that are not finite, counts that do not fit.
         """
         self._check_fitted()
         x = self._diagonal(test)

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xvectors.backends.backend import Backend
+from xvectors.backends.backend import BACKENDS, Backend
 from xvectors.backends.calibration import AffineCalibration
 from xvectors.backends.estimator import labeled_rows
-from xvectors.backends.table import BACKENDS
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 from xvectors.metrics.bootstrap import ScoredTrials, compare_systems
 from xvectors.metrics.roc import ROC
@@ -32,7 +31,7 @@ EACH, AT_MOST = 10, 600  # recordings: 180,000 trials
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class CandidateResult:
     """What a candidate reached on the held-out speakers.
 
     `cllr` is in bits, after an affine calibration; `difference` is it less the reference's, with the ends of its
@@ -60,7 +59,7 @@ class Selection:
     seed: int
     num_training_speakers: int
     num_speakers: int
-    figures: tuple[Figures, ...]
+    figures: tuple[CandidateResult, ...]
 
     def table(self) -> dict[str, Any]:
         """The choice and its figures as plain values, to be recorded in TOML or JSON."""
@@ -94,18 +93,29 @@ def select_backend(
     Few speakers decide by luck: a candidate is preferred to the reference only where the interval of what it gains,
     90 % over draws of speakers, leaves out 0.
 
-    Args:
-        training_embeddings: [n, D], with the speaker of each, numbers or names [n].
-        embeddings: [m, D] of at least five other speakers, whom the network was not trained on either.
-        candidates: name -> what makes the back-end; of equally good ones the reference is taken, else the first.
-        reference: the candidate to prefer in doubt.
-        complete: called with every candidate once it is fitted, such as to give it another cohort.
-        seed: of the recordings and of the draws.
+    Parameters
+    ----------
+    training_embeddings
+        [n, D], with the speaker of each, numbers or names [n].
+    embeddings
+        [m, D] of at least five other speakers, whom the network was not trained on either.
+    candidates
+        Name -> what makes the back-end; of equally good ones the reference is taken, else the first.
+    reference
+        The candidate to prefer in doubt.
+    complete
+        Called with every candidate once it is fitted, such as to give it another cohort.
+    seed
+        Of the recordings and of the draws.
 
-    Raises:
-        ConfigError: no candidates, or none of the reference's name.
-        ManifestError: the reference cannot be fitted or calibrated; fewer than five speakers, or trials of one kind.
-        ShapeError: unusable embeddings, or not one speaker a row.
+    Raises
+    ------
+    ConfigError
+        No candidates, or none of the reference's name.
+    ManifestError
+        The reference cannot be fitted or calibrated; fewer than five speakers, or trials of one kind.
+    ShapeError
+        Unusable embeddings, or not one speaker a row.
     """
     if reference not in candidates:
         raise ConfigError(f"the reference {reference!r} is not among the candidates{nearest(reference, candidates)}")
@@ -127,7 +137,7 @@ def select_backend(
                 raise ManifestError(f"the reference {name} cannot be used: {error}") from error
             left_out[name] = str(error)
     figures = tuple(
-        Figures(name=name, left_out=left_out[name])
+        CandidateResult(name=name, left_out=left_out[name])
         if name in left_out
         else _measure(name, llrs[name], llrs[reference], trials.target, resample, seed)
         for name in candidates
@@ -165,7 +175,7 @@ def _measure(
     target: NDArray[np.bool_],
     resample: ScoredTrials,
     seed: int,
-) -> Figures:
+) -> CandidateResult:
     roc = ROC.from_scores(llrs[target], llrs[~target])
     difference = low = high = 0.0
     if llrs is not reference:
@@ -173,7 +183,7 @@ def _measure(
             reference, llrs, resample, {"cllr": ROC.cllr}, num_draws=DRAWS, confidence=CONFIDENCE, seed=seed
         )["cllr"].difference
         difference, low, high = compared.value, compared.low, compared.high
-    return Figures(
+    return CandidateResult(
         name=name,
         eer=roc.eer().eer,
         min_dcf=roc.min_dcf(P_TARGET).min_dcf,

@@ -79,9 +79,12 @@ def speaker_means(embeddings: ArrayLike, speakers: ArrayLike) -> tuple[Array, ND
 def speaker_statistics(embeddings: ArrayLike, speakers: ArrayLike) -> SpeakerStatistics:
     """Counts, means and the within-speaker covariance, pooled over speakers: squares / (n - S).
 
-    Raises:
-        ManifestError: fewer than two speakers, or none with two recordings.
-        ShapeError: unusable embeddings, or not one speaker a row.
+    Raises
+    ------
+    ManifestError
+        Fewer than two speakers, or none with two recordings.
+    ShapeError
+        Unusable embeddings, or not one speaker a row.
     """
     rows, numbers = labeled_rows(embeddings, speakers)
     means, counts = speaker_means(rows, numbers)
@@ -103,8 +106,10 @@ def speaker_statistics(embeddings: ArrayLike, speakers: ArrayLike) -> SpeakerSta
 def whitener(covariance: Array) -> Array:
     """The matrix [D, D] that makes rows x of this covariance white by x @ matrix, triangular.
 
-    Raises:
-        ManifestError: a singular covariance.
+    Raises
+    ------
+    ManifestError
+        A singular covariance.
     """
     try:
         root = np.linalg.cholesky(covariance)

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.backends.as_norm import ScoreNorm
 from xvectors.backends.backend import Backend
+from xvectors.backends.cosine import Cosine
 from xvectors.backends.estimator import Estimator
 from xvectors.backends.fusion import Fusion
 from xvectors.backends.plda import PLDA
-from xvectors.backends.score_normalization import ScoreNorm
-from xvectors.backends.scorers import Cosine
 from xvectors.backends.transforms import LDA, WCCN, Center, LengthNorm, Transform, Whiten
 from xvectors.config import parse_toml, to_toml
 from xvectors.errors import CheckpointError, XVectorsError

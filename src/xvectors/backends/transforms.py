@@ -73,8 +73,10 @@ class Projection(Center):
 class Whiten(Projection):
     """Centers, and turns the covariance of all recordings into the identity.
 
-    Args:
-        shrinkage: how far the covariance is drawn towards a sphere, 0 to 1; None: Ledoit and Wolf's estimate.
+    Parameters
+    ----------
+    shrinkage
+        How far the covariance is drawn towards a sphere, 0 to 1; None: Ledoit and Wolf's estimate.
     """
 
     def __init__(self, shrinkage: float | None = None) -> None:
@@ -90,8 +92,10 @@ class Whiten(Projection):
 class WCCN(Projection):
     """Within-class covariance normalization: centers, and turns the covariance within speakers into the identity.
 
-    Args:
-        shrinkage: how far the covariance is drawn towards a sphere, 0 to 1; None: Ledoit and Wolf's estimate.
+    Parameters
+    ----------
+    shrinkage
+        How far the covariance is drawn towards a sphere, 0 to 1; None: Ledoit and Wolf's estimate.
     """
 
     def __init__(self, shrinkage: float | None = None) -> None:
@@ -111,9 +115,12 @@ class LDA(Projection):
     Speakers count by their recordings. The result has the identity as its covariance within speakers, and uncorrelated
     speakers' means, the most spread first.
 
-    Args:
-        dim: directions kept, at most the dimensions and at most speakers - 1; None: as many as that.
-        shrinkage: of the covariance within speakers, 0 to 1; None: Ledoit and Wolf's estimate.
+    Parameters
+    ----------
+    dim
+        Directions kept, at most the dimensions and at most speakers - 1; None: as many as that.
+    shrinkage
+        Of the covariance within speakers, 0 to 1; None: Ledoit and Wolf's estimate.
     """
 
     def __init__(self, dim: int | None = None, shrinkage: float | None = None) -> None:

@@ -82,7 +82,7 @@ class Columns:
     )
 
 
-def identify(header: Sequence[str], source: str, required: Sequence[str] = ("path", "speaker")) -> Columns:
+def find_columns(header: Sequence[str], source: str, required: Sequence[str] = ("path", "speaker")) -> Columns:
     """Recognize the columns. Raises ManifestError for two columns with one meaning and for missing columns."""
     names = [re.sub(r"[\s\-]+", "_", name.strip().lower()) for name in header]
     meanings = [_MEANING.get(name) for name in names]

@@ -8,7 +8,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from xvectors.corpus.columns import identify
+from xvectors.corpus.columns import find_columns
 from xvectors.corpus.manifest import Manifest, ManifestBuilder
 from xvectors.errors import ManifestError
 from xvectors.files import NO_SUCH_FILE, why_no_file
@@ -66,7 +66,7 @@ def read_kaldi(folder: Path, *, root: str | os.PathLike[str] | None = None) -> M
         first = rows[0][0]  # os.path treats a name that is too long as missing
         root = folder if os.path.exists(folder / first) or not os.path.exists(first) else Path.cwd()
     builder = ManifestBuilder(
-        list(HEADER), identify(HEADER, str(folder)), lambda row: f"{folder}: utterance {rows[row][2]}"
+        list(HEADER), find_columns(HEADER, str(folder)), lambda row: f"{folder}: utterance {rows[row][2]}"
     )
     builder.add(rows)
     return replace(builder.build(str(folder), Path(root), None, ends_are_known=True), source=folder.absolute())

@@ -101,7 +101,7 @@ class Manifest:
         source = str(table.path)
         builder = ManifestBuilder(
             table.header,
-            cells.identify(table.header, source),
+            cells.find_columns(table.header, source),
             lambda row: f"{source}: line {table.line(row)}",
         )
         for rows in table.blocks():
@@ -119,7 +119,7 @@ class Manifest:
         """Make a manifest from dicts keyed by column name, or from Utterances. Meant for small corpora."""
         dicts = [_as_cells(row) for row in rows]
         header = list(dict.fromkeys(name for row in dicts for name in row))
-        builder = ManifestBuilder(header, cells.identify(header, "rows"), lambda row: f"row {row}")
+        builder = ManifestBuilder(header, cells.find_columns(header, "rows"), lambda row: f"row {row}")
         if dicts:
             builder.add([[row.get(name, "") for name in header] for row in dicts])
         return builder.build("rows", Path(root), None)

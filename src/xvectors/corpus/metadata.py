@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xvectors.corpus.columns import Columns, identify
+from xvectors.corpus.columns import Columns, find_columns
 from xvectors.corpus.json_lines import open_table
 from xvectors.corpus.manifest import Manifest, ManifestBuilder
 from xvectors.errors import ManifestError
@@ -57,7 +57,7 @@ class UtteranceTable:
             rows.append(cells)
         builder = ManifestBuilder(
             header,
-            identify(header, str(self.path)),
+            find_columns(header, str(self.path)),
             lambda row: f"{self.path}: line {open_table(self.path).line(kept[row])}",
         )
         builder.add(rows)
@@ -135,7 +135,7 @@ def read_metadata(path: Path) -> UtteranceTable | SpeakerTable:
     table = open_table(path)
     rows = [row for block in table.blocks() for row in block]
     header = table.header
-    columns = identify(header, str(path), required=("speaker",))
+    columns = find_columns(header, str(path), required=("speaker",))
     if not rows:
         raise ManifestError(f"{path}: has a header and no rows; name the table that describes the recordings")
     if "path" in columns.known or "id" in columns.known:

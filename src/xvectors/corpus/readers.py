@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from xvectors.corpus.columns import identify
+from xvectors.corpus.columns import find_columns
 from xvectors.corpus.kaldi import read_kaldi
 from xvectors.corpus.layouts import speaker_places
 from xvectors.corpus.manifest import Manifest, ManifestBuilder
@@ -80,7 +80,7 @@ def open_corpus(
         return _with_metadata(data, Path(metadata), root, speaker_level)
     for name in MANIFEST_NAMES:
         if (data / name).is_file():
-            if "path" in identify(Table(data / name).header, str(data / name), required=()).known:
+            if "path" in find_columns(Table(data / name).header, str(data / name), required=()).known:
                 _check_no_level(speaker_level, data / name)
                 return Manifest.read_csv(data / name, root=root)
             return _with_metadata(data, data / name, root, speaker_level)
@@ -223,6 +223,6 @@ def _speaker_folders(
     header = ["path", "speaker", "session"]
     if table is not None:
         header, rows = table.joined(header, rows, data)
-    builder = ManifestBuilder(header, identify(header, str(data)), lambda row: f"{data}: {rows[row][0]}")
+    builder = ManifestBuilder(header, find_columns(header, str(data)), lambda row: f"{data}: {rows[row][0]}")
     builder.add(rows)
     return replace(builder.build(str(data), data, None), source=data.absolute(), passed_over=dict(passed_over))

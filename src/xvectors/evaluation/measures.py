@@ -17,7 +17,7 @@ from xvectors.metrics import (
     LeastCost,
     ScoredTrials,
     count_error_speakers,
-    identify,
+    identification_rates,
     operating_points,
     speaker_intervals,
 )
@@ -26,7 +26,7 @@ from xvectors.metrics import OperatingPoint as OperatingPoint
 from xvectors.metrics.bootstrap import COVERAGE as COVERAGE
 from xvectors.metrics.bootstrap import MIN_SPEAKERS as MIN_SPEAKERS
 from xvectors.metrics.operating_points import DEFAULT_COST, RATE_CRITERIA, FARAtMost
-from xvectors.metrics.resampling import Resampled, choose_resampled
+from xvectors.metrics.subsampling import Subsample, subsample_trials
 from xvectors.text import count
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def measure_scores(
     threshold: float | None,
     cost: LeastCost = DEFAULT_COST,
     seed: int = 0,
-    resampled: Resampled | None = None,
+    resampled: Subsample | None = None,
     overwrite_scores: bool = False,
 ) -> ScoreMeasures:
     """Measure the scores of trials.
@@ -119,7 +119,7 @@ def measure_scores(
     cost
         Prior and costs of the detection cost, and of the operating point of least cost.
     resampled
-        The result of `choose_resampled`; speakers are then given for its k trials only.
+        The result of `subsample_trials`; speakers are then given for its k trials only.
     overwrite_scores
         Whether the array of scores may be sorted in place, which halves the memory.
 
@@ -133,7 +133,7 @@ def measure_scores(
     values = np.asarray(scores)
     sides = np.asarray(enroll_speaker), np.asarray(test_speaker)
     if resampled is None:
-        resampled = choose_resampled(values, target, seed)
+        resampled = subsample_trials(values, target, seed)
         sides = sides[0][resampled.at], sides[1][resampled.at]
     drawn_scores, drawn_target = values[resampled.at], target[resampled.at]
     roc = ROC.from_trials(values, target, overwrite_scores=overwrite_scores)
@@ -290,7 +290,7 @@ def rank_measures(
         return {}
     some = others[:: -(-len(others) * len(speakers) // MAX_RANK_SCORES)]
     scores = backend.score_matrix(embeddings[first], embeddings[some]).T
-    found = identify(scores, speaker_index[some], speakers)
+    found = identification_rates(scores, speaker_index[some], speakers)
     of_all = "" if len(some) == len(others) else f" of {len(others):,}"
     note = (
         f"of {len(speakers):,} speakers, the first recording of each enrolled; {len(some):,}{of_all} "

@@ -26,7 +26,7 @@ from xvectors.evaluation.speakers import GUESSED, speakers_of
 from xvectors.files.tables import write_table
 from xvectors.metrics import ROC, Comparison, LeastCost, ScoredTrials, compare_systems
 from xvectors.metrics.operating_points import DEFAULT_COST
-from xvectors.metrics.resampling import choose_resampled
+from xvectors.metrics.subsampling import subsample_trials
 from xvectors.text import count
 from xvectors.trials import TrialList, read_trials
 from xvectors.trials.score_files import ScoreFile, read_scores, scores_on
@@ -67,7 +67,7 @@ def measure_score_file(
         if not number:
             raise ManifestError(f"{listed.source}: no {kind} trials; error rates need trials of both kinds")
     of_names = speakers_of(listed, speakers)
-    chosen = choose_resampled(scores, listed.target)
+    chosen = subsample_trials(scores, listed.target)
     measured = measure_scores(
         scores,
         listed.target,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.corpus.columns import ALIASES, identify
+from xvectors.corpus.columns import ALIASES, find_columns
 from xvectors.embeddings import are_embeddings, load_embeddings
 from xvectors.errors import ManifestError
 from xvectors.files.tables import DELIMITERS, Table
@@ -72,7 +72,7 @@ def _read(path: Path) -> tuple[list[str], list[str]]:
     header = {cell.strip().strip('"').lower() for cell in first.split(max(DELIMITERS, key=first.count))}
     if len(header) > 1 and header & set(ALIASES["speaker"]):
         table = Table(path)
-        columns = identify(table.header, str(path), required=("speaker",)).known
+        columns = find_columns(table.header, str(path), required=("speaker",)).known
         key = next((columns[name] for name in ("id", "path") if name in columns), None)
         if key is None:
             raise ManifestError(f"{path}: the header must name a column id or path beside speaker")

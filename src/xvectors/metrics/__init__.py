@@ -4,11 +4,27 @@ Costs follow the NIST SRE 2016 evaluation plan. No torch.
 """
 
 from xvectors.metrics.bootstrap import Comparison, Interval, ScoredTrials, compare_systems, speaker_intervals
-from xvectors.metrics.curves import APE, Reliability, applied_probability_of_error, reliability
+from xvectors.metrics.calibration_curves import APE, Reliability, applied_probability_of_error, reliability
 from xvectors.metrics.detection_cost import bayes_threshold
 from xvectors.metrics.histogram import ScoreHistogram
-from xvectors.metrics.identification import Identification, OpenSetRate, Posterior, identify, open_set_posterior
-from xvectors.metrics.measures import (
+from xvectors.metrics.identification import (
+    IdentificationRates,
+    OpenSetRate,
+    Posterior,
+    identification_rates,
+    open_set_posterior,
+)
+from xvectors.metrics.operating_points import (
+    EqualErrors,
+    FARAtMost,
+    LeastCost,
+    OperatingPoint,
+    count_error_speakers,
+    operating_points,
+    threshold_intervals,
+)
+from xvectors.metrics.roc import ROC, DETCurve, EERResult, MinDCF
+from xvectors.metrics.verification import (
     actual_dcf,
     auc,
     calibration_loss,
@@ -21,16 +37,6 @@ from xvectors.metrics.measures import (
     rocch_eer,
     tpr_at_fpr,
 )
-from xvectors.metrics.operating_points import (
-    EqualErrors,
-    FARAtMost,
-    LeastCost,
-    OperatingPoint,
-    count_error_speakers,
-    operating_points,
-    threshold_intervals,
-)
-from xvectors.metrics.roc import ROC, DETCurve, EERResult, MinDCF
 
 __all__ = [
     "APE",
@@ -40,7 +46,7 @@ __all__ = [
     "EERResult",
     "EqualErrors",
     "FARAtMost",
-    "Identification",
+    "IdentificationRates",
     "Interval",
     "LeastCost",
     "MinDCF",
@@ -61,7 +67,7 @@ __all__ = [
     "det_curve",
     "eer",
     "error_rates",
-    "identify",
+    "identification_rates",
     "min_cllr",
     "min_dcf",
     "open_set_posterior",

@@ -194,17 +194,25 @@ def speaker_intervals(
 ) -> dict[str, Interval]:
     """Each measure of these scores [m] with its interval over speakers.
 
-    Args:
-        metrics: by name, what to read from a ROC, such as `{"eer": lambda roc: roc.eer().eer}`.
-        centered: names of metrics whose draws are moved until their median is the value. Calibration loss is one: PAV
-            fits the fewer distinct speakers of a draw more closely, so that nearly every draw loses more than all.
-        num_draws: 1000 settle a 95 % interval's ends to about 5 % of its width, twice the standard error of a
-            percentile of so many normal draws.
+    Parameters
+    ----------
+    metrics
+        By name, what to read from a ROC, such as `{"eer": lambda roc: roc.eer().eer}`.
+    centered
+        Names of metrics whose draws are moved until their median is the value. Calibration loss is one: PAV fits the
+        fewer distinct speakers of a draw more closely, so that nearly every draw loses more than all.
+    num_draws
+        1000 settle a 95 % interval's ends to about 5 % of its width, twice the standard error of a percentile of so
+        many normal draws.
 
-    Raises:
-        ConfigError: a confidence outside (0, 1), fewer than 100 draws.
-        ManifestError: see `ScoredTrials.draws`.
-        ShapeError: not one finite score a trial.
+    Raises
+    ------
+    ConfigError
+        A confidence outside (0, 1), fewer than 100 draws.
+    ManifestError
+        See `ScoredTrials.draws`.
+    ShapeError
+        Not one finite score a trial.
 
     A draw costs about a nanosecond a trial, and each measure what it takes on the ROC.
     """

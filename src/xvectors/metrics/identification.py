@@ -32,7 +32,7 @@ class OpenSetRate:
 
 @brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Identification:
+class IdentificationRates:
     """Where each probe's own speaker came in among the enrolled ones.
 
     Attributes
@@ -90,17 +90,26 @@ class Identification:
         )
 
 
-def identify(scores: ArrayLike, probe_speakers: ArrayLike, gallery_speakers: ArrayLike) -> Identification:
+def identification_rates(
+    scores: ArrayLike, probe_speakers: ArrayLike, gallery_speakers: ArrayLike
+) -> IdentificationRates:
     """Rank the enrolled speakers of every probe.
 
-    Args:
-        scores: [probes, gallery], higher for more alike; a classifier's outputs are such scores too.
-        probe_speakers: [probes] who speaks, as numbers or names; need not be enrolled.
-        gallery_speakers: [gallery] who each column is; one column a speaker.
+    Parameters
+    ----------
+    scores
+        [probes, gallery], higher for more alike; a classifier's outputs are such scores too.
+    probe_speakers
+        [probes] who speaks, as numbers or names; need not be enrolled.
+    gallery_speakers
+        [gallery] who each column is; one column a speaker.
 
-    Raises:
-        ManifestError: no probes, no gallery, or a speaker enrolled twice.
-        ShapeError: shapes that do not fit, scores that are not finite real numbers.
+    Raises
+    ------
+    ManifestError
+        No probes, no gallery, or a speaker enrolled twice.
+    ShapeError
+        Shapes that do not fit, scores that are not finite real numbers.
     """
     matrix = np.asarray(scores)
     probes, gallery = np.asarray(probe_speakers), np.asarray(gallery_speakers)
@@ -125,7 +134,7 @@ def identify(scores: ArrayLike, probe_speakers: ArrayLike, gallery_speakers: Arr
     enrolled = names[place] == probes
     rows = matrix[enrolled]
     own = rows[np.arange(len(rows)), column_of[place[enrolled]]]
-    return Identification(
+    return IdentificationRates(
         rank=np.count_nonzero(rows >= own[:, None], axis=1),
         own_score=own,
         unknown_best_score=matrix[~enrolled].max(axis=1),

@@ -63,12 +63,17 @@ def find_two_voices(embeddings: ArrayLike, speakers: ArrayLike, *, seed: int = 0
     is the devices. Names of fewer than 6 recordings are not judged, and none where there are fewer than 3 speakers or
     embeddings hardly tell them apart. Of more than 100,000 recordings some speakers' are looked at.
 
-    Args:
-        embeddings: [n, D] of whole recordings.
-        speakers: [n] their speakers.
+    Parameters
+    ----------
+    embeddings
+        [n, D] of whole recordings.
+    speakers
+        [n] their speakers.
 
-    Raises:
-        ShapeError: embeddings that are not finite, or have no direction.
+    Raises
+    ------
+    ShapeError
+        Embeddings that are not finite, or have no direction.
     """
     names: NDArray[np.str_] = np.asarray(speakers, dtype=np.str_)
     directions = length_normalize(embeddings)

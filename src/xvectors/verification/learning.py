@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.backends import BACKENDS, AffineCalibration, Backend, make_backend, select_backend
-from xvectors.backends.cosine import real_rows
+from xvectors.backends.estimator import real_rows
 from xvectors.errors import ManifestError, ShapeError
 from xvectors.metrics import ROC
 from xvectors.metrics.bootstrap import MIN_SPEAKERS

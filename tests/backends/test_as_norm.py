@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xvectors.backends import PLDA, Cosine, ScoreNorm, products
+from xvectors.backends import PLDA, Cosine, ScoreNorm, dot_products
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 
 
@@ -40,7 +40,7 @@ def plda(simulator: Any) -> PLDA:
 def test_normalized_scores_equal_a_naive_loop(
     scorer: str, top_k: Any, top: int, simulator: Any, plda: PLDA, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(products, "PRODUCT_VALUES", 30)
+    monkeypatch.setattr(dot_products, "PRODUCT_VALUES", 30)
     used = Cosine() if scorer == "cosine" else plda
     cohort, enroll, test = np.split(simulator.draw(np.full(20, 1), seed=1)[0], [12, 15])
     norm = ScoreNorm(top_k).fit(cohort, np.arange(12))

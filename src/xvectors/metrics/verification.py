@@ -15,19 +15,29 @@ def error_rates(
 ) -> tuple[Scores, NDArray[np.float64], NDArray[np.float64]]:
     """Every operating point that these scores allow, from accepting all to rejecting all.
 
-    Args:
-        target_scores: [t] scores of trials of one speaker with itself.
-        nontarget_scores: [u] scores of trials between two speakers.
+    Parameters
+    ----------
+    target_scores
+        [t] scores of trials of one speaker with itself.
+    nontarget_scores
+        [u] scores of trials between two speakers.
 
-    Returns:
-        thresholds [k]: the distinct scores, rising, then inf; float32 if both sides are, else float64.
-        frr [k]: share of targets rejected, those below the threshold; rises from 0 to 1.
-        far [k]: share of non-targets accepted, those at or above it; falls from 1 to 0.
-        Equal scores cross the threshold together, whichever side they are on.
+    Returns
+    -------
+    thresholds [k]
+        The distinct scores, rising, then inf; float32 if both sides are, else float64.
+    frr [k]
+        Share of targets rejected, those below the threshold; rises from 0 to 1.
+    far [k]
+        Share of non-targets accepted, those at or above it; falls from 1 to 0.
+    Equal scores cross the threshold together, whichever side they are on.
 
-    Raises:
-        ManifestError: a side without trials.
-        ShapeError: scores that are not one-dimensional, not real numbers, or not finite.
+    Raises
+    ------
+    ManifestError
+        A side without trials.
+    ShapeError
+        Scores that are not one-dimensional, not real numbers, or not finite.
     """
     roc = ROC.from_scores(target_scores, nontarget_scores)
     return roc.thresholds, roc.frr, roc.far
@@ -69,14 +79,21 @@ def min_dcf(
     The normalizer is the cost of the better trivial system, accept all or reject all:
     min(c_miss p_target, c_fa (1 - p_target)). The result is therefore never above 1.
 
-    Args:
-        p_target: prior probability of a target trial, between 0 and 1.
-        c_miss: cost of a false rejection.
-        c_fa: cost of a false acceptance.
+    Parameters
+    ----------
+    p_target
+        Prior probability of a target trial, between 0 and 1.
+    c_miss
+        Cost of a false rejection.
+    c_fa
+        Cost of a false acceptance.
 
-    Raises:
-        ConfigError: a prior outside (0, 1), a cost that is not a positive number.
-        ManifestError, ShapeError: see `error_rates`.
+    Raises
+    ------
+    ConfigError
+        A prior outside (0, 1), a cost that is not a positive number.
+    ManifestError, ShapeError
+        See `error_rates`.
     """
     return ROC.from_scores(target_scores, nontarget_scores).min_dcf(p_target, c_miss, c_fa)
 
@@ -134,9 +151,12 @@ def auc(target_scores: ArrayLike, nontarget_scores: ArrayLike) -> float:
 def tpr_at_fpr(target_scores: ArrayLike, nontarget_scores: ArrayLike, fpr: float) -> float:
     """The largest share of targets accepted while at most a share `fpr` of non-targets is; not interpolated.
 
-    Raises:
-        ConfigError: a rate outside [0, 1].
-        ManifestError, ShapeError: see `error_rates`.
+    Raises
+    ------
+    ConfigError
+        A rate outside [0, 1].
+    ManifestError, ShapeError
+        See `error_rates`.
     """
     return ROC.from_scores(target_scores, nontarget_scores).tpr_at_fpr(fpr)
 

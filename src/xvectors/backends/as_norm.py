@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.backends.dot_products import Rows, row_products
-from xvectors.backends.estimator import Array, Estimator, finite_rows
-from xvectors.backends.scorers import Scorer
+from xvectors.backends.estimator import Array, Estimator, Scorer, finite_rows
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 from xvectors.text import agree, count, first_few
 
@@ -26,13 +25,18 @@ logger = logging.getLogger(__name__)
 class ScoreNorm(Estimator):
     """The mean of (score - mean) / deviation over both sides, mean and deviation being of each side's cohort scores.
 
-    Args:
-        top_k: how many of the cohort, those that score highest, count for a recording: a whole number, or a share
-            between 0 and 1 of the cohort. None: all of it, which is S-norm; else it is AS-norm.
+    Parameters
+    ----------
+    top_k
+        How many of the cohort, those that score highest, count for a recording: a whole number, or a share between 0
+        and 1 of the cohort. None: all of it, which is S-norm; else it is AS-norm.
 
-    Attributes:
-        cohort_ [C, D]: an embedding for each speaker of the cohort.
-        cohort_speakers_ [C]: their names.
+    Attributes
+    ----------
+    cohort_ [C, D]
+        An embedding for each speaker of the cohort.
+    cohort_speakers_ [C]
+        Their names.
     """
 
     fitted_names = ("cohort_", "cohort_speakers_")
@@ -45,10 +49,14 @@ class ScoreNorm(Estimator):
     def fit(self, cohort: ArrayLike, speakers: ArrayLike) -> Self:
         """Take the cohort: one embedding [C, D] a speaker [C], as the scorer will see them.
 
-        Raises:
-            ManifestError: fewer than two speakers.
-            ConfigError: a top_k that is no number from 2 to C and no share that gives at least 2 of them.
-            ShapeError: unusable embeddings, or not one speaker a row.
+        Raises
+        ------
+        ManifestError
+            Fewer than two speakers.
+        ConfigError
+            A top_k that is no number from 2 to C and no share that gives at least 2 of them.
+        ShapeError
+            Unusable embeddings, or not one speaker a row.
         """
         rows, names = finite_rows(cohort), np.asarray(speakers).astype(np.str_)
         if names.shape != (len(rows),):
@@ -83,8 +91,10 @@ class ScoreNorm(Estimator):
     ) -> tuple[Rows, Rows]:
         """Rows [k, d] and [t, d], float32, whose dot products are the normalized scores.
 
-        Raises:
-            ShapeError: as the scorer does; a recording that scores alike against its whole cohort.
+        Raises
+        ------
+        ShapeError
+            As the scorer does; a recording that scores alike against its whole cohort.
         """
         self._check_fitted()
         left, right = scorer.project(enroll, test, counts)

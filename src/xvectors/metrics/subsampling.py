@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from xvectors.trials.sorting import blocks
 
-MOST_RESAMPLED = 5_000_000
+MAX_TRIALS = 5_000_000
 PILOT = 1_000_000
 """Trials that tell where the highest non-target scores begin."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Resampled:
+class Subsample:
     """Trials [k] by number, rising, and how many each stands for: int64 [k], or None where all were chosen."""
 
     at: NDArray[np.int64]
@@ -25,21 +25,21 @@ class Resampled:
     note: str = ""
 
 
-def choose_resampled(scores: NDArray[Any], target: NDArray[np.bool_], seed: int = 0) -> Resampled:
+def subsample_trials(scores: NDArray[Any], target: NDArray[np.bool_], seed: int = 0) -> Subsample:
     """All trials, or about 5 million of more.
 
     Of target trials, up to half of these are drawn. The other half is the non-target trials of the highest scores,
     which low false acceptance rates rest on, and as many of the others, drawn at random, each of which stands for a
     whole number of them.
     """
-    if len(target) <= MOST_RESAMPLED:
-        return Resampled(at=np.arange(len(target)))
+    if len(target) <= MAX_TRIALS:
+        return Subsample(at=np.arange(len(target)))
     rng = np.random.default_rng(seed)
     num_target = int(np.count_nonzero(target))
     num_nontarget = len(target) - num_target
-    most_targets = max(MOST_RESAMPLED // 2, MOST_RESAMPLED - num_nontarget)
+    most_targets = max(MAX_TRIALS // 2, MAX_TRIALS - num_nontarget)
     of_targets = np.float32(min(1.0, most_targets / max(1, num_target)))
-    room = MOST_RESAMPLED - min(num_target, most_targets)
+    room = MAX_TRIALS - min(num_target, most_targets)
     begins, one_in = -np.inf, 1
     if num_nontarget > room:
         pilot = rng.integers(0, len(target), PILOT)
@@ -61,4 +61,4 @@ def choose_resampled(scores: NDArray[Any], target: NDArray[np.bool_], seed: int 
     if one_in == 1:
         said[1:] = [f"all {num_nontarget:,} non-target trials"]
     of_all = f"intervals of {len(at):,} of the {len(target):,}"
-    return Resampled(at=at, weight=weight, note=f"figures are of every trial, {of_all}: {', '.join(said)}")
+    return Subsample(at=at, weight=weight, note=f"figures are of every trial, {of_all}: {', '.join(said)}")

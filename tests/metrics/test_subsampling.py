@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from xvectors.metrics import resampling
-from xvectors.metrics.resampling import choose_resampled
+from xvectors.metrics import subsampling
+from xvectors.metrics.subsampling import subsample_trials
 
 MOST = 10_000
 
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resampling, "MOST_RESAMPLED", MOST)
+    monkeypatch.setattr(subsampling, "MAX_TRIALS", MOST)
 
 
 def trials(target_share: float, number: int = 200_000) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -25,14 +25,14 @@ def trials(target_share: float, number: int = 200_000) -> tuple[NDArray[np.float
 
 def test_all_where_they_are_few() -> None:
     scores, target = trials(0.5, MOST)
-    chosen = choose_resampled(scores, target)
+    chosen = subsample_trials(scores, target)
     np.testing.assert_array_equal(chosen.at, np.arange(MOST))
     assert (chosen.weight, chosen.note) == (None, "")
 
 
 def test_the_highest_non_targets_are_kept_and_the_others_stand_for_all() -> None:
     scores, target = trials(0.02)
-    chosen = choose_resampled(scores, target)
+    chosen = subsample_trials(scores, target)
     at, weight = chosen.at, chosen.weight
     assert weight is not None
     assert (np.diff(at) > 0).all()
@@ -58,7 +58,7 @@ def test_the_highest_non_targets_are_kept_and_the_others_stand_for_all() -> None
 
 def test_a_share_of_the_targets_where_they_are_many() -> None:
     scores, target = trials(0.5)
-    chosen = choose_resampled(scores, target)
+    chosen = subsample_trials(scores, target)
     assert target[chosen.at].sum() == pytest.approx(MOST / 2, rel=0.05)
     assert len(chosen.at) == pytest.approx(MOST, rel=0.05)
     assert scores[chosen.at][target[chosen.at]].mean() == pytest.approx(3.0, abs=0.05)
@@ -66,7 +66,7 @@ def test_a_share_of_the_targets_where_they_are_many() -> None:
 
 def test_few_non_targets_are_all_kept() -> None:
     scores, target = trials(0.99)
-    chosen = choose_resampled(scores, target)
+    chosen = subsample_trials(scores, target)
     assert chosen.weight is not None
     assert chosen.weight.max() == 1
     assert (~target[chosen.at]).sum() == (~target).sum()
@@ -75,12 +75,12 @@ def test_few_non_targets_are_all_kept() -> None:
 
 def test_equal_scores_do_not_fill_the_room() -> None:
     _, target = trials(0.02)
-    chosen = choose_resampled(np.zeros(len(target)), target)
+    chosen = subsample_trials(np.zeros(len(target)), target)
     assert len(chosen.at) < MOST
 
 
 def test_a_seed_gives_the_same_trials() -> None:
     scores, target = trials(0.02)
-    first, again, other = (choose_resampled(scores, target, seed) for seed in (0, 0, 1))
+    first, again, other = (subsample_trials(scores, target, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.at, again.at)
     assert not np.array_equal(first.at, other.at)
