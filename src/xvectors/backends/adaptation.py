@@ -1,5 +1,4 @@
-"""A PLDA model moved to another domain by embeddings without labels. In: a model, embeddings [n, D] of the new domain.
-Out: a new model.
+"""Adapt a PLDA model to another domain by unlabeled embeddings.
 
 The unsupervised adaptation of the Kaldi toolkit; CORAL (Sun, Feng and Saenko, AAAI 2016; for PLDA Alam, Bhattacharya
 and Kenny, Odyssey 2018); CORAL+ (Lee, Wang and Koshinaka, ICASSP 2019). The model's own total covariance, within +

@@ -1,5 +1,4 @@
-"""Score normalization by a cohort of other speakers. In: a scorer, embeddings of both sides, the cohort's.
-Out: rows whose dot products are the normalized scores.
+"""Normalize scores by a cohort of other speakers.
 
 S-norm after Kenny, Odyssey 2010; adaptive S-norm, AS-norm1 of Matějka et al., Interspeech 2017: each side is compared
 with the part of the cohort that is most like it.

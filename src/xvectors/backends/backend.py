@@ -1,5 +1,4 @@
-"""A back-end: transforms, then a scorer, then score normalization or none. In: embeddings as the network gives them,
-and trials. Out: float32 scores, higher for more alike."""
+"""Back-ends: transforms, then a scorer, then optional score normalization."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cosine scoring. In: embeddings [n, D] and trials, or each row's speaker. Out: float32 scores in [-1, 1]."""
+"""Cosine scoring."""
 
 from __future__ import annotations
 

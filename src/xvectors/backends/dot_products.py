@@ -1,5 +1,4 @@
-"""Scores that are dot products: every back-end brings its scores to this form. In: a row for each recording on the
-enrollment side and one on the test side. Out: float32 scores of pairs of rows, computed in blocks."""
+"""Compute scores as dot products of rows, in blocks. Every back-end brings its scores to this form."""
 
 from __future__ import annotations
 

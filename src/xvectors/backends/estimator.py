@@ -1,5 +1,7 @@
-"""What every part of a back-end has in common: parameters given at construction, arrays learned by `fit`, whose names
-end with an underscore. In: embeddings and speakers, which are checked here. Out: plain values and arrays to save."""
+"""The base class of the parts of a back-end, and checks of embeddings.
+
+Arrays that `fit` learns end with an underscore.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Back-ends and fusions in a file. In: a fitted one. Out: one npz of plain arrays and a description in TOML; the same
-again when it is read. Nothing in it is ever unpickled."""
+"""Save back-ends and fusions as npz files of plain arrays with a description in TOML. Nothing is ever unpickled."""
 
 from __future__ import annotations
 

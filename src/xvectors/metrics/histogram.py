@@ -1,5 +1,4 @@
-"""Scores counted in bins as they come, for more trials than memory holds.
-In: blocks of target and non-target scores. Out: their ROC, exact at the edges of the bins. 16 bytes a bin."""
+"""Count scores in bins as they come, for more trials than fit in memory. A bin takes 16 bytes."""
 
 from __future__ import annotations
 

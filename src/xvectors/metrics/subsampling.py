@@ -1,5 +1,4 @@
-"""Which trials intervals are made of, where there are too many to resample all. In: scores and truth. Out: the numbers
-of the trials that are chosen, and how many trials each stands for."""
+"""Choose the trials that intervals are computed from, where there are too many to resample all."""
 
 from __future__ import annotations
 
