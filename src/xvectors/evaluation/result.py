@@ -22,6 +22,10 @@ from xvectors.metrics import EERResult, LeastCost, OperatingPoint
 from xvectors.text import brief
 from xvectors.trials import Trials
 
+NOT_CALIBRATED = (
+    "the system is not calibrated, so that its scores are cosines and no LLRs; `xvectors calibrate` mends that"
+)
+
 
 @brief()
 @dataclass(frozen=True, kw_only=True, eq=False)

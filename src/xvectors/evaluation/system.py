@@ -27,7 +27,7 @@ from xvectors.evaluation.curves import measure_curves
 from xvectors.evaluation.leakage import cohort_line, find_leakage, leakage_lines
 from xvectors.evaluation.measures import measure_scores, rank_measures
 from xvectors.evaluation.mistakes import DecidedTrials, find_mistakes
-from xvectors.evaluation.result import Evaluation
+from xvectors.evaluation.result import NOT_CALIBRATED, Evaluation
 from xvectors.evaluation.slice_dimensions import trial_dimensions
 from xvectors.evaluation.slices import measure_slices
 from xvectors.evaluation.speaker_map import map_speakers
@@ -45,10 +45,6 @@ from xvectors.verification.learning import FEW_SPEAKERS, few_speakers_warning
 from xvectors.verification.verifier import LEAST_HEARD_S
 
 logger = logging.getLogger(__name__)
-
-NOT_CALIBRATED = (
-    "the system is not calibrated, so that its scores are cosines and no LLRs; `xvectors calibrate` mends that"
-)
 
 
 def measure_system(

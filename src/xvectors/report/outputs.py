@@ -11,9 +11,8 @@ from typing import Any
 from xvectors.corpus import PackedStrings
 from xvectors.evaluation.leakage import Leakage
 from xvectors.evaluation.measures import COVERAGE, Interval, Measure, OperatingPoint
-from xvectors.evaluation.result import Evaluation
+from xvectors.evaluation.result import NOT_CALIBRATED, Evaluation
 from xvectors.evaluation.slices import Slice
-from xvectors.evaluation.system import NOT_CALIBRATED
 from xvectors.evaluation.verdict import ErrorRate
 from xvectors.files import write_text
 from xvectors.text import count
