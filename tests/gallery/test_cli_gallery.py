@@ -117,7 +117,7 @@ def test_verify_as(command: Command, voices: Path, tmp_path: Path) -> None:
     assert "no speaker dave is enrolled" in command("verify", tmp_path / "silence.wav", "--as", "dave", status=2).stderr
     for arguments in ([], [voices / "alice" / "u5.flac", "--as", "alice"]):
         printed = command("verify", voices / "alice" / "u4.flac", *arguments, status=2)
-        assert printed.stderr.startswith("error: give two recordings to compare, or one and --as NAME")
+        assert printed.stderr.startswith("error: give two recordings to compare, or one recording and --as NAME")
 
 
 def test_what_holds_too_little_speech_is_neither_enrolled_nor_identified(
@@ -143,9 +143,7 @@ def test_two_voices_under_one_name_are_warned_about(command: Command, voices: Pa
     assert printed.stdout.startswith("alice was enrolled already, with 2 voiceprints; added 1 recording, ")
     line = printed.stderr.splitlines()[0]
     assert line.startswith(f"warning: {other} does not sound like alice's other recordings (LLR -")
-    assert line.endswith(
-        "is it the same person? If not, `xvectors forget alice --last` takes back what was enrolled now"
-    )
+    assert line.endswith("is it the same person? If not, `xvectors forget alice --last` undoes this enrollment")
 
 
 def test_the_same_recording_twice(command: Command, voices: Path) -> None:
@@ -254,9 +252,9 @@ def test_export_and_import(command: Command, voices: Path, tmp_path: Path) -> No
 def test_nobody_is_enrolled_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setattr("sys.platform", "linux")
-    assert run("speakers").stdout == "nobody is enrolled; `xvectors enroll NAME a.wav` enrolls\n"
+    assert run("speakers").stdout == "nobody is enrolled; enroll a speaker with `xvectors enroll NAME a.wav`\n"
     assert run("speakers", "--json").stdout == "[]\n"
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setenv("XVECTORS_GALLERY", str(tmp_path / "g.sqlite"))
     SqliteStore(tmp_path / "g.sqlite", create=True).close()
-    assert run("speakers").stdout == "nobody is enrolled; `xvectors enroll NAME a.wav` enrolls\n"
+    assert run("speakers").stdout == "nobody is enrolled; enroll a speaker with `xvectors enroll NAME a.wav`\n"

@@ -17,7 +17,7 @@ import typer
 
 # importing a module registers its commands, in the order in which the help lists them
 # isort: off
-from xvectors.cli import using  # noqa: F401
+from xvectors.cli import recognition  # noqa: F401
 from xvectors.cli import gallery  # noqa: F401
 from xvectors.cli import training  # noqa: F401
 from xvectors.cli import evaluation  # noqa: F401

@@ -15,6 +15,7 @@ from xvectors.cli.terminal import print
 
 if TYPE_CHECKING:
     from xvectors.audio import Channel
+    from xvectors.gallery import SqliteStore
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -214,3 +215,10 @@ def one_channel(text: str | None) -> Channel | None:
     if channel == "separate":
         raise ConfigError("--channel separate makes several recordings of one file; give left, right or a number here")
     return channel
+
+
+def open_store(gallery: Path | None) -> SqliteStore:
+    """Open the speakers of an existing gallery file, by default the user's own."""
+    from xvectors.gallery import SqliteStore, default_gallery
+
+    return SqliteStore(gallery if gallery is not None else default_gallery())
