@@ -1,7 +1,4 @@
-"""Embedded corpora on disk, however `xvectors embed` wrote them. In: a path. Out: arrays.
-
-An npz file, a CSV table, or a folder of parts (`parts.py`) and any one of them.
-"""
+"""Read and write embedded corpora: an npz file, a CSV table, or a folder of parts or a single part of it."""
 
 from __future__ import annotations
 
@@ -22,24 +19,24 @@ from xvectors.files.npz import read_npz
 from xvectors.files.tables import Table, write_table
 
 SUFFIXES = (".npz", ".csv", ".parquet")
-"""What `write_embeddings` writes, and a folder of parts."""
+"""Suffixes of the files that `write_embeddings` writes, and of a folder of parts."""
 TEXTS, NUMBERS = ("id", "path", "speaker"), ("gender", "age", "duration_s")
 
 
 def check_suffix(path: Path) -> None:
-    """ConfigError where nothing says in which form embeddings are to be written to `path`."""
+    """Raise ConfigError unless the suffix of `path` says in which format to write embeddings."""
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(
-            f"{path}: the suffix says how embeddings are written: .npz (one file of arrays), .csv (a table) or "
-            ".parquet (a folder of parts); end the name in one of them"
+            f"{path}: the suffix chooses the format: .npz (one file of arrays), .csv (a table) or .parquet (a folder "
+            "of parts); end the name in one of them"
         )
 
 
 def write_embeddings(path: Path, manifest: Manifest, embedded: Embedded) -> None:
-    """Write one file: npz as `save_embeddings` does, or where `path` ends in .csv a table with the columns id, path,
-    speaker, gender, age, duration_s, e0, e1, ...; numbers read back as they were.
+    """Write embeddings to one file: a table if `path` ends in .csv, else an npz file (`save_embeddings`).
 
-    Raises StorageError where it cannot be written.
+    The table has the columns id, path, speaker, gender, age, duration_s, e0, e1, ...; numbers read back exactly.
+    Raises StorageError if the file cannot be written.
     """
     if path.suffix.lower() != ".csv":
         save_embeddings(path, manifest, embedded)
@@ -65,15 +62,15 @@ def write_embeddings(path: Path, manifest: Manifest, embedded: Embedded) -> None
 
 
 def are_embeddings(path: Path) -> bool:
-    """Whether `path` is a file or folder of embeddings, by its name and, for a folder, by what it holds."""
+    """Return whether `path` is a file or folder of embeddings, judged by its name or, for a folder, its contents."""
     return path.suffix.lower() in (".npz", ".parquet") or (path / DESCRIPTION).is_file()
 
 
 def load_embeddings(path: Path | str, *columns: str, optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
-    """The embeddings float32 [n, dim] and the named columns [n] of what `xvectors embed` wrote, and those of the
-    `optional` ones that it has.
+    """Read embeddings that `xvectors embed` wrote, in any format.
 
-    Raises CheckpointError where it is missing, damaged or another thing, or lacks a column.
+    Returns `embeddings` float32 [n, dim], the named columns [n], and those of the `optional` columns that exist.
+    Raises CheckpointError if the file is missing, damaged or of another kind, or lacks a column.
     """
     path = Path(path)
     why = why_no_file(path)
@@ -96,16 +93,16 @@ def load_embeddings(path: Path | str, *columns: str, optional: Sequence[str] = (
         chosen = {key: found[key] for key in ("embeddings", *columns, *optional) if key in found}
         for key, values in chosen.items():
             if key != "embeddings" and values.shape != (len(found["embeddings"]),):
-                raise ValueError(f"{key} has the shape {list(values.shape)}, not one value an embedding")
+                raise ValueError(f"{key} has the shape {list(values.shape)}, not one value for each embedding")
         return chosen
     except CheckpointError:
         raise
     except (OSError, ValueError, LookupError) as error:
-        raise CheckpointError(f"{path} is damaged or no embeddings file: {error}") from error
+        raise CheckpointError(f"{path} is damaged or not an embeddings file: {error}") from error
 
 
 def _read_csv(path: Path) -> dict[str, NDArray[Any]]:
-    """The table that `write_embeddings` wrote; ValueError, or ManifestError, which is one, for another."""
+    """Read a table of `write_embeddings`. Raises ValueError, or its subclass ManifestError, for another file."""
     table = Table(path)
     places = {name: at for at, name in enumerate(table.header)}
     dim = sum(name[:1] == "e" and name[1:].isdecimal() for name in places)

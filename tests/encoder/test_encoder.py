@@ -79,7 +79,7 @@ def test_progress_is_shown_only_if_asked_for(encoder: SpeakerEncoder, monkeypatc
         shown.append((description, total, enabled))
         yield Silent()
 
-    monkeypatch.setattr("xvectors.encoder.encoder.progress_bar", show)
+    monkeypatch.setattr("xvectors.encoder.batching.progress_bar", show)
     waves = noises([0.5, 0.7])
     encoder.encode(waves, progress=True)
     encoder.encode(waves)
@@ -108,7 +108,7 @@ def test_small_batches_on_a_cpu_change_nothing(monkeypatch: pytest.MonkeyPatch) 
     together = encoder.encode(waves)
     sizes, inner = [], encoder.engine._embed
     monkeypatch.setattr(encoder.engine, "_embed", lambda part: sizes.append(len(part)) or inner(part))
-    monkeypatch.setattr("xvectors.encoder.engines.torch.MOST_SAMPLES_ON_CPU", 3 * RATE)
+    monkeypatch.setattr("xvectors.encoder.engines.torch.MAX_BATCH_SAMPLES_ON_CPU", 3 * RATE)
     np.testing.assert_allclose(encoder.encode(waves), together, atol=1e-4)
     assert sizes == [2, 2, 1]
 

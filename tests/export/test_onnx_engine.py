@@ -171,7 +171,7 @@ def test_files_that_are_no_exported_system(path: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"model\.onnx: no such file; `xvectors export DIR -o .*` writes it"):
         SpeakerEncoder.from_pretrained(path)
     path.write_bytes(b"RIFF")
-    with pytest.raises(CheckpointError, match=r"model\.onnx is damaged or no ONNX file"):
+    with pytest.raises(CheckpointError, match=r"model\.onnx is damaged or not an ONNX file"):
         SpeakerEncoder.from_pretrained(path)
     whole = {entry.key: entry.value for entry in model.metadata_props}
 
@@ -187,7 +187,7 @@ def test_files_that_are_no_exported_system(path: Path, tmp_path: Path) -> None:
         ({"xvectors.embedding_dim": "many"}, r"damaged metadata \(ValueError.*many"),
         ({"xvectors.fingerprint": ""}, r"damaged metadata \(KeyError"),
         ({"xvectors.format_version": "99"}, r"format version 99 is not 2; .* export it again"),
-        ({"xvectors.format_version": ""}, "not exported by xvectors: its metadata lack xvectors.format_version"),
+        ({"xvectors.format_version": ""}, "not exported by xvectors: its metadata lacks xvectors.format_version"),
     ):
         with pytest.raises(CheckpointError, match=message):
             SpeakerEncoder.from_pretrained(with_metadata(change))
@@ -216,7 +216,7 @@ def test_metadata_survive_the_round_trip(path: Path) -> None:
 
 def test_without_onnxruntime_the_extra_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(MissingExtraError, match=r"needs onnxruntime to be run; pip install 'xvectors\[onnx\]'"):
+    with pytest.raises(MissingExtraError, match=r"needs onnxruntime; pip install 'xvectors\[onnx\]'"):
         SpeakerEncoder.from_pretrained(path)
 
 

@@ -1,11 +1,10 @@
-"""SpeakerEncoder: recordings in, embeddings out. It reads a system directory, features and weights together."""
+"""`SpeakerEncoder`: embed recordings with a system, and verify them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -13,13 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from xvectors.audio import Channel
 from xvectors.audio.recording import FileRecording, Recording, as_list, channels_apart
-from xvectors.audio.segments import Detector, find_spoken, hear
-from xvectors.audio.speech import Heard, check_finite, listen
+from xvectors.audio.speech import Heard, listen
 from xvectors.audio.vad import DetectorName, find_detector
 from xvectors.corpus import Manifest
-from xvectors.encoder import sources
-from xvectors.encoder.batching import Read, batches, groups, read_ahead
-from xvectors.encoder.engines import Engine
+from xvectors.encoder.batching import embed_all
+from xvectors.encoder.engines import Engine, load_engine
 from xvectors.encoder.results import Embedded
 from xvectors.encoder.sources import (
     Long,
@@ -27,16 +24,13 @@ from xvectors.encoder.sources import (
     blocks_of,
     name_of,
     opened,
-    pieces,
     read_segment,
     ready,
     silent,
-    too_short,
 )
 from xvectors.encoder.windows import Windows, WindowStream
-from xvectors.errors import AudioError, CheckpointError, ConfigError, MissingExtraError, XVectorsError
-from xvectors.progress import progress_bar
-from xvectors.system.folder import ONNX_SUFFIX, STARTER, find_system
+from xvectors.errors import AudioError, CheckpointError, XVectorsError
+from xvectors.system.folder import STARTER
 from xvectors.verification import Verifier
 from xvectors.verification.decision import Decision, verify
 from xvectors.verification.speaker_models import EnrolledSpeaker
@@ -51,13 +45,20 @@ if TYPE_CHECKING:
 
 
 class SpeakerEncoder:
-    """A trained network with its features, ready to embed recordings.
+    """Turns recordings into embeddings, and compares them.
 
-    >>> encoder = SpeakerEncoder.from_pretrained("exp/xv")                                # doctest: +SKIP
+    Parameters
+    ----------
+    engine
+        Computes the embeddings. `from_pretrained` loads one.
+
+    Examples
+    --------
+    >>> encoder = SpeakerEncoder.from_pretrained()                             # doctest: +SKIP
     >>> encoder.encode(["a.wav", "b.wav"]).shape                               # doctest: +SKIP
-    (2, 512)
-
-    `engine` computes.
+    (2, 128)
+    >>> encoder.verify("a.wav", "b.wav").answer                                # doctest: +SKIP
+    'same speaker'
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -112,72 +113,56 @@ class SpeakerEncoder:
         MissingExtraError
             The system needs an extra that is not installed.
         """
-        if Path(name_or_path).suffix == ONNX_SUFFIX and not Path(name_or_path).is_dir():
-            from xvectors.encoder.engines.onnx import OnnxEngine
-
-            if precision != "float32":
-                raise ConfigError(
-                    f"precision {precision!r}: {name_or_path} was exported with its own; leave the setting out"
-                )
-            return cls(OnnxEngine(name_or_path, device=device, threads=threads))
-        folder = find_system(name_or_path if isinstance(name_or_path, str) else Path(name_or_path))
-        try:
-            from xvectors.encoder.engines.torch import TorchEngine
-        except ModuleNotFoundError as error:
-            if error.name != "torch":
-                raise
-            from xvectors.encoder.engines.onnx import OnnxEngine
-
-            if precision != "float32":
-                raise MissingExtraError(
-                    f"precision {precision!r} needs torch, which is not installed: pip install torch, or leave it out"
-                ) from error
-            return cls(OnnxEngine.beside(folder, device=device, threads=threads))
-        return cls(TorchEngine.load(folder, device=device, threads=threads, precision=precision))
+        return cls(load_engine(name_or_path, device=device, threads=threads, precision=precision))
 
     @property
     def sample_rate_hz(self) -> int:
+        """Sample rate of the system; recordings of other rates are resampled to it."""
         return self.engine.sample_rate_hz
 
     @property
     def embedding_dim(self) -> int:
+        """Dimension of the embeddings."""
         return self.engine.embedding_dim
 
     @property
     def fingerprint(self) -> str:
-        """Which system it is, the sha256 of its weights: embeddings of two fingerprints are not to be compared."""
+        """SHA-256 of the features and weights: embeddings of different fingerprints must not be compared."""
         return self.engine.fingerprint
 
     @property
     def shortest_s(self) -> float:
-        """Seconds of the shortest recording that has an embedding."""
+        """Duration of the shortest recording that has an embedding, in seconds."""
         return self.engine.samples_needed / self.engine.sample_rate_hz
 
     @property
     def model(self) -> Backbone:
-        """The network as it was trained. A copy of it embeds: what is changed here changes no embedding."""
+        """The network as it was trained. A copy of it computes the embeddings, so changing it has no effect on them."""
         return self._torch.model
 
     @property
     def fbank(self) -> Fbank:
+        """The features of the system."""
         return self._torch.fbank
 
     @property
     def recipe(self) -> Recipe:
+        """The recipe that the system was trained with."""
         return self._torch.recipe
 
     @property
     def speakers(self) -> tuple[str, ...]:
-        """Names of the speakers that the network was trained on."""
+        """Names of the speakers that the system was trained on."""
         return self._torch.speakers
 
     @property
     def device(self) -> torch.device:
+        """The device that computes the embeddings."""
         return self._torch.device
 
     @property
     def _torch(self) -> TorchEngine:
-        only = "only a system directory loaded with torch has its network, recipe and speakers; load that instead"
+        only = "the network, recipe and speakers are only available for a system directory loaded with torch; load that"
         try:
             from xvectors.encoder.engines.torch import TorchEngine
         except ModuleNotFoundError as error:
@@ -201,30 +186,33 @@ class SpeakerEncoder:
         Parameters
         ----------
         recordings
-            Paths, bytes of sound files, binary file objects (read to their end), or mono waveforms [samples] in
-            [-1, 1] as arrays or tensors; a single one counts as a list of one. Files are mixed to one channel, or the
-            one that the system was trained on is taken; an array with channels is an error.
+            Paths, bytes of sound files, binary file objects (read to their end), or mono waveforms [samples] of floats
+            in [-1, 1] as arrays or tensors; or a single one of these.
         sample_rate_hz
-            Of the waveforms, where it is not the system's; they are resampled. Files say their own.
+            Sample rate of the waveforms, if it is not the system's; they are resampled. Files state their own.
         channel
-            Of files: "mix", "left", "right" or a number from 0; by default the system's, usually the mix. "separate"
-            makes each channel a recording of its own: a file with two gives two rows.
+            Channel of files: "mix" (the mean), "left", "right" or a number from 0; by default the channel that the
+            system was trained on, usually "mix". "separate" makes each channel a recording of its own, so that a stereo
+            file gives two rows.
+        batch_size
+            Number of recordings that the network takes at once.
         trim_silence
-            "energy" embeds the speech, as `verify` does: pauses longer than 0.6 s are cut down to that. Where it finds
-            no speech, as in a whisper or a tone, everything is embedded. "silero" (extra `vad`) embeds only what that
-            detector takes for speech; None embeds everything. Runs of zeros of 10 ms and more are never embedded.
+            The VAD. "energy" shortens pauses to 0.6 s, as in `verify`; if it finds no speech, as in a whisper or a
+            tone, everything is embedded. "silero" (extra `vad`) embeds only what that VAD takes for speech. None embeds
+            everything. Runs of zeros of 10 ms and longer are never embedded.
         progress
             Whether to show a progress bar.
 
         Returns
         -------
-        float32 [recordings, embedding_dim], in the order given. A recording longer than `LONGEST_WHOLE_S` is cut into
-        pieces, whose embeddings are averaged, each by the duration of what was embedded of it.
+        float32 [recordings, embedding_dim], in the order given. A recording longer than `LONGEST_WHOLE_S` seconds is
+        cut into pieces, and its embedding is the mean of theirs, weighted by their duration after trimming.
 
         Raises
         ------
         AudioError
-            Names the first recording that cannot be read, holds NaN, or is shorter than the network's context.
+            A recording cannot be read, holds NaN, is an array with several channels, or is shorter than the network's
+            context. The first such recording is named.
         """
         items = as_list(recordings)
         channels: list[Channel | None] = [None if channel == "separate" else channel] * len(items)
@@ -239,11 +227,20 @@ class SpeakerEncoder:
         def name(index: int) -> str:
             return name_of(items[index], index)
 
-        return self._encode(len(items), read, name, batch_size, progress, detector, stop_at_failure=True).embeddings
+        return embed_all(
+            self.engine,
+            len(items),
+            read,
+            name,
+            detector,
+            batch_size=batch_size,
+            progress=progress,
+            stop_at_failure=True,
+        ).embeddings
 
     @property
     def verifier(self) -> Verifier:
-        """The system's back-end and calibration; the cosine where it has none. Raises CheckpointError for damage."""
+        """The system's back-end and calibration, or cosine scoring without one. Raises CheckpointError if damaged."""
         return self.engine.verifier
 
     def listen(
@@ -254,12 +251,25 @@ class SpeakerEncoder:
         sample_rate_hz: int | None = None,
         channel: Channel | None = None,
     ) -> Heard:
-        """The speech of one recording as a waveform to `encode`, its seconds, and what the recording is like.
+        """Read a recording and reduce it to its speech, and assess its quality.
 
-        It is what `encode` embeds by default, and so is a recording heard that is verified, enrolled or identified.
-        `name` is what errors call one that has no path, `sample_rate_hz` the rate of a waveform where it is not the
-        system's, `channel` that of a file, by default the system's. Raises AudioError for a recording that cannot be
-        read.
+        `verify` and the gallery listen to recordings in this way; `encode` embeds the same samples by default.
+
+        Parameters
+        ----------
+        recording
+            As in `encode`.
+        name
+            What error messages call a recording that has no path.
+        sample_rate_hz
+            Sample rate of a waveform, if it is not the system's.
+        channel
+            Channel of a file; by default the system's.
+
+        Raises
+        ------
+        AudioError
+            The recording cannot be read.
         """
         return listen(
             recording,
@@ -270,7 +280,7 @@ class SpeakerEncoder:
         )
 
     def encode_heard(self, waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Embed the `samples` of recordings that were listened to, which need no more trimming."""
+        """Embed the `samples` that `listen` returned, which need no more trimming: float32 [n, embedding_dim]."""
         return self.encode(waveforms, trim_silence=None)
 
     def verify(
@@ -322,11 +332,20 @@ class SpeakerEncoder:
         trim_silence: DetectorName | None = "energy",
         progress: bool = False,
     ) -> Embedded:
-        """Embed every row, or these `rows`, ascending; recordings that cannot be used are listed, not fatal.
+        """Embed the recordings of a corpus. Those that cannot be used are listed in the result, not raised.
 
-        `channel`: of all, or of each row of the manifest; by default the system's.
+        Parameters
+        ----------
+        manifest
+            The corpus.
+        rows
+            The rows to embed, ascending; by default all of them.
+        channel
+            Channel of all files, or of each row of the manifest; by default the system's.
+        batch_size, trim_silence, progress
+            As in `encode`.
         """
-        # as in the scan: without starts, a stated duration is a fact about the file, not a segment of it
+        # as in the scan: in a manifest without starts, a duration describes the file and does not select a segment
         has_segments = manifest.has_segments
         chosen = np.arange(len(manifest)) if rows is None else np.asarray(rows, dtype=np.int64)
         detector = find_detector(trim_silence)
@@ -349,7 +368,16 @@ class SpeakerEncoder:
         def name(index: int) -> str:
             return str(manifest.full_path(int(chosen[index])))
 
-        embedded = self._encode(len(chosen), read, name, batch_size, progress, detector, stop_at_failure=False)
+        embedded = embed_all(
+            self.engine,
+            len(chosen),
+            read,
+            name,
+            detector,
+            batch_size=batch_size,
+            progress=progress,
+            stop_at_failure=False,
+        )
         failures = [(int(chosen[index]), reason) for index, reason in embedded.failures]
         return replace(embedded, rows=chosen[embedded.rows], failures=failures)
 
@@ -362,12 +390,18 @@ class SpeakerEncoder:
         sample_rate_hz: int | None = None,
         batch_size: int = 32,
     ) -> Windows:
-        """Embed windows of `window_s` seconds every `hop_s` seconds of one recording, of any length.
+        """Embed sliding windows of one recording of any length.
 
-        One more window ends with the recording where the hops leave a rest, and a recording shorter than a window is
-        one window. Runs of zeros are not embedded; windows in which less than the network's context is left are left
-        out. Errors are those of `encode`, and ConfigError for a window shorter than the network's context or a hop that
-        is not above 0 and at most a window.
+        Windows of `window_s` seconds start every `hop_s` seconds. If samples remain after the last one, one more
+        window ends with the recording; a recording shorter than a window is a single window. Runs of zeros are not
+        embedded, and windows that are then shorter than the network's context are left out.
+
+        Raises
+        ------
+        AudioError
+            As in `encode`.
+        ConfigError
+            The window is shorter than the network's context, or the hop is not above 0 and at most a window.
         """
         name = name_of(recording, 0)
         stream = WindowStream(self.engine, window_s=window_s, hop_s=hop_s, batch_size=batch_size, name=name)
@@ -386,91 +420,11 @@ class SpeakerEncoder:
         sample_rate_hz: int | None = None,
         batch_size: int = 32,
     ) -> WindowStream:
-        """What `encode_windows` gives, of sound that comes chunk by chunk: `.feed(samples)`, then `.finish()`.
+        """Embed sliding windows of audio that arrives chunk by chunk, as `encode_windows` does for a recording.
 
-        `sample_rate_hz` is the chunks' rate, where it is not the system's.
+        Call `feed(samples)` on the result for each chunk, then `finish()`. `sample_rate_hz` is the rate of the chunks,
+        if it is not the system's.
         """
         return WindowStream(
             self.engine, window_s=window_s, hop_s=hop_s, sample_rate_hz=sample_rate_hz, batch_size=batch_size
         )
-
-    def _encode(
-        self,
-        count: int,
-        read: Callable[[int], Whole | Long],
-        name: Callable[[int], str],
-        batch_size: int,
-        progress: bool,
-        detector: Detector | None,
-        *,
-        stop_at_failure: bool,
-    ) -> Embedded:
-        if batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1, not {batch_size}")
-        embeddings = np.zeros((count, self.embedding_dim), dtype=np.float32)
-        duration_s, speech_s = np.zeros(count), np.zeros(count)
-        failures: dict[int, str] = {}
-
-        def attempt(index: int) -> Read:
-            try:
-                return read(index)
-            except (AudioError, MissingExtraError) as error:
-                return error
-
-        def fail(index: int, error: AudioError | MissingExtraError) -> None:
-            if stop_at_failure:
-                raise error
-            failures[index] = str(error)
-
-        def store(members: Sequence[int], vectors: NDArray[np.float32]) -> None:
-            embeddings[members] = vectors
-            for index, vector in zip(members, vectors, strict=True):
-                if not np.isfinite(vector).all():
-                    fail(index, AudioError(f"{name(index)}: its embedding is not finite; are the samples sound?"))
-
-        with progress_bar("embedding", count, enabled=progress) as shown:
-            for group in groups(read_ahead(count, attempt), batch_size):
-                waveforms = {}
-                for index, found in group.items():
-                    if isinstance(found, Whole):
-                        waveforms[index] = found.samples
-                        duration_s[index], speech_s[index] = found.duration_s, found.speech_s
-                    elif isinstance(found, Long):
-                        try:
-                            vector, duration_s[index], speech_s[index] = self._embed_long(found, detector)
-                        except AudioError as error:
-                            fail(index, error)
-                        else:
-                            store([index], vector[np.newaxis])
-                    else:
-                        fail(index, found)
-                by_length = sorted(waveforms, key=lambda index: len(waveforms[index]))
-                for members in batches(by_length, [len(waveforms[index]) for index in by_length], batch_size):
-                    store(members, self.engine.embed([waveforms[index] for index in members]))
-                shown.advance(len(group))
-        rows = np.array([index for index in range(count) if index not in failures], dtype=np.int64)
-        return Embedded(embeddings[rows], rows, sorted(failures.items()), duration_s[rows], speech_s[rows])
-
-    def _embed_long(self, recording: Long, detector: Detector | None) -> tuple[NDArray[np.float32], float, float]:
-        """The mean embedding [dim] of a recording's pieces, each weighted by its samples, its seconds, and those of
-        speech in it."""
-        rate, needed = self.engine.sample_rate_hz, self.engine.samples_needed
-        total, weight, length, speech_s, sounds = np.zeros(self.embedding_dim), 0, 0, 0.0, False
-        for piece in pieces(recording.blocks(), round(sources.LONGEST_WHOLE_S * rate), needed):
-            length += len(piece)
-            check_finite(piece, recording.name)
-            heard, seconds = hear(piece, rate, detector)
-            sounds |= bool(piece.any())
-            # a piece in which nobody speaks does not count beside others in which somebody does
-            if len(heard) >= needed and seconds:
-                total += len(heard) * self.engine.embed([heard])[0].astype(np.float64)
-                weight += len(heard)
-                speech_s += seconds
-        if not sounds:
-            raise silent(recording.name)
-        if not weight and detector is find_spoken:
-            vector, *_ = self._embed_long(recording, None)
-            return vector, length / rate, 0.0
-        if not weight:
-            raise too_short(recording.name, 0, self.engine, f"speech in {length / rate:.0f} s of audio")
-        return (total / weight).astype(np.float32), length / rate, speech_s

@@ -1,5 +1,4 @@
-"""What embedding a corpus gives. In: a manifest and embeddings of its rows. Out: one npz with both, which
-`embeddings.load_embeddings` reads."""
+"""The embeddings of a corpus, and the npz file that `xvectors.embeddings.load_embeddings` reads."""
 
 from __future__ import annotations
 
@@ -17,11 +16,20 @@ from xvectors.text import brief
 @brief()
 @dataclass(frozen=True)
 class Embedded:
-    """Embeddings of the recordings that could be embedded.
+    """The embeddings of the recordings that could be embedded.
 
-    `embeddings` float32 [n, dim], `rows` int64 [n] (which recordings, ascending); `failures`: (recording, reason);
-    `duration_s` float64 [n]: how much of each was read, before anything was trimmed; `speech_s` float64 [n]: how much
-    of that is speech, 0 where the detector found none and all was embedded.
+    Attributes
+    ----------
+    embeddings
+        float32 [n, dim].
+    rows
+        int64 [n], ascending: which rows of the manifest were embedded.
+    failures
+        The other rows, each with the reason.
+    duration_s
+        float64 [n], seconds that were read, before trimming.
+    speech_s
+        float64 [n], seconds of speech among them; 0 where the VAD found none and everything was embedded.
     """
 
     embeddings: NDArray[np.float32]
@@ -32,10 +40,9 @@ class Embedded:
 
 
 def save_embeddings(path: Path, manifest: Manifest, embedded: Embedded) -> None:
-    """Write one npz: embeddings float32 [n, dim] and, row by row, id, path, speaker, gender, age, duration_s and
-    speech_s.
+    """Write embeddings float32 [n, dim] and the columns id, path, speaker, gender, age, duration_s, speech_s to an npz.
 
-    The duration is the manifest's, and what was read where that does not know it.
+    The duration is the manifest's if it states one, else that of the audio read.
     """
     rows = embedded.rows.tolist()
     with atomic_write(path, private=True) as temporary, temporary.open("wb") as file:
@@ -53,15 +60,15 @@ def save_embeddings(path: Path, manifest: Manifest, embedded: Embedded) -> None:
 
 
 def durations(manifest: Manifest, embedded: Embedded) -> NDArray[np.float64]:
-    """[n] the seconds of each embedded row: as the manifest states them, else what was read."""
+    """Return the duration of each embedded row in seconds [n]: the manifest's, else that of the audio read."""
     stated = manifest.duration_s[embedded.rows]
     return np.where(np.isnan(stated), embedded.duration_s, stated)
 
 
 def known_durations(manifest: Manifest) -> NDArray[np.float64]:
-    """[n] the seconds of each row: as the manifest states them, else to the end of the file.
+    """Return the duration of each row in seconds [n]: the manifest's, else from the row's start to the file's end.
 
-    Raises AudioFileError for a file that cannot be opened.
+    Raises AudioFileError if a file cannot be opened.
     """
     from xvectors import audio
 

@@ -1,12 +1,12 @@
-"""Embedding corpora of any size. In: an encoder and a manifest. Out: a folder of parts, each written when it is whole.
+"""Embed a corpus of any size into a folder of parts.
 
-_embedding.json          what the parts are made of: another system or corpus is refused
+_embedding.json          the system and corpus of the parts; a run with others is refused
 part-00000.parquet       the first rows of the manifest (or part-00000.npz), and so on
 _failures/part-00000.csv the rows of that part that could not be embedded
-_failures.csv            all of them, written when a run ends
+_failures.csv            the failures of all parts, written when a run ends
 
-What starts with _ is no data to those who read folders of Parquet files. Which rows a part holds depends on the corpus
-alone, so a run goes on where another was killed, and any number of shards write to one folder.
+Readers of Parquet folders skip files whose name starts with `_`. The rows of a part depend only on the corpus, so a run
+can continue a killed one, and any number of shards can write to one folder.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ FORMAT_VERSION = 1
 PARQUET, NPZ = "parquet", "npz"
 FORMATS = (PARQUET, NPZ)
 ROWS_A_PART = 1000
-"""A run that is killed loses at most this many embeddings."""
+"""Recordings in a part; a killed run loses at most this many embeddings."""
 DESCRIPTION, FAILURES = "_embedding.json", "_failures"
 FAILURE_COLUMNS = ("row", "id", "path", "reason")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartsWritten:
-    """What a run did: parts that were there, parts it wrote, rows it embedded and rows it could not embed."""
+    """Counts of a run: parts that existed already, parts written, rows embedded, and rows that failed."""
 
     num_there: int
     num_written: int
@@ -53,7 +53,7 @@ class PartsWritten:
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """(i, n) of "i/n"; ConfigError unless 1 <= i <= n."""
+    """Parse a shard "i/n" to (i, n). Raises ConfigError unless 1 <= i <= n."""
     first, separator, last = text.partition("/")
     if not separator or not first.isdecimal() or not last.isdecimal() or not 1 <= int(first) <= int(last):
         raise ConfigError(f"shard {text!r} must have the form i/n, from 1/n to n/n, as in 1/4")
@@ -73,30 +73,31 @@ def embed_in_parts(
     trim_silence: DetectorName | None = "energy",
     progress: bool = False,
 ) -> PartsWritten:
-    """Embed a corpus into the folder `out`, part by part; parts that are there stay as they are.
+    """Embed a corpus into the folder `out`, part by part; existing parts are kept.
+
+    Recordings that cannot be used are listed in `_failures.csv`, not raised. Except for the manifest itself, memory
+    does not grow with the corpus.
 
     Parameters
     ----------
     part_format
-        "parquet": columns id, path, speaker, gender, age, start_s, duration_s, speech_s and embedding, a list of
-        fixed size.
-        "npz": the arrays of `save_embeddings`.
+        "parquet": the columns id, path, speaker, gender, age, start_s, duration_s, speech_s and embedding (a list of
+        fixed size). "npz": the arrays of `save_embeddings`.
     shard
-        (i, n): of the parts, the i-th and every n-th from there on, i from 1. Shards may run at once, on machines that
-        share the folder.
-    channel
-        As in `encode_manifest`.
-
-    Recordings that cannot be used are listed in `_failures.csv`, not fatal. But for the manifest itself, memory does
-    not grow with the corpus.
+        (i, n): write the i-th part and every n-th after it, with i from 1. Shards may run at the same time, also on
+        machines that share the folder.
+    rows_a_part
+        Number of recordings in a part.
+    channel, batch_size, trim_silence, progress
+        As in `SpeakerEncoder.encode_manifest`.
 
     Raises
     ------
     ConfigError
-        An impossible setting, or a folder whose parts were made from another system, corpus or setting; it names what
-        differs.
+        A setting is not possible, or the folder holds parts of another system, corpus or setting; the message says
+        which.
     StorageError
-        Nothing can be written; the parts that are there are whole.
+        The folder cannot be written. Existing parts stay whole.
     """
     if part_format not in FORMATS:
         raise ConfigError(f"part format {part_format!r} is unknown{nearest(part_format, FORMATS)}")
@@ -125,7 +126,7 @@ def embed_in_parts(
                     batch_size=batch_size,
                     trim_silence=trim_silence,
                 )
-                # the failures first: a part that is there has all of its own
+                # failures are written first, so that an existing part has all of its failures
                 _write_failures(_failures_of(out, number), manifest, embedded)
                 if part_format == PARQUET:
                     _write_parquet(_part(out, number, part_format), manifest, embedded, description)
@@ -141,26 +142,24 @@ def embed_in_parts(
 
 
 def read_parts(folder: Path | str) -> dict[str, NDArray[Any]]:
-    """All parts of a finished folder as one, in the manifest's order.
+    """Read all parts of a finished folder, in the manifest's order.
 
-    embeddings [n, dim] and id, path, speaker, gender, age, duration_s and speech_s, [n] each, as `save_embeddings`
-    writes them.
-
-    Raises CheckpointError for a folder that holds no parts, lacks some, or has a damaged one.
+    Returns embeddings [n, dim] and the columns id, path, speaker, gender, age, duration_s and speech_s, [n] each.
+    Raises CheckpointError if the folder is not one of embeddings, or if parts are missing or damaged.
     """
     folder = Path(folder)
     description = _read_description(folder)
     if description is None:
-        raise CheckpointError(f"{folder} holds no {DESCRIPTION}, so it is no folder of embeddings")
+        raise CheckpointError(f"{folder} holds no {DESCRIPTION}, so it is not a folder of embeddings")
     count = _num_parts(description)
     paths = []
-    for number in range(count):  # up to the first that is not there: the description may claim any number
+    for number in range(count):  # stop at the first missing part: a damaged description may claim any number
         paths.append(_part(folder, number, description["part_format"]))
         if not paths[-1].is_file():
             there = sum(path.suffix == paths[-1].suffix for path in folder.glob("part-*"))
             raise CheckpointError(
                 f"{folder} lacks {count - there} of its {count} parts, such as {paths[-1].name}; run the same "
-                "`xvectors embed` again, which goes on where it stopped"
+                "`xvectors embed` again, which continues where it stopped"
             )
     read = read_parquet if description["part_format"] == PARQUET else _read_npz
     parts = [read(path) for path in paths]
@@ -209,14 +208,14 @@ DIFFERENCES = {
 
 
 def _agree(out: Path, description: dict[str, Any]) -> None:
-    """Write the description where there is none; ConfigError where there is another."""
+    """Write the description if there is none. Raises ConfigError if there is a different one."""
     if out.is_file():
         raise StorageError(f"{out} is a file; name a folder for the parts")
     if _read_description(out) is None:
         if any(out.glob("part-*")):
-            raise ConfigError(f"{out} holds parts without {DESCRIPTION}, so nobody knows of what; name another folder")
+            raise ConfigError(f"{out} holds parts without {DESCRIPTION}, so their corpus is unknown; name another one")
         write_text(out / DESCRIPTION, json.dumps(description, indent=1) + "\n")
-    # read again: another shard may have been quicker
+    # read it again, because another shard may have written it first
     there = _read_description(out) or {}
     differing = [
         DIFFERENCES[key].format(there.get(key), value) for key, value in description.items() if there.get(key) != value
@@ -233,11 +232,11 @@ def _read_description(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}; remove the folder and embed again") from error
-    least = {"num_rows": 0, "rows_a_part": 1, "embedding_dim": 1}
+    minimum = {"num_rows": 0, "rows_a_part": 1, "embedding_dim": 1}
     if (
         not isinstance(found, dict)
         or not found.keys() >= DIFFERENCES.keys()
-        or not all(type(found[key]) is int and found[key] >= count for key, count in least.items())
+        or not all(type(found[key]) is int and found[key] >= count for key, count in minimum.items())
         or found["part_format"] not in FORMATS
     ):
         raise CheckpointError(f"{path} is damaged; remove the folder and embed again")
@@ -282,7 +281,7 @@ def _write_parquet(path: Path, manifest: Manifest, embedded: Embedded, descripti
         "id": pa.string(),
         "path": pa.string(),
         "speaker": pa.string(),
-    }  # a part may have no row to tell the type by
+    }  # a part without rows does not tell the types
     columns = {name: column.cast(texts[name]) if name in texts else column for name, column in columns.items()}
     table = pa.table(columns, metadata={"xvectors": json.dumps(description)})
     with atomic_write(path, private=True) as temporary:
@@ -290,7 +289,7 @@ def _write_parquet(path: Path, manifest: Manifest, embedded: Embedded, descripti
 
 
 def read_parquet(path: Path) -> dict[str, NDArray[Any]]:
-    """The columns of one part, as `read_parts` gives them. CheckpointError for a damaged file."""
+    """Read the columns of one part, as `read_parts` returns them. Raises CheckpointError if it is damaged."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -314,7 +313,7 @@ def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
 
 def _write_failures(path: Path, manifest: Manifest, embedded: Embedded) -> None:
     if not embedded.failures:
-        path.unlink(missing_ok=True)  # of a run that was killed before its part was whole
+        path.unlink(missing_ok=True)  # left by a run that was killed before it wrote the part
         return
     rows = [
         (row, _text(manifest.id[row]), _text(str(manifest.full_path(row))), _text(" ".join(reason.split())))
@@ -330,5 +329,5 @@ def _join_failures(out: Path) -> None:
 
 
 def _text(name: str) -> str:
-    """`name` without what UTF-8 cannot hold, which is written as escapes."""
+    """Escape what UTF-8 cannot encode."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,5 +1,4 @@
-"""What a SpeakerEncoder is given, made ready to be embedded. In: paths, bytes, files, arrays, tensors. Out: mono
-float32 samples at the system's rate, whole, or block by block where they are long."""
+"""Prepare what `SpeakerEncoder` is given: mono float32 samples at the system's rate, in blocks if they are long."""
 
 from __future__ import annotations
 
@@ -22,13 +21,16 @@ from xvectors.encoder.engines import Engine
 from xvectors.errors import AudioError, MissingExtraError, TooShortError
 
 BLOCK_S = 30.0
-"""What is decoded at once of a long recording."""
+"""Seconds of a long recording that are decoded at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Whole:
-    """A recording in memory: its samples, how long it was before any trimming, and the seconds of speech in it, which
-    are all where nobody looked for it."""
+    """A recording in memory.
+
+    `duration_s` is its duration before trimming, and `speech_s` the seconds of speech in it, all of it if no VAD was
+    run.
+    """
 
     samples: Samples
     duration_s: float
@@ -37,7 +39,7 @@ class Whole:
 
 @dataclass(frozen=True, kw_only=True)
 class Long:
-    """A recording that is embedded in pieces: `blocks()` decodes it from its start."""
+    """A recording that is embedded piece by piece; `blocks()` decodes it from its start."""
 
     name: str
     blocks: Callable[[], Iterator[Samples]]
@@ -58,7 +60,7 @@ def opened(
 
 
 def name_of(recording: object, index: int) -> str:
-    """What error messages call the recording."""
+    """Return the recording's name for error messages."""
     return fspath(recording) if isinstance(recording, str | PathLike) else f"recording {index}"
 
 
@@ -67,24 +69,25 @@ def read_segment(
 ) -> Whole | Long:
     """Read a recording, or the segment of it from `start_s` that lasts `duration_s` or to the end."""
     rate = engine.sample_rate_hz
-    most = round(LONGEST_WHOLE_S * rate)
-    # one sample more tells a long recording, without a second opening for all the others
-    wanted_s = (most + 1) / rate if duration_s is None else min(duration_s, (most + 1) / rate)
+    longest_whole = round(LONGEST_WHOLE_S * rate)
+    # reading one sample more detects a long recording without opening every file twice
+    wanted_s = (longest_whole + 1) / rate if duration_s is None else min(duration_s, (longest_whole + 1) / rate)
     samples = recording.read(rate, start_s, wanted_s)
-    if len(samples) <= most:
+    if len(samples) <= longest_whole:
         return _whole(samples, recording.name, engine)
     return Long(name=recording.name, blocks=lambda: recording.stream(rate, BLOCK_S, start_s, duration_s))
 
 
 def blocks_of(recording: Whole | Long) -> Iterator[Samples]:
-    """Its samples, block by block."""
+    """Iterate over the samples of a recording, block by block."""
     return iter([recording.samples]) if isinstance(recording, Whole) else recording.blocks()
 
 
 def pieces(blocks: Iterable[Samples], longest: int, needed: int) -> Iterator[Samples]:
-    """Samples that come in blocks, in pieces of `longest`.
+    """Cut samples that come in blocks into pieces of `longest` samples.
 
-    The last is shorter, or longer by less than `needed`: none is shorter than `needed` unless all there is is.
+    The last piece may be shorter, or longer by less than `needed`, so that no piece is shorter than `needed` unless
+    the whole recording is.
     """
     rest = np.zeros(0, dtype=np.float32)
     for block in blocks:
@@ -97,16 +100,17 @@ def pieces(blocks: Iterable[Samples], longest: int, needed: int) -> Iterator[Sam
 
 
 def separate_rows(manifest: Manifest) -> tuple[Manifest, list[Channel]]:
-    """The manifest with a row for each channel, whose id ends in the channel's number, and the channels.
+    """Give each channel of each recording a row of its own; return the new manifest and the channel of each row.
 
-    A recording that cannot be read stays one row. Ids of recordings with one channel stay as they are.
+    The ids of multichannel recordings get the channel's number as a suffix, as in `call:0`. A recording that cannot
+    be read keeps its single row.
     """
     rows, channels, ids = list[int](), list[Channel](), list[str]()
     for row in range(len(manifest)):
         try:
             count = audio.probe(manifest.full_path(row)).num_channels
         except (AudioError, MissingExtraError):
-            count = 1  # embedding it says what is wrong
+            count = 1  # embedding reports what is wrong with it
         rows += [row] * count
         channels += range(count)
         ids += [manifest.id[row]] if count == 1 else [f"{manifest.id[row]}:{channel}" for channel in range(count)]
@@ -114,21 +118,21 @@ def separate_rows(manifest: Manifest) -> tuple[Manifest, list[Channel]]:
 
 
 def silent(name: str) -> AudioError:
-    return AudioError(f"{name}: only zeros; there is no voice in it")
+    return AudioError(f"{name}: only zeros, so it holds no speech; give another recording")
 
 
 def too_short(name: str, num_samples: int, engine: Engine, what: str = "audio") -> TooShortError:
     rate = engine.sample_rate_hz
     return TooShortError(
         f"{name}: {num_samples / rate:.3f} s of {what} are less than the {engine.samples_needed / rate:.3f} s that the "
-        "network looks at around every frame; give more"
+        "network needs; give a longer recording"
     )
 
 
 def ready(recording: Whole | Long, name: str, engine: Engine, detector: Detector | None) -> Whole | Long:
-    """The recording with what is to be embedded of it alone; one that comes in pieces is left to whoever takes them.
+    """Reduce a whole recording to the part that is embedded; return a long one as it is.
 
-    Raises TooShortError where too little is left.
+    Raises TooShortError if too little remains.
     """
     if isinstance(recording, Long):
         return recording

@@ -1,7 +1,7 @@
-"""Embeddings with times. In: samples, all at once or chunk by chunk. Out: one embedding a window, and when it is.
+"""Embed sliding windows of a recording or a stream.
 
-Windows of equal length start every hop. What the last of them leaves over is in one more, which ends with the
-recording; a recording shorter than a window is one window.
+Windows of equal length start every hop. If samples remain after the last one, one more window ends with the recording.
+A recording shorter than a window is a single window.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from xvectors.text import brief
 @brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Windows:
-    """Embeddings float32 [n, dim] of windows from `start_s` to `end_s`, float64 [n] seconds, ascending."""
+    """Embeddings float32 [n, dim] of n windows, from `start_s` to `end_s` (float64 [n], in seconds, ascending)."""
 
     start_s: NDArray[np.float64]
     end_s: NDArray[np.float64]
@@ -36,7 +36,7 @@ class Windows:
 
     @classmethod
     def join(cls, parts: Sequence[Windows]) -> Windows:
-        """All of them as one; `parts` must not be empty."""
+        """Concatenate windows; `parts` must not be empty."""
         return cls(
             start_s=np.concatenate([part.start_s for part in parts]),
             end_s=np.concatenate([part.end_s for part in parts]),
@@ -46,11 +46,11 @@ class Windows:
 
 @brief("_window", "_hop", "num_samples")
 class WindowStream:
-    """Windows of sound that comes chunk by chunk; `SpeakerEncoder.stream` makes one.
+    """Embed the windows of audio that arrives chunk by chunk. Made by `SpeakerEncoder.stream`.
 
-    `feed` gives the windows that the chunk completes, `finish` those that the end does. Together they do not depend on
-    where the chunks are cut. Runs of zeros within a window are not embedded, and a window is left out where less
-    than the network's context remains; its times are those of the recording.
+    `feed` returns the windows that a chunk completes, `finish` the rest; the result does not depend on how the audio
+    is cut into chunks. Times count from the start of the recording. Runs of zeros in a window are not embedded, and a
+    window that is then shorter than the network's context is left out.
     """
 
     def __init__(
@@ -76,20 +76,30 @@ class WindowStream:
         self._engine, self._batch_size, self._name = engine, batch_size, name
         self._window, self._hop = round(window_s * rate), round(hop_s * rate)
         self._resampler = Resampler(sample_rate_hz if sample_rate_hz is not None else rate, rate)
-        self._kept = np.zeros(0, dtype=np.float32)  # the samples from `_first` on
+        self._kept = np.zeros(0, dtype=np.float32)  # samples from number `_first` on
         self._first = 0
-        self._next = 0  # where the next window starts
+        self._next = 0  # the first sample of the next window
         self._finished = False
 
     @property
     def num_samples(self) -> int:
-        """Samples fed so far, at the system's rate; those that the resampler still holds back are not counted."""
+        """Number of samples fed so far, at the system's rate, without those that the resampler holds back."""
         return self._first + len(self._kept)
 
     def feed(self, samples: Any) -> Windows:
-        """Take the next samples, a mono waveform of floats of any length, and give the windows that they complete.
+        """Take the next samples and return the windows that they complete.
 
-        Raises AudioError for another shape or type and for samples that are not finite, ConfigError after `finish`.
+        Parameters
+        ----------
+        samples
+            Mono floats [samples], any number of them.
+
+        Raises
+        ------
+        AudioError
+            The samples have another shape or type, or are not finite.
+        ConfigError
+            The stream is finished.
         """
         self._check_open()
         chunk = as_waveform(samples, self._name).astype(np.float32, copy=False)
@@ -98,7 +108,7 @@ class WindowStream:
         return self._complete()
 
     def finish(self) -> Windows:
-        """The windows that the end completes. None where all that was fed is shorter than the network's context."""
+        """End the stream and return its last windows; none if the recording is shorter than the network's context."""
         self._check_open()
         self._finished = True
         self._keep(self._resampler.feed(np.zeros(0, dtype=np.float32), last=True))
@@ -111,7 +121,7 @@ class WindowStream:
 
     def _check_open(self) -> None:
         if self._finished:
-            raise ConfigError("this stream is finished; make another for the next recording")
+            raise ConfigError("this stream is finished; make a new one for the next recording")
 
     def _keep(self, samples: Samples) -> None:
         self._kept = np.concatenate([self._kept, samples])
@@ -120,7 +130,7 @@ class WindowStream:
         starts = range(self._next, self.num_samples - self._window + 1, self._hop)
         windows = self._embedded(starts, self._window)
         self._next += len(starts) * self._hop
-        # the last window's worth stays: the one that ends with the recording is cut from it
+        # keep one window of samples, from which the window that ends with the recording is cut
         drop = max(0, min(self._next, self.num_samples - self._window) - self._first)
         self._kept = self._kept[drop:].copy()
         self._first += drop

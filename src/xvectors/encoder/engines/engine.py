@@ -1,4 +1,4 @@
-"""What computes behind a SpeakerEncoder, whichever library runs it. In: waveforms. Out: their embeddings."""
+"""The interface between `SpeakerEncoder` and the library that runs its network."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from xvectors.verification import Verifier
 
 
 class Engine(Protocol):
-    """A network with its features, loaded."""
+    """A loaded network with its features."""
 
     @property
     def name(self) -> str:
-        """What a user calls the system: the path of its folder or file."""
+        """The path of the system's folder or file, or `starter`."""
         ...
 
     @property
     def device(self) -> object:
-        """Where it computes; printed, it is `cpu` or the like."""
+        """The device it computes on, such as `cpu`."""
         ...
 
     @property
@@ -33,24 +33,27 @@ class Engine(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Which weights these are: embeddings of two fingerprints are not to be compared."""
+        """Identifies the features and weights: embeddings of different fingerprints must not be compared."""
         ...
 
     @property
     def samples_needed(self) -> int:
-        """Samples of the shortest recording that has an embedding."""
+        """Number of samples of the shortest recording that has an embedding."""
         ...
 
     @property
     def channel(self) -> Channel:
-        """Which channel of a file it was trained on, or their mix."""
+        """The channel of files that the network was trained on, or `mix`."""
         ...
 
     @property
     def verifier(self) -> Verifier:
-        """The system's back-end and calibration; the cosine where it has none. Raises CheckpointError for damage."""
+        """The system's back-end and calibration, or cosine scoring without one. Raises CheckpointError if damaged."""
         ...
 
     def embed(self, waveforms: Sequence[Samples]) -> NDArray[np.float32]:
-        """Embed waveforms, each of `samples_needed` samples or more: [n, embedding_dim], each as it is alone (1e-4)."""
+        """Embed waveforms of at least `samples_needed` samples: float32 [n, embedding_dim].
+
+        A waveform's embedding does not depend on the others in the batch (within 1e-4).
+        """
         ...

@@ -1,7 +1,7 @@
-"""The engine of an exported system. In: an .onnx file as `xvectors export` writes it. Out: embeddings, without torch.
+"""The engine of an exported system: onnxruntime computes the embeddings, without torch.
 
-The features are in the graph: a waveform goes in. What the file says of itself stands in its metadata, every key under
-the prefix `xvectors.`; docs/reference/onnx.md lists the keys.
+The graph includes the features, so its input is a waveform. The file describes itself in its metadata, under keys with
+the prefix `xvectors.`, which docs/reference/onnx.md lists.
 """
 
 from __future__ import annotations
@@ -29,34 +29,38 @@ from xvectors.text import brief
 from xvectors.verification import Verifier, cosine_verifier, fingerprint_of, verifier_of
 
 FORMAT_VERSION = 2
-"""2: the fingerprint covers the features, and the file holds its own digest."""
+"""Since version 2 the fingerprint covers the features, and the file holds its own digest."""
 PREFIX = "xvectors."
 _UNSEALED = "0" * 64
 _SEAL = f"{PREFIX}sha256".encode() + b"\x12\x40"
-"""What stands before the file's digest: the key, then protobuf's tag and length of a value of 64 bytes."""
+"""The bytes before the file's digest: the key, then protobuf's tag and length of a 64-byte value."""
 FLOAT32, INT8 = "float32", "int8"
-MOST_SAMPLES_A_BATCH = 5_000_000
-"""Five minutes at 16 kHz; a longer recording is a batch of its own."""
-
-
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
-"""onnxruntime's names of devices, the one to prefer first."""
+"""onnxruntime's names of the devices, in order of preference."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OnnxDescription:
-    """What an exported file says of itself.
+    """The metadata of an exported file.
 
     Attributes
     ----------
     sample_rate_hz, embedding_dim
-    min_samples : of the shortest recording that has an embedding
-    channel : of recordings with several, -1 for their mean
-    fingerprint : the system's; embeddings of different fingerprints are not to be compared
-    precision : "float32" or "int8"
-    recipe : its name
-    versions : of what trained the system and of what exported it
-    verifier : back-end and calibration; plain cosines where the system had none
+        Sample rate of the waveforms and dimension of the embeddings.
+    min_samples
+        Number of samples of the shortest recording that has an embedding.
+    channel
+        Channel of multichannel recordings, or -1 for their mean.
+    fingerprint
+        The fingerprint of the system; embeddings of different fingerprints must not be compared.
+    precision
+        "float32" or "int8".
+    recipe
+        Name of the recipe.
+    versions
+        Versions of the software that trained and exported the system.
+    verifier
+        Back-end and calibration, or cosine scoring if the system had none.
     """
 
     sample_rate_hz: int
@@ -70,9 +74,10 @@ class OnnxDescription:
     verifier: Verifier
 
     def to_metadata(self, backend_file: bytes | None) -> dict[str, str]:
-        """The metadata of the file; `backend_file` holds the bytes of backend.npz where the system is calibrated.
+        """Return the metadata of the file.
 
-        The names of the speakers that the calibration was learned from stay behind.
+        `backend_file` holds the bytes of backend.npz if the system is calibrated. The names of the speakers that the
+        calibration was learned from are left out.
         """
         values = {
             "format_version": FORMAT_VERSION,
@@ -92,10 +97,10 @@ class OnnxDescription:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], source: str) -> OnnxDescription:
-        """What `to_metadata` gave. Raises CheckpointError for other metadata or those of another version."""
+        """Read what `to_metadata` returned. Raises CheckpointError for other metadata, or another version of it."""
         own = {key.removeprefix(PREFIX): value for key, value in metadata.items() if key.startswith(PREFIX)}
         if "format_version" not in own:
-            raise CheckpointError(f"{source}: not exported by xvectors: its metadata lack {PREFIX}format_version")
+            raise CheckpointError(f"{source}: not exported by xvectors: its metadata lacks {PREFIX}format_version")
         if own["format_version"] != str(FORMAT_VERSION):
             raise CheckpointError(
                 f"{source}: format version {own['format_version']} is not {FORMAT_VERSION}; it was exported by another "
@@ -118,20 +123,20 @@ class OnnxDescription:
 
 
 def sealed(content: bytes) -> bytes:
-    """The bytes of an exported file with their own sha256 (of the bytes with zeros in its place) among the metadata."""
+    """Put the SHA-256 of an exported file, computed with zeros in its place, into the file's metadata."""
     start = _seal_start(content)
-    assert start is not None, "the metadata hold no place for the digest"
+    assert start is not None, "the metadata has no place for the digest"
     empty = content[:start] + _UNSEALED.encode() + content[start + len(_UNSEALED) :]
     return content[:start] + hashlib.sha256(empty).hexdigest().encode() + content[start + len(_UNSEALED) :]
 
 
 def is_intact(content: bytes) -> bool:
-    """Whether the bytes of an exported file are those that `sealed` gave."""
+    """Return whether the bytes of an exported file are as `sealed` returned them."""
     return _seal_start(content) is not None and sealed(content) == content
 
 
 def _seal_start(content: bytes) -> int | None:
-    """Where the digest stands, if there is one place for it."""
+    """Find the place of the digest; None unless there is exactly one."""
     return content.index(_SEAL) + len(_SEAL) if content.count(_SEAL) == 1 else None
 
 
@@ -140,7 +145,7 @@ _TEXTS = ("fingerprint", "precision", "recipe")
 
 
 def _finite(value: Any) -> Any:
-    """Plain values with null for figures that are no number, which JSON does not have."""
+    """Replace NaN and infinity, which JSON lacks, by None."""
     if isinstance(value, Mapping):
         return {key: _finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -170,19 +175,25 @@ def _verifier(own: Mapping[str, str]) -> Verifier:
 
 @brief("path")
 class OnnxEngine:
-    """An exported system, loaded.
+    """A loaded exported system.
 
     Parameters
     ----------
     path
-        What `xvectors export` wrote.
+        The file that `xvectors export` wrote.
     device
-        cuda, cpu, or auto for the first of these that this onnxruntime has.
+        "cuda", "cpu", or "auto" for the first of these that this onnxruntime supports.
     threads
-        Of one embedding; by default onnxruntime's choice, the machine's cores.
+        Number of CPU cores for one embedding; by default onnxruntime's choice, all of them.
 
-    Raises MissingExtraError without onnxruntime, CheckpointError for a file that is missing, damaged or not exported
-    by xvectors, ConfigError for an impossible number of threads or device.
+    Raises
+    ------
+    MissingExtraError
+        onnxruntime is not installed.
+    CheckpointError
+        The file is missing, damaged, or was not exported by xvectors.
+    ConfigError
+        The number of threads or the device is not possible.
     """
 
     def __init__(self, path: str | PathLike[str], *, device: str = "auto", threads: int | None = None) -> None:
@@ -193,25 +204,28 @@ class OnnxEngine:
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.description = OnnxDescription.from_metadata(metadata, str(self.path))
         if not is_intact(self.path.read_bytes()):
-            raise CheckpointError(
-                f"{self.path}: was changed after it was exported; put back a copy, or export it again"
-            )
+            raise CheckpointError(f"{self.path}: was changed after it was exported; restore a copy, or export it again")
         self._verifier = self.description.verifier
 
     @classmethod
     def beside(cls, folder: SystemFolder, *, device: str = "auto", threads: int | None = None) -> OnnxEngine:
-        """Run a system directory by the `model.onnx` in it, with the directory's back-end and calibration.
+        """Run a system directory from its `model.onnx`, with the directory's back-end and calibration.
 
-        For where torch is not installed. Raises MissingExtraError where there is no such file or no onnxruntime
-        either, CheckpointError where the file was exported from another system than the directory holds; else as the
-        class.
+        This is for machines without torch. Apart from the errors of the class:
+
+        Raises
+        ------
+        MissingExtraError
+            There is no `model.onnx`.
+        CheckpointError
+            The directory is not a system, or the file was exported from another system.
         """
         if not folder.description.is_file():
             raise CheckpointError(f"{folder.path} holds no system.toml, so it is not a system directory")
         if not folder.exported.is_file():
             raise MissingExtraError(
-                f"{folder.path} needs torch to be run, which is not installed: pip install torch; or, where torch is, "
-                f"`xvectors export {folder.path} -o {folder.exported}`, which onnxruntime runs"
+                f"{folder.path} needs torch, which is not installed: pip install torch; or, on a machine with torch, "
+                f"`xvectors export {folder.path} -o {folder.exported}`, so that it runs with onnxruntime"
             )
         try:
             engine = cls(folder.exported, device=device, threads=threads)
@@ -222,10 +236,10 @@ class OnnxEngine:
             ) from error
         if engine.fingerprint != fingerprint_of(folder):
             raise CheckpointError(
-                f"{folder.exported} was exported from another system than {folder.path} holds now; where torch is, "
-                f"export it again: `xvectors export {folder.path} -o {folder.exported}`"
+                f"{folder.exported} was exported from another system than {folder.path} holds now; on a machine with "
+                f"torch, export it again: `xvectors export {folder.path} -o {folder.exported}`"
             )
-        engine._verifier = verifier_of(folder)  # the directory may have been calibrated since
+        engine._verifier = verifier_of(folder)  # the directory may have been calibrated after the export
         return engine
 
     @property
@@ -234,7 +248,7 @@ class OnnxEngine:
 
     @property
     def device(self) -> str:
-        """The kind of device that onnxruntime computes on."""
+        """The device that onnxruntime computes on, such as `cpu`."""
         names = {provider: name for name, provider in PROVIDERS.items()}
         provider = str(self._session.get_providers()[0])
         return names.get(provider, provider)
@@ -249,29 +263,25 @@ class OnnxEngine:
 
     @property
     def fingerprint(self) -> str:
-        """The system's."""
         return self.description.fingerprint
 
     @property
     def samples_needed(self) -> int:
-        """Samples of the shortest recording that has an embedding."""
         return self.description.min_samples
 
     @property
     def channel(self) -> Channel:
-        """Which channel of a file was trained on, or their mix."""
         return "mix" if self.description.channel < 0 else self.description.channel
 
     @property
     def verifier(self) -> Verifier:
-        """The system's back-end and calibration; plain cosines where it had none."""
         return self._verifier
 
     def embed(self, waveforms: Sequence[Samples]) -> NDArray[np.float32]:
-        """Embed waveforms: float32 [n, embedding_dim].
+        """Embed waveforms of at least `samples_needed` samples: float32 [n, embedding_dim].
 
-        Those of one length go through the graph together, which has no room for padding. With int8 each goes alone:
-        the step of the quantized values is taken from all that is in a batch.
+        The graph takes no padding, so only waveforms of equal length form a batch. With int8, each waveform is a batch
+        of its own, because the quantization step depends on all values in a batch.
         """
         embeddings = np.zeros((len(waveforms), self.embedding_dim), dtype=np.float32)
         by_length = sorted(range(len(waveforms)), key=lambda index: len(waveforms[index]))
@@ -284,12 +294,12 @@ class OnnxEngine:
 
 
 def open_session(path: Path, *, device: str = "cpu", threads: int | None = None) -> Any:
-    """onnxruntime's session on a file. Errors are those of `OnnxEngine`."""
+    """Open a file with onnxruntime. Raises the errors of `OnnxEngine`."""
     try:
         import onnxruntime
     except ImportError as error:
         raise MissingExtraError(
-            f"{path}: needs onnxruntime to be run; pip install 'xvectors[onnx]', or pip install onnxruntime"
+            f"{path}: needs onnxruntime; pip install 'xvectors[onnx]', or pip install onnxruntime"
         ) from error
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; `xvectors export DIR -o {path}` writes it")
@@ -300,12 +310,12 @@ def open_session(path: Path, *, device: str = "cpu", threads: int | None = None)
             f"device {device!r}: this onnxruntime has {', '.join(kinds)}; another build of it may have more"
         )
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors alone: it has much to say about shapes that stay open
+    options.log_severity_level = 3  # errors only: onnxruntime warns about every dynamic shape
     if threads is not None:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
     providers = list(kinds.values()) if device == "auto" else [kinds[device]]
     try:
         return onnxruntime.InferenceSession(fspath(path), options, providers=providers)
-    except Exception as error:  # onnxruntime's own errors share no other class
-        raise CheckpointError(f"{path} is damaged or no ONNX file: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # onnxruntime's errors share no other base class
+        raise CheckpointError(f"{path} is damaged or not an ONNX file: {str(error).splitlines()[0]}") from error

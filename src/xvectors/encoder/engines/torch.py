@@ -1,4 +1,4 @@
-"""The engine of a system directory. In: its network, features and map. Out: embeddings, computed by torch."""
+"""The engine of a system directory: torch computes the embeddings."""
 
 from __future__ import annotations
 
@@ -26,22 +26,41 @@ from xvectors.verification import Verifier, cosine_verifier, fingerprint_of, ver
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 PRECISIONS = (FLOAT32, BFLOAT16)
-MOST_SAMPLES_ON_CPU = 500_000
-"""Half a minute at 16 kHz: of larger batches the networks' activations leave the processor's caches."""
-LENGTHS_AN_OCTAVE = 20
-"""Padded lengths between one second and two, two and four, and so on; see `padded_length`."""
+MAX_BATCH_SAMPLES_ON_CPU = 500_000
+"""Half a minute at 16 kHz: the activations of larger batches do not fit the processor's caches."""
+LENGTHS_PER_OCTAVE = 20
+"""Number of padded lengths between one and two seconds, two and four, and so on; see `padded_length`."""
 
 
 @brief("name", "device", "precision")
 class TorchEngine:
-    """A trained network on a device.
+    """A trained network with its features, on a device.
 
-    A copy of `model` embeds, whose BatchNorms lie in the weights before them: a quarter less time, the same embeddings.
-    `precision` is that of the network, "float32" or "bfloat16", which is quicker where the processor has it; features
-    stay float32. `threads` is how many of the processor's cores one product may use while it embeds; None leaves
-    torch's setting, and in a forked process it is one: the other threads stay behind in the parent.
-    `fingerprint` is the sha256 of model.safetensors, as in calibration.toml; `folder` the system directory, None where
-    there is none.
+    The engine embeds with a copy of the network whose BatchNorm layers are folded into the weights, which takes a
+    quarter less time and gives the same embeddings.
+
+    Parameters
+    ----------
+    model, fbank, recipe, speakers
+        The network, its features, and the recipe and speakers it was trained with.
+    device
+        The device to compute on.
+    embedding_map
+        Maps the network's output to the embedding; None to return the output itself.
+    threads
+        Number of CPU cores to use while embedding; None keeps torch's setting. A forked process uses one, because
+        threads stay in the parent.
+    fingerprint
+        Identifies the features and weights; calibrations and galleries are bound to it.
+    folder
+        The system directory, if there is one.
+    precision
+        Arithmetic of the network, "float32" or "bfloat16"; features are always float32.
+
+    Raises
+    ------
+    ConfigError
+        `threads` or `precision` is not possible.
     """
 
     def __init__(
@@ -80,7 +99,7 @@ class TorchEngine:
     def load(
         cls, paths: SystemFolder, *, device: str = "auto", threads: int | None = None, precision: str = FLOAT32
     ) -> TorchEngine:
-        """Read a system directory. CheckpointError where it is damaged or missing, ConfigError for a setting."""
+        """Read a system directory. Raises CheckpointError if missing or damaged, ConfigError for bad settings."""
         description = read_description(paths)
         check_size(paths, description)
         model = make_model(description.recipe, len(description.speakers))
@@ -99,7 +118,7 @@ class TorchEngine:
         )
 
     def to(self, device: torch.device) -> None:
-        """Compute on `device` from now on."""
+        """Move the network and features to a device."""
         self.model.to(device)
         self._folded.to(device)
         self.fbank.to(device)
@@ -109,7 +128,7 @@ class TorchEngine:
 
     @property
     def name(self) -> str:
-        """The system's folder, `starter` for the bundled one, or its recipe's name where there is no folder."""
+        """The system's folder, `starter` for the bundled system, or the recipe's name if there is no folder."""
         if self.folder is None:
             return self.recipe.name
         return STARTER if self.folder == starter_folder() else str(self.folder.path)
@@ -136,11 +155,11 @@ class TorchEngine:
         return cosine_verifier() if self.folder is None else verifier_of(self.folder)
 
     def embed(self, waveforms: Sequence[Samples]) -> NDArray[np.float32]:
-        """Embed waveforms: float32 [n, embedding_dim]."""
+        """Embed waveforms of at least `samples_needed` samples: float32 [n, embedding_dim]."""
         longest = self._padded_length(waveforms)
         at_once = len(waveforms)
         if self.device.type == "cpu":
-            at_once = max(1, MOST_SAMPLES_ON_CPU // longest)
+            at_once = max(1, MAX_BATCH_SAMPLES_ON_CPU // longest)
         parts = [waveforms[first : first + at_once] for first in range(0, len(waveforms), at_once)]
         return np.concatenate([self._embed(part) for part in parts])
 
@@ -165,21 +184,21 @@ class TorchEngine:
 
 
 def padded_length(num_samples: int, sample_rate_hz: int) -> int:
-    """The length that a batch is padded to whose longest recording has `num_samples`.
+    """Return the length to pad a batch to whose longest recording has `num_samples`.
 
-    A multiple of 50 ms from 1 s to 2 s, of 100 ms to 4 s, of 200 ms to 8 s, and so on: at most 5 % more, and nothing
-    more for recordings of whole seconds up to 8. oneDNN prepares and keeps code for every shape it meets, in between
-    the activations' memory, which then cannot be given back: without a limited number of lengths, a process that
-    embeds recordings of ever new lengths grows for thousands of calls.
+    Lengths are multiples of 50 ms from 1 s to 2 s, of 100 ms to 4 s, of 200 ms to 8 s, and so on. Padding adds at most
+    5 %, and nothing to recordings of whole seconds up to 8 s. oneDNN compiles and keeps code for every shape, which
+    fragments the memory of the activations: without this limited number of lengths, the memory of a process that
+    embeds recordings of ever new lengths would grow for thousands of calls.
     """
     octave = math.floor(math.log2(num_samples / sample_rate_hz))
-    step = max(1, round(2.0**octave * sample_rate_hz / LENGTHS_AN_OCTAVE))
+    step = max(1, round(2.0**octave * sample_rate_hz / LENGTHS_PER_OCTAVE))
     return -(-num_samples // step) * step
 
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """Let torch use `count` threads, and as many as before afterwards; the setting is the process's."""
+    """Let torch use `count` threads, and restore the process-wide setting afterwards."""
     before = torch.get_num_threads()
     count = before if count is None else threads_here(count)
     if count == before:

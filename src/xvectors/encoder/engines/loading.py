@@ -1,0 +1,39 @@
+"""Choose the engine that runs a system."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+from xvectors.encoder.engines.engine import Engine
+from xvectors.errors import ConfigError, MissingExtraError
+from xvectors.system.folder import ONNX_SUFFIX, find_system
+
+
+def load_engine(name_or_path: str | PathLike[str], *, device: str, threads: int | None, precision: str) -> Engine:
+    """Load a system: an exported file with onnxruntime, a directory with torch or, without torch, from its export.
+
+    Parameters and errors are those of `SpeakerEncoder.from_pretrained`.
+    """
+    if Path(name_or_path).suffix == ONNX_SUFFIX and not Path(name_or_path).is_dir():
+        from xvectors.encoder.engines.onnx import OnnxEngine
+
+        if precision != "float32":
+            raise ConfigError(
+                f"precision {precision!r}: {name_or_path} was exported with its own; leave the setting out"
+            )
+        return OnnxEngine(name_or_path, device=device, threads=threads)
+    folder = find_system(name_or_path if isinstance(name_or_path, str) else Path(name_or_path))
+    try:
+        from xvectors.encoder.engines.torch import TorchEngine
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        from xvectors.encoder.engines.onnx import OnnxEngine
+
+        if precision != "float32":
+            raise MissingExtraError(
+                f"precision {precision!r} needs torch, which is not installed: pip install torch, or leave it out"
+            ) from error
+        return OnnxEngine.beside(folder, device=device, threads=threads)
+    return TorchEngine.load(folder, device=device, threads=threads, precision=precision)
