@@ -46,10 +46,10 @@ class Backend:
         S-norm or AS-norm of the scorer's scores, with the training speakers' means as the cohort unless `use_cohort`
         gives another.
 
-    An example:
-
-        >>> backend = Backend([LDA(dim=100), LengthNorm()], PLDA()).fit(embeddings, speakers)
-        >>> scores = backend.score(other_embeddings, trials)
+    Examples
+    --------
+    >>> backend = Backend([LDA(dim=100), LengthNorm()], PLDA()).fit(embeddings, speakers)
+    >>> scores = backend.score(other_embeddings, trials)
     """
 
     def __init__(
@@ -112,7 +112,10 @@ class Backend:
         by
             "coral_plus", "coral" or "kaldi" (see adaptation.py), each with its own default scales.
 
-        Raises ConfigError for another scorer or a method that is not known, otherwise as the methods do.
+        Raises
+        ------
+        ConfigError
+            For a scorer other than PLDA, or an unknown method.
         """
         if not isinstance(self.scorer, PLDA):
             raise ConfigError(
