@@ -32,7 +32,7 @@ from _timing import write_json
 from xvectors import Recipe, load_recipe, train
 from xvectors.augment.specaugment import SpecAugment
 from xvectors.features import Fbank
-from xvectors.training import loop
+from xvectors.training import run
 from xvectors.training.learner import Learner
 
 NETWORK = ("forward", "backward", "optimizer")
@@ -78,7 +78,7 @@ class Stopwatch:
 def measure(corpus: str | Path, recipe: Recipe) -> tuple[int, dict[str, float]]:
     """Train, and return the number of steps and the seconds of each part."""
     watch, steps = Stopwatch(), 0
-    batches_of, optimizers = loop.batches_of, (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+    batches_of, optimizers = run.batches_of, (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 
     def timed_batches(loader: Any) -> Iterator[Any]:
         nonlocal steps
@@ -104,7 +104,7 @@ def measure(corpus: str | Path, recipe: Recipe) -> tuple[int, dict[str, float]]:
         *((optimizer, "step", "optimizer") for optimizer in optimizers),
     ]
     with ExitStack() as patched, tempfile.TemporaryDirectory() as folder:
-        patched.enter_context(patch.object(loop, "batches_of", timed_batches))
+        patched.enter_context(patch.object(run, "batches_of", timed_batches))
         for owner, name, part in timed:
             patched.enter_context(patch.object(owner, name, watch.within(getattr(owner, name), part)))
         train(corpus, Path(folder, "system"), recipe, device="cpu", calibrate=False)

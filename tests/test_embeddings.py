@@ -88,7 +88,7 @@ def test_what_holds_no_embeddings_says_so(written: Path, tmp_path: Path) -> None
         ("none.npz", "none.npz: no such file; `xvectors embed"),
         ("none.parquet", "none.parquet: no such file"),
         ("folder", "folder holds no _embedding.json"),
-        ("text.npz", "text.npz is damaged or no embeddings file"),
+        ("text.npz", "text.npz is damaged or not an embeddings file"),
         ("text.parquet", "text.parquet is damaged"),
         ("text.csv", "its header names no columns e0, e1"),
     ):

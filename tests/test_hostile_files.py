@@ -192,7 +192,7 @@ def test_an_onnx_file_that_points_to_other_files(tmp_path: Path, place: str) -> 
 )
 def test_arrays_that_are_none(tmp_path: Path, content: bytes, reason: str) -> None:
     path = write_npz(tmp_path / "file.npz", "embeddings", content)
-    with pytest.raises(CheckpointError, match=rf"file\.npz is damaged or no embeddings file: .*{reason}"):
+    with pytest.raises(CheckpointError, match=rf"file\.npz is damaged or not an embeddings file: .*{reason}"):
         load_embeddings(path)
 
 

@@ -161,7 +161,7 @@ def test_impossible_settings(encoder: SpeakerEncoder, manifest: Manifest, tmp_pa
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="file is a file; name a folder for the parts"):
         embed_in_parts(encoder, manifest, tmp_path / "file")
-    with pytest.raises(CheckpointError, match=r"holds no _embedding\.json, so it is no folder of embeddings"):
+    with pytest.raises(CheckpointError, match=r"holds no _embedding\.json, so it is not a folder of embeddings"):
         read_parts(tmp_path)
 
 

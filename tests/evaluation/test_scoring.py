@@ -89,7 +89,7 @@ def test_bad_input(embeddings: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "array.npy", np.ones(3))
     (tmp_path / "text.npz").write_text("no arrays")
     for name in ("none.npz", "array.npy", "text.npz"):
-        with pytest.raises(CheckpointError, match=f"{name}( is damaged or no embeddings file|.*no such file)"):
+        with pytest.raises(CheckpointError, match=f"{name}( is damaged or not an embeddings file|.*no such file)"):
             score_trial_list(tmp_path / name, tmp_path / "t.txt", tmp_path / "s.csv")
     assert not (tmp_path / "s.csv").exists()
 

@@ -152,7 +152,7 @@ def test_the_same_recording_twice(command: Command, voices: Path) -> None:
     printed = command("enroll", "alice", second, first, second)
     assert printed.stdout.startswith("alice was enrolled already, with 1 voiceprint; added 3 recordings")
     told = [
-        line.split(" is enrolled as alice already: ")[0] for line in printed.stderr.splitlines() if "warning" in line
+        line.split(" is enrolled as alice already; ")[0] for line in printed.stderr.splitlines() if "warning" in line
     ]
     assert told == [f"warning: {first}", f"warning: {second}"]
 

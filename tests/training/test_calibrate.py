@@ -240,7 +240,7 @@ def test_cohorts_that_cannot_be_used(many_held_out: SystemFolder, tmp_path: Path
         calibrate(system.path, backend="snorm", **options)
     rows = np.random.default_rng(0).standard_normal((4, 32)).astype(np.float32)
     for arrays, error, message in (
-        ({"embeddings": rows}, CheckpointError, "no embeddings file"),
+        ({"embeddings": rows}, CheckpointError, "not an embeddings file"),
         ({"embeddings": rows, "speaker": ["a", "b"]}, CheckpointError, r"speaker has the shape \[2\]"),
         ({"embeddings": rows[:, :5], "speaker": list("abab")}, CheckpointError, "npz: embeddings have 5 dimensions"),
         ({"embeddings": rows * np.nan, "speaker": list("abab")}, CheckpointError, "npz: embedding row 0 holds a value"),

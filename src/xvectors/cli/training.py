@@ -95,7 +95,7 @@ def train_command(
         str | None,
         typer.Option(
             metavar="tensorboard",
-            help="Also write training curves for TensorBoard to DIR/tensorboard (pip install 'xvectors[tensorboard]').",
+            help="Write training curves for TensorBoard to DIR/tensorboard (pip install 'xvectors\\[tensorboard]').",
             autocompletion=one_of("tensorboard"),
         ),
     ] = None,
