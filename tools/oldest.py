@@ -9,11 +9,12 @@ from pathlib import Path
 
 
 def oldest(pyproject: dict) -> list[str]:
-    """`name==version` for every requirement `name>=version` of the package and its extras."""
+    """`name==version` for every requirement `name>=version` of the package and its extras, the highest per name."""
     project = pyproject["project"]
     requirements = chain(project["dependencies"], *project["optional-dependencies"].values())
-    bounds = {re.match(r"([\w.-]+)(?:\[.*?\])?>=([\d.]+)", requirement) for requirement in requirements} - {None}
-    return sorted({f"{bound[1]}=={bound[2]}" for bound in bounds})
+    bounds = [re.match(r"([\w.-]+)(?:\[.*?\])?>=([\d.]+)", requirement) for requirement in requirements]
+    ordered = sorted((bound[1], [int(part) for part in bound[2].split(".")]) for bound in bounds if bound)
+    return [f"{name}=={'.'.join(map(str, version))}" for name, version in dict(ordered).items()]
 
 
 if __name__ == "__main__":
