@@ -1,14 +1,13 @@
-"""How sure an error measure is, given how few speakers it was measured on. In: scored trials and their speakers.
-Out: intervals, and paired comparisons of two systems. Speakers are resampled, not trials: one speaker's trials agree.
+"""Confidence intervals of error measures, and paired comparisons of systems, by a bootstrap over speakers.
 
-The estimator. A draw takes as many speakers as there are, with replacement; speaker s comes m_s times. A target trial
-of s then weighs m_s, a non-target trial between s and r weighs m_s m_r: each copy of s brings its own target trials
-and meets each copy of r once. What would be new in the draw, trials between copies of one speaker, was never scored
-and is left out. This is the vertex bootstrap of Snijders and Borgatti (Connections 22(2), 1999) without its imputed
+Speakers are resampled, not trials, because the trials of a speaker are correlated. A draw takes as many speakers as
+there are, with replacement; speaker s occurs m_s times. A target trial of s then has weight m_s, and a non-target trial
+between s and r has weight m_s m_r. Trials between copies of one speaker would be new in the draw, were never scored,
+and are left out. This is the vertex bootstrap of Snijders and Borgatti (Connections 22(2), 1999) without its imputed
 ties, and the pigeonhole bootstrap of Owen (Annals of Applied Statistics 1(3), 2007) with both sides drawn from one
 population; he shows that product weights err towards wide intervals. Intervals are expanded percentiles of the draws
-(Hesterberg, The American Statistician 69(4), 2015, section 4.3): plain ones are too narrow by what a normal interval
-lacks to Student's t with as many speakers. With few speakers they still fall short, see `COVERAGE`.
+(Hesterberg, The American Statistician 69(4), 2015, section 4.3), which correct plain percentiles as Student's t
+corrects a normal interval. With few speakers they are still too narrow, see `COVERAGE`.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from xvectors.metrics.roc import ROC, Scores, checked_scores
 from xvectors.text import brief
 from xvectors.trials.pairs import checked_labels
 
-MIN_SPEAKERS = 5  # fewer give so few distinct draws that their percentiles mean nothing
-REDRAWS = 100  # of one draw without trials of both kinds, before the trials are found unusable
-MOST_AT_ONCE = 200  # draws: their counts of a few thousand speakers stay in the processor's cache
-BATCH_VALUES = 8_000_000  # counts at every edge, of all draws at once: 64 MB
-GATHER_VALUES = 200_000  # weights gathered at once, of all draws: they stay in the cache too
+MIN_SPEAKERS = 5  # fewer speakers give too few distinct draws for percentiles
+REDRAWS = 100  # attempts at a draw with trials of both kinds
+MOST_AT_ONCE = 200  # draws whose counts of a few thousand speakers fit into the cache
+BATCH_VALUES = 8_000_000  # counts at every edge for all draws at once: 64 MB
+GATHER_VALUES = 200_000  # weights gathered at once for all draws, which fit into the cache
 TRIALS_AT_ONCE = 4096
-EXACT = 1 << 24  # up to here single precision counts without error
+EXACT = 1 << 24  # largest count that single precision represents exactly
 COVERAGE = (
     "Of simulated sets of 10 and 30 speakers, intervals that state 95 % hold the population's rate in about 87 and "
     "90 % of cases."
@@ -45,7 +44,7 @@ Metric = Callable[[ROC], float]
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A measure, and where it would lie with other speakers from the same population."""
+    """A measure with its confidence interval over speakers of the same population."""
 
     value: float
     low: float
@@ -56,10 +55,10 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two systems on the same trials: `b` less `a`, its interval, and how surprising it is if they are equally good.
+    """Two systems on the same trials: the difference `b` - `a`, its interval and its p-value.
 
     `p_value` is two-sided and inverts the interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
-    section 15.4): it is below 1 - confidence where the interval leaves out 0.
+    section 15.4): it is below 1 - confidence if the interval excludes 0.
     """
 
     a: float
@@ -76,8 +75,8 @@ class ScoredTrials:
     Attributes
     ----------
     target : bool [m], or 0 and 1
-    enroll_speaker, test_speaker : [m] who speaks on each side, as numbers or names
-    weight : [m] how many trials each stands for, whole numbers; None where each stands for itself
+    enroll_speaker, test_speaker : [m] speaker of each side, as numbers or names
+    weight : [m] number of trials that each one represents; None for 1
     """
 
     target: NDArray[np.bool_]
@@ -94,7 +93,7 @@ class ScoredTrials:
         test_speaker: ArrayLike,
         weight: NDArray[np.int64] | None = None,
     ) -> ScoredTrials:
-        """Check and number the speakers.
+        """Check the trials and number the speakers.
 
         Raises
         ------
@@ -129,7 +128,7 @@ class ScoredTrials:
         return cls(target=labels, enroll_speaker=enroll, test_speaker=test, num_speakers=len(names), weight=weight)
 
     def draws(self, number: int, seed: int) -> Iterator[NDArray[np.int64]]:
-        """How often each speaker comes, [speakers], in `number` draws; each leaves trials of both kinds."""
+        """Draw the count of each speaker, [speakers], `number` times, such that trials of both kinds remain."""
         rng = np.random.default_rng(seed)
         speakers = np.arange(self.num_speakers)
         with_targets = np.unique(self.enroll_speaker[self.target])
@@ -148,7 +147,7 @@ class ScoredTrials:
 
 
 class _SortedTrials:
-    """One system's scores, sorted once; `rocs(counts)` weighs the trials of several draws."""
+    """The scores of one system, sorted once; `rocs(counts)` weights the trials of several draws."""
 
     def __init__(self, scores: ArrayLike, trials: ScoredTrials) -> None:
         values = checked_scores(scores, "trial")
@@ -168,7 +167,7 @@ class _SortedTrials:
         self.target_weight, self.nontarget_weight = ordered[target], ordered[~target]
 
     def rocs(self, counts: Sequence[NDArray[np.int64]]) -> Iterator[ROC]:
-        """The ROC of each of several draws, in one pass over the trials."""
+        """Return the ROC of each draw, in one pass over the trials."""
         drawn = np.stack(counts, axis=1)
         misses = _sums(drawn, self.target_speakers, self.target_weight, self.targets_below)
         rejections = _sums(drawn, self.nontarget_speakers, self.nontarget_weight, self.nontargets_below)
@@ -192,29 +191,30 @@ def speaker_intervals(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Each measure of these scores [m] with its interval over speakers.
+    """Return each measure of scores [m] with its confidence interval over speakers.
 
     Parameters
     ----------
     metrics
-        By name, what to read from a ROC, such as `{"eer": lambda roc: roc.eer().eer}`.
+        Functions of a ROC by name, such as `{"eer": lambda roc: roc.eer().eer}`.
     centered
-        Names of metrics whose draws are moved until their median is the value. Calibration loss is one: PAV fits the
-        fewer distinct speakers of a draw more closely, so that nearly every draw loses more than all.
+        Names of metrics whose draws are shifted so that their median is the value. Calibration loss needs this: PAV
+        overfits the fewer distinct speakers of a draw, so that nearly every draw has a higher loss than all trials.
     num_draws
-        1000 settle a 95 % interval's ends to about 5 % of its width, twice the standard error of a percentile of so
-        many normal draws.
+        Number of bootstrap draws. With 1000, the ends of a 95 % interval vary by about 5 % of its width.
 
     Raises
     ------
     ConfigError
-        A confidence outside (0, 1), fewer than 100 draws.
+        For a confidence outside (0, 1), and fewer than 100 draws.
     ManifestError
         See `ScoredTrials.draws`.
     ShapeError
-        Not one finite score a trial.
+        Unless there is one finite score per trial.
 
-    A draw costs about a nanosecond a trial, and each measure what it takes on the ROC.
+    Notes
+    -----
+    A draw takes about a nanosecond per trial, plus the time of the measures on its ROC.
     """
     _check(num_draws, confidence)
     system = _SortedTrials(scores, trials)
@@ -241,8 +241,9 @@ def compare_systems(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Comparison]:
-    """Two systems' scores [m] of the same trials, compared on the same draws of speakers, so that what is hard about a
-    speaker cancels. Arguments and errors are those of `speaker_intervals`."""
+    """Compare the scores [m] of two systems on the same trials and the same draws of speakers.
+
+    The difficulty of a speaker thus cancels. Arguments and errors are those of `speaker_intervals`."""
     _check(num_draws, confidence)
     systems = [_SortedTrials(scores, trials) for scores in (scores_a, scores_b)]
     batches = _batches(trials.draws(num_draws, seed), max(len(system.thresholds) for system in systems))
@@ -279,16 +280,16 @@ def compare_systems(
 
 
 def _numbered(speakers: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The distinct speakers, sorted, and each one's place among them [n]."""
+    """Return the sorted distinct speakers, and the position [n] of each among them."""
     if speakers.dtype.kind in "iu" and len(speakers) and speakers.min() >= 0 and speakers.max() < len(speakers):
-        used = np.zeros(int(speakers.max()) + 1, dtype=bool)  # a table in place of a sort
+        used = np.zeros(int(speakers.max()) + 1, dtype=bool)  # a table instead of a sort
         used[speakers] = True
         return np.flatnonzero(used), (np.cumsum(used) - 1)[speakers]
     return np.unique(speakers, return_inverse=True)
 
 
 def _batches(draws: Iterator[NDArray[np.int64]], num_edges: int) -> Iterator[list[NDArray[np.int64]]]:
-    """The draws, as many at a time as their counts at the edges may fill memory."""
+    """Yield the draws in batches whose counts at the edges fit into memory."""
     size = max(1, min(MOST_AT_ONCE, BATCH_VALUES // num_edges))
     while batch := list(islice(draws, size)):
         yield batch
@@ -300,10 +301,10 @@ def _sums(
     weight: NDArray[np.int64],
     edges: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """[edges, draws] how much the first `edges` trials weigh, for each edge: by their weight [m] and by how often their
-    speakers [m], of one side or two, come, counts [speakers, draws].
+    """Return [edges, draws]: the total weight of the trials before each edge.
 
-    All draws of a trial are gathered and added together, which takes a quarter of the time of one draw after another.
+    The weight of a trial is its own, [m], times the counts [speakers, draws] of its speakers on one or two sides. All
+    draws are processed together, which takes a quarter of the time of one draw after another.
     """
     from scipy.sparse import csr_array
 
@@ -321,7 +322,7 @@ def _sums(
             np.take(single, side[start:stop], axis=0, out=of_side, mode="clip")  # mode: the others copy `out` first
         for of_side in some[1:]:
             some[0] *= of_side
-        # the scores that these trials have
+        # the scores of these trials
         first = int(np.searchsorted(edges, start, side="right")) - 1
         last = int(np.searchsorted(edges, stop, side="left"))
         inside = edges[first : last + 1].clip(start, stop) - start
@@ -332,7 +333,7 @@ def _sums(
 
 
 def _any_pair(counts: NDArray[np.int64], enroll: NDArray[np.int64], test: NDArray[np.int64]) -> bool:
-    """Whether both speakers of any trial come."""
+    """Whether both speakers of any trial are in the draw."""
     parts = (slice(start, start + TRIALS_AT_ONCE) for start in range(0, len(enroll), TRIALS_AT_ONCE))
     return any(bool((counts[enroll[part]] * counts[test[part]]).any()) for part in parts)
 
@@ -344,19 +345,19 @@ def _measured(metrics: Mapping[str, Metric], roc: ROC) -> list[float]:
 def interval_ends(
     drawn: NDArray[np.float64], confidence: float, num_speakers: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The ends of the expanded percentile interval of draws [draws, ...] of so many speakers."""
+    """Return the ends of the expanded percentile interval of draws [draws, ...] over a number of speakers."""
     from scipy.special import ndtr, stdtrit
 
     freedom = num_speakers - 1
     tail = float(ndtr(stdtrit(freedom, (1 - confidence) / 2) * math.sqrt(num_speakers / freedom)))
-    # A neighboring draw's own value, not a mixture: thresholds may be infinite.
+    # the value of a neighboring draw, without interpolation, since thresholds may be infinite
     low = np.quantile(drawn, tail, axis=0, method="lower")
     high = np.quantile(drawn, 1 - tail, axis=0, method="higher")
     return low, high
 
 
 def _tail_of_students(tail: NDArray[np.float64], num_speakers: int) -> NDArray[np.float64]:
-    """The tail that an interval states whose end is this percentile of the draws: what `interval_ends` does, undone."""
+    """Invert `interval_ends`: return the nominal tail of an interval that ends at this percentile of the draws."""
     from scipy.special import ndtri, stdtr
 
     freedom = num_speakers - 1

@@ -1,5 +1,7 @@
-"""What plots of calibration show, as arrays. In: a ROC whose thresholds are natural-log LLRs. Out: the reliability
-curve, and the applied probability of error over priors (Brümmer and du Preez, Comput. Speech Lang. 2006)."""
+"""Curves of calibration: reliability, and applied probability of error over priors.
+
+The thresholds of the ROC are natural-log LLRs (Brümmer and du Preez, Comput. Speech Lang. 2006).
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,13 @@ LOG_ODDS = np.linspace(-7.0, 7.0, 141)
 @brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reliability:
-    """How often "70 % sure that it is one speaker" is true. A calibrated system lies on the diagonal.
+    """Observed share of target trials by stated probability. A calibrated system is on the diagonal.
 
     Attributes
     ----------
-    predicted : [b] mean posterior probability of a target trial in each bin, rising
-    observed : [b] prior-weighted share of target trials there
-    num_target, num_nontarget : int64 [b] the trials in each bin; few of them make `observed` unsure
+    predicted : [b] mean posterior probability of a target trial in each bin, ascending
+    observed : [b] prior-weighted share of target trials in each bin
+    num_target, num_nontarget : int64 [b] number of trials in each bin; `observed` is uncertain if they are few
     """
 
     predicted: NDArray[np.float64]
@@ -37,15 +39,16 @@ class Reliability:
 @brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class APE:
-    """The probability of a wrong Bayes decision over priors. The areas under `actual` and `minimum`, over all log-odds
-    and divided by 2 log 2, are Cllr and minCllr.
+    """The probability of a wrong Bayes decision over priors.
+
+    The areas under `actual` and `minimum`, over all log-odds and divided by 2 log 2, are Cllr and minCllr.
 
     Attributes
     ----------
     log_odds : [n] prior log-odds of a target trial
     actual : [n] with these LLRs
     minimum : [n] with the best threshold at each prior
-    default : [n] without a system: the lesser of the two priors
+    default : [n] without a system: the smaller of the two priors
     """
 
     log_odds: NDArray[np.float64]
@@ -55,7 +58,9 @@ class APE:
 
 
 def reliability(roc: ROC, p_target: float = 0.5, num_bins: int = 10) -> Reliability:
-    """The reliability curve at a prior, in up to `num_bins` bins of equal prior-weighted mass; equal LLRs share a bin.
+    """Return the reliability curve at a prior, in up to `num_bins` bins of equal prior-weighted mass.
+
+    Equal LLRs share a bin.
 
     Raises ConfigError for a prior outside (0, 1) or less than one bin.
     """
@@ -80,7 +85,10 @@ def reliability(roc: ROC, p_target: float = 0.5, num_bins: int = 10) -> Reliabil
 
 
 def applied_probability_of_error(roc: ROC, log_odds: ArrayLike = LOG_ODDS) -> APE:
-    """The error probabilities at prior log-odds [n], by default -7 to 7. ShapeError where these are not finite."""
+    """Return the error probabilities at prior log-odds [n], by default -7 to 7.
+
+    Raises ShapeError if the log-odds are not finite.
+    """
     odds = np.asarray(log_odds, dtype=np.float64)
     if odds.ndim != 1 or not np.isfinite(odds).all():
         raise ShapeError("prior log-odds must be a list of finite numbers, such as numpy.linspace(-7, 7, 141)")

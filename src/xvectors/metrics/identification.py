@@ -1,5 +1,7 @@
-"""Who of the enrolled speakers is it? In: scores of probes against a gallery, or the LLRs of one probe. Out: rank rates
-and open-set rates (Phillips, Grother and Micheals, Handbook of Face Recognition, 2011), or posterior probabilities."""
+"""Identification: rank rates, open-set rates, and posterior probabilities of the enrolled speakers.
+
+Rates follow Phillips, Grother and Micheals, Handbook of Face Recognition, 2011.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,9 @@ from xvectors.text import brief
 
 @dataclass(frozen=True, kw_only=True)
 class OpenSetRate:
-    """Detection and identification rate at a false alarm rate, both shares, and the threshold that gives them.
+    """Detection and identification rate at a false alarm rate, both shares, and their threshold.
 
-    `false_alarm_rate` is the one attained, at most the one asked for. Accept a best score >= threshold.
+    `false_alarm_rate` is the attained rate, at most the requested one. A best score >= threshold is accepted.
     """
 
     detection_and_identification_rate: float
@@ -33,13 +35,13 @@ class OpenSetRate:
 @brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class IdentificationRates:
-    """Where each probe's own speaker came in among the enrolled ones.
+    """Ranks of the true speakers of probes among the enrolled speakers.
 
     Attributes
     ----------
-    rank : int64 [e], from 1, of the probes whose speaker is enrolled; a speaker with an equal score comes first
-    own_score : [e] their score against their own speaker
-    unknown_best_score : [u] the best score of each probe whose speaker is not enrolled
+    rank : int64 [e], from 1, of the e probes with an enrolled speaker; ties count against the true speaker
+    own_score : [e] scores of these probes against their own speaker
+    unknown_best_score : [u] the best scores of the u probes without an enrolled speaker
     """
 
     rank: NDArray[np.int64]
@@ -48,11 +50,11 @@ class IdentificationRates:
 
     @property
     def accuracy(self) -> float:
-        """Closed-set accuracy: how often an enrolled probe's own speaker scores strictly highest."""
+        """Closed-set accuracy: the share of enrolled probes whose own speaker scores strictly highest."""
         return self.rank_rate(1)
 
     def rank_rate(self, k: int) -> float:
-        """How often an enrolled probe's own speaker is among the k best. ConfigError for k below 1."""
+        """Return the share of enrolled probes with their own speaker among the k best. Raises ConfigError for k < 1."""
         if k < 1:
             raise ConfigError(f"k is {k}: give a rank of 1 (the best) or more")
         if not len(self.rank):
@@ -60,9 +62,9 @@ class IdentificationRates:
         return float(np.mean(self.rank <= k))
 
     def dir_at_far(self, far: float, k: int = 1) -> OpenSetRate:
-        """The open-set rate: enrolled probes whose speaker is among the k best and scores at or above the threshold.
+        """Return the share of enrolled probes whose speaker is among the k best and scores at or above a threshold.
 
-        The threshold is the lowest at which at most a share `far` of the unknown probes has a best score that high.
+        The threshold is the lowest one that at most a share `far` of the unknown probes reaches.
 
         Raises
         ------
@@ -78,7 +80,7 @@ class IdentificationRates:
         self.rank_rate(k)
         best = np.sort(self.unknown_best_score)[::-1]
         allowed = int(np.floor(far * len(best) + 1e-9))
-        # Just above the first score that must not pass; ties with it stay out as well.
+        # just above the first score that must not pass, which excludes ties with it
         threshold = -np.inf if allowed == len(best) else np.nextafter(best[allowed], best.dtype.type(np.inf))
         found = (self.rank <= k) & (self.own_score >= threshold)
         return OpenSetRate(
@@ -98,11 +100,11 @@ def identification_rates(
     Parameters
     ----------
     scores
-        [probes, gallery], higher for more alike; a classifier's outputs are such scores too.
+        [probes, gallery]: higher for more similar voices, such as the outputs of a classifier.
     probe_speakers
-        [probes] who speaks, as numbers or names; need not be enrolled.
+        [probes]: speakers as numbers or names, enrolled or not.
     gallery_speakers
-        [gallery] who each column is; one column a speaker.
+        [gallery]: the speaker of each column, one column per speaker.
 
     Raises
     ------
@@ -144,13 +146,13 @@ def identification_rates(
 @brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Posterior:
-    """Who a recording is of, as probabilities that sum to 1 with those of the speakers that were not compared.
+    """Posterior probabilities of the speakers of a recording. With speakers not compared, they sum to 1.
 
     Attributes
     ----------
-    enrolled : [m] the probability of each enrolled speaker that was compared
-    nobody : the probability of nobody enrolled
-    threshold : the LLR at which a speaker is as probable as nobody enrolled
+    enrolled : [m] probabilities of the enrolled speakers that were compared
+    nobody : probability that the speaker is not enrolled
+    threshold : LLR at which a speaker is as probable as `nobody`
     """
 
     enrolled: NDArray[np.float64]
@@ -159,20 +161,19 @@ class Posterior:
 
 
 def open_set_posterior(llrs: ArrayLike, p_enrolled: float, num_enrolled: int | None = None) -> Posterior:
-    """The posterior of each of N enrolled speakers, and of nobody enrolled, given one recording's natural-log LLRs [m].
+    """Return the posterior of each of N enrolled speakers, and of none of them, given natural-log LLRs [m].
 
-    Beforehand the recording is of somebody enrolled with probability p, each of the N equally likely, and of at most
-    one of them. By Bayes' rule
+    A priori, the speaker is enrolled with probability p, and all N speakers are equally likely. By Bayes' rule
 
         P(speaker i) = (p / N) exp(llr_i) / ((1 - p) + (p / N) sum_j exp(llr_j)),
 
-    and that of nobody has 1 - p in the numerator. With N = 1 this is the posterior of a single trial at the prior p.
+    and `nobody` has 1 - p in the numerator. With N = 1 this is the posterior of a single trial at the prior p.
 
     Parameters
     ----------
     num_enrolled
-        N; m by default. Where it is larger, the speakers without an LLR are taken for as likely as the least likely of
-        those with one, so that no probability is stated too high while they are the less alike.
+        N; m by default. Speakers without an LLR count as likely as the least likely speaker with one, so that no
+        probability is too high as long as they are less similar.
 
     Raises
     ------

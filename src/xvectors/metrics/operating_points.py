@@ -1,6 +1,8 @@
-"""Thresholds to deploy, and what supports them. In: scored trials and their speakers. Out: named operating points.
-A rate is vouched for only where 30 errors are to be expected: the rule of 30 (Doddington et al., Speech Communication
-31, 2000), by which the true rate then lies within 30 % of the measured one at 90 % confidence."""
+"""Operating points: thresholds to deploy, and whether the trials support them.
+
+The rule of 30 (Doddington et al., Speech Communication 31, 2000) requires 30 expected errors: the true rate is then
+within 30 % of the measured one with 90 % confidence.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ class EqualErrors:
 
 @dataclass(frozen=True)
 class FARAtMost:
-    """The lowest threshold at which at most this share of non-targets is accepted. ConfigError outside (0, 1)."""
+    """The lowest threshold that accepts at most this share of non-targets. Raises ConfigError outside (0, 1)."""
 
     far: float
 
@@ -51,7 +53,7 @@ class FARAtMost:
 
 @dataclass(frozen=True)
 class LeastCost:
-    """The threshold of the minimum detection cost. ConfigError for a prior outside (0, 1) or costs not above 0."""
+    """The threshold of the minimum detection cost. Raises ConfigError unless 0 < prior < 1 and costs are positive."""
 
     p_target: float = 0.01
     c_miss: float = 1.0
@@ -67,7 +69,7 @@ class LeastCost:
 
     @property
     def label(self) -> str:
-        """What stands in brackets: the prior, and the costs where they are not 1."""
+        """The text in parentheses: the prior, and costs other than 1."""
         costs = "" if self.c_miss == self.c_fa == 1 else f", {self.c_miss:g}, {self.c_fa:g}"
         return f"{self.p_target:g}{costs}"
 
@@ -87,10 +89,10 @@ DEFAULT_CRITERIA: tuple[Criterion, ...] = (*RATE_CRITERIA, DEFAULT_COST)
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
-    """A threshold and the errors made there: accept scores >= threshold. Rates are shares.
+    """A threshold and its errors: scores >= threshold are accepted. Rates are shares.
 
-    Where the trials cannot support what was asked, `threshold` and all that follows from it is None, and `note` says
-    what would. `note` also says where a rate that is given rests on fewer than 30 errors.
+    If the trials cannot support the request, `threshold` and everything derived from it are None, and `note` says what
+    is needed. `note` also marks rates based on fewer than 30 errors.
     """
 
     criterion: Criterion
@@ -98,14 +100,14 @@ class OperatingPoint:
     num_nontarget: int
     threshold: float | None = None
     threshold_interval: Interval | None = None
-    """Over speakers; None also where it was not asked for."""
+    """Interval over speakers; None if not requested."""
     frr: float | None = None
     far: float | None = None
     num_misses: int | None = None
     num_false_accepts: int | None = None
     num_miss_speakers: int | None = None
     num_false_accept_speakers: int | None = None
-    """How many speakers the misses, the false accepts are of; None where `count_error_speakers` did not count them."""
+    """Number of speakers with misses, and with false accepts; None until `count_error_speakers` counts them."""
     note: str = ""
 
     @property
@@ -114,9 +116,9 @@ class OperatingPoint:
 
 
 def operating_points(roc: ROC, criteria: Sequence[Criterion] = DEFAULT_CRITERIA) -> list[OperatingPoint]:
-    """The threshold of each criterion, and what supports it, without intervals.
+    """Return the threshold of each criterion, and whether the trials support it, without intervals.
 
-    The rule of 30 is about independent trials. Those of few speakers support less, as `count_error_speakers` and
+    The rule of 30 assumes independent trials. Trials of few speakers support less, as `count_error_speakers` and
     `threshold_intervals` show.
     """
     return [_point(criterion, roc) for criterion in criteria]
@@ -129,10 +131,10 @@ def count_error_speakers(
     enroll_speaker: ArrayLike,
     test_speaker: ArrayLike,
 ) -> list[OperatingPoint]:
-    """The points of `operating_points` with the number of speakers that their errors are of; trials [m] as there.
+    """Add the numbers of speakers with errors to the points of `operating_points` on the same trials [m].
 
-    A FAR whose false accepts are of fewer than 5 speakers is withdrawn, however many they are: those of one pair of
-    speakers agree with each other.
+    A FAR whose false accepts come from fewer than 5 speakers is withdrawn, since false accepts of one pair of speakers
+    are correlated.
     """
     values, labels = np.asarray(scores), np.asarray(target, dtype=bool)
     sides = np.asarray(enroll_speaker), np.asarray(test_speaker)
@@ -168,10 +170,10 @@ def threshold_intervals(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> list[OperatingPoint]:
-    """The points of `operating_points`, each threshold with its interval over speakers.
+    """Add an interval over speakers to each threshold of `operating_points`.
 
-    `scores` [m] are those that the points were found on, in the order of `trials`. The other arguments and the errors
-    are those of `speaker_intervals`.
+    `scores` [m] are those of the points, in the order of `trials`. Other arguments and errors are those of
+    `speaker_intervals`.
     """
     chosen = {str(at): point.criterion.threshold for at, point in enumerate(points) if point.threshold is not None}
     found = speaker_intervals(scores, trials, chosen, num_draws=num_draws, confidence=confidence, seed=seed)
