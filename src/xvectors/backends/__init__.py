@@ -1,5 +1,7 @@
-"""Back-ends: from embeddings to scores, learned on training speakers. In: embeddings [n, D], speakers, trials.
-Out: float32 scores. `make_backend("lda_plda").fit(embeddings, speakers).score(others, trials)`; no torch."""
+"""Back-ends: scores of embeddings, learned on training speakers, with calibration and fusion. No torch.
+
+`make_backend("lda_plda").fit(embeddings, speakers).score(others, trials)` is the whole flow.
+"""
 
 from xvectors.backends.adaptation import ADAPTATIONS, adapt_coral, adapt_coral_plus, adapt_kaldi
 from xvectors.backends.as_norm import ScoreNorm

@@ -20,8 +20,8 @@ from xvectors.errors import ConfigError, ManifestError
 from xvectors.text import nearest
 
 ADAPT_BY = "coral_plus"
-"""The method unless another is asked for: it never takes the model for surer than it was."""
-NO_SPREAD = 1e-8  # share of `within` by which a direction without spread between speakers is told from none at all
+"""The default method, which never makes the model more certain than it was."""
+NO_SPREAD = 1e-8  # share of `within` that regularizes directions without spread between speakers
 
 
 def adapt_kaldi(
@@ -31,15 +31,15 @@ def adapt_kaldi(
     between_scale: float = 0.25,
     mean_scale: float = 1.0,
 ) -> PLDA:
-    """Where the new domain varies more than the model says, the excess goes to the two covariances by their scales.
+    """Add excess variance of the new domain to the two covariances, by their scales.
 
     Parameters
     ----------
     within_scale, between_scale
-        Shares of the excess, 0 or more; their sum is 1 where all of it is explained. The defaults are those of Kaldi's
+        Shares of the excess, 0 or more; with a sum of 1, all of it is explained. The defaults are those of Kaldi's
         SRE 2016 recipe.
     mean_scale
-        How much of the square of the means' difference counts as variation, 0 or more.
+        Weight of the squared difference of the means as variance, 0 or more.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def adapt_kaldi(
 
 
 def adapt_coral(plda: PLDA, embeddings: ArrayLike) -> PLDA:
-    """Both covariances as if the old domain's embeddings had been whitened and given the new domain's covariance.
+    """Transform both covariances as if embeddings were whitened and recolored with the covariance of the new domain.
 
     Raises ManifestError and ShapeError as `adapt_kaldi` does.
     """
@@ -69,7 +69,7 @@ def adapt_coral(plda: PLDA, embeddings: ArrayLike) -> PLDA:
 
 
 def adapt_coral_plus(plda: PLDA, embeddings: ArrayLike, within_scale: float = 0.5, between_scale: float = 0.5) -> PLDA:
-    """Each covariance raised towards its CORAL version where that is larger, never lowered.
+    """Increase each covariance towards its CORAL version where that is larger; never decrease it.
 
     Parameters
     ----------

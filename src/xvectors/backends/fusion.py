@@ -1,5 +1,7 @@
-"""Several systems' scores made one. In: scores of target and of non-target trials by each system. Out: log-likelihood
-ratios, an affine function of the scores learned by logistic regression (Brümmer et al., IEEE TASLP 15(7), 2007)."""
+"""Fuse the scores of several systems to log-likelihood ratios.
+
+Fusion is an affine function learned by logistic regression (Brümmer et al., IEEE TASLP 15(7), 2007).
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,14 @@ from xvectors.errors import ConfigError, ManifestError, ShapeError
 
 
 class Fusion(Estimator):
-    """scores @ weights_ + offset_, natural-logarithm likelihood ratios that are well calibrated at one prior.
+    """Natural-log likelihood ratios scores @ weights_ + offset_, calibrated at one prior.
 
     Parameters
     ----------
     p_target
-        Share of target trials for which the cross-entropy is least, above 0 and below 1.
+        Prior of target trials at which the cross-entropy is minimized, above 0 and below 1.
     penalty
-        On half the squared weights of scores at unit deviation: keeps separable trials from infinite weights.
+        Weight of half the squared weights of standardized scores, which keeps weights of separable trials finite.
 
     Attributes
     ----------
@@ -74,7 +76,10 @@ class Fusion(Estimator):
         return self
 
     def transform(self, scores: ArrayLike) -> Array:
-        """Log-likelihood ratios [m] of trials with scores [m, systems]; ShapeError for other systems, or NaN."""
+        """Return the log-likelihood ratios [m] of trials with scores [m, systems].
+
+        Raises ShapeError for other shapes or NaN.
+        """
         self._check_fitted()
         rows = _scores(scores)
         if rows.shape[1] != len(self.weights_):

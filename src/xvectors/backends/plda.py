@@ -1,6 +1,6 @@
-"""Probabilistic linear discriminant analysis. In: embeddings and speakers. Out: log-likelihood ratios in closed form.
+"""Probabilistic linear discriminant analysis (PLDA), with log-likelihood ratios in closed form.
 
-An embedding is mean + a speaker's part ~ N(0, between) + a recording's part ~ N(0, within). With `between` of full rank
+An embedding is the mean + a speaker part ~ N(0, between) + a recording part ~ N(0, within). With `between` of full rank
 this is the two-covariance model (Brümmer and de Villiers, Odyssey 2010), of lower rank simplified PLDA (Kenny, Odyssey
 2010). In the basis where within = I and between = diag(psi) (Ioffe, ECCV 2006) a score is a sum over dimensions.
 """
@@ -18,24 +18,24 @@ from xvectors.backends.estimator import Array, Estimator, finite_rows
 from xvectors.backends.statistics import SpeakerStatistics, speaker_statistics, whitener
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 
-NO_SPREAD = 1e-9  # directions whose spread between speakers is below this share of the largest carry nothing
+NO_SPREAD = 1e-9  # directions with less spread between speakers than this share of the largest are dropped
 
 
 class PLDA(Estimator):
-    """Scores are log-likelihood ratios, natural logarithm: the same speaker against two speakers.
+    """Natural-log likelihood ratios of one speaker against two speakers.
 
     Parameters
     ----------
     rank
-        Dimensions in which speakers differ; None: all (the two-covariance model). Speakers must number more.
+        Rank of the speaker space; None: full (the two-covariance model). There must be more speakers.
     iterations
-        Of expectation-maximization, which begins at the moments' estimate.
+        Iterations of expectation-maximization, which starts from a moment estimate.
 
     Attributes
     ----------
     mean_ [D], within_ [D, D], between_ [D, D]: the model.
     log_likelihoods_ [iterations]
-        Of the training embeddings per recording, before each iteration.
+        Log-likelihood of the training embeddings per recording, before each iteration.
     """
 
     fitted_names = ("mean_", "within_", "between_", "log_likelihoods_")
@@ -50,7 +50,7 @@ class PLDA(Estimator):
 
     @classmethod
     def from_covariances(cls, mean: ArrayLike, within: ArrayLike, between: ArrayLike) -> Self:
-        """A model given by its mean [D] and its covariances [D, D].
+        """Make a model from its mean [D] and covariances [D, D].
 
         Raises
         ------
@@ -73,7 +73,7 @@ class PLDA(Estimator):
         return plda
 
     def fit(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
-        """Learn from embeddings [n, D] and the speaker of each, numbers or names [n], of unequal numbers if need be.
+        """Learn from embeddings [n, D] and their speakers [n], numbers or names, with any number of recordings each.
 
         Raises
         ------
@@ -107,7 +107,7 @@ class PLDA(Estimator):
         return self
 
     def project(self, enroll: ArrayLike, test: ArrayLike, counts: ArrayLike | None = None) -> tuple[Rows, Rows]:
-        """Rows [k, d] and [t, d], float32, whose dot products are the log-likelihood ratios.
+        """Return rows [k, d] and [t, d], float32, whose dot products are the log-likelihood ratios.
 
         Parameters
         ----------
@@ -129,7 +129,7 @@ class PLDA(Estimator):
         means = x if enroll is test else self._diagonal(enroll)
         n = np.ones(len(means)) if counts is None else _recordings(counts, len(means))
         psi = self._psi
-        # Given the mean of n recordings, a new one of the same speaker is N(weight * mean, variance); else N(0, total).
+        # given the mean of n recordings, a new one of the speaker is N(weight * mean, variance), else N(0, total)
         weight = n[:, None] * psi / (n[:, None] * psi + 1.0)
         variance = 1.0 + psi / (n[:, None] * psi + 1.0)
         total = 1.0 + psi
@@ -151,7 +151,7 @@ class PLDA(Estimator):
         self._diagonalize()
 
     def _diagonalize(self) -> None:
-        """The basis [D, r] in which within = I and between = diag(psi [r]), psi above zero and falling."""
+        """Return the basis [D, r] with within = I and between = diag(psi [r]), for positive psi in descending order."""
         white = whitener(self.within_)
         psi, directions = np.linalg.eigh(white.T @ self.between_ @ white)
         psi, directions = psi[::-1], directions[:, ::-1]
@@ -182,7 +182,7 @@ def _maximize(statistics: SpeakerStatistics, rank: int, iterations: int) -> tupl
     """
     n, origin = statistics.counts.astype(np.float64), statistics.mean
     num_speakers, dim = statistics.means.shape
-    centers = statistics.means - origin  # computing around the mean of all recordings keeps digits
+    centers = statistics.means - origin  # centering on the mean of all recordings preserves precision
     scatter = statistics.within.matrix * statistics.within.degrees
     squares = scatter + (n[:, None] * centers).T @ centers
     mean, within = np.zeros(dim), statistics.within.matrix
@@ -228,7 +228,7 @@ def _moments(statistics: SpeakerStatistics, centers: Array, rank: int) -> Array:
 
 
 def _log_likelihood(scatter: Array, n: Array, centers: Array, white: Array, variances: Array, evidence: Array) -> float:
-    """Of all embeddings, with the speakers' factors integrated out."""
+    """Return the log-likelihood of all embeddings, with the speaker factors integrated out."""
     total = n.sum()
     mahalanobis = np.square(centers @ white).sum(axis=1) @ n + float(((scatter @ white) * white).sum())
     log_determinant = -2.0 * float(np.log(np.diag(white)).sum())

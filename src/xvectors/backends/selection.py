@@ -1,8 +1,7 @@
-"""Which back-end a system should use. In: embeddings of training speakers to fit on, and of speakers that were held out
-from training to choose by. Out: the back-end that does best on these, with every candidate's figures.
+"""Select the back-end of a system: fit candidates on training speakers, and compare them on held-out speakers.
 
-Test speakers have no say. Nor have the speakers that the network was trained on: they are further apart than others
-will ever be, which is why they can fit a back-end, and serve as a cohort, but cannot judge one.
+Test speakers take no part. Speakers that the network was trained on are further apart than other speakers, so they can
+fit a back-end and serve as a cohort, but cannot select one.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ EACH, AT_MOST = 10, 600  # recordings: 180,000 trials
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateResult:
-    """What a candidate reached on the held-out speakers.
+    """Result of a candidate on the held-out speakers.
 
-    `cllr` is in bits, after an affine calibration; `difference` is it less the reference's, with the ends of its
-    interval over speakers. Where the data did not allow a candidate, `left_out` says why and its figures are NaN.
+    `cllr` is in bits, after an affine calibration; `difference` is the difference to the reference, with its interval
+    over speakers. `left_out` says why a candidate could not be used; its numbers are then NaN.
     """
 
     name: str
@@ -50,7 +49,7 @@ class CandidateResult:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Selection:
-    """The chosen back-end, fitted, and what the choice rests on."""
+    """The selected back-end, fitted, and the results of all candidates."""
 
     name: str
     backend: Backend
@@ -62,7 +61,7 @@ class Selection:
     figures: tuple[CandidateResult, ...]
 
     def table(self) -> dict[str, Any]:
-        """The choice and its figures as plain values, to be recorded in TOML or JSON."""
+        """Return the selection and its results as plain values for TOML or JSON."""
         rows = [{key: value for key, value in asdict(row).items() if value == value} for row in self.figures]
         return {
             "name": self.name,
@@ -88,10 +87,10 @@ def select_backend(
     complete: Callable[[Backend], object] = lambda backend: None,
     seed: int = 0,
 ) -> Selection:
-    """Fit every candidate on training speakers, and take the one of the least Cllr on the speakers held out.
+    """Fit every candidate on training speakers, and select the one with the least Cllr on held-out speakers.
 
-    Few speakers decide by luck: a candidate is preferred to the reference only where the interval of what it gains,
-    90 % over draws of speakers, leaves out 0.
+    With few speakers the best result may be luck: a candidate is preferred to the reference only if the 90 % interval
+    of its gain over draws of speakers excludes 0.
 
     Parameters
     ----------

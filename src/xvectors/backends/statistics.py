@@ -1,5 +1,7 @@
-"""How embeddings spread around their mean and around their speakers' means. In: embeddings and speakers.
-Out: means, covariances, and covariances shrunk towards the sphere (Ledoit and Wolf, JMVA 88, 2004)."""
+"""Means and covariances of embeddings, total and within speakers.
+
+Covariances can be shrunk towards a multiple of the identity (Ledoit and Wolf, JMVA 88, 2004).
+"""
 
 from __future__ import annotations
 
@@ -12,19 +14,19 @@ from numpy.typing import ArrayLike, NDArray
 from xvectors.backends.estimator import Array, finite_rows, labeled_rows
 from xvectors.errors import ConfigError, ManifestError
 
-BLOCK_ROWS = 8192  # rows whose deviations are held in double precision at once
+BLOCK_ROWS = 8192  # rows with deviations in double precision at once
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Covariance:
-    """A covariance matrix [D, D], the deviations it is the mean square of, and their mean fourth power of length."""
+    """A covariance matrix [D, D] with its degrees of freedom and the mean fourth power of the deviations' lengths."""
 
     matrix: Array
     degrees: int
     fourth_moment: float
 
     def shrunk(self, shrinkage: float | None) -> Array:
-        """(1 - shrinkage) C + shrinkage (trace C / D) I, with Ledoit and Wolf's estimate of the best where None."""
+        """(1 - shrinkage) C + shrinkage (trace C / D) I, with the estimate of Ledoit and Wolf for None."""
         dim = len(self.matrix)
         scale = float(np.trace(self.matrix)) / dim
         if shrinkage is None:
@@ -38,7 +40,7 @@ class Covariance:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SpeakerStatistics:
-    """Of n recordings by S speakers: recordings a speaker [S], speakers' means [S, D], spread around these means."""
+    """Statistics of n recordings by S speakers: counts [S], speaker means [S, D] and covariance around these means."""
 
     counts: NDArray[np.int64]
     means: Array
@@ -50,13 +52,13 @@ class SpeakerStatistics:
 
     @property
     def mean(self) -> Array:
-        """The mean of all recordings, [D]."""
+        """Return the mean [D] of all recordings."""
         mean: Array = self.counts @ self.means / self.num_recordings
         return mean
 
 
 def total_statistics(embeddings: ArrayLike) -> tuple[Array, Covariance]:
-    """The mean [D] and the covariance of embeddings [n, D]; ManifestError for fewer than two of them."""
+    """Return mean [D] and covariance of embeddings [n, D]. Raises ManifestError for fewer than two."""
     rows = finite_rows(embeddings)
     if len(rows) < 2:
         raise ManifestError(f"a covariance needs at least two embeddings, and there are {len(rows)}: give more")
@@ -65,7 +67,7 @@ def total_statistics(embeddings: ArrayLike) -> tuple[Array, Covariance]:
 
 
 def speaker_means(embeddings: ArrayLike, speakers: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
-    """Each speaker's mean embedding [S, D] and recordings [S], in the sorted order of the speakers."""
+    """Return mean embedding [S, D] and number of recordings [S] of each speaker, in sorted order."""
     rows, numbers = labeled_rows(embeddings, speakers)
     if not len(rows):
         raise ManifestError("no embeddings: give at least one")
@@ -77,7 +79,7 @@ def speaker_means(embeddings: ArrayLike, speakers: ArrayLike) -> tuple[Array, ND
 
 
 def speaker_statistics(embeddings: ArrayLike, speakers: ArrayLike) -> SpeakerStatistics:
-    """Counts, means and the within-speaker covariance, pooled over speakers: squares / (n - S).
+    """Return counts, means and the within-speaker covariance pooled over speakers, squares / (n - S).
 
     Raises
     ------
@@ -104,7 +106,7 @@ def speaker_statistics(embeddings: ArrayLike, speakers: ArrayLike) -> SpeakerSta
 
 
 def whitener(covariance: Array) -> Array:
-    """The matrix [D, D] that makes rows x of this covariance white by x @ matrix, triangular.
+    """Return the triangular matrix [D, D] that whitens rows x of this covariance by x @ matrix.
 
     Raises
     ------

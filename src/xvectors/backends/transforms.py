@@ -1,5 +1,4 @@
-"""Maps of embeddings that a back-end applies before it scores. In: embeddings [n, D], and speakers to learn from.
-Out: float32 [n, D'].
+"""Transforms of embeddings before scoring: length normalization, centering, whitening, WCCN and LDA.
 
 Whitening and length normalization after Garcia-Romero and Espy-Wilson, Interspeech 2011; WCCN after Hatch, Kajarekar
 and Stolcke, Interspeech 2006; LDA after Fisher, with the within-speaker covariance shrunk.
@@ -19,19 +18,19 @@ from xvectors.errors import ConfigError, ManifestError
 
 
 class Transform(Estimator):
-    """One step before scoring."""
+    """Base class: maps embeddings [n, D] to float32 [n, D'] before scoring."""
 
     def fit(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
-        """Learn from embeddings [n, D] and the speaker of each, numbers or names [n]."""
+        """Learn from embeddings [n, D] and their speakers [n], numbers or names."""
         raise NotImplementedError
 
     def transform(self, embeddings: ArrayLike) -> Embeddings:
-        """Embeddings [n, D] mapped to [n, D'], float32; ShapeError for other dimensions than `fit` saw, or NaN."""
+        """Map embeddings [n, D] to float32 [n, D']. Raises ShapeError for other dimensions than in `fit`, or NaN."""
         raise NotImplementedError
 
 
 class LengthNorm(Transform):
-    """Every embedding at Euclidean length 1. Learns nothing; a zero vector raises ShapeError."""
+    """Scales every embedding to Euclidean length 1. Raises ShapeError for zero vectors."""
 
     def fit(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
         return self
@@ -41,7 +40,7 @@ class LengthNorm(Transform):
 
 
 class Center(Transform):
-    """Takes away the mean of the training recordings, `mean_` [D]."""
+    """Subtracts the mean of the training recordings, `mean_` [D]."""
 
     fitted_names: ClassVar[tuple[str, ...]] = ("mean_",)
     mean_: Array
@@ -61,7 +60,7 @@ class Center(Transform):
 
 
 class Projection(Center):
-    """What the affine maps share: (x - mean_) @ projection_ [D, D']."""
+    """Base class of affine maps (x - mean_) @ projection_, with projection_ [D, D']."""
 
     fitted_names = ("mean_", "projection_")
     projection_: Array
@@ -71,12 +70,12 @@ class Projection(Center):
 
 
 class Whiten(Projection):
-    """Centers, and turns the covariance of all recordings into the identity.
+    """Centers, and whitens by the covariance of all recordings.
 
     Parameters
     ----------
     shrinkage
-        How far the covariance is drawn towards a sphere, 0 to 1; None: Ledoit and Wolf's estimate.
+        Shrinkage of the covariance towards a multiple of the identity, 0 to 1; None: estimate of Ledoit and Wolf.
     """
 
     def __init__(self, shrinkage: float | None = None) -> None:
@@ -90,12 +89,12 @@ class Whiten(Projection):
 
 
 class WCCN(Projection):
-    """Within-class covariance normalization: centers, and turns the covariance within speakers into the identity.
+    """Within-class covariance normalization: centers, and whitens by the covariance within speakers.
 
     Parameters
     ----------
     shrinkage
-        How far the covariance is drawn towards a sphere, 0 to 1; None: Ledoit and Wolf's estimate.
+        Shrinkage of the covariance towards a multiple of the identity, 0 to 1; None: estimate of Ledoit and Wolf.
     """
 
     def __init__(self, shrinkage: float | None = None) -> None:
@@ -110,17 +109,17 @@ class WCCN(Projection):
 
 
 class LDA(Projection):
-    """Linear discriminant analysis: the directions in which speakers differ most beside how their recordings do.
+    """Linear discriminant analysis: the directions with the largest ratio of between- to within-speaker variance.
 
-    Speakers count by their recordings. The result has the identity as its covariance within speakers, and uncorrelated
-    speakers' means, the most spread first.
+    Speakers are weighted by their recordings. In the result, the covariance within speakers is the identity, and the
+    speaker means are uncorrelated, with descending variance.
 
     Parameters
     ----------
     dim
-        Directions kept, at most the dimensions and at most speakers - 1; None: as many as that.
+        Number of directions, at most that of dimensions and of speakers - 1; None: the maximum.
     shrinkage
-        Of the covariance within speakers, 0 to 1; None: Ledoit and Wolf's estimate.
+        Shrinkage of the covariance within speakers, 0 to 1; None: estimate of Ledoit and Wolf.
     """
 
     def __init__(self, dim: int | None = None, shrinkage: float | None = None) -> None:

@@ -14,14 +14,14 @@ from xvectors.errors import ConfigError
 
 
 def cost_weights(p_target: float, c_miss: float, c_fa: float) -> tuple[float, float]:
-    """The weights of FRR and FAR in the normalized detection cost. ConfigError for impossible ones."""
+    """Return the weights of FRR and FAR in the normalized detection cost. Raises ConfigError for invalid values."""
     _check_costs(p_target, c_miss, c_fa)
     miss, false_alarm = c_miss * p_target, c_fa * (1.0 - p_target)
     return miss / min(miss, false_alarm), false_alarm / min(miss, false_alarm)
 
 
 def bayes_threshold(p_target: float = 0.01, c_miss: float = 1.0, c_fa: float = 1.0) -> float:
-    """The LLR from which accepting costs less than rejecting: log(c_fa (1 - p_target) / (c_miss p_target)).
+    """Return the LLR above which accepting costs less than rejecting: log(c_fa (1 - p_target) / (c_miss p_target)).
 
     Raises
     ------
@@ -33,7 +33,7 @@ def bayes_threshold(p_target: float = 0.01, c_miss: float = 1.0, c_fa: float = 1
 
 
 def softplus(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """log(1 + exp(x)), without overflow."""
+    """Return log(1 + exp(x)) without overflow."""
     return np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0.0)
 
 

@@ -1,4 +1,4 @@
-"""Count scores in bins as they come, for more trials than fit in memory. A bin takes 16 bytes."""
+"""Count scores in bins of 16 bytes, for more trials than fit into memory."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from xvectors.trials.sorting import blocks
 class ScoreHistogram:
     """Counts of target and non-target scores in `num_bins` equal bins from `low` to `high`.
 
-    Scores outside the range count in the outermost bins. Every measure of `roc()` takes a score for the lower edge of
-    its bin: error rates err by at most the share of trials in one bin, Cllr by less than a bin's width in bits. The
-    default range is that of cosines; for LLRs take something like -50 to 50.
+    Scores outside the range count in the outermost bins. All measures of `roc()` replace a score by the lower edge
+    of its bin: error rates are wrong by at most the share of trials in one bin, Cllr by less than the width of a bin in
+    bits. The default range is that of cosines; use about -50 to 50 for LLRs.
 
     >>> histogram = ScoreHistogram(num_bins=4)
     >>> histogram.add([0.6, 0.9], [-0.7, -0.2])
@@ -57,7 +57,7 @@ class ScoreHistogram:
                 counts += np.bincount(bins, minlength=self.num_bins)
 
     def merge(self, other: ScoreHistogram) -> None:
-        """Add what another histogram counted, as separate processes do. ShapeError where the bins differ."""
+        """Add the counts of another histogram, such as that of another process. Raises ShapeError for other bins."""
         if (self.low, self.high, self.num_bins) != (other.low, other.high, other.num_bins):
             raise ShapeError(
                 f"histograms of {self.num_bins} bins from {self.low} to {self.high} and of {other.num_bins} bins from "
@@ -67,7 +67,10 @@ class ScoreHistogram:
         self.nontargets += other.nontargets
 
     def roc(self) -> ROC:
-        """The operating points at the lower edges of the bins in use. ManifestError where a side has no trials."""
+        """Return the operating points at the lower edges of used bins.
+
+        Raises ManifestError for a side without trials.
+        """
         num_target, num_nontarget = int(self.targets.sum()), int(self.nontargets.sum())
         for side, number in (("target", num_target), ("non-target", num_nontarget)):
             if not number:

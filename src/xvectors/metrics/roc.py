@@ -1,6 +1,8 @@
-"""The operating points of a verification system, counted once, and every error measure that is read from them.
-In: scores of target and non-target trials. Out: error rates, detection costs, Cllr. Convex hull and costs follow
-Brümmer and de Villiers, "The BOSARIS Toolkit" (2011); Cllr Brümmer and du Preez (Comput. Speech Lang. 2006)."""
+"""The ROC of a verification system, counted once, and all error measures that are read from it.
+
+Convex hull and costs follow Brümmer and de Villiers, "The BOSARIS Toolkit" (2011), Cllr follows Brümmer and du Preez
+(Comput. Speech Lang. 2006).
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ Counts = NDArray[Any]  # int32, int64, or float64 sums of weights
 
 @dataclass(frozen=True, kw_only=True)
 class EERResult:
-    """The equal error rate, a fraction from 0 to 1, and its threshold: accept scores >= threshold."""
+    """The equal error rate, from 0 to 1, and its threshold: scores >= threshold are accepted."""
 
     eer: float
     threshold: float
@@ -34,9 +36,9 @@ class EERResult:
 
 @dataclass(frozen=True, kw_only=True)
 class MinDCF:
-    """The least detection cost over all thresholds, and where it is: accept scores >= threshold.
+    """The minimum detection cost over all thresholds, and its threshold: scores >= threshold are accepted.
 
-    1.0 is the cost of the best system that does not listen; at threshold inf it is to reject every trial.
+    1.0 is the cost of the better trivial system; at threshold inf every trial is rejected.
     """
 
     min_dcf: float
@@ -46,9 +48,9 @@ class MinDCF:
 @brief()
 @dataclass(frozen=True, kw_only=True)
 class DETCurve:
-    """Points of a detection error trade-off, thresholds rising.
+    """Points of a detection error trade-off, with ascending thresholds.
 
-    `probit_frr` and `probit_far` are the places on the normal-deviate axes of Martin et al. (Eurospeech 1997):
+    `probit_frr` and `probit_far` are the coordinates on the normal-deviate axes of Martin et al. (Eurospeech 1997):
     -inf for a rate of 0, inf for a rate of 1.
     """
 
@@ -61,16 +63,16 @@ class DETCurve:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ROC:
-    """What each threshold rejects and accepts, from accepting every trial to rejecting all.
+    """Error counts at each threshold, from accepting every trial to rejecting every trial.
 
     Attributes
     ----------
-    thresholds : [k], rising, the last inf; accept scores >= threshold
-    misses : [k] targets below the threshold, rising from 0
-    false_accepts : [k] non-targets at or above it, falling to 0
-    num_target, num_nontarget : how many trials there are of either kind
+    thresholds : [k], ascending, the last inf; scores >= threshold are accepted
+    misses : [k] number of targets below the threshold, ascending from 0
+    false_accepts : [k] number of non-targets at or above the threshold, descending to 0
+    num_target, num_nontarget : number of trials of each kind
 
-    Counts are whole numbers, or sums of weights where trials are weighted. Equal scores cross a threshold together.
+    Counts are integers, or sums of weights for weighted trials. Equal scores cross a threshold together.
     """
 
     thresholds: Scores
@@ -81,9 +83,9 @@ class ROC:
 
     @classmethod
     def from_scores(cls, target_scores: ArrayLike, nontarget_scores: ArrayLike) -> ROC:
-        """Sort and count scores [t] and [u]; the thresholds are the distinct scores, then inf.
+        """Sort and count target scores [t] and non-target scores [u]. Thresholds are the distinct scores, then inf.
 
-        100 million single-precision scores take about 1.7 GB at the peak, the scores themselves included.
+        100 million single-precision scores take at most about 1.7 GB, including the scores.
 
         Raises
         ------
@@ -99,11 +101,10 @@ class ROC:
 
     @classmethod
     def from_trials(cls, scores: ArrayLike, target: ArrayLike, *, overwrite_scores: bool = False) -> ROC:
-        """Sort and count scores [m] of trials with truth [m], booleans or 0 and 1: what `from_scores` gives of
-        the two sides.
+        """Sort and count scores [m] of trials with labels [m], booleans or 0 and 1, like `from_scores`.
 
-        With `overwrite_scores` the array of scores becomes that of the thresholds and is not to be used again. Of 100
-        million trials the counts then take 0.8 GB beside it.
+        With `overwrite_scores` the array of scores is reused for the thresholds; do not use it afterwards. The counts
+        of 100 million trials then take another 0.8 GB.
 
         Raises
         ------
@@ -125,7 +126,7 @@ class ROC:
 
     @classmethod
     def _counted(cls, merged: Scores, targets: Scores) -> ROC:
-        """Of all scores and inf, in an array that is to be the thresholds', and the targets' alone."""
+        """Count all scores and inf, in the array of the thresholds, and the scores of targets."""
         sort_in_place(merged)
         targets = targets.astype(merged.dtype)
         sort_in_place(targets)
@@ -133,10 +134,10 @@ class ROC:
         below = part_distinct(merged)
         thresholds = merged[: len(below)]
         if len(below) < len(merged) // 2:
-            thresholds = thresholds.copy()  # or all the scores would be kept for a few
+            thresholds = thresholds.copy()  # copied, so that the large array is not kept alive
         misses = np.empty_like(below)
         for part in blocks(len(below)):
-            # Targets are few, thresholds many: look up the former, and repeat their numbers between them.
+            # targets are few and thresholds many: look up the targets, and repeat their counts in between
             some = thresholds[part]
             first, last = np.searchsorted(targets, some[[0, -1]])
             places = np.searchsorted(some, targets[first:last])
@@ -157,21 +158,21 @@ class ROC:
 
     @property
     def frr(self) -> NDArray[np.float64]:
-        """[k] the false rejection rate: share of targets below each threshold."""
+        """False rejection rate [k]: the share of targets below each threshold."""
         return np.asarray(self.misses / self.num_target, dtype=np.float64)
 
     @property
     def far(self) -> NDArray[np.float64]:
-        """[k] the false acceptance rate: share of non-targets at or above each threshold."""
+        """False acceptance rate [k]: the share of non-targets at or above each threshold."""
         return np.asarray(self.false_accepts / self.num_nontarget, dtype=np.float64)
 
     def rates_at(self, threshold: float) -> tuple[float, float]:
-        """(FRR, FAR) when scores >= threshold are accepted."""
+        """Return FRR and FAR if scores >= threshold are accepted."""
         frr, far = self.rates_at_each([threshold])
         return float(frr[0]), float(far[0])
 
     def rates_at_each(self, thresholds: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """FRR [n] and FAR [n] at thresholds [n], which are rounded to the scores' precision as in a comparison."""
+        """Return FRR [n] and FAR [n] at thresholds [n], rounded to the precision of the scores."""
         wanted = np.asarray(thresholds).astype(self.thresholds.dtype)
         if np.isnan(wanted).any():
             raise ConfigError("a threshold is nan: give a number, inf to reject or -inf to accept every trial")
@@ -179,26 +180,25 @@ class ROC:
         return self.misses[at] / self.num_target, self.false_accepts[at] / self.num_nontarget
 
     def eer(self) -> EERResult:
-        """The plain equal error rate: where the line between two neighboring operating points has FRR = FAR.
+        """Return the plain equal error rate, where the line between two neighboring operating points has FRR = FAR.
 
-        The threshold is that of the nearer point, midway in the gap between the scores that it parts, so that new
-        trials find room on both sides.
+        The threshold is that of the nearer point, in the middle of the gap between the scores that it separates.
         """
         before, share, crossing = _crossing(len(self), self._excess)
         return EERResult(eer=crossing, threshold=self.midway(before + 1 if share > 0.5 else before))
 
     def rocch_eer(self) -> EERResult:
-        """The equal error rate on the ROC's convex hull: where the hull has FRR = FAR.
+        """Return the equal error rate on the convex hull of the ROC, where the hull has FRR = FAR.
 
-        It is the largest over all priors of the least total error rate, and never above the plain one. The threshold
-        is that of the nearer corner of the hull.
+        It is the maximum over priors of the minimum total error rate, and never above the plain EER. The threshold is
+        that of the nearer corner of the hull.
         """
         hull = self.hull
         before, share, crossing = _crossing(len(hull), lambda corner: self._excess(int(hull[corner])))
         return EERResult(eer=crossing, threshold=self.midway(int(hull[before + 1 if share > 0.5 else before])))
 
     def min_dcf(self, p_target: float = 0.01, c_miss: float = 1.0, c_fa: float = 1.0) -> MinDCF:
-        """The least over thresholds of the normalized detection cost; see `metrics.min_dcf`."""
+        """Return the minimum normalized detection cost over thresholds; see `metrics.min_dcf`."""
         miss, false_alarm = cost_weights(p_target, c_miss, c_fa)
         least, best = math.inf, 0
         for part in blocks(len(self)):
@@ -210,24 +210,25 @@ class ROC:
         return MinDCF(min_dcf=least, threshold=self.midway(best))
 
     def dcf(self, threshold: float, p_target: float = 0.01, c_miss: float = 1.0, c_fa: float = 1.0) -> float:
-        """The normalized detection cost at one threshold."""
+        """Return the normalized detection cost at one threshold."""
         miss, false_alarm = cost_weights(p_target, c_miss, c_fa)
         frr, far = self.rates_at(threshold)
         return miss * frr + false_alarm * far
 
     def actual_dcf(self, p_target: float = 0.01, c_miss: float = 1.0, c_fa: float = 1.0) -> float:
-        """The normalized detection cost of scores that are LLRs, at the Bayes threshold of this prior and costs."""
+        """Return the normalized detection cost of LLRs at the Bayes threshold of this prior and these costs."""
         return self.dcf(bayes_threshold(p_target, c_miss, c_fa), p_target, c_miss, c_fa)
 
     def auc(self) -> float:
-        """The area under the ROC: how often a target scores above a non-target, ties counted half."""
+        """Return the area under the ROC: the share of pairs with the target above the non-target; ties count half."""
         area = 0.0
         for part, misses, accepts in self._steps():
             area += float(np.dot(misses, self.false_accepts[part] - accepts / 2))
         return 1.0 - area / (float(self.num_target) * float(self.num_nontarget))
 
     def tpr_at_fpr(self, fpr: float) -> float:
-        """The largest share of targets accepted at a false acceptance rate of at most `fpr`, not interpolated.
+        """Return the largest share of accepted targets at a false acceptance rate of at most `fpr`, without
+        interpolation.
 
         Raises
         ------
@@ -237,17 +238,17 @@ class ROC:
         return 1.0 - float(self.misses[self.index_at_far(fpr)]) / self.num_target
 
     def index_at_far(self, far: float) -> int:
-        """The number of the lowest threshold whose false acceptance rate is at most `far`."""
+        """Return the index of the lowest threshold with a false acceptance rate of at most `far`."""
         if not 0.0 <= far <= 1.0:
             raise ConfigError(f"the false acceptance rate is {far}: give a share from 0 to 1")
         return bisect_left(range(len(self)), -far, key=lambda at: -float(self.false_accepts[at]) / self.num_nontarget)
 
     def cllr(self) -> float:
-        """The cost of scores that are natural-log likelihood ratios, in bits; see `metrics.cllr`."""
+        """Return Cllr of natural-log likelihood ratios, in bits; see `metrics.cllr`."""
         return self._cllr
 
     def calibration_loss(self) -> float:
-        """Cllr less minCllr, in bits: what better calibration of the same scores would save."""
+        """Return Cllr - minCllr, in bits: what perfect calibration of the same scores would save."""
         return self.cllr() - self.min_cllr()
 
     @cached_property
@@ -265,7 +266,7 @@ class ROC:
         return (of_targets / self.num_target + of_nontargets / self.num_nontarget) / (2 * math.log(2))
 
     def min_cllr(self) -> float:
-        """Cllr after the best monotone map of the scores (PAV), in bits: what calibration cannot mend."""
+        """Return Cllr after the best monotone map of the scores (PAV), in bits: what calibration cannot improve."""
         target_shares = np.diff(self.misses[self.hull] / self.num_target)
         nontarget_shares = -np.diff(self.false_accepts[self.hull] / self.num_nontarget)
         both = target_shares + nontarget_shares
@@ -277,10 +278,10 @@ class ROC:
 
     @cached_property
     def hull(self) -> NDArray[np.int64]:
-        """Numbers of the operating points on the lower convex hull of FRR against FAR, thresholds rising.
+        """Return the indices of the operating points on the lower convex hull of FRR against FAR, ascending.
 
-        These are the edges of the groups that pooling adjacent violators makes of the target shares (Fawcett and
-        Niculescu-Mizil, Machine Learning 2007). Blocks are pooled first, then what is left of them together.
+        They are the edges of the groups that pooling adjacent violators forms of the target shares (Fawcett and
+        Niculescu-Mizil, Machine Learning 2007). Blocks are pooled first, then their remaining points together.
         """
         last = len(self) - 1
         edges = [part.start + self._pooled(np.arange(part.start, part.stop + 1)) for part in blocks(last)]
@@ -290,7 +291,7 @@ class ROC:
         return np.asarray(left[self._pooled(left)], dtype=np.int64)
 
     def det(self, max_points: int = 2000) -> DETCurve:
-        """At most about `max_points` operating points, spread evenly over both normal-deviate axes."""
+        """Return at most about `max_points` operating points, spread evenly over both normal-deviate axes."""
         from scipy.special import ndtri
 
         if len(self) <= max_points:
@@ -306,9 +307,9 @@ class ROC:
         return DETCurve(thresholds=self.thresholds[at], frr=frr, far=far, probit_frr=ndtri(frr), probit_far=ndtri(far))
 
     def midway(self, index: int) -> float:
-        """The middle of the gap below thresholds[index]: it decides the scores at hand as thresholds[index] does.
+        """Return the middle of the gap below thresholds[index], which decides these scores like thresholds[index].
 
-        Rounded as the scores are, because comparing float32 scores with a Python float rounds it to float32.
+        It is rounded like the scores, because comparing float32 scores with a Python float rounds it to float32.
         """
         above = self.thresholds[index]
         if index == 0 or np.isinf(above):
@@ -318,12 +319,12 @@ class ROC:
         return float(middle if middle > below else above)
 
     def _excess(self, index: int) -> tuple[float, float]:
-        """(FRR - FAR, FRR) of one operating point."""
+        """Return FRR - FAR and FRR of one operating point."""
         frr = float(self.misses[index]) / self.num_target
         return frr - float(self.false_accepts[index]) / self.num_nontarget, frr
 
     def _steps(self) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.float64]]]:
-        """Per block of thresholds but the last: targets and non-targets that lie at each threshold exactly."""
+        """Yield per block of thresholds, without the last: the targets and non-targets at each threshold exactly."""
         for part in blocks(len(self) - 1):
             edges = slice(part.start, part.stop + 1)
             yield (
@@ -333,16 +334,16 @@ class ROC:
             )
 
     def _pooled(self, at: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Which of the rising points `at` bound the groups of the isotonic target share between them."""
-        # Here and not above: the import takes as long as all else that scoring imports.
+        """Return which of the ascending points `at` bound the groups of the isotonic target share."""
+        # imported here: it takes as long as all other imports of the package
         from scipy.optimize import isotonic_regression
 
         misses, accepts = self.misses[at], self.false_accepts[at]
         targets, nontargets = np.diff(misses), -np.diff(accepts)
-        some = np.flatnonzero((targets > 0) | (nontargets > 0))  # none, where resampling weighs every trial with 0
+        some = np.flatnonzero((targets > 0) | (nontargets > 0))  # none if resampling gives every trial weight 0
         if not len(some):
             return np.array([0, len(at) - 1])
-        # A group can only begin where non-targets end and targets begin: a fraction of the points.
+        # a group can only begin where non-targets end and targets begin: a fraction of the points
         turns = np.flatnonzero((nontargets[some[:-1]] > 0) & (targets[some[1:]] > 0)) + 1
         edges = np.concatenate([some[:1], some[turns], [len(at) - 1]])
         of_groups = np.diff(misses[edges]).astype(np.float64)
@@ -352,7 +353,7 @@ class ROC:
 
 
 def checked_scores(scores: ArrayLike, side: str) -> Scores:
-    """One side's scores as a float array [n]; raises as `ROC.from_scores` does."""
+    """Return the scores of one side as a float array [n]. Raises the errors of `ROC.from_scores`."""
     array = np.asarray(scores)
     if array.ndim != 1:
         raise ShapeError(f"{side} scores have the shape {list(array.shape)}: give one number a trial, [trials]")
@@ -368,8 +369,9 @@ def checked_scores(scores: ArrayLike, side: str) -> Scores:
 
 
 def _crossing(count: int, excess: Callable[[int], tuple[float, float]]) -> tuple[int, float, float]:
-    """Where FRR - FAR, rising over `count` points, becomes 0: the point before, the share of the way to the next
-    one, and the rate there."""
+    """Find where FRR - FAR, ascending over `count` points, becomes 0.
+
+    Returns the point before, the fraction of the way to the next point, and the rate there."""
     after = bisect_left(range(count), 0.0, key=lambda at: excess(at)[0])
     (below, frr_before), (above, frr_after) = excess(after - 1), excess(after)
     share = -below / (above - below)

@@ -1,4 +1,4 @@
-"""Choose the trials that intervals are computed from, where there are too many to resample all."""
+"""Choose trials for confidence intervals if there are too many to resample all."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from xvectors.trials.sorting import blocks
 
 MAX_TRIALS = 5_000_000
 PILOT = 1_000_000
-"""Trials that tell where the highest non-target scores begin."""
+"""Number of trials that estimate where the highest non-target scores begin."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Subsample:
-    """Trials [k] by number, rising, and how many each stands for: int64 [k], or None where all were chosen."""
+    """Trial numbers [k], ascending, and the number of trials that each represents, int64 [k]; None for 1 each."""
 
     at: NDArray[np.int64]
     weight: NDArray[np.int64] | None = None
@@ -25,11 +25,10 @@ class Subsample:
 
 
 def subsample_trials(scores: NDArray[Any], target: NDArray[np.bool_], seed: int = 0) -> Subsample:
-    """All trials, or about 5 million of more.
+    """Return all trials, or a subsample of about 5 million.
 
-    Of target trials, up to half of these are drawn. The other half is the non-target trials of the highest scores,
-    which low false acceptance rates rest on, and as many of the others, drawn at random, each of which stands for a
-    whole number of them.
+    Up to half of the subsample are random target trials. The rest are the non-target trials with the highest scores,
+    which determine low false acceptance rates, and as many random ones, each of which represents several trials.
     """
     if len(target) <= MAX_TRIALS:
         return Subsample(at=np.arange(len(target)))

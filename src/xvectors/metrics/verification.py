@@ -1,6 +1,8 @@
-"""Error measures of a verification system in one call each. In: scores of target and of non-target trials, higher for
-more alike, or LLRs. Out: numbers. Several measures of the same scores: sort once with `ROC.from_scores`, ask that.
-Costs follow the NIST SRE 2016 evaluation plan."""
+"""Error measures of a verification system, one call each, from scores of target and non-target trials.
+
+For several measures of the same scores, sort once with `ROC.from_scores`. Costs follow the NIST SRE 2016 evaluation
+plan.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +15,23 @@ from xvectors.metrics.roc import ROC, DETCurve, EERResult, MinDCF, Scores
 def error_rates(
     target_scores: ArrayLike, nontarget_scores: ArrayLike
 ) -> tuple[Scores, NDArray[np.float64], NDArray[np.float64]]:
-    """Every operating point that these scores allow, from accepting all to rejecting all.
+    """Return all operating points of these scores, from accepting all to rejecting all.
 
     Parameters
     ----------
     target_scores
-        [t] scores of trials of one speaker with itself.
+        [t]: scores of trials with one speaker.
     nontarget_scores
-        [u] scores of trials between two speakers.
+        [u]: scores of trials with two speakers.
 
     Returns
     -------
     thresholds [k]
-        The distinct scores, rising, then inf; float32 if both sides are, else float64.
+        The distinct scores, ascending, then inf; float32 if both sides are, else float64.
     frr [k]
-        Share of targets rejected, those below the threshold; rises from 0 to 1.
+        Share of targets below the threshold, which are rejected; from 0 to 1.
     far [k]
-        Share of non-targets accepted, those at or above it; falls from 1 to 0.
+        Share of non-targets at or above the threshold, which are accepted; from 1 to 0.
     Equal scores cross the threshold together, whichever side they are on.
 
     Raises
@@ -44,12 +46,11 @@ def error_rates(
 
 
 def eer(target_scores: ArrayLike, nontarget_scores: ArrayLike) -> EERResult:
-    """The rate at which false rejections equal false acceptances, the plain form.
+    """Return the plain equal error rate.
 
-    Finitely many scores seldom allow exactly equal rates. The value is read where the straight line between
-    the two neighboring operating points crosses FRR = FAR; the threshold is that of the nearer point.
-    It lies midway in the gap between the scores that it parts, so that new trials find room on both sides.
-    `rocch_eer` reads it on the convex hull instead.
+    Finitely many scores rarely allow exactly equal rates. The value is where the line between the two neighboring
+    operating points crosses FRR = FAR; the threshold is that of the nearer point, in the middle of the gap between the
+    scores that it separates. `rocch_eer` uses the convex hull instead.
 
     Shapes and errors are those of `error_rates`.
     """
@@ -57,10 +58,10 @@ def eer(target_scores: ArrayLike, nontarget_scores: ArrayLike) -> EERResult:
 
 
 def rocch_eer(target_scores: ArrayLike, nontarget_scores: ArrayLike) -> EERResult:
-    """The equal error rate on the convex hull of the ROC (Brümmer and de Villiers, BOSARIS, 2011).
+    """Return the equal error rate on the convex hull of the ROC (Brümmer and de Villiers, BOSARIS, 2011).
 
-    At most the plain EER of `eer`, and smoother in small sets: it is what a system reaches that may choose at random
-    between two thresholds. The threshold is that of the hull's nearer corner.
+    It is at most the plain EER of `eer`, and smoother for small sets: a system reaches it by choosing at random between
+    two thresholds. The threshold is that of the nearer corner of the hull.
 
     Shapes and errors are those of `error_rates`.
     """
@@ -74,10 +75,10 @@ def min_dcf(
     c_miss: float = 1.0,
     c_fa: float = 1.0,
 ) -> MinDCF:
-    """The minimum over thresholds of c_miss p_target FRR + c_fa (1 - p_target) FAR, normalized.
+    """Return the minimum over thresholds of c_miss p_target FRR + c_fa (1 - p_target) FAR, normalized.
 
-    The normalizer is the cost of the better trivial system, accept all or reject all:
-    min(c_miss p_target, c_fa (1 - p_target)). The result is therefore never above 1.
+    It is divided by the cost of the better trivial system, accept all or reject all,
+    min(c_miss p_target, c_fa (1 - p_target)), and so never above 1.
 
     Parameters
     ----------
@@ -105,19 +106,19 @@ def actual_dcf(
     c_miss: float = 1.0,
     c_fa: float = 1.0,
 ) -> float:
-    """The normalized detection cost at the Bayes threshold log(c_fa (1 - p_target) / (c_miss p_target)).
+    """Return the normalized detection cost at the Bayes threshold log(c_fa (1 - p_target) / (c_miss p_target)).
 
-    The scores must be natural-log likelihood ratios. What it exceeds `min_dcf` by is lost to calibration; it has no
+    The scores must be natural-log likelihood ratios. The excess over `min_dcf` is the loss by calibration; it has no
     upper bound. Arguments and errors are those of `min_dcf`.
     """
     return ROC.from_scores(target_llrs, nontarget_llrs).actual_dcf(p_target, c_miss, c_fa)
 
 
 def cllr(target_llrs: ArrayLike, nontarget_llrs: ArrayLike) -> float:
-    """The log-likelihood-ratio cost, in bits (Brümmer and du Preez, Comput. Speech Lang. 2006).
+    """Return the log-likelihood-ratio cost, in bits (Brümmer and du Preez, Comput. Speech Lang. 2006).
 
-    Half the mean of log2(1 + exp(-LLR)) over targets plus half the mean of log2(1 + exp(LLR)) over non-targets:
-    0 for a perfect system, 1 for one that always says LLR = 0, above 1 for one worse than silence.
+    Half the mean of log2(1 + exp(-LLR)) over targets plus half the mean of log2(1 + exp(LLR)) over non-targets: 0 for a
+    perfect system, 1 for a system with LLR = 0 always, and above 1 for a misleading one.
 
     Shapes and errors are those of `error_rates`.
     """
@@ -125,7 +126,7 @@ def cllr(target_llrs: ArrayLike, nontarget_llrs: ArrayLike) -> float:
 
 
 def min_cllr(target_scores: ArrayLike, nontarget_scores: ArrayLike) -> float:
-    """Cllr after the best non-decreasing map of the scores (pool adjacent violators), in bits.
+    """Return Cllr after the best non-decreasing map of the scores (pool adjacent violators), in bits.
 
     Shapes and errors are those of `error_rates`.
     """
@@ -133,7 +134,7 @@ def min_cllr(target_scores: ArrayLike, nontarget_scores: ArrayLike) -> float:
 
 
 def calibration_loss(target_llrs: ArrayLike, nontarget_llrs: ArrayLike) -> float:
-    """Cllr less minCllr, in bits: what better calibration of the same scores would save.
+    """Return Cllr - minCllr, in bits: what perfect calibration of the same scores would save.
 
     Shapes and errors are those of `error_rates`.
     """
@@ -141,7 +142,7 @@ def calibration_loss(target_llrs: ArrayLike, nontarget_llrs: ArrayLike) -> float
 
 
 def auc(target_scores: ArrayLike, nontarget_scores: ArrayLike) -> float:
-    """The area under the ROC: how often a target scores above a non-target, ties counted half.
+    """Return the area under the ROC: the share of pairs with the target above the non-target; ties count half.
 
     Shapes and errors are those of `error_rates`.
     """
@@ -149,7 +150,7 @@ def auc(target_scores: ArrayLike, nontarget_scores: ArrayLike) -> float:
 
 
 def tpr_at_fpr(target_scores: ArrayLike, nontarget_scores: ArrayLike, fpr: float) -> float:
-    """The largest share of targets accepted while at most a share `fpr` of non-targets is; not interpolated.
+    """Return the largest share of accepted targets with at most a share `fpr` of non-targets, without interpolation.
 
     Raises
     ------
@@ -162,9 +163,9 @@ def tpr_at_fpr(target_scores: ArrayLike, nontarget_scores: ArrayLike, fpr: float
 
 
 def det_curve(target_scores: ArrayLike, nontarget_scores: ArrayLike, max_points: int = 2000) -> DETCurve:
-    """Points of the detection error trade-off, ready to draw: rates and their normal deviates.
+    """Return points of the detection error trade-off to draw: rates and their normal deviates.
 
-    Up to `max_points` operating points every one is given; of more, about that many, even on both axes.
+    There are up to about `max_points`, spread evenly over both axes.
     Shapes and errors are those of `error_rates`.
     """
     return ROC.from_scores(target_scores, nontarget_scores).det(max_points)
