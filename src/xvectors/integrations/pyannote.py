@@ -1,8 +1,7 @@
-"""A system as pyannote.audio's pipelines call one. In: waveforms [batch, 1, samples] and masks. Out: embeddings
-[batch, dim], NaN where too little is left.
+"""A system as an embedding of pyannote.audio's pipelines.
 
-It has the attributes and the call that `pyannote.audio.pipelines.speaker_verification` gives its own embeddings.
-pyannote itself is not needed, and not imported.
+It has the attributes and the call of the embeddings in `pyannote.audio.pipelines.speaker_verification`. pyannote itself
+is not imported.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from xvectors.system.folder import STARTER
 
 
 class PyannoteEmbedding:
-    """`PyannoteEmbedding("exp/xv")(waveforms, masks)`: the embeddings of what the masks leave of each waveform.
+    """`PyannoteEmbedding("exp/xv")(waveforms, masks)` embeds the masked part of each waveform.
 
-    Takes what `SpeakerEncoder.from_pretrained` takes, or an encoder.
+    The argument is that of `SpeakerEncoder.from_pretrained`, or an encoder.
     """
 
     metric = "cosine"
-    """How its embeddings are compared."""
+    """Metric of the embeddings."""
 
     def __init__(
         self,
@@ -43,14 +42,14 @@ class PyannoteEmbedding:
             self.to(device)
 
     def to(self, device: torch.device) -> Self:
-        """Compute on `device` from now on."""
+        """Move the system to `device`."""
         if isinstance(self.encoder.engine, TorchEngine):
             self.encoder.engine.to(device)
         return self
 
     @property
     def sample_rate(self) -> int:
-        """Hz that the waveforms must have."""
+        """Sample rate of the waveforms in Hz."""
         return self.encoder.sample_rate_hz
 
     @property
@@ -59,7 +58,7 @@ class PyannoteEmbedding:
 
     @property
     def min_num_samples(self) -> int:
-        """Samples that a mask must leave."""
+        """Least number of samples that a mask must select."""
         return self.encoder.engine.samples_needed
 
     def __call__(self, waveforms: Tensor, masks: Tensor | None = None) -> NDArray[np.float32]:
@@ -70,11 +69,11 @@ class PyannoteEmbedding:
         waveforms
             float [batch, 1, samples] at `sample_rate`.
         masks
-            [batch, frames], any number of frames: what of each waveform counts, where above 0.5. All by default.
+            [batch, frames], with any number of frames: values above 0.5 select parts of each waveform. All by default.
 
         Returns
         -------
-        float32 [batch, dimension]; a row of NaN where fewer than `min_num_samples` samples are left, or only zeros.
+        float32 [batch, dimension]; NaN rows for fewer than `min_num_samples` selected samples, or only zeros.
 
         Raises ShapeError for other shapes.
         """
@@ -87,7 +86,7 @@ class PyannoteEmbedding:
             if masks.dim() != 2 or masks.shape[0] != batch or not masks.shape[1]:
                 raise ShapeError(f"masks must be [{batch}, frames], got {list(masks.shape)}")
             frames = masks.shape[1]
-            # the frame that each sample lies in
+            # the frame of each sample
             keep = (masks.detach().cpu() > 0.5)[:, torch.arange(num_samples) * frames // num_samples]
         left = [without_zeros(wave[kept].numpy(), self.sample_rate) for wave, kept in zip(sound, keep, strict=True)]
         usable = [row for row, wave in enumerate(left) if len(wave) >= self.min_num_samples and wave.any()]

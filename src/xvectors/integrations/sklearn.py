@@ -1,4 +1,4 @@
-"""A system as a scikit-learn transformer. In: recordings. Out: their embeddings, for any estimator behind it.
+"""A system as a scikit-learn transformer from recordings to embeddings, for any estimator.
 
 from sklearn.pipeline import make_pipeline
 clf = make_pipeline(SpeakerEmbedder("exp/xv"), LogisticRegression()).fit(paths, speakers)
@@ -61,14 +61,14 @@ class SpeakerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         self.sample_rate_hz = sample_rate_hz
 
     def fit(self, X: Any = None, y: object = None) -> Self:
-        """Load the system; `X`, which is checked where it is an array of waveforms, and `y` do not matter."""
+        """Load the system. `X` is only checked, and `y` is ignored."""
         if X is not None:
             self._recordings(X)
         self.encoder_ = SpeakerEncoder.from_pretrained(self.system, device=self.device, threads=self.threads)
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:
-        """Embeddings float32 [recordings, dim]. Errors are those of `SpeakerEncoder.encode`."""
+        """Return embeddings, float32 [recordings, dim]. Errors are those of `SpeakerEncoder.encode`."""
         check_is_fitted(self)
         return self.encoder_.encode(
             self._recordings(X),
@@ -82,10 +82,10 @@ class SpeakerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         return self.encoder_.embedding_dim
 
     def _recordings(self, X: Any) -> list[Any]:
-        """`X` as a list of recordings."""
+        """Return `X` as a list of recordings."""
         nested = isinstance(X, list | tuple) and bool(X) and isinstance(X[0], list | tuple | Number)
         if nested or issparse(X) or (hasattr(X, "__array__") and not _lists(X)):
-            # samples are no features: another array may be longer, so their number is not kept
+            # samples are not features: arrays may differ in length, so their number is not kept
             return list(check_array(X, dtype=np.float32, estimator=self))
         return list(X)
 
@@ -98,6 +98,6 @@ class SpeakerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
 
 def _lists(X: Any) -> bool:
-    """Whether an array or series lists recordings: one dimension, of names or objects."""
+    """Whether an array or series is a list of recordings: one dimension, of names or objects."""
     array = np.asarray(X)
     return array.ndim == 1 and array.dtype.kind in "OUST"

@@ -1,5 +1,8 @@
-"""Calibrating a trained system. In: a system directory with its corpus, or another corpus. Out: backend.npz and
-calibration.toml in it: the back-end fitted on training speakers, chosen and calibrated on others, whole and cropped."""
+"""Calibrate a trained system: write backend.npz and calibration.toml to its directory.
+
+The back-end is fitted on training speakers, and selected and calibrated on other speakers, with whole recordings and
+crops.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +38,9 @@ from xvectors.verification.verifier import P_TARGET
 logger = logging.getLogger(__name__)
 
 FEWEST_SPEAKERS = 3
-"""Held-out speakers with two recordings or more; two would give the non-target trials of one pair of voices."""
+"""Least number of held-out speakers with two recordings; two speakers would give one pair of voices."""
 MOST_TWO_VOICES = 0.2
-"""Share of the speakers that may be left out because two people seem to go by their name."""
+"""Largest share of speakers to leave out because two people seem to share their label."""
 
 
 def calibrate(
@@ -55,39 +58,37 @@ def calibrate(
     seed: int = 0,
     progress: bool = False,
 ) -> Verifier:
-    """Choose the system's back-end, or take the one named, calibrate it, and write both to its directory.
+    """Select the back-end of a system, or use the one named, calibrate it, and write both to the system directory.
 
-    Without `data` the speakers are those that training held out; where these are fewer than 3, the validation
-    recordings of trained speakers, which is warned about and recorded, because scores of known voices are better than
-    any others'. With `data` all speakers of that corpus (see `open_corpus` for `metadata`
-    and `speaker_level`). A speaker under whose name two people seem to speak is left
-    out, which is warned about and recorded. `p_target` is the prior of a target trial at which the calibration is
-    fitted and the system decides.
+    Without `data`, the calibration set are the speakers held out from training or, if these are fewer than 3, the
+    validation recordings of training speakers, with a warning, because scores of known voices are too good. With `data`
+    it is that corpus (see `open_corpus` for `metadata` and `speaker_level`). Labels that two people seem to share are
+    left out, with a warning. `p_target` is the prior at which the calibration is fitted and the system decides.
 
     Parameters
     ----------
     cohort
-        Embeddings of imposters by this system, as `save_embeddings` writes them: scores are normalized by the mean of
-        each speaker's, in place of the training speakers'.
+        Embeddings of impostors by this system, as `save_embeddings` writes them, for score normalization by the mean
+        of each speaker. Default: the training speakers.
     adapt_to, adapt_by
-        Embeddings of another domain by this system, whoever speaks in them: PLDA is adapted to it, "coral_plus",
-        "coral" or "kaldi" being the method. `data` should be of that domain too, or the LLRs are those of the old one.
+        Unlabeled embeddings of another domain by this system, to which PLDA is adapted by "coral_plus", "coral" or
+        "kaldi". `data` should be of that domain too, or the LLRs are those of the old domain.
 
     Raises
     ------
     CheckpointError
-        Where `folder` is no system, or a file holds no embeddings of it.
+        If `folder` is not a system, or a file does not hold embeddings of it.
     ManifestError, ShapeError
-        Too few speakers or recordings, or scores that tell no speakers apart; a cohort without names.
+        For too few speakers or recordings, scores that do not separate speakers, and a cohort without speaker names.
     ConfigError
-        A `backend` or a method that does not exist; a back-end that has no use for the cohort or for adaptation; a
-        prior outside (0, 1).
+        For an unknown `backend` or method, a back-end that does not use the cohort or the adaptation, and a prior
+        outside (0, 1).
     """
     paths = find_system(Path(folder))
     if paths.path != Path(folder):
         owner = "hub's cache" if is_on_hub(folder) else "package"
         raise CheckpointError(f"the {folder} system belongs to the {owner}; copy its folder and calibrate the copy")
-    # what is wrong with the options is an error now, not after minutes
+    # check the options now, not after minutes
     check_adaptation(adapt_by)
     if backend is not None:
         _check_used(backend, make_backend(backend), cohort, adapt_to)
@@ -126,7 +127,7 @@ def calibrate(
             )
         basis = embed_with_crops(encoder, manifest, shortest_s, seed=seed, progress=progress)
         basis, two_voices = _of_one_voice_each(basis, manifest, seed)
-        # speakers that the network knows cannot judge a back-end that they were fitted on
+        # training speakers cannot judge a back-end fitted on them
         training = training_embeddings(paths, encoder, seed=seed, progress=progress) if held_out else None
         learned = learn_verifier(
             basis, training, backend_name=backend, complete=given.complete, p_target=p_target, seed=seed
@@ -150,7 +151,7 @@ def calibrate(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Given:
-    """What back-ends are given beside the training speakers, and what calibration.toml records of it."""
+    """Cohort and adaptation data of back-ends, and their record in calibration.toml."""
 
     cohort: tuple[NDArray[Any], NDArray[np.str_]] | None
     new_domain: NDArray[Any] | None
@@ -175,7 +176,7 @@ class _Given:
         return cls(cohort=imposters, new_domain=new_domain, adapt_by=adapt_by, facts=facts)
 
     def complete(self, backend: Backend) -> None:
-        """Give it to a fitted back-end, as far as that has a use for it."""
+        """Pass cohort and adaptation data to a fitted back-end that uses them."""
         if self.new_domain is not None and isinstance(backend.scorer, PLDA):
             backend.adapt(self.new_domain, self.adapt_by)
         if self.cohort is not None and backend.normalizer is not None:
@@ -192,7 +193,7 @@ def _embeddings_of(path: str | Path, dim: int, *columns: str) -> list[NDArray[An
 
 
 def _cohort_speakers(cohort: str | Path, speakers: NDArray[Any]) -> NDArray[np.str_]:
-    """The names, checked: an imposter without one would be taken for a speaker together with all others without."""
+    """Validate the speaker names of the cohort: recordings without one would count as a single speaker."""
     names = speakers.astype(np.str_)
     nameless = int(np.count_nonzero(np.char.strip(names) == ""))
     if nameless:
@@ -206,7 +207,7 @@ def _cohort_speakers(cohort: str | Path, speakers: NDArray[Any]) -> NDArray[np.s
 
 
 def _check_used(name: str, backend: Backend, cohort: str | Path | None, adapt_to: str | Path | None) -> None:
-    """Raises ConfigError where the back-end would leave the cohort, or the embeddings to adapt to, unused."""
+    """Raise ConfigError if the back-end would not use the cohort or the adaptation data."""
     for option, path in (("--cohort", cohort), ("--adapt-to", adapt_to)):
         if path is not None and not _USES[option](backend):
             others = ", ".join(other for other, make in BACKENDS.items() if _USES[option](make()))
@@ -223,7 +224,7 @@ _USES: Mapping[str, Callable[[Backend], bool]] = {
 
 
 def _test_speakers(paths: SystemFolder) -> list[str]:
-    """Those of the system's corpus; none where that is not at hand."""
+    """Return the test speakers of the corpus of the system; empty if it is not available."""
     if not paths.corpus.is_file():
         return []
     corpus = Manifest.read_csv(paths.corpus)
@@ -231,10 +232,10 @@ def _test_speakers(paths: SystemFolder) -> list[str]:
 
 
 def _of_one_voice_each(basis: Basis, manifest: Manifest, seed: int) -> tuple[Basis, list[str]]:
-    """The basis without the speakers under whose name two people seem to speak, and who these are.
+    """Drop the labels that two people seem to share, and return the rest and these labels.
 
-    One of them among ten makes all LLRs too weak. Where they are many, it is rather the devices or rooms that differ
-    and belong to what is calibrated; then none is left out.
+    One such label among ten makes all LLRs too weak. If there are many, differing devices or rooms are more likely,
+    which are part of the domain; then none are dropped.
     """
     whole = np.flatnonzero(basis.whole)
     found = find_two_voices(basis.embeddings[whole], basis.speakers[whole], seed=seed)
@@ -259,7 +260,7 @@ def _of_one_voice_each(basis: Basis, manifest: Manifest, seed: int) -> tuple[Bas
 
 
 def _held_out(paths: SystemFolder, encoder: SpeakerEncoder) -> tuple[Manifest, bool]:
-    """Recordings of held-out speakers and True, or those for validation of trained speakers and False."""
+    """Return recordings of held-out speakers and True, or validation recordings of training speakers and False."""
     if not paths.corpus.is_file():
         raise ManifestError(f"{paths.path} came without its corpus; name one to calibrate on with --data")
     corpus = Manifest.read_csv(paths.corpus)
@@ -288,7 +289,7 @@ def _held_out(paths: SystemFolder, encoder: SpeakerEncoder) -> tuple[Manifest, b
 def training_embeddings(
     paths: SystemFolder, encoder: SpeakerEncoder, *, seed: int = 0, progress: bool = False
 ) -> tuple[NDArray[np.float32], NDArray[np.str_]] | None:
-    """Embeddings of training recordings, some of each speaker, and their speakers; None where they are not at hand."""
+    """Embed some training recordings of each speaker. Returns embeddings and speakers; None if not available."""
     if not paths.corpus.is_file():
         return None
     corpus = Manifest.read_csv(paths.corpus)
@@ -310,17 +311,17 @@ def training_embeddings(
 def embed_with_crops(
     encoder: SpeakerEncoder, manifest: Manifest, shortest_s: float, *, seed: int = 0, progress: bool = False
 ) -> Basis:
-    """Embed every recording whole and, where it is longer, crops of `CROP_DURATIONS_S` from places drawn by `seed`.
+    """Embed every recording whole and, if it is longer, crops of `CROP_DURATIONS_S` at positions drawn by `seed`.
 
-    They are heard as recordings that are verified: the basis counts seconds of speech, and those with less than
-    `verify` answers on are left out. Crops shorter than `shortest_s`, the network's context, are not made. Recordings
-    that cannot be embedded are logged and left out.
+    The preprocessing is that of `verify`: durations count speech, and recordings with too little of it are left out.
+    There are no crops shorter than `shortest_s`, the context of the network. Recordings that cannot be embedded are
+    left out, with a warning.
     """
     manifest = manifest.with_columns(duration_s=known_durations(manifest))
     rng = np.random.default_rng(seed)
     rows, starts, lengths = [np.arange(len(manifest))], [manifest.start_s], [manifest.duration_s]
     for length in CROP_DURATIONS_S:
-        # drawn for every row, so that the places do not depend on which recordings are long enough
+        # drawn for every row, so that positions do not depend on the lengths of other recordings
         places = rng.random(len(manifest))
         room = manifest.duration_s - length
         longer = np.flatnonzero((room > 0) & (length >= shortest_s))

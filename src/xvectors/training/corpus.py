@@ -1,4 +1,4 @@
-"""From DATA to labeled rows. In: a folder or manifest and a recipe. Out: the corpus scanned, divided and numbered."""
+"""Prepare a corpus for training: open, scan, split, and number its speakers."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ class PreparedCorpus:
 
     @property
     def val_rows(self) -> NDArray[np.int64]:
-        """Validation recordings of the speakers that are trained."""
+        """Validation recordings of training speakers."""
         return np.flatnonzero((self.manifest.split == VAL) & (self.labels >= 0))
 
     @property
     def held_out_rows(self) -> NDArray[np.int64]:
-        """Recordings of the speakers that are held out."""
+        """Recordings of held-out speakers."""
         return np.flatnonzero((self.manifest.split == VAL) & (self.labels < 0))
 
     def line(self) -> str:
-        """How many speakers are trained on, held out for the calibration, and tested on."""
+        """Numbers of speakers for training, held out for calibration, and for testing, as text."""
         speakers, split = self.manifest.speaker_index, self.manifest.split
         parts = (("train", split == TRAIN), ("calibrate on", self.held_out_rows), ("test on", split == TEST))
         return "speakers: " + ", ".join(f"{len(np.unique(speakers[rows]))} to {what}" for what, rows in parts)
@@ -65,15 +65,15 @@ def prepare_corpus(
     speaker_level: int | None = None,
     progress: bool = False,
 ) -> tuple[PreparedCorpus, ScanReport]:
-    """Open, scan and divide `data` as the recipe says.
+    """Open, scan and split `data` as the recipe says.
 
-    Recordings of fewer than `min_samples` samples (at the features' rate), which the network's context takes, are left
-    out with the other unusable ones; the report lists them.
+    Recordings with fewer than `min_samples` samples at the rate of the features, the context of the network, are left
+    out with the other unusable ones. The report lists them.
 
     Raises
     ------
     ManifestError
-        Where the corpus contradicts itself, too much of it is unusable, or fewer than two speakers would train.
+        For a contradictory corpus, too many unusable recordings, and fewer than two training speakers.
     """
     settings = recipe.data
     scanned = scan(
@@ -97,7 +97,7 @@ def prepare_corpus(
 
 
 def label_corpus(manifest: Manifest, source: str) -> PreparedCorpus:
-    """Number the speakers of a divided manifest."""
+    """Number the speakers of a split manifest."""
     labels, train_speakers, _ = assign_labels(manifest, manifest.split)
     if len(train_speakers) < 2:
         raise ManifestError(
@@ -107,15 +107,14 @@ def label_corpus(manifest: Manifest, source: str) -> PreparedCorpus:
 
 
 def check_same_corpus(given: Manifest, began_with: Manifest, folder: SystemFolder, data: str) -> None:
-    """See that a run is resumed with the corpus it began with, however its path is spelled.
+    """Check that a run is resumed with its own corpus, under any spelling of its path.
 
-    Recordings that have been removed since may be missing, and ones that have been added are warned about: the run
-    goes on without them.
+    Recordings may have been removed since. Added recordings cause a warning, and the run continues without them.
 
     Raises
     ------
     CheckpointError
-        Where `given` lacks recordings of the run, or has them under other speakers.
+        If `given` lacks recordings of the run, or has other speakers for them.
     """
     resolve = _resolver()
     speaker_of = {(resolve(path), start_s): speaker for path, start_s, speaker in _places(given)}
@@ -144,14 +143,14 @@ def check_same_corpus(given: Manifest, began_with: Manifest, folder: SystemFolde
 
 
 def _places(manifest: Manifest) -> Iterator[tuple[str, float, str]]:
-    """Each row's file, absolute, where its segment begins, and its speaker."""
+    """Return the absolute file, the start of the segment, and the speaker of each row."""
     for row, path in enumerate(manifest.path):
         full = os.path.join(manifest.root, path) if path.isascii() else str(manifest.full_path(row))
         yield full, float(manifest.start_s[row]), manifest.speakers[manifest.speaker_index[row]]
 
 
 def _resolver() -> Callable[[str], str]:
-    """`os.path.realpath` that looks at each folder once."""
+    """Return a version of `os.path.realpath` that resolves each folder once."""
     folders: dict[str, str] = {}
 
     def resolve(path: str) -> str:

@@ -34,29 +34,28 @@ from xvectors.training.samplers import RowOrder, Shuffled
 T = TypeVar("T")
 
 WHOLE = 0
-"""A request's length for the whole recording."""
+"""Length of a request for the whole recording."""
 CENTERED = -1
-"""A request's seed for a chunk from the middle."""
+"""Seed of a request for a chunk from the middle."""
 
 SPEED_STREAM = 100
-"""Tells the draw of a chunk's speed from the augmenter's draws, which number theirs from 1."""
+"""Random stream of the speed of a chunk; the augmenter numbers its streams from 1."""
 
 WORKER_NICENESS = 14
-"""Loader processes give way to the network: each of its layers ends with the slowest thread, so a core that is lent
-meanwhile is lost twice. They catch up, on all cores, where the network waits for them. On two cores a step of the
-recipe `resnet` takes an eighth less time than at 10 (benchmarks/step_share.py)."""
+"""Niceness of loader processes, which yield to the network, because each of its layers waits for the slowest thread.
+On two cores a step of the recipe `resnet` takes an eighth less time than at 10 (benchmarks/step_share.py)."""
 
 NUM_LENGTHS = 9
-"""Chunk lengths to draw from: a few, since every shape is compiled, cached and allocated for anew by the backends."""
+"""Number of chunk lengths to draw from; few, since every shape is compiled, cached and allocated separately."""
 
 MIN_BATCH = 2
 """BatchNorm over segments needs two; a smaller last batch joins the one before."""
 
 
 class ChunkRequest(NamedTuple):
-    """One chunk to read: the row, its length in samples (or WHOLE) and the seed of its place (or CENTERED).
+    """A chunk to read: its row, its length in samples (or WHOLE), and the seed of its position (or CENTERED).
 
-    Its speed is drawn by `speed_seed`, which chunks of one group share, by default by `seed`.
+    `speed_seed`, by default `seed`, determines its speed; chunks of a group share it.
     """
 
     row: int
@@ -67,9 +66,9 @@ class ChunkRequest(NamedTuple):
 
 @brief()
 class Example(NamedTuple):
-    """One chunk that was read: `waveform` is float32 [samples], or None where `failure` says why not.
+    """A chunk that was read: `waveform` is float32 [samples], or None if `failure` says why it is missing.
 
-    `speed` is 0 for the recording's own, else 1 + the index of the speed it is played at.
+    `speed` is 0 for the original speed, else 1 + the index of the speed factor.
     """
 
     waveform: NDArray[np.float32] | None
@@ -82,7 +81,7 @@ class Example(NamedTuple):
 class Batch(NamedTuple):
     """Chunks of equal length: waveforms float32 [batch, samples], labels int64 [batch], rows int64 [batch].
 
-    `failures` lists (row, reason) of the recordings of this batch that could not be read.
+    `failures` lists (row, reason) of recordings of this batch that cannot be read.
     """
 
     waveforms: Tensor
@@ -93,10 +92,10 @@ class Batch(NamedTuple):
 
 @brief("manifest", "rows", "sample_rate_hz")
 class ChunkDataset(Dataset[Example]):
-    """The recordings of `manifest` by row; `labels` int64 [rows] gives each row's class, -1 where it has none.
+    """The recordings of `manifest` by row. `labels`, int64 [rows], are their classes; -1 for none.
 
-    `speakers` maps the classes that stand in this dataset to the speakers' names. With `augment`, chunks that have a
-    seed are augmented by it. Up to `decoded_bytes` of recordings are kept decoded, in each process that reads.
+    `speakers` maps the classes of this dataset to speaker names. With `augment`, chunks with a seed are augmented by
+    it. Each loader process caches up to `decoded_bytes` of decoded recordings.
     """
 
     def __init__(
@@ -139,7 +138,7 @@ class ChunkDataset(Dataset[Example]):
             return Example(None, request.row, str(error))
 
     def _another_voice(self, generator: np.random.Generator, num_samples: int, row: int) -> NDArray[np.float32]:
-        """A chunk of another speaker than that of `row`, for babble; of any recording where there is one speaker."""
+        """Read a chunk of a speaker other than that of `row`, for babble; of any recording if there is one speaker."""
         rows, speakers = self._by_speaker
         own = int(self.manifest.speaker_index[row])
         first, end = np.searchsorted(speakers, [own, own + 1]).tolist()
@@ -172,7 +171,7 @@ class ChunkDataset(Dataset[Example]):
         if request.num_samples == WHOLE:
             return sound if len(sound) else samples
         if len(sound) < len(samples) < round(whole_s * rate) and whole_s <= LONGEST_KEPT_S:
-            # what a run of zeros took away comes from elsewhere in the recording
+            # replace removed zeros by other parts of the recording
             whole, _ = self._recordings.read(
                 path, sample_rate_hz=rate, start_s=begin_s, duration_s=whole_s, channel=self._channel
             )
@@ -182,7 +181,7 @@ class ChunkDataset(Dataset[Example]):
 
 
 def _speed(augment: AugmentConfig, seed: int) -> tuple[int, float]:
-    """Which speed a chunk is played at: its number, 0 for its own, and its factor."""
+    """Return the number (0: original) and the factor of the speed of a chunk."""
     factors = augment.speed_factors
     generator = np.random.default_rng([seed, SPEED_STREAM])
     if not factors or generator.random() >= augment.speed_prob:

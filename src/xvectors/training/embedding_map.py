@@ -1,7 +1,7 @@
-"""What is learned behind the finished network. In: its embeddings of training recordings. Out: an EmbeddingMap.
+"""Learn the embedding map, which follows the trained network.
 
-It centers and evens out how recordings of one speaker scatter: the transform `WCCN` of the scoring back-ends, stored
-with the weights, so that a plain cosine has it too.
+It centers embeddings and whitens them by the covariance within speakers, like the back-end `WCCN`, but is stored with
+the weights, so that cosine scores use it too.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from xvectors.models import EmbeddingMap
 logger = logging.getLogger(__name__)
 
 SHRINKAGE = 0.5
-"""How far the covariance is drawn towards a sphere: training speakers' recordings lie closer together than those of
-others ever will, and in fewer directions than there are."""
+"""Shrinkage of the covariance towards a multiple of the identity: recordings of training speakers vary less than
+others, and in too few directions."""
 
 
 def fit_embedding_map(embeddings: NDArray[np.float32], speakers: NDArray[np.int64]) -> EmbeddingMap:
-    """The map for embeddings [n, dim] of speakers [n]; ShapeError for embeddings that are not finite.
+    """Fit the map to embeddings [n, dim] of speakers [n]. Raises ShapeError for embeddings that are not finite.
 
-    Where the scatter within speakers cannot be learned, for want of second recordings, it only centers, with a warning.
+    Without second recordings of speakers the map only centers, with a warning.
     """
     mean = Center().fit(embeddings, speakers).mean_
     try:

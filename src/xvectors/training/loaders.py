@@ -1,4 +1,4 @@
-"""The loaders of a run. In: a recipe and its corpus. Out: training chunks in the recipe's order, validation chunks."""
+"""Data loaders of a training run."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from xvectors.training.samplers import make_order
 from xvectors.trials import sample_recordings
 
 HELD_OUT_EACH = 20
-"""Recordings of a held-out speaker that the error rate of every epoch is of, as of a speaker for the embedding map."""
+"""Recordings per held-out speaker for the EER of every epoch, and per speaker for the embedding map."""
 HELD_OUT_AT_MOST = 4_000
-"""Recordings in all: 200 speakers' worth, eight million pairs."""
+"""Largest number of these recordings: 200 speakers, eight million pairs."""
 
 
 class Loaders:
-    """`train` gives the batches that `train_batches` orders; `val` and `held_out` the middles of their recordings.
+    """Loaders for training, in the order of `train_batches`, and for the middles of `val` and `held_out` recordings.
 
-    Of `num_ranks` processes that train together, each with its `rank`, every one gets its share of each training batch.
+    With `num_ranks` training processes, each process has its `rank` and gets its share of each training batch.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Loaders:
             ),
             rank=rank,
             num_ranks=num_ranks,
-            # a speaker at another speed is another class: all K of a group are played at one
+            # a speaker at another speed is another class, so all K chunks of a group have one speed
             speed_group=data.utterances_per_speaker if data.sampler == "p_x_k" else 1,
         )
         self.train = self._loader(self.train_batches, recipe.augment, keep_decoded=True)
@@ -65,12 +65,12 @@ class Loaders:
         self.held_out = self._loader(self._centers(held_out[some]))
 
     def lengthen_chunks(self) -> None:
-        """Cut the chunks of the large-margin stage from when `train` is next begun on."""
+        """Switch to the longer chunks of the large-margin stage, from the next iteration of `train`."""
         samples = self._samples(self._recipe.data.large_margin_chunk_s)
         self.train_batches.set_lengths(samples, samples)
 
     def middles(self, rows: NDArray[np.int64]) -> DataLoader[Batch]:
-        """The middles of these recordings, as in validation."""
+        """Return a loader of the middles of these recordings, as in validation."""
         return self._loader(self._centers(rows))
 
     def _decoded_bytes(self, num_workers: int) -> int:
@@ -107,21 +107,23 @@ class Loaders:
             persistent_workers=workers > 0,
             collate_fn=CollateWaveforms(self._corpus.labels, len(self._corpus.speakers)),
             worker_init_fn=set_up_worker,
-            # a generator of its own, or each epoch's loader would draw from the one the network uses
+            # its own generator: otherwise the loader draws from that of the network
             generator=torch.Generator(),
             pin_memory=self._device.type == "cuda",
         )
 
 
 def decoded_bytes_each(num_samples: float, most_mb: int, num_workers: int) -> int:
-    """Memory for decoded recordings in each process that reads, since every one comes by all of them; 0 where a
-    process would not have room for all `num_samples` (NaN: nobody knows) of two bytes."""
+    """Return the cache size in bytes of each loader process, since each process reads all recordings over time.
+
+    0 if all `num_samples` (NaN: unknown) of two bytes do not fit.
+    """
     each = most_mb * 2**20 // max(1, num_workers)
     return each if 2 * num_samples <= each else 0
 
 
 def batches_of(loader: DataLoader[Batch]) -> Iterator[Batch]:
-    """One epoch of `loader`; what ends a loader process is a TrainingError with the remedy."""
+    """Yield one epoch of `loader`. Raises TrainingError, with the remedy, if a loader process ends."""
     try:
         yield from loader
     except RuntimeError as error:

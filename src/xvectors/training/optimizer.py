@@ -1,4 +1,4 @@
-"""Optimizers and schedules. In: a TrainingConfig. Out: an optimizer; the learning rate as a function of progress."""
+"""Optimizers and learning rate schedules."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import nn
 from xvectors.config import TrainingConfig
 
 CLASS_LAYERS = ("model.classifier.", "head.")
-"""How the names of the class layer's parameters begin."""
+"""Prefixes of parameters of the class layer."""
 
 FIRST_SHARE = 0.04
 """Share of the peak rate at which a warm-up begins."""
 
 
 def make_optimizer(network: nn.Module, training: TrainingConfig) -> torch.optim.Optimizer:
-    """Adam (Kingma and Ba 2015), AdamW (Loshchilov and Hutter 2019) or SGD with Nesterov's momentum.
+    """Make Adam (Kingma and Ba 2015), AdamW (Loshchilov and Hutter 2019), or SGD with Nesterov momentum.
 
-    AdamW and SGD decay matrices and kernels alone, not biases and the scales of normalization. Each group of parameters
-    has the key `backbone`: whether it is of the backbone or of the class layer.
+    AdamW and SGD decay matrices and kernels, but not biases and scales of normalization. The key `backbone` of each
+    parameter group says whether it belongs to the backbone or to the class layer.
     """
     rate, decay = training.learning_rate, training.weight_decay
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
@@ -40,19 +40,19 @@ def make_optimizer(network: nn.Module, training: TrainingConfig) -> torch.optim.
 
 
 def set_rates(optimizer: torch.optim.Optimizer, training: TrainingConfig, progress: float) -> None:
-    """Give every group of parameters its learning rate at `progress` in [0, 1] of the run."""
+    """Set the learning rate of every parameter group for `progress` in [0, 1] of the run."""
     rate = learning_rate(training, progress)
     for group in optimizer.param_groups:
         group["lr"] = rate * training.backbone_rate if group["backbone"] else rate
 
 
 def in_head_only_stage(training: TrainingConfig, progress: float) -> bool:
-    """Whether `progress` in [0, 1] lies in the run's first part, which trains the class layer alone."""
+    """Whether `progress` in [0, 1] is in the first stage, which trains only the class layer."""
     return progress < training.head_only_share
 
 
 def in_large_margin_stage(training: TrainingConfig, progress: float) -> bool:
-    """Whether `progress` in [0, 1] lies in the run's last part, which trains with a large margin on long chunks.
+    """Whether `progress` in [0, 1] is in the last stage, which trains with a large margin on long chunks.
 
     Thienpondt, Desplanques and Demuynck, "The IDLab VoxSRC-20 submission: large margin fine-tuning and quality-aware
     score calibration in DNN based speaker verification", ICASSP 2021.
@@ -61,10 +61,10 @@ def in_large_margin_stage(training: TrainingConfig, progress: float) -> bool:
 
 
 def learning_rate(training: TrainingConfig, progress: float) -> float:
-    """The rate at `progress` in [0, 1] of the run; it has no state, so that a resumed run goes on exactly.
+    """Return the learning rate at `progress` in [0, 1] of the run. It has no state, so resuming is exact.
 
-    After a linear climb over the first `warm_up` share, `one_cycle` falls to zero along a half cosine (after Smith and
-    Topin, arXiv 1708.07120), `exponential` by a constant factor a step to `final_share`.
+    After a linear warm-up over the first `warm_up` share, `one_cycle` decays to zero along a half cosine (after Smith
+    and Topin, arXiv 1708.07120), and `exponential` decays by a constant factor per step to `final_share`.
     """
     peak = training.learning_rate
     if training.schedule == "constant":

@@ -1,6 +1,6 @@
-"""In which order an epoch goes through the training rows. In: rows, classes, genders. Out: a drawn order [rows].
+"""Samplers: the order of the training rows in an epoch.
 
-Each order is a pure function of the generator it is given, and its length is the same in every epoch.
+Each order is a pure function of a random generator, with the same length in every epoch.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from xvectors.text import nearest
 Rows = NDArray[np.int64]
 
 GENDERS = ("male", "female")
-"""By the numbers that a manifest holds."""
+"""Names of the gender numbers of a manifest."""
 
 SAMPLERS = ("shuffle", "gender_balanced", "speaker_balanced", "p_x_k")
 
 
 class RowOrder(Protocol):
-    """`draw` gives the rows of one epoch, as many as `len` says; batches are cut from it in order."""
+    """`draw` returns the `len` rows of one epoch, from which batches are cut in order."""
 
     def __len__(self) -> int: ...
 
@@ -30,7 +30,7 @@ class RowOrder(Protocol):
 
 
 class Shuffled:
-    """Every row once."""
+    """Every row once per epoch, in random order."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
@@ -43,10 +43,10 @@ class Shuffled:
 
 
 class Balanced:
-    """As many rows of every group, each row as often as any other of its group or once more.
+    """As many rows of every group, where counts of rows within a group differ by at most one.
 
-    An epoch is as long as there are rows. `groups` [rows] numbers each row's group; rows below 0 come once each, beside
-    the groups.
+    An epoch has as many rows as the corpus. `groups` [rows] numbers the group of each row; rows with a negative number
+    occur once each.
     """
 
     def __init__(self, rows: Rows, groups: NDArray[np.integer]) -> None:
@@ -59,7 +59,7 @@ class Balanced:
 
     def draw(self, generator: np.random.Generator) -> Rows:
         count = len(self._rows) - len(self._rest)
-        # who gets the rows that an even division leaves over changes from epoch to epoch
+        # the remainder of an even division goes to other groups in every epoch
         extra = generator.permutation(len(self._groups)) < (count % len(self._groups) if self._groups else 0)
         drawn = [self._rest]
         for group, one_more in zip(self._groups, extra, strict=True):
@@ -68,10 +68,10 @@ class Balanced:
 
 
 class SpeakersTimesUtterances:
-    """P x K: K rows of one class in succession, and no class twice among `per_batch` = P such groups of a batch.
+    """P x K sampling: K consecutive rows of one class, with different classes in the `per_batch` = P groups of a batch.
 
-    Every row comes at least once an epoch; what a class lacks to a multiple of K it repeats. Where there are fewer
-    classes than P, or few of them have many rows, a class comes twice in a batch at the end of the epoch.
+    Every row occurs at least once per epoch; classes repeat rows up to a multiple of K. With fewer classes than P, or
+    very unequal classes, a class may occur twice in a batch at the end of the epoch.
     """
 
     def __init__(self, rows: Rows, classes: NDArray[np.integer], *, per_batch: int, per_speaker: int) -> None:
@@ -90,7 +90,7 @@ class SpeakersTimesUtterances:
         ]
         order: list[tuple[int, int]] = []
         for turn in range(max(self._rounds, default=0)):
-            # The first of this turn complete a batch that the last turn began: not with classes that are in it.
+            # the first groups of this round complete a batch of the last round, so they avoid its classes
             begun = {label for label, _ in order[len(order) - len(order) % self._per_batch :]}
             turns = [label for label in generator.permutation(len(drawn)).tolist() if self._rounds[label] > turn]
             turns.sort(key=lambda label: label in begun)
@@ -108,10 +108,10 @@ def make_order(
     batch_size: int = 0,
     utterances_per_speaker: int = 2,
 ) -> RowOrder:
-    """The order called `sampler` over `rows`; `labels` and `genders` are those of all rows of the manifest.
+    """Make the order called `sampler` over `rows`; `labels` and `genders` are those of all rows of the manifest.
 
-    Raises ConfigError for another name, for `gender_balanced` without recordings of both genders, and where a batch is
-    no multiple of the utterances a speaker.
+    Raises ConfigError for an unknown name, for `gender_balanced` without recordings of both genders, and if the batch
+    size is not a multiple of the utterances per speaker.
     """
     if sampler == "shuffle":
         return Shuffled(rows)
@@ -138,6 +138,6 @@ def make_order(
 
 
 def _draw(group: Rows, count: int, generator: np.random.Generator) -> Rows:
-    """`count` members, each as often as any other or once more."""
+    """Draw `count` members, whose counts differ by at most one."""
     rounds = -(-count // len(group)) if len(group) else 0
     return np.concatenate([group[:0], *(generator.permutation(group) for _ in range(rounds))])[:count]

@@ -1,5 +1,4 @@
-"""Deciding whether two recordings are of one speaker. In: embeddings and durations. Out: scores and log-likelihood
-ratios, by a back-end and a calibration that were learned on speakers the network does not know. No torch."""
+"""Verification: decide whether recordings are of one speaker, by calibrated log-likelihood ratios. No torch."""
 
 from xvectors.verification.fingerprint import fingerprint_of
 from xvectors.verification.learning import CROP_DURATIONS_S, Basis, learn_verifier

@@ -1,7 +1,7 @@
-"""Speakers under whose name two people seem to speak. In: embeddings of recordings and their speakers. Out: those
-whose recordings fall into two groups that are each as alike as one speaker's, and to each other as unlike as two's.
+"""Find labels that two people seem to share.
 
-One such name among ten makes a calibration underconfident, and an error rate worse than the system is.
+The recordings of such a label form two groups, each as similar as those of one speaker, and as different from each
+other as those of two speakers. One such label among ten makes a calibration underconfident and an error rate too high.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from xvectors.trials.pairs import speaker_numbers
 from xvectors.trials.sampling import sample_recordings
 
 MOST_RECORDINGS = 50
-"""Of a speaker, to look at: enough to see both of two voices."""
+"""Largest number of recordings per speaker to examine, enough to find two voices."""
 AT_MOST = 100_000
-"""Recordings in all; of more, some speakers are not judged."""
+"""Largest total number of recordings; beyond it, some speakers are not judged."""
 MOST_PAIRS = 100_000
-"""Of two speakers' recordings, to tell how alike these are."""
+"""Largest number of pairs that estimate the similarity of two speakers."""
 FEWEST_SPEAKERS = 3
 FEWEST_IN_GROUP = 3
 MOST_BETWEEN, LEAST_WITHIN = 0.4, 2 / 3
-"""Likeness where 0 is that of two speakers and 1 that of one. Of 35 speakers of speechocean762 that a system of the
-recipe `resnet` had not heard, the one who is two has 0.26 between its groups, the next 0.72."""
+"""Similarity, where 0 is that of two speakers and 1 that of one. Among 35 unseen speakers of speechocean762 and a
+system of the recipe `resnet`, the label with two people has 0.26 between its groups, the next one 0.72."""
 LEAST_CONTRAST = 2.0
-"""Standard deviations of two speakers' cosines that one speaker's must lie above them: embeddings that hardly tell
-people apart part anybody's recordings."""
+"""Least distance of the cosines of one speaker from those of two, in standard deviations of the latter. Otherwise the
+embeddings separate speakers too poorly to judge."""
 
 
 @brief()
@@ -55,7 +55,7 @@ class TwoVoices:
 
 
 def find_two_voices(embeddings: ArrayLike, speakers: ArrayLike, *, seed: int = 0) -> list[TwoVoices]:
-    """Names that two people seem to go by, the clearest first.
+    """Return the labels that two people seem to share, the clearest first.
 
     Each speaker's recordings, up to 50 drawn by `seed`, are parted in two by average linkage of the cosines, after the
     mean of all embeddings is taken away. How alike two speakers, and one speaker's recordings, are in this corpus says

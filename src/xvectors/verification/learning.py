@@ -1,8 +1,7 @@
-"""Learning a verifier. In: embeddings of speakers that the network does not know, whole and cropped recordings; and
-of speakers it was trained on. Out: the back-end, fitted on the latter, that does best on the former, and a calibration
-that trusts short recordings less.
+"""Learn a verifier: select a back-end, and calibrate it, with less confidence in short recordings.
 
-Every score that the calibration learns from is thus of speakers that neither network nor back-end was fitted on.
+The back-end is fitted on training speakers, and selected and calibrated on held-out speakers. So the calibration only
+uses scores of speakers that neither network nor back-end was fitted on.
 """
 
 from __future__ import annotations
@@ -27,28 +26,28 @@ from xvectors.verification.verifier import P_TARGET, QUALITY_NAMES, Verifier, du
 CROP_DURATIONS_S = (0.5, 1.0, 2.0)
 COSINE, NORMALIZED = "cosine", "asnorm"
 CANDIDATES = (COSINE, NORMALIZED, "wccn_asnorm", "lda_plda", "lda_plda_asnorm")
-"""Quick to fit and to score."""
+"""Back-ends that are fast to fit and to score."""
 FEWEST_IN_COHORT = 50
-"""Training speakers; their nearest fifth, ten, are what a recording's scores are normalized by."""
+"""Least number of training speakers in a cohort; AS-norm uses the nearest fifth, ten of these."""
 MOST_ROWS = 3000
-"""Recordings and crops that are compared pair by pair: 4.5 million trials."""
+"""Largest number of recordings and crops to compare in pairs: 4.5 million trials."""
 
 FEW_SPEAKERS = 10
-"""With fewer, the LLRs depend on who these happen to be, which is warned about."""
+"""With fewer speakers, the LLRs depend too much on the individual voices, which causes a warning."""
 
 
 @brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Basis:
-    """Embeddings to learn from: n rows, each of a whole recording or of a crop.
+    """The calibration set: n embeddings of whole recordings and crops.
 
     Attributes
     ----------
     embeddings : [n, D]
     speakers : [n] names
-    recording : [n] the recording each row is of, a number; its crops share it
-    duration_s : [n] seconds that were embedded
-    whole : bool [n] whether it is the whole recording
+    recording : [n] number of the recording; its crops share it
+    duration_s : [n] embedded seconds
+    whole : bool [n] whether the row is the whole recording
     """
 
     embeddings: NDArray[np.float32]
@@ -85,29 +84,29 @@ def learn_verifier(
     p_target: float = P_TARGET,
     seed: int = 0,
 ) -> Verifier:
-    """Choose and fit a back-end, and calibrate it.
+    """Select and fit a back-end, and calibrate it.
 
-    The back-end is fitted on training speakers and chosen by Cllr on the whole recordings of the held-out ones (see
-    `select_backend`); the one to prefer in doubt is AS-norm where there are 50 training speakers for a cohort, else
-    cosine. Trials for the calibration are all pairs of two recordings, whole and cropped.
+    The back-end is fitted on training speakers and selected by Cllr on whole recordings of held-out speakers (see
+    `select_backend`). The reference is AS-norm with a cohort of 50 training speakers or more, else cosine. The
+    calibration uses all pairs of two recordings, whole and cropped.
 
     Parameters
     ----------
     basis
-        Of speakers that the network was not trained on.
+        Embeddings of speakers that the network was not trained on.
     training
         Embeddings [n, D] of training speakers' whole recordings and the speaker of each [n]. Without them the
         back-end is cosine.
     candidates
         Back-ends by name, `COSINE` and `NORMALIZED` among them; by default `CANDIDATES`.
     backend_name
-        The back-end to use, one of `BACKENDS`; nothing is chosen then.
+        The back-end to use, one of `BACKENDS`, instead of a selection.
     complete
-        Called with every back-end once it is fitted: gives it another cohort, or adapts it.
+        Called with every fitted back-end, to set another cohort or to adapt it.
     p_target
         The prior of a target trial at which the calibration is fitted and decisions are made.
     seed
-        Of the recordings that stand for more than there is room for, and of the draws behind the choice.
+        Seed of the choice of recordings, if there are too many, and of the draws of the selection.
 
     Raises
     ------
@@ -177,7 +176,7 @@ def _choose(
     complete: Callable[[Backend], object],
     seed: int,
 ) -> tuple[str, Backend, dict[str, Any]]:
-    """The name of the back-end, itself, and what the choice rests on."""
+    """Return name and back-end, and the record of the selection."""
     if training is None:
         return COSINE, make_backend(COSINE), {"reason": "no recordings of training speakers to fit another on"}
     num_training = len(np.unique(np.asarray(training[1])))
@@ -195,7 +194,7 @@ def _choose(
 
 
 def _some_recordings(basis: Basis, seed: int) -> Basis:
-    """At most about MOST_ROWS rows: as many recordings of each speaker as that leaves room for, with their crops."""
+    """Draw at most about MOST_ROWS rows: equally many recordings of each speaker, with their crops."""
     if len(basis.speakers) <= MOST_ROWS:
         return basis
     recordings, first = np.unique(basis.recording, return_index=True)
@@ -207,7 +206,7 @@ def _some_recordings(basis: Basis, seed: int) -> Basis:
 
 
 def _trials(basis: Basis) -> Trials:
-    """All pairs of rows of two recordings."""
+    """Return all pairs of rows of two recordings."""
     speakers = speaker_numbers(basis.speakers)
     enroll, test = [], []
     for row in range(len(speakers) - 1):
@@ -225,7 +224,7 @@ def _figures(
     quality: NDArray[np.float64],
     calibration: AffineCalibration,
 ) -> dict[str, Any]:
-    """How the calibration does on its own trials: all of them, and those of two whole recordings."""
+    """Measure the calibration on its own trials: all of them, and those of two whole recordings."""
     llrs = calibration.transform(scores, quality)
     whole = basis.whole[trials.enroll] & basis.whole[trials.test]
     figures: dict[str, Any] = {}
@@ -245,7 +244,7 @@ def _figures(
 
 
 def few_speakers_warning(num_speakers: int) -> str:
-    """What to know of a calibration on so few speakers, and the remedy."""
+    """Return the warning about a calibration on few speakers, with the remedy."""
     return (
         f"the calibration rests on {count(num_speakers, 'speaker')}, fewer than {FEW_SPEAKERS}: other "
         "speakers' LLRs may be "

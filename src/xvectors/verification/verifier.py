@@ -1,5 +1,4 @@
-"""A system's verifier, and its two files. In: backend.npz and calibration.toml of a system directory, embeddings and
-durations. Out: scores, and natural-log LLRs where there is a calibration."""
+"""The verifier of a system, with its files backend.npz and calibration.toml: scores and natural-log LLRs."""
 
 from __future__ import annotations
 
@@ -29,26 +28,26 @@ from xvectors.trials import Trials
 from xvectors.verification.fingerprint import FingerprintFiles, fingerprint_of
 
 FORMAT_VERSION = 2
-"""2: bound to the system's fingerprint; 1 was bound to its weights alone."""
+"""Format 2 is bound to the fingerprint of the system; format 1 was bound to its weights."""
 LEAST_HEARD_S = 0.01
-"""Seconds of speech of a recording in which none was found, where it has to have an LLR all the same."""
+"""Seconds of speech assumed for a recording without detected speech that needs an LLR."""
 P_TARGET = 0.5
-"""The prior of a target trial at which decisions are made unless the system or its user says otherwise."""
+"""Default prior of a target trial in decisions."""
 
 
 @brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Verifier:
-    """A back-end with its calibration, and what they rest on.
+    """A back-end with its calibration and their record.
 
     Attributes
     ----------
-    backend : fitted
-    name : the back-end's, such as "cosine"
-    calibration : None where the system has none; scores are then no LLRs
-    backend_table, basis, figures : plain values, as calibration.toml records them: how the back-end was chosen, what
-        both were learned from, and how good they were on speakers that were held out from them
-    p_target : the prior of a target trial that decisions assume, costs being equal
+    backend : the fitted back-end
+    name : name of the back-end, such as "cosine"
+    calibration : None for a system without calibration, whose scores are not LLRs
+    backend_table, basis, figures : plain values as in calibration.toml: the selection of the back-end, the calibration
+        set, and the results on held-out speakers
+    p_target : prior of a target trial in decisions, with equal costs
     """
 
     backend: Backend
@@ -65,20 +64,23 @@ class Verifier:
 
     @property
     def threshold(self) -> float:
-        """The LLR from which a trial is accepted: the Bayes threshold, natural log."""
+        """The Bayes threshold: trials with this natural-log LLR or more are accepted."""
         return bayes_threshold(self.p_target)
 
     @property
     def speakers(self) -> frozenset[str]:
-        """Names of the speakers that back-end and calibration learned from."""
+        """Names of the speakers from whom back-end and calibration learned."""
         return frozenset(self.basis.get("speakers", ()))
 
     def score(self, embeddings: ArrayLike, trials: Trials) -> NDArray[np.float32]:
-        """Scores [m] of trials between rows of embeddings [n, D]; ShapeError where they do not fit."""
+        """Return scores [m] of trials between rows of embeddings [n, D].
+
+        Raises ShapeError for shapes that do not fit.
+        """
         return self.backend.score(embeddings, trials)
 
     def llrs(self, scores: ArrayLike, enroll_s: ArrayLike, test_s: ArrayLike) -> NDArray[np.float64]:
-        """Natural-log LLRs [m] of scores [m], given the seconds [m] of both sides.
+        """Return natural-log LLRs [m] of scores [m], given the durations in seconds [m] of both sides.
 
         Raises
         ------
@@ -93,7 +95,7 @@ class Verifier:
         return self.calibration.transform(scores, duration_quality(enroll_s, test_s, seen))
 
     def table(self) -> dict[str, Any]:
-        """What calibration.toml holds, but for the digest of the weights."""
+        """Return the content of calibration.toml without the fingerprint."""
         if self.calibration is None:
             raise ConfigError("there is no calibration to write: learn one first")
         return {
@@ -111,10 +113,10 @@ QUALITY_NAMES = ("log_shorter_s", "log_longer_s", "log_shorter_s_squared", "log_
 def duration_quality(
     enroll_s: ArrayLike, test_s: ArrayLike, bounds: tuple[ArrayLike, ArrayLike] | None = None
 ) -> NDArray[np.float64]:
-    """The quality measures [m, 5] of trials: log seconds of the shorter and of the longer side, their squares and
-    their product. Without these, what crops of half a second need would bend the LLRs of whole recordings.
+    """Return quality measures [m, 5] of trials: log seconds of the shorter and the longer side, squares and product.
 
-    `bounds`: the least and the greatest logs, [2] each, shorter side first, that all of them are made of.
+    Without the squares and the product, crops of half a second would distort the LLRs of whole recordings. `bounds` are
+    the least and the greatest logs, [2] each, shorter side first, to which values are clipped.
     """
     logs = pair_quality(log_duration(enroll_s), log_duration(test_s))
     if bounds is not None:
@@ -123,15 +125,14 @@ def duration_quality(
 
 
 def cosine_verifier() -> Verifier:
-    """What a system without calibration decides by: the cosine of the embeddings."""
+    """Return the verifier of a system without calibration: the cosine of the embeddings."""
     return Verifier(backend=make_backend("cosine"), name="cosine")
 
 
 def save_verifier(verifier: Verifier, *, backend: Path, calibration: Path, fingerprint: str) -> None:
-    """Write the two files, each atomically, calibration.toml last: its presence says that both are there.
+    """Write both files atomically, calibration.toml last, so that it implies the other.
 
-    The system's `fingerprint` is noted, so that another system is not taken for the calibrated one. StorageError where
-    something cannot be written.
+    The `fingerprint` binds them to the system. Raises StorageError if a file cannot be written.
     """
     table = {"format_version": FORMAT_VERSION, "system_sha256": fingerprint, **verifier.table()}
     remove_verifier(backend=backend, calibration=calibration)
@@ -140,7 +141,7 @@ def save_verifier(verifier: Verifier, *, backend: Path, calibration: Path, finge
 
 
 def remove_verifier(*, backend: Path, calibration: Path) -> None:
-    """Remove both files, where they are; calibration.toml first, without which backend.npz does not count."""
+    """Remove both files, calibration.toml first, without which backend.npz is ignored."""
     for path in (calibration, backend):
         try:
             path.unlink(missing_ok=True)
@@ -149,7 +150,7 @@ def remove_verifier(*, backend: Path, calibration: Path) -> None:
 
 
 def load_verifier(*, backend: Path, calibration: Path, fingerprint: str) -> Verifier:
-    """The verifier that `save_verifier` wrote; that of plain cosines where there is no calibration.toml.
+    """Load the verifier that `save_verifier` wrote; plain cosine without calibration.toml.
 
     Raises
     ------
@@ -207,7 +208,7 @@ def load_verifier(*, backend: Path, calibration: Path, fingerprint: str) -> Veri
 
 
 class VerifierFiles(FingerprintFiles, Protocol):
-    """The files of a system directory that a verifier is read from."""
+    """The files of a system directory from which a verifier is read."""
 
     @property
     def backend(self) -> Path: ...
@@ -217,5 +218,5 @@ class VerifierFiles(FingerprintFiles, Protocol):
 
 
 def verifier_of(folder: VerifierFiles) -> Verifier:
-    """The system's back-end and calibration, or plain cosine where it has none; errors are those of load_verifier."""
+    """Load the verifier of a system directory. Errors are those of `load_verifier`."""
     return load_verifier(backend=folder.backend, calibration=folder.calibration, fingerprint=fingerprint_of(folder))
