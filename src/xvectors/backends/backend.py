@@ -26,7 +26,7 @@ from xvectors.trials.pairs import Trials
 @brief()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EnrolledModels:
-    """Models of k speakers in the space of one back-end: what it needs of their recordings."""
+    """Models of k speakers in the space of one back-end."""
 
     names: NDArray[Any]  # [k] sorted
     means: Embeddings  # [k, D'] of each model's transformed recordings
@@ -34,7 +34,7 @@ class EnrolledModels:
 
 
 class Backend:
-    """What turns embeddings into scores, fitted on training speakers.
+    """Transforms and a scorer, fitted on training speakers, that turn embeddings into scores.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ class Backend:
     scorer
         Cosine or PLDA.
     normalizer
-        S-norm or AS-norm of the scorer's scores, with the training speakers' means as the cohort unless `use_cohort`
-        gives another.
+        S-norm or AS-norm of the scores, with the means of the training speakers as the cohort unless `use_cohort` sets
+        another.
 
     Examples
     --------
@@ -63,7 +63,7 @@ class Backend:
         return " > ".join(map(repr, self.parts().values()))
 
     def parts(self) -> dict[str, Estimator]:
-        """Every part under the name it has in a file, in the order they apply."""
+        """Return all parts by their name in a file, in the order of application."""
         named: dict[str, Estimator] = {f"step{number}": step for number, step in enumerate(self.steps)}
         named["scorer"] = self.scorer
         if self.normalizer is not None:
@@ -71,7 +71,7 @@ class Backend:
         return named
 
     def fit(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
-        """Learn every part from embeddings [n, D] and the speaker of each, numbers or names [n].
+        """Fit all parts on embeddings [n, D] and their speakers [n], numbers or names.
 
         Raises
         ------
@@ -103,7 +103,7 @@ class Backend:
         return self
 
     def adapt(self, embeddings: ArrayLike, by: str = ADAPT_BY) -> Self:
-        """Move the PLDA to another domain by embeddings [n, D] of it, whoever speaks in them.
+        """Move the PLDA to another domain by unlabeled embeddings [n, D] of it.
 
         Scores change, and with them the LLRs that a calibration makes of them: calibrate again.
 

@@ -1,7 +1,8 @@
-"""Scores into log-likelihood ratios. In: scores of trials with known truth, and how good their recordings are.
-Out: natural-log LLRs. Prior-weighted logistic regression: Brümmer and du Preez (Comput. Speech Lang. 2006); quality
-measures: Mandasari et al. (IEEE TASLP 2013); a scale that depends on the recordings: Ferrer et al. (Comput. Speech
-Lang. 2022)."""
+"""Calibration: affine maps from scores to log-likelihood ratios, with quality measures of the recordings.
+
+Prior-weighted logistic regression follows Brümmer and du Preez (Comput. Speech Lang. 2006), quality measures Mandasari
+et al. (IEEE TASLP 2013), and a scale that depends on the recordings Ferrer et al. (Comput. Speech Lang. 2022).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from xvectors.trials.pairs import checked_labels
 logger = logging.getLogger(__name__)
 
 MAX_STEPS = 100  # of the logistic regression
-RIDGE = 1e-6  # pulls weights of standardized inputs to 0: unfelt, but where scores are parted perfectly
+RIDGE = 1e-6  # penalty on weights of standardized inputs, which matters only for perfectly separated scores
 
 Values = NDArray[np.float64]
 
@@ -32,15 +33,14 @@ class AffineCalibration:
     """LLR = scale score + offset, fitted by logistic regression at a prior; with quality measures also
     LLR = (scale + scale_weights . q) score + offset + quality_weights . q.
 
-    Without `quality_scales` the quality moves all LLRs of a trial up or down, as in QMF; with it, it also says how
-    far the score is to be trusted, so that half a second of speech gives an LLR nearer to 0. In `transform`, quality
-    is held within the range seen in training, and the scale never falls below 0: more of a score is never less
-    support for one speaker.
+    Without `quality_scales`, quality shifts the LLR of a trial, as in QMF. With it, quality also scales the score, so
+    that half a second of speech gives an LLR closer to 0. `transform` clips quality to the range seen in training, and
+    the scale to 0 or more: a higher score is never less support for one speaker.
 
     Parameters
     ----------
-    p_target : the prior at which the cost is least; 0.5 makes Cllr least
-    quality_scales : whether quality changes the scale too
+    p_target : prior at which the cost is minimized; 0.5 minimizes Cllr
+    quality_scales : whether quality also changes the scale
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class AffineCalibration:
     quality_weights_, quality_scale_weights_ : [k], of the standardized quality
     quality_mean_, quality_std_, quality_low_, quality_high_ : [k]
     quality_names_ : k names
-    num_target_, num_nontarget_ : how many trials it was fitted on
+    num_target_, num_nontarget_ : numbers of trials that it was fitted on
 
     Examples
     --------
@@ -83,7 +83,7 @@ class AffineCalibration:
     ) -> AffineCalibration:
         """Fit on scores [m] of trials with labels [m], and quality measures [m, k] (`pair_quality` makes them).
 
-        Use speakers that neither the network was trained nor the system is tested on.
+        Use speakers outside of both the training and the test set.
 
         Raises
         ------
@@ -139,7 +139,7 @@ class AffineCalibration:
         return self
 
     def transform(self, scores: ArrayLike, quality: ArrayLike | None = None) -> Values:
-        """LLRs [m], natural log, of scores [m] and quality measures [m, k] as in `fit`.
+        """Return natural-log LLRs [m] of scores [m] and quality measures [m, k] as in `fit`.
 
         Raises ShapeError for lengths that differ, another number of measures, values that are not finite.
         """
@@ -155,7 +155,7 @@ class AffineCalibration:
         return np.asarray(scale * values + self.offset_ + q @ self.quality_weights_, dtype=np.float64)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, lists and names, for TOML or JSON; `from_dict` gives the same calibration back."""
+        """Return plain numbers, lists and names for TOML or JSON, the inverse of `from_dict`."""
         if not hasattr(self, "scale_"):
             raise ConfigError("the calibration is not fitted: there is nothing to save before fit")
         return {
@@ -168,7 +168,7 @@ class AffineCalibration:
 
     @classmethod
     def from_dict(cls, fitted: Mapping[str, Any]) -> AffineCalibration:
-        """What `to_dict` gave. Raises CheckpointError where something is missing, unknown or no number."""
+        """Restore the result of `to_dict`. Raises CheckpointError for missing or unknown keys and invalid values."""
         expected = {"p_target", "quality_scales", "quality_names", *_NUMBERS, *_ARRAYS}
         if set(fitted) != expected:
             odd = ", ".join(sorted(expected ^ set(fitted)))
@@ -208,12 +208,12 @@ _ARRAYS = (
 
 
 def pair_quality(enroll: ArrayLike, test: ArrayLike) -> Values:
-    """Two recordings' measures as those of their trial, the same whichever comes first: [m, 2] the lesser, the greater.
+    """Return symmetric measures of trials, [m, 2]: the smaller and the larger measure of the two sides.
 
     Parameters
     ----------
     enroll, test
-        [m] a measure of each side, such as the log of its seconds (`log_duration`), its SNR in dB
+        [m]: a measure of each side, such as the log of its seconds (`log_duration`), its SNR in dB
         (`xvectors.audio.quality.estimate_snr_db`), or the log of its embedding's length (`log_magnitude`).
 
     Raises
@@ -228,7 +228,7 @@ def pair_quality(enroll: ArrayLike, test: ArrayLike) -> Values:
 
 
 def log_duration(duration_s: ArrayLike) -> Values:
-    """The natural log of seconds. ShapeError for durations that are not above 0."""
+    """Return the natural log of durations in seconds. Raises ShapeError unless they are positive."""
     seconds = _values(duration_s, "duration")
     if not (seconds > 0).all():
         raise ShapeError(f"duration {np.argmin(seconds)} is {seconds.min():g} s: give seconds above 0")
@@ -236,8 +236,11 @@ def log_duration(duration_s: ArrayLike) -> Values:
 
 
 def log_magnitude(embeddings: ArrayLike) -> Values:
-    """[n] the natural log of the length of embeddings [n, D], as the network gives them: many networks make it the
-    greater the more speech there is and the clearer it is. ShapeError for other arrays, or an embedding of length 0."""
+    """Return the natural log [n] of the length of unnormalized embeddings [n, D].
+
+    Many networks give longer embeddings for more and clearer speech. Raises ShapeError for other arrays and zero
+    vectors.
+    """
     lengths = np.linalg.norm(real_rows(embeddings).astype(np.float64), axis=1)
     if not (lengths > 0).all():
         raise ShapeError(f"embedding row {int(np.argmin(lengths > 0))} has no length above 0; leave it out")
@@ -250,7 +253,7 @@ def _values(values: ArrayLike, name: str = "trial") -> Values:
 
 
 def _quality(quality: ArrayLike | None, num_trials: int) -> Values:
-    """Quality measures [m, k], k = 0 where there are none."""
+    """Return quality measures [m, k]; k = 0 without measures."""
     if quality is None:
         return np.empty((num_trials, 0))
     array: NDArray[Any] = np.asarray(quality)
@@ -266,20 +269,23 @@ def _quality(quality: ArrayLike | None, num_trials: int) -> Values:
 
 
 def logistic_regression(inputs: Values, labels: NDArray[np.bool_], p_target: float, penalty: float) -> Values:
-    """Weights [d + 1], the last of them the offset, so that inputs @ weights[:-1] + weights[-1] are LLRs.
+    """Fit weights [d + 1], of which the last is the offset: inputs @ weights[:-1] + weights[-1] are LLRs.
 
     Parameters
     ----------
     inputs
-        [m, d], of about unit deviation.
+        [m, d], with about unit standard deviation.
     labels
-        [m] whether each is a target trial; both kinds are needed.
+        [m]: whether each is a target trial; both kinds are required.
     p_target
-        The prior at which the cross-entropy is least.
+        Prior at which the cross-entropy is minimized.
     penalty
-        On half the squared weights, the offset excepted: keeps separable trials from infinite weights.
+        Weight of half the squared weights without the offset, which keeps weights of separable trials finite.
 
-    Newton's method with steps that are halved where they overshoot. Raises TrainingError where it does not settle.
+    Raises
+    ------
+    TrainingError
+        If Newton's method, with halved steps after overshooting, does not converge.
     """
     design = np.hstack([inputs, np.ones((len(inputs), 1))])
     share = np.where(labels, p_target / labels.sum(), (1 - p_target) / (~labels).sum())

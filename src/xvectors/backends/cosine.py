@@ -16,15 +16,15 @@ Embeddings = NDArray[np.float32]
 
 
 def length_normalize(embeddings: ArrayLike) -> Embeddings:
-    """Embeddings [n, D] with every row at Euclidean length 1, float32.
+    """Scale embeddings [n, D] to Euclidean length 1, float32.
 
     Raises
     ------
     ShapeError
-        Not [n, D], not real numbers, or a row without a direction: all zeros, NaN or infinite.
+        Unless they are real [n, D], and for rows without a direction: all zeros, NaN or infinite.
     """
     array = real_rows(embeddings)
-    # Dividing by the largest value first keeps the squares of huge and of tiny embeddings within range.
+    # divide by the largest value first, so that squares of huge and tiny embeddings stay in range
     largest = np.abs(array).max(axis=1, keepdims=True)
     usable = np.isfinite(largest) & (largest > 0)
     if not usable.all():
@@ -39,23 +39,23 @@ def length_normalize(embeddings: ArrayLike) -> Embeddings:
 
 
 def cosine_scores(embeddings: ArrayLike, trials: Trials) -> NDArray[np.float32]:
-    """The cosine of every trial's two embeddings.
+    """Return the cosine of the two embeddings of every trial.
 
     Parameters
     ----------
     embeddings
-        [n, D] real numbers; lengths do not matter.
+        [n, D]: real numbers of any length.
     trials
         M pairs of rows.
 
     Returns
     -------
-    [m] float32 in the trials' order.
+    float32 [m], in the order of the trials.
 
     Raises
     ------
     ShapeError
-        See `length_normalize`; a trial that names a row that does not exist.
+        See `length_normalize`; also for trials with row numbers out of range.
     """
     unit = length_normalize(embeddings)
     scores = pair_products(unit, unit, trials.enroll, trials.test)
@@ -65,25 +65,25 @@ def cosine_scores(embeddings: ArrayLike, trials: Trials) -> NDArray[np.float32]:
 def all_pairs_scores(
     embeddings: ArrayLike, speaker_index: ArrayLike
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The cosines of all pairs i < j: what `all_pairs`, `cosine_scores` and `split` give, without an index.
+    """Return the cosines of all pairs i < j, like `all_pairs`, `cosine_scores` and `split`, but without an index.
 
     Parameters
     ----------
     embeddings
-        [n, D] real numbers; lengths do not matter.
+        [n, D]: real numbers of any length.
     speaker_index
-        [n] the speaker of each row, as numbers or names.
+        [n]: the speaker of each row, as numbers or names.
 
     Returns
     -------
-    (target scores, non-target scores), float32, each in the order of `all_pairs`; 4 bytes a trial.
+    (target scores, non-target scores), float32, each in the order of `all_pairs`; 4 bytes per trial.
 
     Raises
     ------
     ManifestError
-        Fewer than two rows, no target pair or no non-target pair.
+        For fewer than two rows, no target pair or no non-target pair.
     ShapeError
-        See `length_normalize`; as many speakers as rows are needed.
+        See `length_normalize`; also unless there is one speaker per row.
     """
     unit = length_normalize(embeddings)
     target_scores, nontarget_scores = all_pairs_products(unit, unit, speaker_index)
@@ -91,13 +91,16 @@ def all_pairs_scores(
 
 
 class Cosine(Estimator):
-    """The cosine of the angle between two embeddings, or between the mean of several and one. Learns nothing."""
+    """Cosine of the angle between two embeddings, or between a mean of several and one. Needs no training."""
 
     def fit(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
         return self
 
     def project(self, enroll: ArrayLike, test: ArrayLike, counts: ArrayLike | None = None) -> tuple[Rows, Rows]:
-        """Both sides at length 1; `counts` make no difference. ShapeError for a zero vector or unequal dimensions."""
+        """Scale both sides to length 1, regardless of `counts`.
+
+        Raises ShapeError for zero vectors and unequal dimensions.
+        """
         right = length_normalize(test)
         if enroll is test:
             return right, right

@@ -15,16 +15,16 @@ from xvectors.errors import ShapeError
 from xvectors.trials.pairs import count_pairs, speaker_numbers
 
 PRODUCT_VALUES = 4_000_000  # scores of one matrix product: 16 MB
-GATHER_VALUES = 65_536  # values gathered at once for a sparse list of pairs: small enough for a core's own cache
-TILE_VALUES = 2_000_000  # right rows that wait for a sparse list in the cache that cores share: 8 MB
-DENSE_SHARE = 1 / 32  # listed pairs per possible pair from which computing all of them is the quicker way
-MOST_THREADS = 8  # for a sparse list: gathering soon is bound by the memory, whatever the number of cores
+GATHER_VALUES = 65_536  # values gathered at once for a sparse list of pairs, which fit into the cache of a core
+TILE_VALUES = 2_000_000  # right rows of a sparse list in the shared cache: 8 MB
+DENSE_SHARE = 1 / 32  # share of listed pairs from which computing all pairs is faster
+MOST_THREADS = 8  # for a sparse list, where memory bandwidth is the limit
 
 Rows = NDArray[np.float32]
 
 
 def pair_products(left: Rows, right: Rows, left_index: ArrayLike, right_index: ArrayLike) -> NDArray[np.float32]:
-    """The dot products of listed pairs of rows.
+    """Return the dot products of listed pairs of rows.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def pair_products(left: Rows, right: Rows, left_index: ArrayLike, right_index: A
     Raises
     ------
     ShapeError
-        Lists of unequal length, or a row that does not exist.
+        For lists of unequal length, and row numbers out of range.
     """
     i, j = row_numbers(left_index, len(left)), row_numbers(right_index, len(right))
     if len(i) != len(j):
@@ -54,7 +54,7 @@ def pair_products(left: Rows, right: Rows, left_index: ArrayLike, right_index: A
 
 
 def row_products(left: Rows, right: Rows) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """(first row, products [rows, t]) of left [k, d] with every row of right [t, d], some rows at a time."""
+    """Yield blocks (first row, products [rows, t]) of left [k, d] with all rows of right [t, d]."""
     rows = max(1, PRODUCT_VALUES // max(1, len(right)))
     for start in range(0, len(left), rows):
         yield start, left[start : start + rows] @ right.T
@@ -63,25 +63,25 @@ def row_products(left: Rows, right: Rows) -> Iterator[tuple[int, NDArray[np.floa
 def all_pairs_products(
     left: Rows, right: Rows, speaker_index: ArrayLike
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The dot products of left row i with right row j for all i < j, parted by whether one speaker made both.
+    """Return the dot products of left row i and right row j for all i < j, split into target and non-target pairs.
 
     Parameters
     ----------
     left, right
-        [n, d] the same recordings as enrollment and as test.
+        [n, d]: the same recordings on the enrollment and the test side.
     speaker_index
-        [n] the speaker of each row, as numbers or names.
+        [n]: the speaker of each row, as numbers or names.
 
     Returns
     -------
-    (target, non-target), each in row-major order; 4 bytes a pair.
+    (target, non-target), each in row-major order; 4 bytes per pair.
 
     Raises
     ------
     ManifestError
-        Fewer than two rows, no target pair or no non-target pair.
+        For fewer than two rows, no target pair or no non-target pair.
     ShapeError
-        Not one speaker a row.
+        Unless there is one speaker per row.
     """
     speakers = speaker_numbers(speaker_index)
     n = len(left)
@@ -108,7 +108,7 @@ def all_pairs_products(
 
 
 def row_numbers(index: ArrayLike, num_rows: int) -> NDArray[np.int64]:
-    """A list of row numbers [m], checked against the number of rows."""
+    """Check a list of row numbers [m] against the number of rows."""
     numbers: NDArray[Any] = np.asarray(index)
     if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
         raise ShapeError(f"trials' rows are {numbers.dtype} {list(numbers.shape)}: give one whole number a trial")
@@ -119,7 +119,7 @@ def row_numbers(index: ArrayLike, num_rows: int) -> NDArray[np.int64]:
 
 
 def _used_rows(index: NDArray[np.int64], rows: Rows) -> tuple[NDArray[np.int64], Rows]:
-    """The rows that are listed, and the list renumbered for them."""
+    """Return the listed rows, and the list renumbered for them."""
     used = np.zeros(len(rows), dtype=bool)
     used[index] = True
     if used.all():
@@ -128,7 +128,7 @@ def _used_rows(index: NDArray[np.int64], rows: Rows) -> tuple[NDArray[np.int64],
 
 
 def _dense(left: Rows, right: Rows, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.float32]:
-    """All products block by block, of which the listed ones are kept."""
+    """Compute all products block by block, and keep the listed ones."""
     scores = np.empty(len(i), dtype=np.float32)
     rows = max(1, PRODUCT_VALUES // max(1, len(right)), _least_block(left))
     order, blocks = _block_order(i, rows)
@@ -167,12 +167,12 @@ def _gathered(left: Rows, right: Rows, i: NDArray[np.int64], j: NDArray[np.int64
 
 
 def _least_block(rows: Rows) -> int:
-    """The rows a block must hold for block numbers to fit 16 bits, which numpy sorts by counting, not comparing."""
+    """Return the least block size with block numbers of 16 bits, which numpy sorts by radix sort."""
     return max(1, -(-len(rows) // 65_536))
 
 
 def _tile_order(left: Rows, right: Rows, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The pairs in the order of their right row's block and then of their left row's, numbered in 16 bits."""
+    """Return the pairs in the order of the block of their right row and then of their left row."""
     columns = max(1, TILE_VALUES // right.shape[1], _least_block(right))
     across = -(-len(right) // columns)
     rows = max(1, -(-len(left) // (65_536 // across)))
@@ -181,7 +181,7 @@ def _tile_order(left: Rows, right: Rows, i: NDArray[np.int64], j: NDArray[np.int
 
 
 def _block_order(i: NDArray[np.int64], rows: int) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
-    """The pairs in the order of their left row's block, and each one's block number."""
+    """Return the pairs in the order of the block of their left row, and their block numbers."""
     blocks = (i // rows).astype(np.uint16)
     order: NDArray[np.int64] = np.argsort(blocks, kind="stable")
     return order, blocks[order]
