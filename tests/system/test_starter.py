@@ -123,5 +123,5 @@ def test_evaluating_it_takes_a_corpus_and_writes_beside_the_caller(
     with pytest.raises(ManifestError, match="came without its corpus; name one to evaluate on with --data"):
         evaluate("starter")
     result = evaluate("starter", data=voices)
-    assert len(result.manifest.speakers) == 8
+    assert result.num_speakers == 8
     assert (tmp_path / "starter-report" / voices.resolve().stem / "metrics.json").is_file()

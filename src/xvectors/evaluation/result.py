@@ -157,6 +157,11 @@ class Evaluation:
         return self.llrs is not None
 
     @property
+    def num_speakers(self) -> int:
+        """Number of test speakers."""
+        return len(self.manifest.speakers)
+
+    @property
     def eer(self) -> float:
         """The plain equal error rate, a share."""
         return self.equal_error.eer
