@@ -299,9 +299,9 @@ def test_bad_lengths() -> None:
         model(x, lengths=torch.tensor([40, 9]))
     with pytest.raises(ShapeError, match=r"lengths\[0\] is 41, but the features hold 40 frames"):
         model(x, lengths=torch.tensor([41, 40]))
-    with pytest.raises(ShapeError, match=r"lengths must be 2 whole numbers, one per recording, got \[3\]"):
+    with pytest.raises(ShapeError, match=r"lengths must be 2 integers, one per recording, got \[3\]"):
         model(x, lengths=torch.tensor([40, 40, 40]))
-    with pytest.raises(ShapeError, match=r"whole numbers.*float32"):
+    with pytest.raises(ShapeError, match=r"integers.*float32"):
         model(x, lengths=torch.tensor([1.0, 0.5]))
 
 

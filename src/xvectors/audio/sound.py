@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Samples: TypeAlias = NDArray[np.float32]
+MAX_SAMPLE = 1e6
+"""Largest absolute sample, in units of full scale; larger ones are not audio and overflow the filterbanks."""
 FileKey: TypeAlias = tuple[str, int, int]
 """Absolute path, size in bytes and modification time in ns."""
 

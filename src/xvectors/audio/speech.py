@@ -17,6 +17,7 @@ from xvectors.audio.nonspeech import SPEECH_LOG_ODDS, log_odds
 from xvectors.audio.quality import Meter, Quality
 from xvectors.audio.recording import open_recording
 from xvectors.audio.segments import find_spoken, hear, without_zeros
+from xvectors.audio.sound import MAX_SAMPLE
 from xvectors.errors import AudioError
 from xvectors.text import brief
 
@@ -24,8 +25,6 @@ MAX_SPEECH_S = 300.0
 """Use at most this much speech; more does not improve the score."""
 LONGEST_WHOLE_S = 120.0
 """Longer recordings are processed in pieces, so that memory does not grow with their length."""
-MAX_SAMPLE = 1e6
-"""Largest absolute sample, in units of full scale; beyond it the data are not audio."""
 
 
 def check_finite(samples: Samples, name: str) -> None:

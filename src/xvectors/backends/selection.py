@@ -105,7 +105,7 @@ def select_backend(
     complete
         Called with every candidate once it is fitted, such as to give it another cohort.
     seed
-        Of the recordings and of the draws.
+        Determines the choice of recordings and the bootstrap draws.
 
     Raises
     ------

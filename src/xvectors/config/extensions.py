@@ -80,7 +80,7 @@ class Extensions:
         return ":" in name or name in self.names()
 
     def find(self, name: str, builtin: Mapping[str, Any]) -> Any:
-        """Return the extension called `name`, importing it if that is allowed; raise ConfigError if there is none."""
+        """Return the extension called `name`, importing it if allowed. Raises ConfigError for an unknown name."""
         if name in builtin:
             return builtin[name]
         if name in self.registered:

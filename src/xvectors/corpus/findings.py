@@ -43,10 +43,6 @@ CACHE_VERSION = "2"
 Place: TypeAlias = tuple[str, float, float | None]
 
 
-LOUDEST = 1e6
-"""Largest absolute sample, in units of full scale; larger ones are not audio and overflow the filterbanks."""
-
-
 class Reason(StrEnum):
     """Why a recording is left out. INCOMPLETE, CANCELED and CLIPPED only cause a warning."""
 
@@ -138,6 +134,7 @@ def examine(path: str, start_s: float, stated_s: float | None, *, contents: bool
 
 def _listen(path: str, start_s: float, duration_s: float, info: object) -> Finding:
     from xvectors import audio
+    from xvectors.audio.sound import MAX_SAMPLE
 
     assert isinstance(info, audio.AudioInfo)
     full_scale = COARSE_FULL_SCALE.get(info.subtype, FULL_SCALE)
@@ -149,7 +146,7 @@ def _listen(path: str, start_s: float, duration_s: float, info: object) -> Findi
         loudest = np.abs(block)
         num_samples += block.size
         peak = float(loudest.max(initial=0.0))
-        is_finite = is_finite and peak <= LOUDEST
+        is_finite = is_finite and peak <= MAX_SAMPLE
         if peak >= full_scale:
             num_clipped += int(np.count_nonzero(loudest >= full_scale))
         is_silent = is_silent and peak == 0.0

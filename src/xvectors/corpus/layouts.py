@@ -41,7 +41,7 @@ _VIDEO_ID = re.compile(r"(?=.*[A-Z0-9_-])[\w-]{11}")
 
 
 def speaker_places(data: Path, parts: Sequence[Sequence[str]], level: int | None) -> list[int | None]:
-    """Return the position of the speaker folder in each path (`parts`, with the file name last); None if there is none.
+    """Return the position of the speaker folder in each path (`parts`, with the file name last), or None.
 
     `level`, from 1, is stated by the user. Without it, the layouts of LibriSpeech, VoxCeleb, TIMIT, VCTK and AISHELL
     are recognized at any depth, and in other trees the first folder is the speaker.

@@ -140,7 +140,7 @@ class PackedBuilder:
 
 
 def _last(where: NDArray[np.bool_], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the position of the last True in each [start, end); -1 if there is none."""
+    """Return the position of the last True in each [start, end); -1 if all are False."""
     positions = np.concatenate([np.full(1, -1, dtype=np.int64), np.flatnonzero(where)])
     last = positions[np.searchsorted(positions, ends) - 1]
     return np.where(last >= starts, last, -1)

@@ -208,7 +208,7 @@ DIFFERENCES = {
 
 
 def _agree(out: Path, description: dict[str, Any]) -> None:
-    """Write the description if there is none. Raises ConfigError if there is a different one."""
+    """Write the description of a new folder. Raises ConfigError if the folder has a different one."""
     if out.is_file():
         raise StorageError(f"{out} is a file; name a folder for the parts")
     if _read_description(out) is None:

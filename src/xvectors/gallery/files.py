@@ -34,7 +34,7 @@ def open_gallery(
     system
         The system by its name, or loaded.
     create
-        Whether to make the file where there is none.
+        Whether to create the file if it does not exist.
 
     Raises
     ------

@@ -42,7 +42,7 @@ class Identification:
     decided : whether one answer, a speaker or nobody enrolled, has a probability of at least 0.8
     most_likely : the most probable speaker; None where that is nobody enrolled, or there are no probabilities
     p_nobody : probability of nobody enrolled; None where there are no probabilities
-    matches : the best matches by LLR (by score where there is none), at most as many as were asked for
+    matches : the best matches by LLR (by score without a calibration), at most the number requested
     num_enrolled : number of speakers that the recording was compared with
     p_target : prior probability that the recording is of any enrolled speaker
     left_out : names of speakers who are enrolled with other systems only, and were not compared

@@ -51,7 +51,7 @@ class SqliteStore(SqliteFile):
     path
         The file.
     create
-        Whether to make the file where there is none.
+        Whether to create the file if it does not exist.
 
     Raises
     ------

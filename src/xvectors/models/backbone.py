@@ -129,7 +129,7 @@ class Backbone(nn.Module):
             return None
         if lengths.shape != (batch,) or lengths.is_floating_point():
             raise ShapeError(
-                f"{name}: lengths must be {batch} whole numbers, one per recording, "
+                f"{name}: lengths must be {batch} integers, one per recording, "
                 f"got {list(lengths.shape)} of {lengths.dtype}"
             )
         counts = lengths.tolist()

@@ -173,7 +173,7 @@ class ScoreFile:
         return f"{self.names[self.enroll[line]]} {self.names[self.test[line]]}"
 
     def _places(self, enroll: NDArray[np.int32], test: NDArray[np.int32]) -> NDArray[np.int64]:
-        """The line [k] with the score of each pair, in this order or else in the other; -1 if there is none."""
+        """Return the line [k] with the score of each pair, in either order; -1 for a pair without a score."""
         n = len(self.names)
         keys = self.enroll.astype(np.int64) * n + self.test
         order = np.argsort(keys, kind="stable")
