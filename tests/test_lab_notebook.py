@@ -91,7 +91,7 @@ def test_the_two_files_of_the_documentation_make_the_exercises_imports_work(tmp_
         [sys.executable, "-c", cell], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=120
     )
     first, second = done.stdout.splitlines()
-    home = f"xvectors.dataset xvectors.models.tdnn xvectors.models.xvector {tmp_path / 'dataset.py'}"
+    home = f"xvectors.dataset xvectors.models.layers.tdnn xvectors.models.xvector {tmp_path / 'dataset.py'}"
     assert first == home
     assert second == "LabLoader load_all_data"
 

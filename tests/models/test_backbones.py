@@ -30,7 +30,7 @@ from xvectors.models import (
 )
 from xvectors.models.campplus import segment_context
 from xvectors.models.ftdnn import LAYERS, semi_orthogonal_step
-from xvectors.models.resnet import MapConv
+from xvectors.models.layers.maps import MapConv
 
 # Narrow enough for a quick test.
 SMALL: dict[str, dict[str, Any]] = {

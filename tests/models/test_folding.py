@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from xvectors.models.folding import AffineNorm, BiasedConv, FoldedNorm, fold_norms
-from xvectors.models.padding import FrameNorm, Padding
+from xvectors.models.layers.padding import FrameNorm, Padding
 
 
 @pytest.mark.parametrize("filler", [0.0, float("nan")])

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from xvectors.errors import ConfigError, ShapeError
 from xvectors.models import POOLINGS, Padding, make_pooling
-from xvectors.models.padding import FrameNorm
-from xvectors.models.pooling import (
+from xvectors.models.layers.padding import FrameNorm
+from xvectors.models.layers.pooling import (
     AttentivePooling,
     ChannelContextPooling,
     MeanPooling,

@@ -21,11 +21,11 @@ from xvectors.models.etdnn import ETDNN
 from xvectors.models.explaining import NOT_SETTINGS, settings_of_model
 from xvectors.models.extending import build_checked, check_backbone
 from xvectors.models.ftdnn import FTDNN
-from xvectors.models.padding import Padding
-from xvectors.models.pooling import POOLINGS, StatisticsPooling, make_pooling
+from xvectors.models.layers.padding import Padding
+from xvectors.models.layers.pooling import POOLINGS, StatisticsPooling, make_pooling
+from xvectors.models.layers.tdnn import TDNNLayer
 from xvectors.models.published import PUBLISHED, Published
 from xvectors.models.resnet import ResNet34, ThinResNet
-from xvectors.models.tdnn import TDNNLayer
 from xvectors.models.xvector import XVector
 from xvectors.text import nearest
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from xvectors.errors import ConfigError, ShapeError, TooShortError
-from xvectors.models.padding import Padding
+from xvectors.models.layers.padding import Padding
 
 MAX_LAYERS = 1000
 """Largest number of layers of a network, or of one of its stages."""
@@ -152,6 +152,17 @@ def check_sizes(owner: nn.Module, **sizes: object) -> None:
     for name, value in sizes.items():
         if not isinstance(value, int) or value < 1:
             raise ConfigError(f"{type(owner).__name__}: {name} is {value!r}; it must be a whole number, at least 1")
+
+
+def check_depths(owner: nn.Module, depths: object, stages: int) -> None:
+    """Raise ConfigError unless `depths` holds a number of layers from 1 to MAX_LAYERS for each stage."""
+    listed = depths if isinstance(depths, list | tuple) else []
+    if len(listed) != stages or any(not isinstance(depth, int) or not 1 <= depth <= MAX_LAYERS for depth in listed):
+        name = type(owner).__name__
+        raise ConfigError(
+            f"{name}: depths is {depths!r}; it must be a list of {stages} whole numbers, each at least 1 "
+            f"and at most {MAX_LAYERS}"
+        )
 
 
 def _described(value: object) -> str:

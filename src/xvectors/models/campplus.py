@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xvectors.errors import ConfigError
-from xvectors.models.backbone import Backbone, check_sizes
-from xvectors.models.padding import FrameNorm, Padding
-from xvectors.models.pooling import make_pooling
-from xvectors.models.resnet import MapConv, ResidualBlock, check_depths
-from xvectors.models.tdnn import TDNNLayer
+from xvectors.models.backbone import Backbone, check_depths, check_sizes
+from xvectors.models.layers.maps import MapConv, ResidualBlock
+from xvectors.models.layers.padding import FrameNorm, Padding
+from xvectors.models.layers.pooling import make_pooling
+from xvectors.models.layers.tdnn import TDNNLayer
 
 DILATIONS = (1, 2, 2)
 SEGMENT_FRAMES = 100

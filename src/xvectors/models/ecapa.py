@@ -15,9 +15,9 @@ from torch.nn import functional
 
 from xvectors.errors import ConfigError
 from xvectors.models.backbone import Backbone, check_sizes
-from xvectors.models.padding import FrameNorm, Padding
-from xvectors.models.pooling import make_pooling
-from xvectors.models.tdnn import TDNNLayer
+from xvectors.models.layers.padding import FrameNorm, Padding
+from xvectors.models.layers.pooling import make_pooling
+from xvectors.models.layers.tdnn import TDNNLayer
 
 DILATIONS = (2, 3, 4)
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xvectors.models.backbone import Backbone, check_sizes
-from xvectors.models.padding import FrameNorm, Padding
-from xvectors.models.pooling import make_pooling
-from xvectors.models.tdnn import TDNNLayer
+from xvectors.models.layers.padding import FrameNorm, Padding
+from xvectors.models.layers.pooling import make_pooling
+from xvectors.models.layers.tdnn import TDNNLayer
 
 CONTEXTS = ((-2, -1, 0, 1, 2), (0,), (-2, 0, 2), (0,), (-3, 0, 3), (0,), (-4, 0, 4), (0,), (0,))
 

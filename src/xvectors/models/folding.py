@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xvectors.models.backbone import Backbone
-from xvectors.models.padding import Padding
-from xvectors.models.resnet import MapConv
+from xvectors.models.layers.maps import MapConv
+from xvectors.models.layers.padding import Padding
 
 
 def fold_norms(model: Backbone) -> Backbone:

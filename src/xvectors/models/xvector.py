@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from xvectors.errors import ConfigError
 from xvectors.models.backbone import MAX_LAYERS, Backbone
-from xvectors.models.padding import FrameNorm, Padding
-from xvectors.models.pooling import make_pooling
-from xvectors.models.tdnn import TDNNLayer
+from xvectors.models.layers.padding import FrameNorm, Padding
+from xvectors.models.layers.pooling import make_pooling
+from xvectors.models.layers.tdnn import TDNNLayer
 
 SPLICED_CONTEXTS = ((-2, -1, 0, 1, 2), (-2, 0, 2), (-3, 0, 3))
 POOLED_DIM = 1500

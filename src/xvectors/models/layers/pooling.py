@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from xvectors.errors import ConfigError, ShapeError
 from xvectors.models.backbone import check_sizes
-from xvectors.models.padding import Padding
+from xvectors.models.layers.padding import Padding
 from xvectors.text import nearest
 
 HALF = (torch.bfloat16, torch.float16)

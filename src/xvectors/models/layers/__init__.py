@@ -1,0 +1,1 @@
+"""Layers and poolings that the networks are built from."""
