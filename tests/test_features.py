@@ -157,6 +157,16 @@ def test_digital_silence_is_not_amplified() -> None:
     torch.testing.assert_close(features, torch.full_like(features, KALDI_SILENCE), atol=1e-5, rtol=0.0)
 
 
+def test_the_scale_of_16_bit_integers_is_that_of_kaldi() -> None:
+    """Quiet speech and digital silence too: the floor lies 20.8 lower relative to the samples."""
+    wave = torch.cat([1e-3 * speechlike(8000), torch.zeros(4000)])
+    ours = Fbank(num_mels=80, sample_scale=32_768.0)(wave)[0]
+    torch.testing.assert_close(ours, kaldi(32_768.0 * wave, num_mels=80), atol=1e-3, rtol=0.0)
+    assert (ours.min(), Fbank(num_mels=80)(wave).min()) == pytest.approx((KALDI_SILENCE, KALDI_SILENCE), abs=1e-5)
+    unscaled = Fbank(num_mels=80)(wave)[0] + 2 * math.log(32_768)
+    assert (ours - unscaled)[:45].min() < -1.0  # where only the unscaled features are at the floor
+
+
 def test_a_tone_peaks_in_the_filter_around_it() -> None:
     """1 kHz is 1000 mel: of 24 filters from 32 to 2840 mel, 112 apart, the ninth is centered at 1042."""
     tone = torch.sin(2 * math.pi * 1000 * torch.arange(16_000) / 16_000)
@@ -335,6 +345,7 @@ def test_bad_waveforms_and_lengths() -> None:
         ({"high_frequency_hz": math.nan}, "high_frequency_hz is nan"),
         ({"window": "hann"}, r"window 'hann' is unknown; did you mean 'hanning'\?"),
         ({"window": "kaiser"}, "window 'kaiser' is unknown; known are hamming, hanning, povey, rectangular"),
+        ({"sample_scale": 0.0}, "sample_scale is 0.0; it must be above 0: 1 or 32768"),
         ({"num_mels": 128, "sample_rate_hz": 8000}, "num_mels is 128, too many for 8000 Hz .* lower num_mels"),
     ],
 )

@@ -65,6 +65,9 @@ class Fbank(nn.Module):
         Whether each recording is first scaled to a standard deviation of `LEVEL_DBFS`, so that its level does not
         matter relative to the floor. False takes samples as they are, like Kaldi: float samples in the 16-bit range
         then give the features of [-1, 1] plus 2 ln 32768, except at the floor.
+    sample_scale
+        Factor on the samples, after any level normalization. Kaldi and WeSpeaker compute features of 16-bit integers:
+        32768 turns samples in [-1, 1] into these.
 
     Raises
     ------
@@ -96,6 +99,7 @@ class Fbank(nn.Module):
         use_power: bool = True,
         mean_normalization: bool = False,
         normalize_level: bool = False,
+        sample_scale: float = 1.0,
     ) -> None:
         super().__init__()
         if not 1 <= sample_rate_hz <= MAX_HZ:
@@ -106,6 +110,8 @@ class Fbank(nn.Module):
             raise ConfigError(f"num_mels is {num_mels}; it must be at least 1 and at most {MAX_MELS}, such as 24 or 80")
         if not 0.0 <= preemphasis <= 1.0:
             raise ConfigError(f"preemphasis is {preemphasis}; it must lie between 0 and 1, such as 0.97")
+        if not 0.0 < sample_scale < math.inf:
+            raise ConfigError(f"sample_scale is {sample_scale}; it must be above 0: 1 or 32768")
         self.sample_rate_hz = sample_rate_hz
         self.num_mels = num_mels
         self.preemphasis = preemphasis
@@ -114,6 +120,7 @@ class Fbank(nn.Module):
         self.use_power = use_power
         self.mean_normalization = mean_normalization
         self.normalize_level = normalize_level
+        self.sample_scale = sample_scale
         self.frame_length = _samples("frame_length_ms", frame_length_ms, sample_rate_hz, at_least=2)
         self.frame_shift = _samples("frame_shift_ms", frame_shift_ms, sample_rate_hz, at_least=1)
         self.fft_length = 1 << (self.frame_length - 1).bit_length()
@@ -180,6 +187,8 @@ class Fbank(nn.Module):
         with torch.autocast(waveforms.device.type, enabled=False):
             if self.normalize_level:
                 waveforms = _leveled(waveforms, lengths)
+            if self.sample_scale != 1.0:
+                waveforms = waveforms * self.sample_scale
             features = self._log_mels(self._framed(waveforms, lengths))
             if num_frames is not None:
                 features = features.masked_fill(_padding(features, num_frames), 0.0)

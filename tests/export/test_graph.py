@@ -27,6 +27,7 @@ def voices(samples: int, rate_hz: int) -> torch.Tensor:
         {},
         {"num_mels": 80, "mean_normalization": True},
         {"num_mels": 80, "normalize_level": True},
+        {"num_mels": 80, "sample_scale": 32768.0},
         {"snip_edges": False, "num_mels": 40},
         {"window": "hamming", "remove_dc": False, "preemphasis": 0.0},
         {"window": "rectangular", "use_power": False},

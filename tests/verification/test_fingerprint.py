@@ -69,6 +69,16 @@ def test_what_does_not_change_embeddings_is_not_covered(folder: SystemFolder) ->
     assert fingerprint_of(folder) == before
 
 
+def test_a_setting_that_is_newer_than_the_system_has_its_default(folder: SystemFolder) -> None:
+    """The bundled starter states none; its calibration and galleries stay valid when a setting is added."""
+    assert "sample_scale" not in folder.description.read_text()
+    before = fingerprint_of(folder)
+    edit(folder.description, r"^preemphasis", "sample_scale = 1.0\npreemphasis")
+    assert fingerprint_of(folder) == before
+    edit(folder.description, r"^sample_scale = 1.0", "sample_scale = 32768.0")
+    assert fingerprint_of(folder) != before
+
+
 def test_a_flipped_byte_of_the_weights(folder: SystemFolder) -> None:
     content = bytearray(folder.weights.read_bytes())
     content[-5] ^= 1

@@ -46,6 +46,11 @@ class FeaturesConfig:
     normalize_level: bool = setting(
         True, "Scale every recording to the same level first; false leaves the level as it is, as Kaldi does."
     )
+    sample_scale: float = setting(
+        1.0,
+        "Factor on the samples, which lie in [-1, 1]; 32768 gives the 16-bit range of Kaldi and WeSpeaker.",
+        "(0, inf)",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,6 +69,8 @@ class GraphFbank(nn.Module):
         if fbank.normalize_level:
             variance = (waveform - waveform.mean(dim=1, keepdim=True)).square().mean(dim=1, keepdim=True)
             waveform = waveform * (10 ** (LEVEL_DBFS / 20) / variance.clamp(min=MIN_STD**2).sqrt())
+        if fbank.sample_scale != 1.0:
+            waveform = waveform * fbank.sample_scale
         frames = self._framed(waveform)
         if fbank.remove_dc:
             frames = frames - frames.mean(dim=2, keepdim=True)

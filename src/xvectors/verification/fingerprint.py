@@ -23,6 +23,13 @@ SYSTEM_FORMAT_VERSION = 3
 """The format of system.toml. 2: every setting of the features is stated, and the fingerprint covers them.
 3: keys and weights in American spelling, lists as TOML lists, and `embedding.*` for `embed.*` in the weights."""
 
+STATED_FEATURES = (
+    *("sample_rate_hz", "num_mels", "frame_length_ms", "frame_shift_ms", "preemphasis", "remove_dc", "window"),
+    *("snip_edges", "low_frequency_hz", "high_frequency_hz", "use_power", "mean_normalization", "normalize_level"),
+)
+"""Settings of the features that every system of format 3 states. Systems from before a later setting lack it, so it
+has its default there, and the fingerprint leaves out later settings that have their defaults."""
+
 
 class FingerprintFiles(Protocol):
     """The files of a system directory that a fingerprint covers."""
@@ -59,13 +66,13 @@ def fingerprint(settings: Mapping[str, Any], weights_sha256: str) -> str:
 def embedding_settings(table: Mapping[str, Any], source: str) -> dict[str, Any]:
     """What embeddings depend on besides the weights: features, model and channel of a system.toml, as plain values.
 
-    Raises CheckpointError for a missing or impossible setting. Nothing has a default here: features other than those
-    that were trained on give embeddings that look sound and are not.
+    Raises CheckpointError for a missing or impossible setting. None of `STATED_FEATURES` has a default here: features
+    other than those that were trained on give embeddings that look sound and are not.
     """
     recipe = table.get("recipe")
     parts = {key: recipe.get(key) if isinstance(recipe, Mapping) else None for key in ("features", "model", "data")}
     tables = {key: part for key, part in parts.items() if isinstance(part, Mapping)}
-    needed = [("features", field.name) for field in dataclasses.fields(FeaturesConfig)]
+    needed = [("features", name) for name in STATED_FEATURES]
     needed += [("model", "name"), ("data", "channel")]
     if missing := [f"recipe.{table}.{key}" for table, key in needed if key not in tables.get(table, {})]:
         raise CheckpointError(f"{source} is damaged: it lacks {first_few(missing)}; {PUT_BACK}")
@@ -73,8 +80,14 @@ def embedding_settings(table: Mapping[str, Any], source: str) -> dict[str, Any]:
         checked = from_mapping(FeaturesConfig, tables["features"], source, "recipe.features.")
     except ConfigError as error:
         raise CheckpointError(f"{error}; {PUT_BACK}") from error
+    defaults = dataclasses.asdict(FeaturesConfig())
+    features = {
+        name: value
+        for name, value in dataclasses.asdict(checked).items()
+        if name in STATED_FEATURES or value != defaults[name]
+    }
     return {
-        "features": dataclasses.asdict(checked),
+        "features": features,
         "model": dict(tables["model"]),
         "channel": tables["data"]["channel"],
     }
