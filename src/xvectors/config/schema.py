@@ -21,7 +21,7 @@ MAX_MELS = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
-    """Log-mel filterbanks; the fields are the arguments of `xvectors.features.Fbank`."""
+    """Log-mel filterbanks or cepstra; the fields are the arguments of `xvectors.features.Fbank`."""
 
     sample_rate_hz: int = setting(
         16_000, "Sample rate in Hz; recordings of other rates are resampled to it.", f"[1, {MAX_HZ}]"
@@ -51,6 +51,51 @@ class FeaturesConfig:
         "Factor on the samples, which lie in [-1, 1]; 32768 gives the 16-bit range of Kaldi and WeSpeaker.",
         "(0, inf)",
     )
+    level_increase_only: bool = setting(
+        False, "With normalize_level: raise the level of quiet recordings, and leave loud ones as they are."
+    )
+    preemphasis_over: Literal["frame", "recording"] = setting(
+        "frame", "Apply pre-emphasis within each frame, as Kaldi does, or over the recording."
+    )
+    center_padding: Literal["none", "zeros", "reflect"] = setting(
+        "none",
+        "Center frames on the multiples of the shift, with zeros or the mirrored recording beyond its ends, as librosa "
+        "does; none places them as snip_edges says.",
+    )
+    periodic_window: bool = setting(False, "Use a periodic window, as librosa does; false uses a symmetric one.")
+    fft_length: int = setting(
+        0, "Points of the Fourier transform; 0 takes the next power of two of the frame length.", "[0, 65536]"
+    )
+    mel_scale: Literal["htk", "slaney"] = setting(
+        "htk", "Mel scale: logarithmic (htk, which is also Kaldi's), or linear below 1000 Hz (slaney)."
+    )
+    triangles: Literal["mel", "hz", "symmetric"] = setting(
+        "mel",
+        "Filters are triangles over mel (Kaldi), over frequency (hz: librosa, torchaudio), or over frequency with "
+        "equal halves (symmetric: SpeechBrain).",
+    )
+    equal_area: bool = setting(False, "Scale the filters to equal area instead of equal peaks.")
+    log: Literal["natural", "decibel", "none"] = setting("natural", "Logarithm of the filters' energies.")
+    energy_floor: float = setting(2.0**-23, "Lower bound of the energies before the logarithm.", "(0, inf)")
+    energy_offset: float = setting(0.0, "Number added to the energies before the logarithm.", "[0, inf)")
+    top_db: float = setting(
+        0.0, "With log decibel: largest distance below the recording's highest value; 0 sets no bound.", "[0, inf)"
+    )
+    num_ceps: int = setting(
+        0, "Number of cepstral coefficients (MFCC); 0 keeps the log filterbanks.", f"[0, {MAX_MELS}]"
+    )
+    cepstral_lifter: float = setting(22.0, "Liftering of the cepstral coefficients; 0 for none.", "[0, inf)")
+    energy_as_c0: bool = setting(True, "Replace the first cepstral coefficient by the frame's log energy.")
+    mean_window_frames: int = setting(
+        0,
+        "With mean_normalization: number of frames around each frame for its mean; 0 takes the recording.",
+        "[0, 100000]",
+    )
+
+    @property
+    def dimension(self) -> int:
+        """Number of features of a frame."""
+        return self.num_ceps or self.num_mels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,11 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from xvectors.features import ENERGY_FLOOR, LEVEL_DBFS, MIN_STD, Fbank
+from xvectors.features import Fbank
+from xvectors.features.fbank import log_energy
+from xvectors.features.normalization import leveled, limit_range, mean_normalize, preemphasized
 from xvectors.models import Backbone, EmbeddingMap
 from xvectors.models.folding import fold_norms
 
@@ -39,7 +42,8 @@ class GraphFbank(nn.Module):
     The power of a frame's spectrum does not depend on the origin of time. With the origin in the middle of the frame,
     the real parts depend only on the sum of the frame and its mirror image, and the imaginary parts only on the
     difference, which halves the multiplications of a product with the Fourier matrix. The matrices contain the window,
-    which is symmetric, and leave out the bins that no filter uses.
+    which is symmetric, and leave out the bins that no filter uses. A periodic window is a symmetric one without its
+    last sample, which a zero at the end of the frame stands for.
     """
 
     cosines: Tensor
@@ -49,8 +53,10 @@ class GraphFbank(nn.Module):
     def __init__(self, fbank: Fbank) -> None:
         super().__init__()
         self.fbank = copy.deepcopy(fbank).cpu()
-        length = fbank.frame_length
         window = self.fbank.window.double()
+        if fbank.periodic_window:
+            window = torch.cat((window, window[:1]))
+        length = len(window)
         assert torch.allclose(window, window.flip(0), atol=1e-6), "the folded frame needs a symmetric window"
         filters = self.fbank.filters[::2] if fbank.use_power else self.fbank.filters
         bins = filters.any(dim=1).nonzero().squeeze(1)
@@ -67,33 +73,45 @@ class GraphFbank(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         fbank = self.fbank
         if fbank.normalize_level:
-            variance = (waveform - waveform.mean(dim=1, keepdim=True)).square().mean(dim=1, keepdim=True)
-            waveform = waveform * (10 ** (LEVEL_DBFS / 20) / variance.clamp(min=MIN_STD**2).sqrt())
+            waveform = leveled(waveform, None, increase_only=fbank.level_increase_only)
         if fbank.sample_scale != 1.0:
             waveform = waveform * fbank.sample_scale
+        if fbank.preemphasis and fbank.preemphasis_over == "recording":
+            waveform = preemphasized(waveform, fbank.preemphasis)
         frames = self._framed(waveform)
         if fbank.remove_dc:
             frames = frames - frames.mean(dim=2, keepdim=True)
-        if fbank.preemphasis:
+        energy = log_energy(frames) if fbank.energy_as_c0 else None
+        if fbank.preemphasis and fbank.preemphasis_over == "frame":
             first = frames[..., :1] * (1.0 - fbank.preemphasis)
             frames = torch.cat((first, frames[..., 1:] - fbank.preemphasis * frames[..., :-1]), dim=2)
-        head, tail = frames[..., : self.half_length], frames[..., fbank.frame_length - self.half_length :].flip(2)
+        if fbank.periodic_window:
+            frames = functional.pad(frames, (0, 1))
+        head, tail = frames[..., : self.half_length], frames[..., frames.shape[2] - self.half_length :].flip(2)
         power = ((head + tail) @ self.cosines).square() + ((head - tail) @ self.sines).square()
         mels = (power if fbank.use_power else power.sqrt()) @ self.filters
-        features = mels.clamp(min=ENERGY_FLOOR).log()
-        return features - features.mean(dim=1, keepdim=True) if fbank.mean_normalization else features
+        features = fbank.compressed(mels)
+        if fbank.cepstra is not None:
+            features = features @ fbank.cepstra
+        if energy is not None:
+            features = torch.cat((energy, features[..., 1:]), dim=2)
+        if fbank.top_db:
+            features = limit_range(features, None, fbank.top_db)
+        return (
+            mean_normalize(features, window_frames=fbank.mean_window_frames) if fbank.mean_normalization else features
+        )
 
     def _framed(self, waveform: Tensor) -> Tensor:
         """Gather frames [batch, frames, frame_length], in pieces of the greatest common divisor of length and shift."""
         length, shift, samples = self.fbank.frame_length, self.fbank.frame_shift, waveform.shape[1]
-        if self.fbank.snip_edges:
-            count = (samples - length) // shift + 1
-            waveform = waveform[:, : (count - 1) * shift + length]
-        else:
+        framing = self.fbank.framing
+        if framing.centered:
+            count = samples // shift + 1
+        elif framing.mirrored:
             count = (samples + shift // 2) // shift
-            before = length // 2 - shift // 2
-            position = (torch.arange((count - 1) * shift + length) - before) % (2 * samples)
-            waveform = waveform[:, torch.minimum(position, 2 * samples - 1 - position)]
+        else:
+            count = (samples - length) // shift + 1
+        waveform = framing.extended(waveform, None)[:, : (count - 1) * shift + length]
         piece = math.gcd(length, shift)
         index = torch.arange(count).unsqueeze(1) * (shift // piece) + torch.arange(length // piece)
         batch = waveform.shape[0]

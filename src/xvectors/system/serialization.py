@@ -77,7 +77,7 @@ def make_model(recipe: Recipe, num_speakers: int) -> Backbone:
     return build_model(
         recipe.model.name,
         num_speakers=num_classes(recipe, num_speakers),
-        input_dim=recipe.features.num_mels,
+        input_dim=recipe.features.dimension,
         **recipe.model.settings,
     )
 

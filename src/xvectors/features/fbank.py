@@ -2,7 +2,7 @@
 
 The recipe is Kaldi's compute-fbank-feats without dither (Povey et al., "The Kaldi speech recognition
 toolkit", ASRU 2011): frames, DC removal, pre-emphasis, window, power spectrum, triangles on the mel scale,
-logarithm.
+logarithm. Settings turn it into the features of other toolkits, which the published models of these need.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ from torch import Tensor, nn
 
 from xvectors.config import MAX_HZ, MAX_MELS
 from xvectors.errors import ConfigError, ShapeError, TooShortError
+from xvectors.features.framing import Framing, make_window
+from xvectors.features.mel import cepstrum_matrix, mel_filters
+from xvectors.features.normalization import leveled, limit_range, mean_normalize, padding_of, preemphasized
 from xvectors.text import nearest
 
 # Floor of the mel energies, as in Kaldi: digital silence becomes log(1.19e-07) = -15.94.
 ENERGY_FLOOR = torch.finfo(torch.float32).eps
-LEVEL_DBFS = -30.0
-"""Level to which `normalize_level` scales recordings. Read speech is recorded at -35 to -15 dBFS; among -18 to -30 dBFS
-this level is best for weights trained without the setting (docs/explanation/robustness.md)."""
-MIN_STD = 1e-6
-"""Recordings with a smaller standard deviation, -120 dBFS, are not amplified further."""
-WINDOWS = ("povey", "hamming", "hanning", "rectangular")
-MAX_SAMPLES_PER_FRAME = 1 << 16
-"""Far more than features of speech need: anything longer is a mistake, or a file crafted to fill memory."""
+LOGS = ("natural", "decibel", "none")
+SCOPES = ("frame", "recording")
+MAX_WINDOW_FRAMES = 100_000
+"""A quarter of an hour: the mean over more frames is that over the recording."""
 FRAMES_PER_BLOCK = {"cpu": 512}
 """Frames processed at once. Blocks bound the memory of long recordings (three buffers of 2 KiB per frame at 16 kHz) and
 keep the buffers in the cache of a CPU. GPUs prefer few large kernels."""
@@ -35,25 +34,27 @@ FRAMES_PER_BLOCK_ELSEWHERE = 1 << 16
 
 
 class Fbank(nn.Module):
-    """Log-mel filterbanks of a batch of waveforms, equal to Kaldi's within 1e-3 and differentiable.
+    """Log-mel filterbanks or cepstra of a batch of waveforms, differentiable.
+
+    With the defaults they equal Kaldi's within 1e-3. docs/reference/features.md has the settings for other toolkits.
 
     Parameters
     ----------
     sample_rate_hz
         Rate of the waveforms.
     num_mels
-        Triangular filters, spaced evenly on the mel scale 1127 ln(1 + f / 700).
+        Triangular filters, spaced evenly on the mel scale.
     frame_length_ms, frame_shift_ms
         Length of a frame and distance between the starts of two.
     preemphasis
-        Coefficient p of y[t] = x[t] - p x[t - 1], within each frame; 0 for none.
+        Coefficient p of y[t] = x[t] - p x[t - 1]; 0 for none.
     remove_dc
         Whether each frame's mean is removed.
     window
         "povey" (a Hann window to the power 0.85), "hamming", "hanning" or "rectangular".
     snip_edges
         True: only frames that lie inside the recording. False: a frame for every shift, the recording being
-        reflected at both ends.
+        reflected at both ends. `center_padding` overrides it.
     low_frequency_hz, high_frequency_hz
         Outer edges of the first and last filter; `high_frequency_hz <= 0` is an offset from the Nyquist
         frequency.
@@ -68,6 +69,41 @@ class Fbank(nn.Module):
     sample_scale
         Factor on the samples, after any level normalization. Kaldi and WeSpeaker compute features of 16-bit integers:
         32768 turns samples in [-1, 1] into these.
+    level_increase_only
+        With `normalize_level`: scale only recordings below `LEVEL_DBFS`, measured as root mean square (Resemblyzer).
+    preemphasis_over
+        "frame": the sample before a frame's first is taken to equal it, as in Kaldi. "recording": pre-emphasis of the
+        whole recording before framing, whose second sample also stands before the first.
+    center_padding
+        "zeros" or "reflect": a frame is centered on every multiple of the shift, with zeros or the mirrored recording
+        (without its end sample) beyond the ends, as in librosa and torch.stft. "none": frames as `snip_edges` says.
+    periodic_window
+        Whether the window has the period of a frame, the default of torch and scipy's signal windows; False for a
+        symmetric one.
+    fft_length
+        Points of the Fourier transform; 0 for the next power of two of the frame length.
+    mel_scale
+        "htk": 1127 ln(1 + f / 700), also Kaldi's scale. "slaney": linear below 1000 Hz, librosa's default.
+    triangles
+        "mel": filters are triangles over the mel scale (Kaldi). "hz": triangles over frequency (librosa, torchaudio).
+        "symmetric": over frequency, the right half as wide as the left (SpeechBrain).
+    equal_area
+        Whether filters have the same area over frequency instead of the same peak (librosa's norm="slaney").
+    log
+        "natural" logarithm, "decibel" (10 log10), or "none".
+    energy_floor, energy_offset
+        Before the logarithm, the offset is added to each filter's energy, then the floor is its lower bound.
+    top_db
+        With log="decibel": values are at least the largest of the recording less this; 0 for no such bound.
+    num_ceps
+        Cepstral coefficients (MFCC), as Kaldi's compute-mfcc-feats; 0 keeps the filterbanks.
+    cepstral_lifter
+        Factor Q of coefficient i is 1 + Q / 2 sin(pi i / Q); 0 for none.
+    energy_as_c0
+        Whether the log energy of a frame, before pre-emphasis and window, replaces the first coefficient.
+    mean_window_frames
+        With `mean_normalization`: the mean over this many frames around each frame, as in Kaldi's
+        apply-cmvn-sliding --center=true; 0 for the mean over the recording.
 
     Raises
     ------
@@ -82,6 +118,7 @@ class Fbank(nn.Module):
 
     window: Tensor
     filters: Tensor
+    cepstra: Tensor | None
 
     def __init__(
         self,
@@ -100,6 +137,22 @@ class Fbank(nn.Module):
         mean_normalization: bool = False,
         normalize_level: bool = False,
         sample_scale: float = 1.0,
+        level_increase_only: bool = False,
+        preemphasis_over: str = "frame",
+        center_padding: str = "none",
+        periodic_window: bool = False,
+        fft_length: int = 0,
+        mel_scale: str = "htk",
+        triangles: str = "mel",
+        equal_area: bool = False,
+        log: str = "natural",
+        energy_floor: float = ENERGY_FLOOR,
+        energy_offset: float = 0.0,
+        top_db: float = 0.0,
+        num_ceps: int = 0,
+        cepstral_lifter: float = 22.0,
+        energy_as_c0: bool = True,
+        mean_window_frames: int = 0,
     ) -> None:
         super().__init__()
         if not 1 <= sample_rate_hz <= MAX_HZ:
@@ -121,24 +174,72 @@ class Fbank(nn.Module):
         self.mean_normalization = mean_normalization
         self.normalize_level = normalize_level
         self.sample_scale = sample_scale
-        self.frame_length = _samples("frame_length_ms", frame_length_ms, sample_rate_hz, at_least=2)
-        self.frame_shift = _samples("frame_shift_ms", frame_shift_ms, sample_rate_hz, at_least=1)
-        self.fft_length = 1 << (self.frame_length - 1).bit_length()
-        filters = _mel_filters(num_mels, self.fft_length, sample_rate_hz, low_frequency_hz, high_frequency_hz)
+        self.level_increase_only = level_increase_only
+        self.periodic_window = periodic_window
+        self.log, self.energy_floor, self.energy_offset, self.top_db = log, energy_floor, energy_offset, top_db
+        self.num_ceps = num_ceps
+        self.energy_as_c0 = bool(num_ceps) and energy_as_c0
+        self.mean_window_frames = mean_window_frames
+        self.preemphasis_over = preemphasis_over
+        self._check_names()
+        self._check_numbers(cepstral_lifter)
+        self.framing = Framing(sample_rate_hz, frame_length_ms, frame_shift_ms, fft_length, snip_edges, center_padding)
+        self.frame_length, self.frame_shift = self.framing.length, self.framing.shift
+        self.fft_length = self.framing.fft_length
+        filters = mel_filters(
+            num_mels,
+            self.fft_length,
+            sample_rate_hz,
+            low_frequency_hz,
+            high_frequency_hz,
+            scale=mel_scale,
+            triangles=triangles,
+            equal_area=equal_area,
+        )
         if use_power:
             # Power is re^2 + im^2: with every row repeated, the matrix product also does this addition.
             filters = filters.repeat_interleave(2, dim=0)
-        self.register_buffer("window", _window(window, self.frame_length).float(), persistent=False)
+        table = make_window(window, self.frame_length, periodic=periodic_window)
+        cepstra = cepstrum_matrix(num_mels, num_ceps, cepstral_lifter) if num_ceps else None
+        self.register_buffer("window", table.float(), persistent=False)
         self.register_buffer("filters", filters.float(), persistent=False)
+        self.register_buffer("cepstra", None if cepstra is None else cepstra.float(), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # half() and the like on a network that contains this module must not round the tables
-        window, filters = self.window, self.filters
+        window, filters, cepstra = self.window, self.filters, self.cepstra
         convert: Callable[..., object] = super()._apply
         convert(fn, recurse)
         self.window = window.to(self.window.device)
         self.filters = filters.to(self.filters.device)
+        self.cepstra = None if cepstra is None else cepstra.to(self.window.device)
         return self
+
+    def _check_names(self) -> None:
+        for name, value, known in (("log", self.log, LOGS), ("preemphasis_over", self.preemphasis_over, SCOPES)):
+            if value not in known:
+                raise ConfigError(f"{name} {value!r} is unknown{nearest(value, known)}")
+
+    def _check_numbers(self, cepstral_lifter: float) -> None:
+        windowed, limited, decibel = self.mean_window_frames > 0, self.top_db > 0, self.log == "decibel"
+        rules = [
+            ("energy_floor", self.energy_floor, 0.0 < self.energy_floor < math.inf, "above 0"),
+            ("energy_offset", self.energy_offset, 0.0 <= self.energy_offset < math.inf, "at least 0"),
+            ("top_db", self.top_db, 0.0 <= self.top_db < math.inf, "at least 0"),
+            ("top_db", self.top_db, not limited or decibel, "0 unless log is decibel"),
+            ("top_db", self.top_db, not (limited and self.num_ceps), "0 with num_ceps"),
+            ("num_ceps", self.num_ceps, 0 <= self.num_ceps <= self.num_mels, f"0 to num_mels, {self.num_mels}"),
+            ("cepstral_lifter", cepstral_lifter, 0.0 <= cepstral_lifter < math.inf, "at least 0"),
+            (
+                "mean_window_frames",
+                self.mean_window_frames,
+                0 <= self.mean_window_frames <= MAX_WINDOW_FRAMES and (self.mean_normalization or not windowed),
+                f"0 to {MAX_WINDOW_FRAMES}, and 0 without mean_normalization",
+            ),
+        ]
+        for name, value, holds, words in rules:
+            if not holds:
+                raise ConfigError(f"{name} is {value}; it must be {words}")
 
     @overload
     def num_frames(self, lengths: int) -> int: ...
@@ -146,11 +247,12 @@ class Fbank(nn.Module):
     def num_frames(self, lengths: Tensor) -> Tensor: ...
     def num_frames(self, lengths: int | Tensor) -> int | Tensor:
         """Return the number of frames in recordings of `lengths` samples; 0 if they are too short."""
-        if self.snip_edges:
-            frames = (lengths - self.frame_length) // self.frame_shift + 1
-        else:
-            frames = (lengths + self.frame_shift // 2) // self.frame_shift
-        return frames.clamp(min=0) if isinstance(frames, Tensor) else max(frames, 0)
+        return self.framing.num_frames(lengths)
+
+    @property
+    def num_features(self) -> int:
+        """Number of features of a frame: cepstral coefficients, or else filters."""
+        return self.num_ceps or self.num_mels
 
     @property
     def samples_needed(self) -> int:
@@ -159,9 +261,7 @@ class Fbank(nn.Module):
 
     def samples_for(self, num_frames: int) -> int:
         """Return the number of samples of the shortest recording with `num_frames` frames."""
-        if self.snip_edges:
-            return self.frame_length + (num_frames - 1) * self.frame_shift
-        return num_frames * self.frame_shift - self.frame_shift // 2
+        return self.framing.samples_for(num_frames)
 
     def forward(self, waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Turn float waveforms [batch, samples] or [samples] into features [batch, frames, mels], float32.
@@ -186,14 +286,19 @@ class Fbank(nn.Module):
             num_frames = self.num_frames(lengths)
         with torch.autocast(waveforms.device.type, enabled=False):
             if self.normalize_level:
-                waveforms = _leveled(waveforms, lengths)
+                waveforms = leveled(waveforms, lengths, increase_only=self.level_increase_only)
             if self.sample_scale != 1.0:
                 waveforms = waveforms * self.sample_scale
-            features = self._log_mels(self._framed(waveforms, lengths))
+            if self.preemphasis and self.preemphasis_over == "recording":
+                waveforms = preemphasized(waveforms, self.preemphasis)
+            framed = self.framing.extended(waveforms, lengths).unfold(1, self.frame_length, self.frame_shift)
+            features = self._log_mels(framed)
+            if self.top_db:
+                features = limit_range(features, num_frames, self.top_db)
             if num_frames is not None:
-                features = features.masked_fill(_padding(features, num_frames), 0.0)
+                features = features.masked_fill(padding_of(features, num_frames).unsqueeze(2), 0.0)
             if self.mean_normalization:
-                features = mean_normalize(features, num_frames)
+                features = mean_normalize(features, num_frames, window_frames=self.mean_window_frames)
         return features
 
     def _check_samples(self, samples: int, which: str = "the recording has") -> None:
@@ -216,20 +321,6 @@ class Fbank(nn.Module):
             self._check_samples(count, f"recording {index} of the batch has")
         return lengths.to(waveforms.device, torch.int64)
 
-    def _framed(self, waveforms: Tensor, lengths: Tensor | None) -> Tensor:
-        """Return a view [batch, frames, frame_length] of the waveforms; without snip_edges, reflected at the ends."""
-        if not self.snip_edges:
-            samples = waveforms.shape[1]
-            before = self.frame_length // 2 - self.frame_shift // 2
-            after = (self.num_frames(samples) - 1) * self.frame_shift + self.frame_length - before
-            position = torch.arange(-before, after, device=waveforms.device)
-            # the reflection repeats the end sample, so its period is twice the recording
-            end = samples if lengths is None else lengths.unsqueeze(1)
-            position = position % (2 * end)
-            position = torch.minimum(position, 2 * end - 1 - position)
-            waveforms = waveforms.gather(1, position.expand(waveforms.shape[0], -1))
-        return waveforms.unfold(1, self.frame_length, self.frame_shift)
-
     def _log_mels(self, frames: Tensor) -> Tensor:
         batch, count, _ = frames.shape
         at_once = FRAMES_PER_BLOCK.get(frames.device.type, FRAMES_PER_BLOCK_ELSEWHERE)
@@ -245,7 +336,7 @@ class Fbank(nn.Module):
         # the FFT is fastest on a buffer of its own length
         padded = frames.new_zeros(*frames.shape[:2], self.fft_length)
         window, length = self.window, self.frame_length
-        if self.preemphasis:
+        if self.preemphasis and self.preemphasis_over == "frame":
             # Kaldi assumes that the sample before a frame equals its first
             padded[..., 0] = frames[..., 0] * ((1.0 - self.preemphasis) * window[0])
             emphasised = torch.sub(frames[..., 1:], frames[..., :-1], alpha=self.preemphasis)
@@ -254,103 +345,22 @@ class Fbank(nn.Module):
             padded[..., :length] = frames * window
         spectrum = torch.fft.rfft(padded)
         parts = torch.view_as_real(spectrum).square().flatten(2) if self.use_power else spectrum.abs()
-        return (parts @ self.filters).clamp(min=ENERGY_FLOOR).log()
+        features = self.compressed(parts @ self.filters)
+        if self.cepstra is None:
+            return features
+        features = features @ self.cepstra
+        return torch.cat((log_energy(frames), features[..., 1:]), dim=2) if self.energy_as_c0 else features
+
+    def compressed(self, mels: Tensor) -> Tensor:
+        """Return the logarithm that the settings ask for."""
+        if self.log == "none":
+            return mels
+        if self.energy_offset:
+            mels = mels + self.energy_offset
+        logarithm = mels.clamp(min=self.energy_floor).log()
+        return logarithm * (10 / math.log(10)) if self.log == "decibel" else logarithm
 
 
-def mean_normalize(features: Tensor, num_frames: Tensor | None = None) -> Tensor:
-    """Subtract the mean of each mel over the frames of a recording (cepstral mean normalization, CMN).
-
-    `features` are floating point [batch, frames, mels]; `num_frames` [batch] counts the frames of each recording (all
-    by default). Frames after them are excluded from the mean and become exactly 0.
-    """
-    if num_frames is None:
-        return features - features.mean(dim=1, keepdim=True)
-    padding = _padding(features, num_frames)
-    own = features.masked_fill(padding, 0.0)
-    mean = own.sum(dim=1, keepdim=True) / num_frames.to(features.device).view(-1, 1, 1)
-    return (own - mean).masked_fill(padding, 0.0)
-
-
-def _leveled(waveforms: Tensor, lengths: Tensor | None) -> Tensor:
-    """Scale each waveform of [batch, samples] so that the standard deviation of its samples is LEVEL_DBFS."""
-    if lengths is None:
-        variance = waveforms.var(dim=1, correction=0, keepdim=True)
-    else:
-        count = lengths.unsqueeze(1)
-        padding = torch.arange(waveforms.shape[1], device=waveforms.device) >= count
-        own = waveforms.masked_fill(padding, 0.0)
-        centered = (own - own.sum(dim=1, keepdim=True) / count).masked_fill(padding, 0.0)
-        variance = centered.square().sum(dim=1, keepdim=True) / count
-    return waveforms * (10 ** (LEVEL_DBFS / 20) / variance.clamp(min=MIN_STD**2).sqrt())
-
-
-def _padding(features: Tensor, num_frames: Tensor) -> Tensor:
-    """Return bool [batch, frames, 1]: which frames lie after the end of their recording."""
-    frame = torch.arange(features.shape[1], device=features.device)
-    return (frame >= num_frames.to(features.device).unsqueeze(1)).unsqueeze(2)
-
-
-def _samples(name: str, duration_ms: float, sample_rate_hz: int, at_least: int) -> int:
-    # Rounded down, as Kaldi does, but not for a product such as 44099.99999999999.
-    samples = math.floor(duration_ms * sample_rate_hz / 1000.0 + 1e-6) if math.isfinite(duration_ms) else 0
-    if samples < at_least:
-        raise ConfigError(
-            f"{name} is {duration_ms} ms, {samples} samples at {sample_rate_hz} Hz; it must be at least "
-            f"{at_least} samples, such as {'25' if name == 'frame_length_ms' else '10'} ms"
-        )
-    if samples > MAX_SAMPLES_PER_FRAME:
-        raise ConfigError(
-            f"{name} is {duration_ms} ms, more than {MAX_SAMPLES_PER_FRAME} samples at {sample_rate_hz} Hz; it is "
-            f"usually {'25' if name == 'frame_length_ms' else '10'} ms"
-        )
-    return samples
-
-
-def _window(name: str, length: int) -> Tensor:
-    if name not in WINDOWS:
-        raise ConfigError(f"window {name!r} is unknown{nearest(name, WINDOWS)}")
-    if name == "rectangular":
-        return torch.ones(length, dtype=torch.float64)
-    if name == "hamming":
-        return torch.hamming_window(length, periodic=False, dtype=torch.float64)
-    hann = torch.hann_window(length, periodic=False, dtype=torch.float64)
-    return hann**0.85 if name == "povey" else hann
-
-
-def _mel(frequency_hz: Tensor) -> Tensor:
-    return 1127.0 * torch.log1p(frequency_hz / 700.0)
-
-
-def _mel_filters(num_mels: int, fft_length: int, sample_rate_hz: int, low_hz: float, high_hz: float) -> Tensor:
-    """Triangles [fft_length // 2 + 1, num_mels], linear on the mel scale between the centers."""
-    nyquist_hz = sample_rate_hz / 2
-    top_hz = high_hz if high_hz > 0 else nyquist_hz + high_hz
-    if not 0.0 <= low_hz < nyquist_hz:
-        raise ConfigError(
-            f"low_frequency_hz is {low_hz}; it must lie between 0 and half the sample rate, {nyquist_hz:g}"
-        )
-    if not top_hz <= nyquist_hz:
-        raise ConfigError(
-            f"high_frequency_hz is {high_hz}, over half the sample rate, {nyquist_hz:g}; "
-            "lower it, or give 0 for half the sample rate"
-        )
-    if top_hz <= low_hz:
-        raise ConfigError(
-            f"high_frequency_hz is {high_hz}, which stands for {top_hz:g} Hz and is not above "
-            f"low_frequency_hz, {low_hz:g}; raise it"
-        )
-    edges = _mel(torch.tensor([low_hz, top_hz], dtype=torch.float64))
-    corners = torch.linspace(float(edges[0]), float(edges[1]), num_mels + 2, dtype=torch.float64)
-    left, center, right = corners[:-2], corners[1:-1], corners[2:]
-    bins_hz = torch.arange(fft_length // 2 + 1, dtype=torch.float64) * (sample_rate_hz / fft_length)
-    mel = _mel(bins_hz).unsqueeze(1)
-    filters = torch.minimum((mel - left) / (center - left), (right - mel) / (right - center)).clamp(min=0.0)
-    # Kaldi's filters never reach the Nyquist bin itself.
-    filters[-1] = 0.0
-    empty = int((filters.sum(dim=0) == 0).sum())
-    if empty:
-        raise ConfigError(
-            f"num_mels is {num_mels}, too many for {sample_rate_hz} Hz and frames of {fft_length} points: "
-            f"{empty} filters would hold no frequency bin; lower num_mels, or raise frame_length_ms"
-        )
-    return filters
+def log_energy(frames: Tensor) -> Tensor:
+    """Return the natural logarithm of each frame's energy, [batch, frames, 1], with Kaldi's floor."""
+    return frames.square().sum(dim=2, keepdim=True).clamp(min=ENERGY_FLOOR).log()

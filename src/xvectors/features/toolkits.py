@@ -1,0 +1,89 @@
+"""The features that other toolkits' speaker models were trained with, as settings of `Fbank`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from xvectors.config import FeaturesConfig
+
+THREE_D_SPEAKER = FeaturesConfig(num_mels=80, mean_normalization=True, normalize_level=False)
+"""3D-Speaker: Kaldi's filterbanks of samples in [-1, 1]."""
+
+WESPEAKER = replace(THREE_D_SPEAKER, window="hamming", sample_scale=32768.0)
+"""WeSpeaker, and pyannote's models of it: Kaldi's filterbanks of 16-bit integers, with a Hamming window."""
+
+_STFT = FeaturesConfig(
+    preemphasis=0.0,
+    remove_dc=False,
+    periodic_window=True,
+    fft_length=400,
+    center_padding="zeros",
+    low_frequency_hz=0.0,
+    normalize_level=False,
+)
+
+SPEECHBRAIN = replace(
+    _STFT,
+    num_mels=80,
+    window="hamming",
+    triangles="symmetric",
+    log="decibel",
+    energy_floor=1e-10,
+    top_db=80.0,
+    mean_normalization=True,
+)
+"""SpeechBrain's ECAPA-TDNN and ResNet. Its x-vector has 24 filters."""
+
+REDIMNET = replace(
+    _STFT,
+    num_mels=72,
+    preemphasis=0.97,
+    preemphasis_over="recording",
+    window="hamming",
+    fft_length=512,
+    center_padding="reflect",
+    low_frequency_hz=20.0,
+    high_frequency_hz=7600.0,
+    triangles="hz",
+    energy_offset=1e-6,
+    mean_normalization=True,
+)
+"""ReDimNet and ReDimNet2: torchaudio's filterbanks of the pre-emphasized recording; some sizes have 60 filters."""
+
+RESEMBLYZER = replace(
+    _STFT,
+    num_mels=40,
+    window="hanning",
+    mel_scale="slaney",
+    triangles="hz",
+    equal_area=True,
+    log="none",
+    normalize_level=True,
+    level_increase_only=True,
+)
+"""Resemblyzer: librosa's filterbanks, without a logarithm, of recordings that are not below -30 dBFS."""
+
+KALDI_VOXCELEB = FeaturesConfig(
+    num_mels=30,
+    num_ceps=30,
+    high_frequency_hz=7600.0,
+    snip_edges=False,
+    sample_scale=32768.0,
+    mean_normalization=True,
+    mean_window_frames=300,
+    normalize_level=False,
+)
+"""Kaldi's x-vector for VoxCeleb (egs/voxceleb/v2): cepstra, less their mean over three seconds."""
+
+KALDI_SRE16 = replace(KALDI_VOXCELEB, sample_rate_hz=8000, num_mels=23, num_ceps=23, high_frequency_hz=3700.0)
+"""Kaldi's x-vector for telephone speech (egs/sre16/v2)."""
+
+TOOLKITS = {
+    "3D-Speaker": THREE_D_SPEAKER,
+    "WeSpeaker": WESPEAKER,
+    "SpeechBrain": SPEECHBRAIN,
+    "ReDimNet": REDIMNET,
+    "Resemblyzer": RESEMBLYZER,
+    "Kaldi (VoxCeleb)": KALDI_VOXCELEB,
+    "Kaldi (SRE16)": KALDI_SRE16,
+}
