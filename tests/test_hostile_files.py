@@ -34,7 +34,7 @@ from xvectors.models import build_model
 from xvectors.system import SystemFolder
 from xvectors.system.serialization import read_speakers, write_description, write_weights
 from xvectors.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from xvectors.trials.lists import read_trials
+from xvectors.trials.list_files import read_trials
 from xvectors.trials.score_files import read_scores
 
 HUGE_TENSOR = b'{"w":{"dtype":"F32","shape":[9999999999999],"data_offsets":[0,4]}}'

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from xvectors.corpus import NO_SPLIT, TEST, TRAIN, VAL, Manifest, PackedStrings, Utterance
 from xvectors.errors import ManifestError, StorageError
+from xvectors.files import tables
 
 
 def written(folder: Path, text: str | bytes, name: str = "m.csv") -> Path:
@@ -23,7 +24,14 @@ def written(folder: Path, text: str | bytes, name: str = "m.csv") -> Path:
 
 
 def read(folder: Path, text: str | bytes) -> Manifest:
-    return Manifest.read_csv(written(folder, text))
+    """Read a table by pyarrow and by `csv`, with the same result."""
+    path = written(folder, text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "BULK_BYTES", 0)
+        in_bulk = Manifest.read_csv(path)
+    manifest = Manifest.read_csv(path)
+    assert same(manifest, in_bulk)
+    return manifest
 
 
 def test_every_known_column(tmp_path: Path) -> None:

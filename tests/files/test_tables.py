@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 from xvectors.corpus import Manifest, ScanReport
 from xvectors.corpus.findings import Reason
 from xvectors.corpus.scanning import Remark, read_left_out
+from xvectors.errors import ManifestError
+from xvectors.files import tables
 from xvectors.files.tables import Table, protected, restored, write_table
 from xvectors.trials import Trials, read_trials, score_files, write_trials
 from xvectors.trials.score_files import read_scores, write_scores
@@ -141,3 +144,39 @@ def test_large_score_files_with_commas_alone_are_read_in_bulk_still(tmp_path: Pa
     with pytest.raises(Irregular, match="apostrophe"):
         read_bulk(hostile, form_of(hostile))
     assert read_scores(hostile).names == ("=a", "b")
+
+
+def outcome(path: Path, in_bulk: bool) -> list[tuple[str, ...]] | str:
+    """Return the rows, or the error."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "BULK_BYTES", 0 if in_bulk else math.inf)
+        patch.setattr(tables, "CHUNK_BYTES", 24)
+        try:
+            return [
+                tuple(cell.strip() for cell in row)
+                for columns in Table(path).columns()
+                for row in zip(*(c if isinstance(c, tuple) else c.to_pylist() for c in columns), strict=True)
+            ]
+        except ManifestError as error:
+            return str(error)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.text(st.sampled_from("ab,,;\t\"' \r\n\n\xe9\ufeff=\0"), max_size=60), st.sampled_from("\n,\r"))
+@example("b,a,c\n\n" + "x,y,z\r\n" * 9 + '"q",y,z\nx,y,"', "\n")
+@example("b,a,c\n" + "x,y,z\n" * 9 + "x,y\n", "\n")
+@example("b,client_id\n".replace(",", "\t") + 'x\t"y\n' * 9, "\n")
+def test_reading_in_bulk_gives_the_same_rows_and_errors(text: str, end: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.csv"
+        path.write_bytes(f"a,b,c\n{text}{end}".encode() if "client_id" not in text else text.encode())
+        assert outcome(path, in_bulk=True) == outcome(path, in_bulk=False)
+
+
+def test_plain_tables_are_read_in_bulk_up_to_the_first_quote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "BULK_BYTES", 0)
+    monkeypatch.setattr(tables, "CHUNK_BYTES", 40)
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n" + "x,y\n" * 20 + '"x",y\n' + "x,y\n" * 20)
+    in_bulk = [(len(block[0]), not isinstance(block[0], tuple)) for block in Table(path).columns()]
+    assert in_bulk == [(10, True), (10, True), (21, False)]

@@ -33,7 +33,7 @@ from xvectors.system.serialization import kept_epoch, make_model, write_descript
 from xvectors.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from xvectors.trials import all_pairs
 from xvectors.trials.enrollment import read_enrollment
-from xvectors.trials.lists import read_trials
+from xvectors.trials.list_files import read_trials
 from xvectors.trials.score_files import read_scores
 from xvectors.verification import Verifier, cosine_verifier, fingerprint_of, save_verifier, verifier_of
 from xvectors.verification.verifier import QUALITY_NAMES, duration_quality

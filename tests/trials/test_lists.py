@@ -15,7 +15,7 @@ from xvectors.trials import (
     TrialList,
     Trials,
     all_pairs,
-    lists,
+    list_files,
     read_enrollment,
     read_trials,
     write_trials,
@@ -116,7 +116,7 @@ def test_lists_that_make_no_sense_are_refused(tmp_path: Path, name: str, text: s
 
 
 def test_lines_are_numbered_past_the_first_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lists, "LINES_AT_A_TIME", 2)
+    monkeypatch.setattr(list_files, "LINES_AT_A_TIME", 2)
     path = written(tmp_path, "1 a b\n\n0 a c\n1 a d\n0 b c\nmaybe c d\n")
     with pytest.raises(ManifestError, match=r"line 6: 'maybe' is not a label; write 1 or target, 0 or nontarget$"):
         read_trials(path)

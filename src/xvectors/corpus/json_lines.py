@@ -27,6 +27,11 @@ class JsonLines:
         while block := list(islice(entries, ROWS_AT_A_TIME)):
             yield [[_cell(entry.get(key)) for key in self.header] for entry in block]
 
+    def columns(self) -> Iterator[list[tuple[str, ...]]]:
+        """Yield blocks of rows like `blocks`, as one column after the other."""
+        for rows in self.blocks():
+            yield list(zip(*rows, strict=True))
+
     def line(self, row: int) -> int:
         """Return the line of row number `row` (from 0, without blank lines)."""
         return next(number for number, _ in islice(self._entries(), row, None))

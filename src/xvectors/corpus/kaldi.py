@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import os
-from dataclasses import replace
 from pathlib import Path
 
+from xvectors.corpus.builder import ManifestBuilder
 from xvectors.corpus.columns import find_columns
-from xvectors.corpus.manifest import Manifest, ManifestBuilder
+from xvectors.corpus.manifest import Manifest
 from xvectors.errors import ManifestError
 from xvectors.files import NO_SUCH_FILE, why_no_file
 from xvectors.text import agree, composed, count, first_few
@@ -68,8 +68,8 @@ def read_kaldi(folder: Path, *, root: str | os.PathLike[str] | None = None) -> M
     builder = ManifestBuilder(
         list(HEADER), find_columns(HEADER, str(folder)), lambda row: f"{folder}: utterance {rows[row][2]}"
     )
-    builder.add(rows)
-    return replace(builder.build(str(folder), Path(root), None, ends_are_known=True), source=folder.absolute())
+    builder.add(list(zip(*rows, strict=True)))
+    return Manifest(**builder.build(str(folder), Path(root), folder.absolute(), ends_are_known=True))
 
 
 def _pairs(path: Path) -> dict[str, str]:

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from xvectors.corpus.builder import ManifestBuilder
 from xvectors.corpus.columns import Columns, find_columns
 from xvectors.corpus.json_lines import open_table
-from xvectors.corpus.manifest import Manifest, ManifestBuilder
+from xvectors.corpus.manifest import Manifest
 from xvectors.errors import ManifestError
 from xvectors.text import agree, composed, count, first_few
 
@@ -60,8 +61,8 @@ class UtteranceTable:
             find_columns(header, str(self.path)),
             lambda row: f"{self.path}: line {open_table(self.path).line(kept[row])}",
         )
-        builder.add(rows)
-        return builder.build(str(self.path), root, source)
+        builder.add(list(zip(*rows, strict=True)))
+        return Manifest(**builder.build(str(self.path), root, source))
 
     def _stems(self, row: list[str]) -> list[str]:
         known = self.columns.known

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from xvectors.text import composed
 
 ROWS_AT_A_TIME = 65_536
+HASHED_AT_A_TIME = 8_192
 
 
 class PackedStrings:
@@ -33,6 +35,13 @@ class PackedStrings:
         builder.extend(list(strings))
         return builder.build()
 
+    @classmethod
+    def from_arrow(cls, array: Any) -> PackedStrings:
+        """Copy the strings of a pyarrow StringArray."""
+        _, ends, data = array.buffers()
+        offsets = np.frombuffer(ends, np.int32)[array.offset : array.offset + len(array) + 1].astype(np.int64)
+        return cls(np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]].copy(), offsets - offsets[0])
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
@@ -43,21 +52,16 @@ class PackedStrings:
         return self.data[self.offsets[index] : self.offsets[index + 1]].tobytes().decode("utf-8", "surrogateescape")
 
     def __iter__(self) -> Iterator[str]:
-        for raw in self.iter_bytes():
-            yield raw.decode("utf-8", "surrogateescape")
-
-    def __repr__(self) -> str:
-        return f"PackedStrings({len(self)} rows, {self.data.nbytes} bytes)"
-
-    def iter_bytes(self) -> Iterator[bytes]:
-        """Yield the strings as UTF-8, which is faster than as `str`."""
         for first in range(0, len(self), ROWS_AT_A_TIME):
             ends = self.offsets[first : first + ROWS_AT_A_TIME + 1]
             start = int(ends[0])
             block = self.data[start : ends[-1]].tobytes()
             edges = (ends - start).tolist()
             for begin, end in pairwise(edges):
-                yield block[begin:end]
+                yield block[begin:end].decode("utf-8", "surrogateescape")
+
+    def __repr__(self) -> str:
+        return f"PackedStrings({len(self)} rows, {self.data.nbytes} bytes)"
 
     def take(self, indices: ArrayLike) -> PackedStrings:
         """Return the strings of these rows, in this order."""
@@ -93,6 +97,15 @@ class PackedStrings:
         np.cumsum(lengths, out=offsets[1:])
         return PackedStrings(np.concatenate([np.empty(0, np.uint8), *parts]), offsets)
 
+    def is_stripped(self, *, allow_empty: bool) -> bool:
+        """Whether all strings clearly have no white space around them: they begin and end with visible ASCII."""
+        starts, ends = self.offsets[:-1], self.offsets[1:]
+        filled = ends > starts
+        if not allow_empty and not filled.all():
+            return False
+        edges = self.data[starts[filled]], self.data[ends[filled] - 1]
+        return all(bool(((edge > ord(" ")) & (edge < 0x7F)).all()) for edge in edges)
+
     def composed(self) -> PackedStrings:
         """Return the strings in the Unicode form in which names are compared (NFC)."""
         if not (self.data >= 0x80).any():
@@ -101,7 +114,7 @@ class PackedStrings:
 
     def duplicates(self) -> list[tuple[int, int]]:
         """Return pairs (first row, later row) of equal strings, ordered by the later row."""
-        hashes = np.fromiter(map(hash, self.iter_bytes()), dtype=np.int64, count=len(self))
+        hashes = self._hashes()
         order = np.argsort(hashes, kind="stable")
         again = np.flatnonzero(np.diff(hashes[order]) == 0)
         suspects = np.unique(np.concatenate([order[again], order[again + 1]]))
@@ -112,6 +125,20 @@ class PackedStrings:
             if earlier != row:
                 pairs.append((earlier, row))
         return pairs
+
+    def _hashes(self) -> NDArray[np.uint64]:
+        """Return for each string the sum of its bytes, each multiplied with a number that depends on its place."""
+        longest = int(np.diff(self.offsets).max(initial=0))
+        factors = np.random.default_rng(0).integers(1 << 63, size=longest, dtype=np.uint64)
+        hashes = np.empty(len(self), dtype=np.uint64)
+        for first in range(0, len(self), HASHED_AT_A_TIME):
+            ends = self.offsets[first : first + HASHED_AT_A_TIME + 1] - self.offsets[first]
+            block = self.data[self.offsets[first] : self.offsets[first] + ends[-1]]
+            place = np.arange(len(block)) - np.repeat(ends[:-1], np.diff(ends))
+            sums = np.zeros(len(block) + 1, dtype=np.uint64)
+            np.cumsum(factors[place] * (block + np.uint64(1)), out=sums[1:])  # modulo 2 ** 64
+            hashes[first : first + len(ends) - 1] = sums[ends[1:]] - sums[ends[:-1]]
+        return hashes
 
 
 class PackedBuilder:
@@ -129,6 +156,10 @@ class PackedBuilder:
         if len(encoded) != len(joined):
             lengths = (len(string.encode("utf-8", "surrogateescape")) for string in strings)
         self._lengths.append(np.fromiter(lengths, dtype=np.int64, count=len(strings)))
+
+    def append(self, block: PackedStrings) -> None:
+        self._data.append(block.data)
+        self._lengths.append(np.diff(block.offsets))
 
     def build(self) -> PackedStrings:
         """Return the column and empty the builder, so that nothing is held twice."""

@@ -9,13 +9,13 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from xvectors.corpus.builder import ManifestBuilder
 from xvectors.corpus.columns import find_columns
 from xvectors.corpus.kaldi import read_kaldi
 from xvectors.corpus.layouts import speaker_places
-from xvectors.corpus.manifest import Manifest, ManifestBuilder
+from xvectors.corpus.manifest import Manifest
 from xvectors.corpus.metadata import SpeakerTable, UtteranceTable, read_metadata
 from xvectors.corpus.walk import AUDIO_SUFFIXES, counted, is_recording, unknown_files, walk_recordings
 from xvectors.errors import ManifestError
@@ -224,5 +224,5 @@ def _speaker_folders(
     if table is not None:
         header, rows = table.joined(header, rows, data)
     builder = ManifestBuilder(header, find_columns(header, str(data)), lambda row: f"{data}: {rows[row][0]}")
-    builder.add(rows)
-    return replace(builder.build(str(data), data, None), source=data.absolute(), passed_over=dict(passed_over))
+    builder.add(list(zip(*rows, strict=True)))
+    return Manifest(**builder.build(str(data), data, data.absolute()), passed_over=dict(passed_over))

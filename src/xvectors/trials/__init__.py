@@ -1,7 +1,8 @@
 """Verification trials: pairs of recordings, lists of them on disk, enrollment files and score files. No torch."""
 
 from xvectors.trials.enrollment import Enrollment, read_enrollment
-from xvectors.trials.lists import ResolvedTrials, TrialFindings, TrialList, read_trials, write_trials
+from xvectors.trials.list_files import read_trials, write_trials
+from xvectors.trials.lists import ResolvedTrials, TrialFindings, TrialList
 from xvectors.trials.names import RecordingRows
 from xvectors.trials.pairs import Trials, all_pairs, count_pairs
 from xvectors.trials.sampling import sample_recordings, sample_trials

@@ -8,27 +8,22 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.files.bulk import Irregular, chunks_of_lines, parse_chunk
 from xvectors.files.tables import restored
-from xvectors.trials.lists import LABELS
+from xvectors.trials.list_files import LABELS
 from xvectors.trials.score_lines import Form, ScoreColumns
 
 CHUNK_BYTES = 1 << 24
 MAX_THREADS = 8
 ROWS_AT_A_TIME = 1 << 20
-BOM = b"\xef\xbb\xbf"
-
-
-class Irregular(ValueError):
-    """The file cannot be read in bulk: it is wrong, or has unusual spaces, quotes or numbers."""
 
 
 def read_bulk(path: Path, form: Form) -> ScoreColumns:
@@ -47,7 +42,7 @@ def read_bulk(path: Path, form: Form) -> ScoreColumns:
     store = _Store(path.stat().st_size, form)
     waiting: deque[Future[_Part]] = deque()
     with open(path, "rb") as file, ThreadPoolExecutor(threads) as pool:
-        for text in _chunks(file, form):
+        for text in chunks_of_lines(file, form.header_line, CHUNK_BYTES):
             waiting.append(pool.submit(_parsed, text, form))
             if len(waiting) > threads:
                 store.add(waiting.popleft().result())
@@ -137,28 +132,9 @@ class _Store:
                 raise Irregular(f"the name {name!r} has an apostrophe for spreadsheets")
 
 
-def _chunks(file: BinaryIO, form: Form) -> Iterator[memoryview]:
-    """Yield the text below the header in blocks of whole lines."""
-    if file.read(len(BOM)) != BOM:
-        file.seek(0)
-    for number in range(1, form.header_line + 1):
-        line = file.readline().removesuffix(b"\n").removesuffix(b"\r")
-        if b'"' in line or b"\r" in line or (line and number < form.header_line):
-            raise Irregular("its header has quotes or spaces above it, or its lines end in different ways")
-    while text := file.read(CHUNK_BYTES):
-        whole = text.rfind(b"\n") + 1
-        if len(text) < CHUNK_BYTES:
-            whole = len(text)  # the file's end, with or without an end of line
-        elif not whole:
-            raise Irregular(f"it has a line of more than {CHUNK_BYTES:,} bytes")
-        file.seek(whole - len(text), os.SEEK_CUR)
-        yield memoryview(text)[:whole]
-
-
 def _parsed(lines: memoryview, form: Form) -> _Part:
     """Read one chunk in one thread."""
     import pyarrow as pa
-    from pyarrow import csv
 
     text = lines.obj  # the lines, and perhaps the beginning of one more
     assert isinstance(text, bytes)
@@ -166,24 +142,11 @@ def _parsed(lines: memoryview, form: Form) -> _Part:
         raise Irregular("it has quoted cells")
     if form.width > len(form.places) and not text.isascii():
         raise Irregular("it has columns that are not read and may not be UTF-8")
-    if text.startswith(BOM):
-        raise Irregular("it has a byte order mark inside")
-    columns = [str(place) for place in range(form.width)]
-    kinds = {str(place): pa.float64() if what == "score" else pa.string() for what, place in form.places.items()}
-    try:
-        table = csv.read_csv(
-            pa.BufferReader(lines),
-            read_options=csv.ReadOptions(use_threads=False, block_size=len(lines) + 1, column_names=columns),
-            parse_options=csv.ParseOptions(
-                delimiter=form.delimiter or " ", quote_char=False, double_quote=False, ignore_empty_lines=True
-            ),
-            convert_options=csv.ConvertOptions(column_types=kinds, include_columns=list(kinds), null_values=[]),
-        )
-    except pa.ArrowInvalid as error:
-        if not bytes(lines).strip(b"\r\n"):
-            return _empty(len(lines), "target" in form.places)
-        raise Irregular("lines differ in their number of fields, or a score is written in an unusual way") from error
-    cells = {what: table.column(str(place)).combine_chunks() for what, place in form.places.items()}
+    kinds = {place: pa.float64() if what == "score" else pa.string() for what, place in form.places.items()}
+    columns = parse_chunk(lines, form.delimiter or " ", form.width, kinds)
+    if columns is None:
+        return _empty(len(lines), "target" in form.places)
+    cells = {what: columns[place] for what, place in form.places.items()}
     words = {what: column.dictionary_encode() for what, column in cells.items() if what != "score"}
     scores = cells["score"].to_numpy()
     if not np.isfinite(scores).all():

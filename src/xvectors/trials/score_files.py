@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.errors import ManifestError
+from xvectors.files.bulk import Irregular
 from xvectors.files.tables import write_table
 from xvectors.text import agree, count, first_few
 from xvectors.trials.lists import TrialFindings, TrialList, repeated_pairs, without
 from xvectors.trials.names import RecordingRows
 from xvectors.trials.pairs import Trials
-from xvectors.trials.score_bulk import Irregular, read_bulk
+from xvectors.trials.score_bulk import read_bulk
 from xvectors.trials.score_lines import form_of, read_lines
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from xvectors.corpus.columns import Codes
 from xvectors.errors import ManifestError
 from xvectors.files.tables import DELIMITERS, Table
 from xvectors.trials.headers import ALIASES
-from xvectors.trials.lists import LABELS
+from xvectors.trials.list_files import LABELS
 from xvectors.trials.text import text_lines
 
 LINES_AT_A_TIME = 16_384
