@@ -26,11 +26,11 @@ test: lint  ## lint, types, import contracts and the fast tests
 test-older: $(VENV)/.test-installed  ## fast tests as on an x86 processor with AVX2 only
 	$(OLDER) $(PYTEST)
 
-test-slow: $(VENV)/.test-installed  ## tests that take more than about 10 seconds each
-	$(PYTEST) -m slow
+test-slow: $(VENV)/.test-installed  ## tests of more than about 10 seconds each, and those beside other toolkits
+	$(PYTEST) -m "slow or peers"
 
 test-all: lint  ## lint and all tests, the slow ones included
-	$(PYTEST) -m "slow or not slow"
+	$(PYTEST) -m "slow or peers or not slow"
 
 coverage: $(VENV)/.test-installed  ## share of the source lines that the fast tests run; details in build/coverage
 	$(PYTEST) --cov --cov-report=term --cov-report=html

@@ -283,7 +283,8 @@ def test_plots_are_png_files_of_a_known_size_in_folders_made_for_them(plot: str,
     write, size = WRITERS[plot]
     path = tmp_path / "new" / "folder" / "plot.png"
     assert write(path) == path
-    assert png_size(path) == size
+    # matplotlib versions round the size of text differently
+    assert png_size(path) == pytest.approx(size, abs=2)
     assert [entry.name for entry in path.parent.iterdir()] == ["plot.png"]
 
 

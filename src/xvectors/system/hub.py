@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from xvectors.errors import CheckpointError, MissingExtraError
@@ -23,14 +24,13 @@ def is_on_hub(name: str | os.PathLike[str]) -> bool:
     return SCHEME.match(os.fspath(name)) is not None
 
 
-def fetch_system(address: str | os.PathLike[str]) -> Path:
-    """Download the system at `address`, as far as it is not cached yet, and return its folder.
+def fetch_files(address: str | os.PathLike[str], patterns: Sequence[str]) -> Path:
+    """Download the files of a repository that match `patterns`, as far as they are not cached, and return their folder.
 
     Raises
     ------
     CheckpointError
-        For a malformed address, a repository that does not exist, is private or holds no system, and a network that
-        does not answer.
+        For a malformed address, a repository that does not exist or is private, and a network that does not answer.
     MissingExtraError
         Without the extra `hub`.
     """
@@ -46,13 +46,21 @@ def fetch_system(address: str | os.PathLike[str]) -> Path:
             "repository by hand and give its folder"
         ) from error
     try:
-        folder = Path(snapshot_download(repo_id=parts["repo"], revision=parts["revision"], allow_patterns=FILES))
+        folder = Path(
+            snapshot_download(repo_id=parts["repo"], revision=parts["revision"], allow_patterns=list(patterns))
+        )
     except (OSError, ValueError) as error:  # every error of huggingface_hub is a subclass of one of these
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise CheckpointError(
             f"{text}: cannot be downloaded ({reason}); check the name and the network, and log in with "
             "`hf auth login` if the repository is private"
         ) from error
+    return folder
+
+
+def fetch_system(address: str | os.PathLike[str]) -> Path:
+    """Download the system at `address`, and return its folder; CheckpointError where the repository holds none."""
+    folder = fetch_files(address, FILES)
     if not (folder / "system.toml").is_file():
-        raise CheckpointError(f"{text}: the repository holds no system.toml, so it is not a system")
+        raise CheckpointError(f"{os.fspath(address)}: the repository holds no system.toml, so it is not a system")
     return folder

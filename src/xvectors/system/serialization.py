@@ -63,20 +63,22 @@ class Description:
     recipe: Recipe
     speakers: tuple[str, ...]
     versions: Mapping[str, str]
+    origin: Mapping[str, Any] | None = None
+    """Where an imported system comes from; None for a system that was trained by us."""
 
 
 def make_model(recipe: Recipe, num_speakers: int) -> Backbone:
     """Build the recipe's network, with weights drawn from torch's default generator.
 
     Its classes are the speakers in the order of speakers.csv, followed by the same speakers at each other speed of the
-    augmentation.
+    augmentation. An imported system has no speakers; its network keeps one class, whose weights are zero.
     """
     for key in ("num_speakers", "input_dim"):
         if key in recipe.model.settings:
             raise ConfigError(f"model.{key} follows from the corpus and the features; leave it out")
     return build_model(
         recipe.model.name,
-        num_speakers=num_classes(recipe, num_speakers),
+        num_speakers=max(num_classes(recipe, num_speakers), 1),
         input_dim=recipe.features.dimension,
         **recipe.model.settings,
     )
@@ -117,8 +119,10 @@ def make_features(recipe: Recipe) -> Fbank:
     return Fbank(**asdict(recipe.features))
 
 
-def write_description(folder: SystemFolder, recipe: Recipe, speakers: Sequence[str]) -> None:
-    """Write speakers.csv, then system.toml, whose presence makes the folder a system."""
+def write_description(
+    folder: SystemFolder, recipe: Recipe, speakers: Sequence[str], origin: Mapping[str, Any] | None = None
+) -> None:
+    """Write speakers.csv, then system.toml, whose presence makes the folder a system; `origin` if it was imported."""
     write_table(folder.speakers, ["index", "speaker"], enumerate(speakers))
     description: dict[str, Any] = {
         "format_version": SYSTEM_FORMAT_VERSION,
@@ -128,6 +132,8 @@ def write_description(folder: SystemFolder, recipe: Recipe, speakers: Sequence[s
     }
     if code := code_from_outside(recipe):
         description["code"] = code
+    if origin is not None:
+        description["origin"] = dict(origin)
     write_text(folder.description, to_toml(description))
 
 
@@ -179,7 +185,12 @@ def read_description(folder: SystemFolder) -> Description:
             f"{folder.speakers} names {count(len(speakers), 'speaker')} but {folder.description} counts "
             f"{table.get('num_speakers')!r}; the two belong to different systems"
         )
-    return Description(recipe=recipe, speakers=speakers, versions=subtable(table, "versions", folder.description))
+    return Description(
+        recipe=recipe,
+        speakers=speakers,
+        versions=subtable(table, "versions", folder.description),
+        origin=subtable(table, "origin", folder.description) if "origin" in table else None,
+    )
 
 
 def read_speakers(path: Path) -> tuple[str, ...]:

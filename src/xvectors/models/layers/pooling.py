@@ -82,16 +82,16 @@ class StatisticsPooling(Pooling):
     ----------
     variance_floor
         Lower bound of the variance. Below it the deviation has no gradient, so that the gradient is always finite.
+    unbiased
+        Divide the squared deviations by T - 1, one less than the number of frames, as 3D-Speaker and WeSpeaker do. By
+        default by T, as in the paper and in Kaldi, so that a single frame has a deviation too.
+    variance_offset
+        Added to the variance before the root is taken.
 
     Raises
     ------
     ConfigError
-        The floor is not above 0.
-
-    Notes
-    -----
-    The deviation is that of the population, divided by the number of frames T rather than T - 1, as in the paper and in
-    Kaldi; a single frame has one too.
+        The floor is not above 0, or the offset is negative.
 
     References
     ----------
@@ -99,9 +99,12 @@ class StatisticsPooling(Pooling):
     verification", Interspeech 2017.
     """
 
-    def __init__(self, variance_floor: float = 1e-10) -> None:
+    def __init__(self, variance_floor: float = 1e-10, *, unbiased: bool = False, variance_offset: float = 0.0) -> None:
         super().__init__()
         self.variance_floor = _checked_floor(variance_floor)
+        if not variance_offset >= 0:
+            raise ConfigError(f"variance_offset is {variance_offset}; it must be at least 0, such as 1e-7")
+        self.unbiased, self.variance_offset = unbiased, variance_offset
 
     def forward(self, x: Tensor, padding: Padding | None = None) -> Tensor:
         """Map [batch, frames, channels] to [batch, 2 * channels]: the means, then the deviations."""
@@ -112,8 +115,12 @@ class StatisticsPooling(Pooling):
         centered = x - mean.unsqueeze(1)
         if behind is not None:
             centered = centered.masked_fill(behind, 0.0)
-        deviation = torch.linalg.vector_norm(centered, dim=1) / count**0.5
-        return torch.cat((mean, deviation.clamp(min=self.variance_floor**0.5)), dim=1)
+        divisor = _one_less(count) if self.unbiased else count
+        deviation = torch.linalg.vector_norm(centered, dim=1) / divisor**0.5
+        deviation = deviation.clamp(min=self.variance_floor**0.5)
+        if self.variance_offset:
+            deviation = (deviation.square() + self.variance_offset).sqrt()
+        return torch.cat((mean, deviation), dim=1)
 
 
 class AttentivePooling(Pooling):
@@ -229,10 +236,13 @@ class ChannelContextPooling(Pooling):
 POOLINGS: dict[str, Callable[[int, float], Pooling]] = {
     "mean": lambda channels, floor: MeanPooling(),
     "statistics": lambda channels, floor: StatisticsPooling(floor),
+    "unbiased_statistics": lambda channels, floor: StatisticsPooling(floor, unbiased=True),
+    "tstp": lambda channels, floor: StatisticsPooling(floor, unbiased=True, variance_offset=1e-7),
     "attentive": lambda channels, floor: AttentivePooling(channels, variance_floor=floor),
     "multi_head": lambda channels, floor: MultiHeadAttentivePooling(channels),
     "channel_context": lambda channels, floor: ChannelContextPooling(channels, variance_floor=floor),
 }
+"""`unbiased_statistics` is 3D-Speaker's and `tstp` WeSpeaker's form of statistics pooling."""
 
 
 def make_pooling(name: str, channels: int, variance_floor: float = 1e-10) -> Pooling:
@@ -269,6 +279,10 @@ def _weighted_moments(x: Tensor, weights: Tensor, variance_floor: float) -> Tens
     mean = (weights * x).sum(dim=1)
     variance = (weights * (x - mean.unsqueeze(1)).square()).sum(dim=1)
     return torch.cat((mean, variance.clamp(min=variance_floor).sqrt()), dim=1)
+
+
+def _one_less(count: Tensor | int) -> Tensor | int:
+    return count.sub(1).clamp(min=1) if isinstance(count, Tensor) else max(count - 1, 1)
 
 
 def _checked_floor(variance_floor: float) -> float:
