@@ -16,7 +16,7 @@ import torch
 import xvectors
 from xvectors import SpeakerEncoder, open_corpus
 from xvectors.gallery import SqliteStore, open_gallery
-from xvectors.text import brief, in_brief
+from xvectors.text import abbreviated, short_repr
 from xvectors.trials import all_pairs
 
 PUBLIC = [
@@ -51,16 +51,16 @@ def test_no_public_class_prints_an_address_or_an_array(cls: type) -> None:
 
 
 def test_values_in_brief() -> None:
-    assert in_brief(np.zeros((1000, 512), np.float32)) == "float32 [1000, 512]"
-    assert in_brief(torch.zeros(3, dtype=torch.int64)) == "int64 [3]"
-    assert in_brief(["x"] * 12_345) == "[12,345 items]"
-    assert in_brief(("a", "b")) == "('a', 'b')"
-    assert in_brief(("a",)) == "('a',)"
-    assert in_brief({"a": np.zeros(3)}) == "{'a': float64 [3]}"
-    assert in_brief(dict.fromkeys(range(20))) == "{20 keys}"
-    assert in_brief("x" * 500) == f"'{'x' * 75}...'"
+    assert abbreviated(np.zeros((1000, 512), np.float32)) == "float32 [1000, 512]"
+    assert abbreviated(torch.zeros(3, dtype=torch.int64)) == "int64 [3]"
+    assert abbreviated(["x"] * 12_345) == "[12,345 items]"
+    assert abbreviated(("a", "b")) == "('a', 'b')"
+    assert abbreviated(("a",)) == "('a',)"
+    assert abbreviated({"a": np.zeros(3)}) == "{'a': float64 [3]}"
+    assert abbreviated(dict.fromkeys(range(20))) == "{20 keys}"
+    assert abbreviated("x" * 500) == f"'{'x' * 75}...'"
 
-    @brief("a", "_b", "gone")
+    @short_repr("a", "_b", "gone")
     class Two:
         def __init__(self) -> None:
             self.a, self._b = 1, np.zeros(2)

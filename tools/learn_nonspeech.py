@@ -30,10 +30,10 @@ from xvectors.audio.nonspeech import ANALYSIS_HZ, MODEL, SPEECH_LOG_ODDS, STRETC
 from xvectors.audio.quality import MIN_SPEECH_LIKE_SHARE  # noqa: E402
 
 RATE = nonspeech.RATE
-LEAST_S = 0.4
+MIN_S = 0.4
 PULL = 3.0
 """Of the coefficients towards zero, in recordings."""
-MOST_S = 10.0
+MAX_S = 10.0
 VARIANTS = 2
 """Of a recording of speech, drawn by chance, besides itself."""
 
@@ -86,7 +86,7 @@ def _mixed(wave: np.ndarray, other: np.ndarray, snr_db: float) -> np.ndarray:
 def of_file(job: tuple[str, str]) -> list[Row]:
     group, path = job
     rng = np.random.default_rng([len(path), *Path(path).name.encode()])
-    wave = audio.read(path, sample_rate_hz=RATE, duration_s=MOST_S)[0]
+    wave = audio.read(path, sample_rate_hz=RATE, duration_s=MAX_S)[0]
     return _rows(group, path, conditions(wave, rng))
 
 
@@ -117,7 +117,7 @@ def _rows(
     return [
         (group, condition, f"{name}|{condition}", values)
         for condition, wave in variants
-        if speech_s(wave, RATE) >= LEAST_S  # others are turned away as they are
+        if speech_s(wave, RATE) >= MIN_S  # others are turned away as they are
         for values in measured(wave)
     ]
 

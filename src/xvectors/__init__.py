@@ -1,7 +1,8 @@
 """Speaker recognition from a folder of recordings: the public names, imported when first used."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from xvectors.lazy import lazy_names
 
 if TYPE_CHECKING:
     __version__: str
@@ -20,24 +21,19 @@ if TYPE_CHECKING:
     from xvectors.report import evaluate as evaluate
     from xvectors.training import train as train
 
-_HOME = {
-    "Fbank": "features",
-    "Manifest": "corpus",
-    "Recipe": "config",
-    "SpeakerEncoder": "encoder",
-    "TDNNLayer": "models",
-    "XVector": "models",
-    "XVectorsError": "errors",
-    "evaluate": "report",
-    "export_onnx": "export",
-    "load_all_data": "dataset",
-    "load_recipe": "config",
-    "open_corpus": "corpus",
-    "train": "training",
-    "trust": "config",
-}
-
-__all__ = sorted(_HOME)
+_public_name, _, __all__ = lazy_names(
+    __name__,
+    config="Recipe load_recipe trust",
+    corpus="Manifest open_corpus",
+    dataset="load_all_data",
+    encoder="SpeakerEncoder",
+    errors="XVectorsError",
+    export="export_onnx",
+    features="Fbank",
+    models="TDNNLayer XVector",
+    report="evaluate",
+    training="train",
+)
 
 
 def __getattr__(name: str) -> object:
@@ -45,9 +41,7 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         return version("xvectors")
-    if name not in _HOME:
-        raise AttributeError(f"module 'xvectors' has no attribute {name!r}")
-    return getattr(import_module(f"xvectors.{_HOME[name]}"), name)
+    return _public_name(name)
 
 
 def __dir__() -> list[str]:

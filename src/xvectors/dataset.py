@@ -17,7 +17,7 @@ from torch import Tensor
 from xvectors.corpus import TEST, TRAIN, VAL, Manifest, open_corpus, scan, split_corpus
 from xvectors.errors import ConfigError, ManifestError
 from xvectors.features import Fbank
-from xvectors.text import brief
+from xvectors.text import short_repr
 from xvectors.training.dataset import (
     WHOLE,
     ChunkBatches,
@@ -34,7 +34,7 @@ __all__ = ["LabLoader", "load_all_data"]
 logger = logging.getLogger(__name__)
 
 
-@brief("_fbank")
+@short_repr("_fbank")
 class CollateFeatures:
     """Examples of equal length to the lab's tuple (melspec, spk_id, age, gender); None where none could be read."""
 

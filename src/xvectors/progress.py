@@ -91,7 +91,9 @@ def progress_bar(
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
-        from rich.progress import Progress as RichProgress
+        from rich.progress import (
+            Progress as RichProgress,
+        )
 
         columns = (
             TextColumn("{task.description}"),

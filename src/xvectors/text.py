@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 C = TypeVar("C", bound=type)
 
-FEW = 3
+MAX_EXAMPLES = 3
 """Number of examples in a message."""
-MOST_ITEMS = 4
-LONGEST_TEXT = 80
+MAX_ITEMS = 4
+MAX_TEXT_CHARS = 80
 
 JOINERS = "\u200c\u200d"
 UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -40,7 +40,7 @@ def agree(number: int, one: str, more: str) -> str:
     return one if number == 1 else more
 
 
-def first_few(names: Iterable[str], most: int = FEW, separator: str = ", ") -> str:
+def first_few(names: Iterable[str], most: int = MAX_EXAMPLES, separator: str = ", ") -> str:
     """List the first `most` names, and show that there are more.
 
     >>> first_few(["ann", "bob", "eve", "joe"])
@@ -104,7 +104,7 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def brief(*names: str) -> Callable[[C], C]:
+def short_repr(*names: str) -> Callable[[C], C]:
     """Decorate a class with a short repr of these attributes, by default the fields of a dataclass or named tuple.
 
     Arrays appear as dtype and shape, long sequences and mappings as their lengths.
@@ -115,7 +115,7 @@ def brief(*names: str) -> Callable[[C], C]:
 
         def __repr__(self: Any) -> str:
             known = [name for name in shown if hasattr(self, name)]  # unfitted estimators lack some
-            parts = [f"{name.lstrip('_')}={in_brief(getattr(self, name))}" for name in known]
+            parts = [f"{name.lstrip('_')}={abbreviated(getattr(self, name))}" for name in known]
             return f"{type(self).__name__}({', '.join(parts)})"
 
         type.__setattr__(cls, "__repr__", __repr__)
@@ -124,24 +124,24 @@ def brief(*names: str) -> Callable[[C], C]:
     return decorate
 
 
-def in_brief(value: Any) -> str:
+def abbreviated(value: Any) -> str:
     """Describe a value: `float32 [1000, 512]`, `[12,345 items]`, `{20 keys}`, or its repr if that is short."""
     if hasattr(value, "dtype") and hasattr(value, "shape") and value.shape:
         return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
     if isinstance(value, str | bytes):
         text = repr(value)
-        return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 4]}...{text[0]}"
+        return text if len(text) <= MAX_TEXT_CHARS else f"{text[: MAX_TEXT_CHARS - 4]}...{text[0]}"
     if isinstance(value, Mapping):
-        if len(value) <= MOST_ITEMS:
-            inside = "{" + ", ".join(f"{key!r}: {in_brief(each)}" for key, each in value.items()) + "}"
-            if len(inside) <= LONGEST_TEXT:
+        if len(value) <= MAX_ITEMS:
+            inside = "{" + ", ".join(f"{key!r}: {abbreviated(each)}" for key, each in value.items()) + "}"
+            if len(inside) <= MAX_TEXT_CHARS:
                 return inside
         return f"{{{len(value):,} keys}}"
     if isinstance(value, Sequence | set | frozenset) and not hasattr(value, "_fields"):
         opened, closed = ("(", ")") if isinstance(value, tuple) else ("[", "]")
-        if len(value) <= MOST_ITEMS:
-            inside = f"{opened}{', '.join(map(in_brief, value))}{',' * (closed == ')' and len(value) == 1)}{closed}"
-            if len(inside) <= LONGEST_TEXT:
+        if len(value) <= MAX_ITEMS:
+            inside = f"{opened}{', '.join(map(abbreviated, value))}{',' * (closed == ')' and len(value) == 1)}{closed}"
+            if len(inside) <= MAX_TEXT_CHARS:
                 return inside
         return f"{opened}{len(value):,} items{closed}"
     return _shortened(repr(value))
@@ -149,7 +149,7 @@ def in_brief(value: Any) -> str:
 
 def _shortened(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= 4 * LONGEST_TEXT else f"{line[: 4 * LONGEST_TEXT]}..."
+    return line if len(line) <= 4 * MAX_TEXT_CHARS else f"{line[: 4 * MAX_TEXT_CHARS]}..."
 
 
 def _fields(cls: type) -> tuple[str, ...]:

@@ -97,7 +97,7 @@ def test_trimmed_embeddings_are_those_of_the_speech(monkeypatch: pytest.MonkeyPa
 
     assert cosine(trimmed[0], speech) > cosine(whole, speech) + 0.05
     # a long recording is trimmed piece by piece
-    monkeypatch.setattr(sources, "LONGEST_WHOLE_S", 4.0)
+    monkeypatch.setattr(sources, "MAX_WHOLE_S", 4.0)
     halves = [encoder.encode(half, trim_silence="energy")[0] for half in (wave[: 4 * RATE], wave[4 * RATE :])]
     weights = [sum(np.diff(find_spoken(half, RATE))[:, 0]) for half in (wave[: 4 * RATE], wave[4 * RATE :])]
     long = encoder.encode(wave, trim_silence="energy")

@@ -38,8 +38,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> espeak.Engine:
-    return espeak.Engine(tmp_path_factory.mktemp("engine"))
+def engine(tmp_path_factory: pytest.TempPathFactory) -> espeak.Espeak:
+    return espeak.Espeak(tmp_path_factory.mktemp("engine"))
 
 
 def rows(corpus: Path) -> list[dict[str, str]]:
@@ -52,7 +52,7 @@ def hashes(corpus: Path) -> dict[str, str]:
     return {str(file.relative_to(corpus)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def utterances_of(number: int) -> list[tuple[int, generate.Utterance]]:
+def utterances_of(number: int) -> list[tuple[int, generate.UtterancePlan]]:
     """One utterance each of the first `number` speakers."""
     return [(speaker, generate.plan(0, speaker, 0)) for speaker in range(number)]
 
@@ -113,7 +113,7 @@ def test_another_seed_gives_other_voices_and_sentences() -> None:
     assert generate.plan(0, 0, 0).text != generate.plan(1, 0, 0).text
 
 
-def test_what_is_said_depends_on_nothing_said_before_nor_on_the_clock(engine: espeak.Engine) -> None:
+def test_what_is_said_depends_on_nothing_said_before_nor_on_the_clock(engine: espeak.Espeak) -> None:
     planned = utterances_of(12)
     assert any(any(utterance.voice.breath) for _, utterance in planned)
     assert any(utterance.voice.klatt for _, utterance in planned)
@@ -124,7 +124,7 @@ def test_what_is_said_depends_on_nothing_said_before_nor_on_the_clock(engine: es
         np.testing.assert_array_equal(before, after)
 
 
-def test_recordings_keep_level_noise_and_pauses_within_their_ranges(engine: espeak.Engine) -> None:
+def test_recordings_keep_level_noise_and_pauses_within_their_ranges(engine: espeak.Espeak) -> None:
     peaks, durations_s = [], []
     for speaker, utterance in utterances_of(16):
         clean, speech, noise = generate.make(engine, 0, speaker, utterance)
@@ -170,7 +170,7 @@ def test_a_room_decays_by_sixty_decibels_in_its_reverberation_time() -> None:
     assert (remaining_db[early] - remaining_db[late]) / 0.2 * 0.4 == pytest.approx(60, abs=4)
 
 
-def test_measured_pitch_follows_gender_and_age(engine: espeak.Engine) -> None:
+def test_measured_pitch_follows_gender_and_age(engine: espeak.Espeak) -> None:
     groups: dict[str, list[float]] = {"man": [], "woman": [], "child": []}
     for speaker, utterance in utterances_of(60):
         voice = utterance.voice
@@ -330,7 +330,7 @@ def test_without_espeak_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.M
     assert not (tmp_path / "out").exists()
 
 
-def test_a_library_that_stays_loaded_is_refused(engine: espeak.Engine) -> None:
+def test_a_library_that_stays_loaded_is_refused(engine: espeak.Espeak) -> None:
     import _ctypes
     import ctypes
 
@@ -343,7 +343,7 @@ def test_a_library_that_stays_loaded_is_refused(engine: espeak.Engine) -> None:
         _ctypes.dlclose(held._handle)
 
 
-def test_a_voice_that_cannot_be_spoken_is_an_error_with_its_sentence(engine: espeak.Engine) -> None:
+def test_a_voice_that_cannot_be_spoken_is_an_error_with_its_sentence(engine: espeak.Espeak) -> None:
     voice = voices.draw_voice(0, 0)
     with pytest.raises(XVectorsError, match=r"espeak-ng failed on 'Hello\.'.*accent 'en-mars'"):
         engine.speak("Hello.", voice=voice.text(), accent="en-mars", words_per_minute=160, seed=1)

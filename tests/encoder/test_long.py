@@ -25,7 +25,7 @@ WAVE = np.concatenate(noises([1.0] * 5))
 def _short_pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two seconds are long here, and half of one is decoded at once."""
     if "as_shipped" not in request.fixturenames:
-        monkeypatch.setattr(sources, "LONGEST_WHOLE_S", 2.0)
+        monkeypatch.setattr(sources, "MAX_WHOLE_S", 2.0)
         monkeypatch.setattr(sources, "BLOCK_S", 0.5)
 
 
@@ -110,7 +110,7 @@ def test_what_is_wrong_far_into_a_recording(
     with pytest.raises(TooShortError, match=r"recording 0: 0\.000 s of speech in 5 s of audio are less than"):
         encoder.encode(WAVE, trim_silence="energy")
     monkeypatch.undo()
-    monkeypatch.setattr(sources, "LONGEST_WHOLE_S", 2.0)
+    monkeypatch.setattr(sources, "MAX_WHOLE_S", 2.0)
     soundfile.write(tmp_path / "cut.flac", WAVE, RATE)
     content = bytearray((tmp_path / "cut.flac").read_bytes())
     content[len(content) * 3 // 4 :] = bytes(len(content) - len(content) * 3 // 4)
@@ -131,9 +131,9 @@ def test_pieces_are_near_the_whole(speechocean: Path, monkeypatch: pytest.Monkey
     for speaker in range(0, 100, 25):
         rows = np.flatnonzero(manifest.speaker_index == speaker)[:20]
         joined = np.concatenate([audio.read(manifest.full_path(row))[0] for row in rows])
-        monkeypatch.setattr(sources, "LONGEST_WHOLE_S", 1e9)
+        monkeypatch.setattr(sources, "MAX_WHOLE_S", 1e9)
         whole = encoder.encode(joined)[0]
-        monkeypatch.setattr(sources, "LONGEST_WHOLE_S", 20.0)
+        monkeypatch.setattr(sources, "MAX_WHOLE_S", 20.0)
         assert len(joined) > 2 * 20 * RATE
         apart = encoder.encode(joined)[0]
         cosines.append(whole @ apart / np.linalg.norm(whole) / np.linalg.norm(apart))

@@ -101,7 +101,7 @@ def test_where_nobody_speaks_everything_but_zeros_is_embedded(
     padded = np.r_[noise, NOTHING]
     np.testing.assert_allclose(encoder.encode(padded), expected, atol=1e-4)
     assert encoder.verify(padded, padded).same_speaker is None
-    monkeypatch.setattr(sources, "LONGEST_WHOLE_S", 1.0)
+    monkeypatch.setattr(sources, "MAX_WHOLE_S", 1.0)
     long = encoder.encode(padded, trim_silence=None)
     np.testing.assert_allclose(encoder.encode(padded), long, atol=1e-4)
 

@@ -86,7 +86,7 @@ def test_a_file_at_another_rate(encoder: SpeakerEncoder, tmp_path: Path, monkeyp
     chunks = fed(encoder, wave, list(range(0, len(wave), 5_000)), window_s=1.0, sample_rate_hz=44_100)
     np.testing.assert_allclose(chunks.embeddings, whole.embeddings, atol=1e-3)
     np.testing.assert_allclose(chunks.end_s, whole.end_s, atol=1 / RATE)
-    monkeypatch.setattr(sources, "LONGEST_WHOLE_S", 1.0)
+    monkeypatch.setattr(sources, "MAX_WHOLE_S", 1.0)
     monkeypatch.setattr(sources, "BLOCK_S", 0.3)
     long = encoder.encode_windows(tmp_path / "a.wav", window_s=1.0)
     np.testing.assert_allclose(long.embeddings, whole.embeddings, atol=1e-3)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xvectors.corpus.synth.espeak import Engine
+from xvectors.corpus.synth.espeak import Espeak
 from xvectors.corpus.synth.generate import make, plan
 from xvectors.corpus.synth.sessions import active_power
 
@@ -19,7 +19,7 @@ RATE = 16_000
 def spoken(seed: int, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """(speech, noise) of one sentence of each of `count` voices, float32 of equal lengths."""
     with tempfile.TemporaryDirectory() as scratch:
-        engine = Engine(Path(scratch))
+        engine = Espeak(Path(scratch))
         return [make(engine, seed, number, plan(seed, number, 0))[1:] for number in range(count)]
 
 

@@ -169,7 +169,7 @@ def test_trials_are_of_two_recordings(simulate: Simulate) -> None:
 
 
 def test_many_recordings_are_thinned_evenly(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xvectors.verification.learning.MOST_ROWS", 100)
+    monkeypatch.setattr("xvectors.verification.learning.MAX_ROWS", 100)
     basis = simulate(6, 10, seed=9)
     kept = _some_recordings(basis, seed=0)
     assert len(kept.speakers) == 6 * 4 * 4

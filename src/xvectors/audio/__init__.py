@@ -8,12 +8,24 @@ from xvectors.audio.channels import Canceled as Canceled
 from xvectors.audio.channels import Channel as Channel
 from xvectors.audio.channels import as_channel as as_channel
 from xvectors.audio.decoding.opening import Source as Source
-from xvectors.audio.io import blocks as blocks
-from xvectors.audio.io import canceled as canceled
-from xvectors.audio.io import probe as probe
-from xvectors.audio.io import read as read
-from xvectors.audio.io import segment as segment
-from xvectors.audio.io import stream as stream
+from xvectors.audio.io import (
+    blocks as blocks,
+)
+from xvectors.audio.io import (
+    canceled as canceled,
+)
+from xvectors.audio.io import (
+    probe as probe,
+)
+from xvectors.audio.io import (
+    read as read,
+)
+from xvectors.audio.io import (
+    segment as segment,
+)
+from xvectors.audio.io import (
+    stream as stream,
+)
 from xvectors.audio.resampling import Resampler as Resampler
 from xvectors.audio.resampling import resample as resample
 from xvectors.audio.sound import AudioInfo as AudioInfo

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from xvectors import audio
 from xvectors.errors import AudioError
 
-LONGEST_KEPT_S = 60.0
+MAX_KEPT_S = 60.0
 """Longer recordings are not cached: decoding a segment of them is much faster than decoding the whole."""
 
 
@@ -55,7 +55,7 @@ class DecodedRecordings:
         try:
             info = audio.probe(name)
             exact = (info.format, info.subtype, info.num_channels) == ("FLAC", "PCM_16", 1)
-            if not exact or info.sample_rate_hz != sample_rate_hz or info.duration_s > LONGEST_KEPT_S:
+            if not exact or info.sample_rate_hz != sample_rate_hz or info.duration_s > MAX_KEPT_S:
                 return None
             if 2 * info.num_frames > self._room:
                 return None

@@ -42,7 +42,7 @@ SPECTRUM_S = 0.032
 EDGE_DB = 20.0
 """Drop that marks the end of a band. Natural spectra drop as much, but not within a third of a kilohertz."""
 BELOW_EDGE_HZ, ABOVE_EDGE_HZ = (400.0, 100.0), 150.0
-LOWEST_EDGE_HZ = 1000.0
+MIN_EDGE_HZ = 1000.0
 TOP_SHARE = 0.95  # of half the sample rate; converters roll off above
 
 
@@ -254,7 +254,7 @@ class _Spectrum:
         last = int(TOP_SHARE * top_hz / step_hz)
         below, near = (round(reach / step_hz) for reach in BELOW_EDGE_HZ)
         above = round(ABOVE_EDGE_HZ / step_hz)
-        edges = np.arange(round(LOWEST_EDGE_HZ / step_hz), last - above)
+        edges = np.arange(round(MIN_EDGE_HZ / step_hz), last - above)
         if not len(edges):
             return top_hz
         sums = np.concatenate(([0.0], np.cumsum(level_db)))

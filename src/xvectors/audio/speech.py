@@ -19,11 +19,11 @@ from xvectors.audio.recording import open_recording
 from xvectors.audio.segments import find_spoken, hear, without_zeros
 from xvectors.audio.sound import MAX_SAMPLE
 from xvectors.errors import AudioError
-from xvectors.text import brief
+from xvectors.text import short_repr
 
 MAX_SPEECH_S = 300.0
 """Use at most this much speech; more does not improve the score."""
-LONGEST_WHOLE_S = 120.0
+MAX_WHOLE_S = 120.0
 """Longer recordings are processed in pieces, so that memory does not grow with their length."""
 
 
@@ -33,7 +33,7 @@ def check_finite(samples: Samples, name: str) -> None:
         raise AudioError(f"{name}: the samples are NaN, infinite or absurdly large; convert the recording again")
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Heard:
     """The speech of one recording, and its quality.
@@ -93,7 +93,7 @@ def listen(
     mask = meter.mask()
     share = float(np.mean(speech_like)) if speech_like else math.nan
     quality = replace(meter.quality(mask), speech_like_share=share, remarks=sound.notes)
-    if quality.duration_s <= LONGEST_WHOLE_S:
+    if quality.duration_s <= MAX_WHOLE_S:
         samples, speech_s = hear(sound.read(sample_rate_hz), sample_rate_hz, find_spoken)
         quality = replace(quality, speech_s=speech_s)
         return Heard(name=sound.name, quality=quality, speech_s=speech_s, samples=samples if speech_s else samples[:0])

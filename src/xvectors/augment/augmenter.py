@@ -28,7 +28,7 @@ from xvectors.errors import AudioError, ConfigError, ShapeError
 logger = logging.getLogger(__name__)
 
 BABBLE = "babble"
-LONGEST_IMPULSE_RESPONSE_S = 4.0
+MAX_IMPULSE_RESPONSE_S = 4.0
 NUM_ROOMS = 512
 ROOM_STREAM = 200
 
@@ -137,7 +137,7 @@ class Augmenter:
         if self._responses is None:
             return reverberate(waveform, self._room(int(generator.integers(NUM_ROOMS))))
         (index,) = self._responses.draw(1, generator)
-        response = self._responses.impulse_response(index, self.sample_rate_hz, LONGEST_IMPULSE_RESPONSE_S, generator)
+        response = self._responses.impulse_response(index, self.sample_rate_hz, MAX_IMPULSE_RESPONSE_S, generator)
         return reverberate(waveform, response)
 
     def _room(self, number: int) -> Samples:

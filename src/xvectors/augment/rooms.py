@@ -17,7 +17,7 @@ from xvectors.augment.noise import SILENT_POWER, power
 from xvectors.augment.spectrum import convolved, fast_length, inverse
 
 SPEED_OF_SOUND_M_S = 343.0
-SMALLEST_ROOM_M, LARGEST_ROOM_M = (2.5, 2.5, 2.3), (10.0, 8.0, 4.0)
+MIN_ROOM_M, MAX_ROOM_M = (2.5, 2.5, 2.3), (10.0, 8.0, 4.0)
 WALL_MARGIN_M = 0.3
 DISTANCE_M = (0.2, 3.0)
 # Farther away, the echoes have four times the power of the direct sound or more; speech is not recorded there.
@@ -48,7 +48,7 @@ def reverberate(waveform: Samples, impulse_response: Samples) -> Samples:
 
 def simulate_room(sample_rate_hz: int, rt60_s: float, generator: np.random.Generator) -> Samples:
     """Simulate the impulse response of a random shoebox room: float32 [about 1.3 * rt60_s * sample_rate_hz], from 1."""
-    size_m = generator.uniform(SMALLEST_ROOM_M, LARGEST_ROOM_M)
+    size_m = generator.uniform(MIN_ROOM_M, MAX_ROOM_M)
     volume_m3 = float(np.prod(size_m))
     surface_m2 = 2 * float(size_m[0] * size_m[1] + size_m[1] * size_m[2] + size_m[2] * size_m[0])
     microphone = generator.uniform(WALL_MARGIN_M, size_m - WALL_MARGIN_M)

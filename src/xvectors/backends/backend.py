@@ -19,11 +19,11 @@ from xvectors.backends.plda import PLDA
 from xvectors.backends.statistics import speaker_means
 from xvectors.backends.transforms import LDA, WCCN, Center, LengthNorm, Transform, Whiten
 from xvectors.errors import ConfigError
-from xvectors.text import brief, nearest
+from xvectors.text import nearest, short_repr
 from xvectors.trials.pairs import Trials
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EnrolledModels:
     """Models of k speakers in the space of one back-end."""

@@ -17,7 +17,7 @@ from xvectors.backends.estimator import real_rows
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError, TrainingError
 from xvectors.metrics.detection_cost import bayes_threshold, softplus
 from xvectors.metrics.roc import checked_scores
-from xvectors.text import brief
+from xvectors.text import short_repr
 from xvectors.trials.pairs import checked_labels
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ RIDGE = 1e-6  # penalty on weights of standardized inputs, which matters only fo
 Values = NDArray[np.float64]
 
 
-@brief("p_target", "scale_", "offset_")
+@short_repr("p_target", "scale_", "offset_")
 class AffineCalibration:
     """LLR = scale score + offset, fitted by logistic regression at a prior; with quality measures also
     LLR = (scale + scale_weights . q) score + offset + quality_weights . q.

@@ -18,7 +18,7 @@ PRODUCT_VALUES = 4_000_000  # scores of one matrix product: 16 MB
 GATHER_VALUES = 65_536  # values gathered at once for a sparse list of pairs, which fit into the cache of a core
 TILE_VALUES = 2_000_000  # right rows of a sparse list in the shared cache: 8 MB
 DENSE_SHARE = 1 / 32  # share of listed pairs from which computing all pairs is faster
-MOST_THREADS = 8  # for a sparse list, where memory bandwidth is the limit
+MAX_THREADS = 8  # for a sparse list, where memory bandwidth is the limit
 
 Rows = NDArray[np.float32]
 
@@ -146,7 +146,7 @@ def _sparse(left: Rows, right: Rows, i: NDArray[np.int64], j: NDArray[np.int64])
     that both wait in a cache. Fetched from memory at random, rows would take longer than their products."""
     scores = np.empty(len(i), dtype=np.float32)
     order = _tile_order(left, right, i, j)
-    threads = min(os.cpu_count() or 1, MOST_THREADS)
+    threads = min(os.cpu_count() or 1, MAX_THREADS)
     with ThreadPoolExecutor(threads) as pool:
         parts = pool.map(lambda part: _gathered(left, right, i[part], j[part]), np.array_split(order, threads))
         scores[order] = np.concatenate(list(parts))

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, entry_points, packages_dist
 from typing import Any
 
 from xvectors.errors import ConfigError
-from xvectors.text import brief, nearest
+from xvectors.text import nearest, short_repr
 
 TRUST_VARIABLE = "XVECTORS_TRUST"
 """Environment variable with the trusted packages, separated by commas or spaces."""
@@ -46,7 +46,7 @@ def is_trusted(module: str) -> bool:
     return any(".".join(parts[:count]) in trusted for count in range(1, len(parts) + 1))
 
 
-@brief("kind", "group")
+@short_repr("kind", "group")
 class Extensions:
     """Extensions of one kind.
 

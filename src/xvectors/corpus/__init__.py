@@ -1,9 +1,8 @@
 """Corpora: manifests of recordings and speakers, readers of corpus layouts, the scan and the split. No torch."""
 
-from __future__ import annotations
-
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from xvectors.lazy import lazy_names
 
 if TYPE_CHECKING:
     from xvectors.corpus.manifest import NO_SPLIT as NO_SPLIT
@@ -22,31 +21,11 @@ if TYPE_CHECKING:
     from xvectors.corpus.split import Split as Split
     from xvectors.corpus.split import split_corpus as split_corpus
 
-_HOME = {
-    "NO_SPLIT": "manifest",
-    "TRAIN": "manifest",
-    "VAL": "manifest",
-    "TEST": "manifest",
-    "Manifest": "manifest",
-    "Utterance": "manifest",
-    "PackedStrings": "packed",
-    "open_corpus": "readers",
-    "read_lab_metadata": "readers",
-    "Reason": "scanning",
-    "scan": "scanning",
-    "ScanReport": "scanning",
-    "ScanResult": "scanning",
-    "Split": "split",
-    "split_corpus": "split",
-}
-__all__ = list(_HOME)
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    manifest="Manifest NO_SPLIT TEST TRAIN Utterance VAL",
+    packed="PackedStrings",
+    readers="open_corpus read_lab_metadata",
+    scanning="Reason ScanReport ScanResult scan",
+    split="Split split_corpus",
+)

@@ -17,7 +17,7 @@ NO_SPLIT, TRAIN, VAL, TEST = -1, 0, 1, 2
 SPLIT_NAMES = ("train", "val", "test")
 MALE, FEMALE, UNKNOWN_GENDER = 0, 1, -1
 GENDER_NAMES = ("male", "female")
-OLDEST_AGE = 130.0
+MAX_AGE = 130.0
 
 ALIASES = {
     "path": (
@@ -149,8 +149,8 @@ def parse_age(cell: str) -> float:
     if decade := re.fullmatch(r"([1-9]0)'?s", word):
         return int(decade[1]) + 5.0
     age = _number(cell, "age", "years")
-    if age > OLDEST_AGE:
-        raise BadCell(f"age {cell.strip()} is above {OLDEST_AGE:g} years; write an age, not a year of birth")
+    if age > MAX_AGE:
+        raise BadCell(f"age {cell.strip()} is above {MAX_AGE:g} years; write an age, not a year of birth")
     return age
 
 

@@ -15,14 +15,32 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.corpus.builder import ManifestBuilder
-from xvectors.corpus.columns import FEMALE as FEMALE
-from xvectors.corpus.columns import GENDER_NAMES, SPLIT_NAMES, find_columns
-from xvectors.corpus.columns import MALE as MALE
-from xvectors.corpus.columns import NO_SPLIT as NO_SPLIT
-from xvectors.corpus.columns import TEST as TEST
-from xvectors.corpus.columns import TRAIN as TRAIN
-from xvectors.corpus.columns import UNKNOWN_GENDER as UNKNOWN_GENDER
-from xvectors.corpus.columns import VAL as VAL
+from xvectors.corpus.columns import (
+    FEMALE as FEMALE,
+)
+from xvectors.corpus.columns import (
+    GENDER_NAMES,
+    SPLIT_NAMES,
+    find_columns,
+)
+from xvectors.corpus.columns import (
+    MALE as MALE,
+)
+from xvectors.corpus.columns import (
+    NO_SPLIT as NO_SPLIT,
+)
+from xvectors.corpus.columns import (
+    TEST as TEST,
+)
+from xvectors.corpus.columns import (
+    TRAIN as TRAIN,
+)
+from xvectors.corpus.columns import (
+    UNKNOWN_GENDER as UNKNOWN_GENDER,
+)
+from xvectors.corpus.columns import (
+    VAL as VAL,
+)
 from xvectors.corpus.json_lines import open_table
 from xvectors.corpus.packed import PackedStrings
 from xvectors.errors import ManifestError

@@ -26,7 +26,7 @@ from xvectors.errors import ManifestError
 from xvectors.files import as_on_disk
 from xvectors.files.tables import Table, write_table
 from xvectors.progress import progress_bar
-from xvectors.text import brief, count, first_few
+from xvectors.text import count, first_few, short_repr
 
 SECONDS_BETWEEN_SAVES = 60.0
 ROWS_AT_A_TIME = 4096
@@ -46,7 +46,7 @@ class Remark:
         return f"{self.path}: {self.reason.value}" + (f" ({self.detail})" if self.detail else "")
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, kw_only=True)
 class ScanReport:
     """Result of a scan. Counts are those of the kept utterances, except for `num_speakers`, before the scan."""
@@ -134,7 +134,7 @@ def read_left_out(path: str | os.PathLike[str]) -> list[Remark]:
         raise ManifestError(f"{path} is damaged, or not a list of utterances that a scan left out: {error}") from error
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True)
 class ScanResult:
     """The usable rows, with durations, and the report."""

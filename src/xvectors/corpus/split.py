@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from xvectors.corpus.columns import NO_SPLIT, TEST, TRAIN, VAL
 from xvectors.corpus.manifest import Manifest
 from xvectors.errors import ManifestError
-from xvectors.text import brief
+from xvectors.text import short_repr
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ MAX_HELD_OUT = 200
 """19,900 pairs of voices suffice for an error rate and a calibration."""
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, eq=False)
 class Split:
     """The split of a corpus.

@@ -8,11 +8,11 @@ from xvectors.audio.recording import Recording
 from xvectors.encoder.encoder import SpeakerEncoder
 from xvectors.encoder.engines import Engine
 from xvectors.encoder.results import Embedded, save_embeddings
-from xvectors.encoder.sources import LONGEST_WHOLE_S, separate_rows
+from xvectors.encoder.sources import MAX_WHOLE_S, separate_rows
 from xvectors.encoder.windows import Windows, WindowStream
 
 __all__ = [
-    "LONGEST_WHOLE_S",
+    "MAX_WHOLE_S",
     "Embedded",
     "Engine",
     "Recording",

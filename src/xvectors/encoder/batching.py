@@ -139,7 +139,7 @@ def embed_long(engine: Engine, recording: Long, detector: Detector | None) -> tu
     """
     rate, needed = engine.sample_rate_hz, engine.samples_needed
     total, weight, length, speech_s, has_sound = np.zeros(engine.embedding_dim), 0, 0, 0.0, False
-    for piece in pieces(recording.blocks(), round(sources.LONGEST_WHOLE_S * rate), needed):
+    for piece in pieces(recording.blocks(), round(sources.MAX_WHOLE_S * rate), needed):
         length += len(piece)
         check_finite(piece, recording.name)
         heard, seconds = hear(piece, rate, detector)

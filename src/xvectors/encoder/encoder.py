@@ -205,7 +205,7 @@ class SpeakerEncoder:
 
         Returns
         -------
-        float32 [recordings, embedding_dim], in the order given. A recording longer than `LONGEST_WHOLE_S` seconds is
+        float32 [recordings, embedding_dim], in the order given. A recording longer than `MAX_WHOLE_S` seconds is
         cut into pieces, and its embedding is the mean of theirs, weighted by their duration after trimming.
 
         Raises

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from xvectors.corpus import Manifest
 from xvectors.files import atomic_write
-from xvectors.text import brief
+from xvectors.text import short_repr
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True)
 class Embedded:
     """The embeddings of the recordings that could be embedded.

@@ -13,7 +13,7 @@ from xvectors import audio
 from xvectors.audio import Channel, Samples
 from xvectors.audio.recording import OpenRecording, open_recording
 from xvectors.audio.segments import Detector, hear
-from xvectors.audio.speech import LONGEST_WHOLE_S as LONGEST_WHOLE_S
+from xvectors.audio.speech import MAX_WHOLE_S as MAX_WHOLE_S
 from xvectors.audio.speech import check_finite
 from xvectors.corpus import Manifest
 from xvectors.corpus.packed import PackedStrings
@@ -69,7 +69,7 @@ def read_segment(
 ) -> Whole | Long:
     """Read a recording, or the segment of it from `start_s` that lasts `duration_s` or to the end."""
     rate = engine.sample_rate_hz
-    longest_whole = round(LONGEST_WHOLE_S * rate)
+    longest_whole = round(MAX_WHOLE_S * rate)
     # reading one sample more detects a long recording without opening every file twice
     wanted_s = (longest_whole + 1) / rate if duration_s is None else min(duration_s, (longest_whole + 1) / rate)
     samples = recording.read(rate, start_s, wanted_s)

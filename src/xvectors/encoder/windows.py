@@ -19,10 +19,10 @@ from xvectors.audio.segments import without_zeros
 from xvectors.audio.speech import check_finite
 from xvectors.encoder.engines import Engine
 from xvectors.errors import ConfigError
-from xvectors.text import brief
+from xvectors.text import short_repr
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Windows:
     """Embeddings float32 [n, dim] of n windows, from `start_s` to `end_s` (float64 [n], in seconds, ascending)."""
@@ -44,7 +44,7 @@ class Windows:
         )
 
 
-@brief("_window", "_hop", "num_samples")
+@short_repr("_window", "_hop", "num_samples")
 class WindowStream:
     """Embed the windows of audio that arrives chunk by chunk. Made by `SpeakerEncoder.stream`.
 

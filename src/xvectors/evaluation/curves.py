@@ -10,15 +10,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.errors import ShapeError
-from xvectors.metrics import APE as APE
-from xvectors.metrics import ROC, LeastCost, applied_probability_of_error, bayes_threshold, reliability
-from xvectors.metrics import Reliability as Reliability
-from xvectors.text import brief
+from xvectors.metrics import (
+    APE as APE,
+)
+from xvectors.metrics import (
+    ROC,
+    LeastCost,
+    applied_probability_of_error,
+    bayes_threshold,
+    reliability,
+)
+from xvectors.metrics import (
+    Reliability as Reliability,
+)
+from xvectors.text import short_repr
 
 MIN_BINS, MAX_BINS = 20, 100  # of the score densities
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DET:
     """A detection error trade-off curve (Martin et al., Eurospeech 1997), thinned for drawing.
@@ -57,7 +67,7 @@ class DET:
         )
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScoreDensities:
     """Histograms of target and non-target scores, each of area 1.

@@ -21,8 +21,12 @@ from xvectors.metrics import (
     operating_points,
     speaker_intervals,
 )
-from xvectors.metrics import Interval as Interval
-from xvectors.metrics import OperatingPoint as OperatingPoint
+from xvectors.metrics import (
+    Interval as Interval,
+)
+from xvectors.metrics import (
+    OperatingPoint as OperatingPoint,
+)
 from xvectors.metrics.bootstrap import COVERAGE as COVERAGE
 from xvectors.metrics.bootstrap import MIN_SPEAKERS as MIN_SPEAKERS
 from xvectors.metrics.operating_points import DEFAULT_COST, RATE_CRITERIA, FARAtMost

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.text import brief
+from xvectors.text import short_repr
 from xvectors.trials import Trials
 
 MAX_PAIRS = 15
@@ -16,7 +16,7 @@ MAX_TRIALS = 10
 MAX_MISSES_OF_SPEAKER = 2
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DecidedTrials:
     """Trials, the scores [m] and the threshold that decide them, and the speakers of the recordings [n]."""
@@ -60,7 +60,7 @@ class ConfusablePair:
     trial: int
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Mistakes:
     """What goes wrong at the threshold in use.

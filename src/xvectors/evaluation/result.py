@@ -19,7 +19,7 @@ from xvectors.evaluation.slices import Slices
 from xvectors.evaluation.speaker_map import SpeakerMap
 from xvectors.evaluation.verdict import Verdict
 from xvectors.metrics import EERResult, LeastCost, OperatingPoint
-from xvectors.text import brief
+from xvectors.text import short_repr
 from xvectors.trials import Trials
 
 NOT_CALIBRATED = (
@@ -27,7 +27,7 @@ NOT_CALIBRATED = (
 )
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
     """The evaluation of a system on n recordings and m trials, which `measure_system` computes.

@@ -12,7 +12,7 @@ from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeEr
 from xvectors.trials import RecordingRows, read_enrollment, read_trials
 from xvectors.trials.score_files import write_scores
 from xvectors.verification import Verifier, cosine_verifier
-from xvectors.verification.verifier import LEAST_HEARD_S
+from xvectors.verification.verifier import MIN_HEARD_S
 
 AVERAGE, BOOK = "average", "book"
 
@@ -83,7 +83,7 @@ def score_trial_list(
     rows = arrays["embeddings"]
     seconds = enroll_seconds = arrays["duration_s"]
     if "speech_s" in arrays:
-        seconds = enroll_seconds = arrays["speech_s"].clip(min=LEAST_HEARD_S)
+        seconds = enroll_seconds = arrays["speech_s"].clip(min=MIN_HEARD_S)
     enroll_names = names
     enroll_rows = pairs.enroll
     findings = resolved.findings.lines()

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from xvectors.backends import length_normalize
 from xvectors.embeddings import load_embeddings
 from xvectors.errors import ConfigError, ShapeError
-from xvectors.text import brief
+from xvectors.text import short_repr
 from xvectors.trials import sample_recordings
 
 MIN_POINTS = 3
@@ -23,7 +23,7 @@ MIN_TSNE_POINTS = 7
 """With fewer, (n - 1) / 3 is below 2, and points fall onto each other."""
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SpeakerMap:
     """The embeddings of k recordings in the plane.

@@ -42,7 +42,7 @@ from xvectors.system.serialization import current_versions, kept_epoch, read_des
 from xvectors.trials.score_files import write_scores
 from xvectors.verification import verifier_of
 from xvectors.verification.learning import FEW_SPEAKERS, few_speakers_warning
-from xvectors.verification.verifier import LEAST_HEARD_S
+from xvectors.verification.verifier import MIN_HEARD_S
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def measure_system(
         scores = verifier.score(embedded.embeddings, chosen.trials)
         llrs = None
         if verifier.is_calibrated:
-            heard_s = embedded.speech_s.clip(min=LEAST_HEARD_S)
+            heard_s = embedded.speech_s.clip(min=MIN_HEARD_S)
             llrs = verifier.llrs(scores, heard_s[chosen.trials.enroll], heard_s[chosen.trials.test])
     warnings = list(chosen.findings)
     if llrs is None:

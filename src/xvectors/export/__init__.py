@@ -4,7 +4,7 @@ graph.py builds the graph from waveform to embedding, onnx_file.py writes the fi
 system. The engine that reads the file, without torch, is `xvectors.encoder.engines.onnx`.
 """
 
-from xvectors.export.checking import Difference, compare
+from xvectors.export.checking import Difference, compare_embeddings
 from xvectors.export.onnx_file import OPSET, Exported, check_onnx, export_onnx
 
-__all__ = ["OPSET", "Difference", "Exported", "check_onnx", "compare", "export_onnx"]
+__all__ = ["OPSET", "Difference", "Exported", "check_onnx", "compare_embeddings", "export_onnx"]

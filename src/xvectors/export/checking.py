@@ -35,7 +35,7 @@ class Difference:
     cosine: float
 
 
-def compare(
+def compare_embeddings(
     encoder: SpeakerEncoder, exported: SpeakerEncoder, recordings: Mapping[str, Path | NDArray[np.floating]]
 ) -> list[Difference]:
     """Embed named recordings, each alone and whole, with the system and with the exported file.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from xvectors.encoder import SpeakerEncoder
 from xvectors.encoder.engines.onnx import FLOAT32, INT8, OnnxDescription, OnnxEngine, sealed
 from xvectors.errors import ExportError, MissingExtraError
-from xvectors.export.checking import TOLERANCE, Difference, compare, signals, worst
+from xvectors.export.checking import TOLERANCE, Difference, compare_embeddings, signals, worst
 from xvectors.export.graph import WaveformGraph
 from xvectors.files import atomic_write, exclusive
 from xvectors.system import find_system
@@ -105,7 +105,9 @@ def export_onnx(system: str | Path, path: str | Path, *, int8: bool = False) -> 
         temporary.write_bytes(content)
         exported = SpeakerEncoder(OnnxEngine(temporary, device="cpu", threads=1))
         recordings = signals(fbank.sample_rate_hz, min_samples)
-        differences = compare(SpeakerEncoder.from_pretrained(folder.path, device="cpu"), exported, recordings)
+        differences = compare_embeddings(
+            SpeakerEncoder.from_pretrained(folder.path, device="cpu"), exported, recordings
+        )
         _check_differences(path, differences, description.precision)
     return Exported(path=path, description=description, size_bytes=len(content), differences=tuple(differences))
 
@@ -128,7 +130,9 @@ def check_onnx(
     engine = OnnxEngine(path, device="cpu")
     if engine.fingerprint != fingerprint_of(folder):
         raise ExportError(f"{path} was exported from another system than {system}; export it again")
-    differences = compare(SpeakerEncoder.from_pretrained(folder.path, device="cpu"), SpeakerEncoder(engine), recordings)
+    differences = compare_embeddings(
+        SpeakerEncoder.from_pretrained(folder.path, device="cpu"), SpeakerEncoder(engine), recordings
+    )
     _check_differences(Path(path), differences, engine.description.precision)
     return differences
 

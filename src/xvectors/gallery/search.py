@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.backends.dot_products import Rows
-from xvectors.text import brief
+from xvectors.text import short_repr
 
 BLOCK_ROWS = 8192
 GROUP_ROWS = 512
@@ -41,7 +41,7 @@ class Search(Protocol):
         ...
 
 
-@brief("_count")
+@short_repr("_count")
 class ExactSearch:
     """A search that compares all rows. Only one thread may use it at a time.
 

@@ -28,7 +28,7 @@ from xvectors.gallery.store import (
     VoiceprintSource,
 )
 from xvectors.gallery.validation import MAX_AUDIO_BYTES
-from xvectors.text import brief, first_few, nearest
+from xvectors.text import first_few, nearest, short_repr
 
 BLOCK_SPEAKERS = 8192
 MAX_PARAMETERS = 500
@@ -42,7 +42,7 @@ MATCHES = "(expires_at IS NULL OR expires_at > ?)"
 """SQL: whether a voiceprint has not expired."""
 
 
-@brief("path")
+@short_repr("path")
 class SqliteStore(SqliteFile):
     """A `Store` in a gallery file. Threads may share it; a forked process must open its own.
 

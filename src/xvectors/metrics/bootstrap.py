@@ -23,12 +23,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 from xvectors.metrics.roc import ROC, Scores, checked_scores
-from xvectors.text import brief
+from xvectors.text import short_repr
 from xvectors.trials.pairs import checked_labels
 
 MIN_SPEAKERS = 5  # fewer speakers give too few distinct draws for percentiles
 REDRAWS = 100  # attempts at a draw with trials of both kinds
-MOST_AT_ONCE = 200  # draws whose counts of a few thousand speakers fit into the cache
+MAX_AT_ONCE = 200  # draws whose counts of a few thousand speakers fit into the cache
 BATCH_VALUES = 8_000_000  # counts at every edge for all draws at once: 64 MB
 GATHER_VALUES = 200_000  # weights gathered at once for all draws, which fit into the cache
 TRIALS_AT_ONCE = 4096
@@ -67,7 +67,7 @@ class Comparison:
     p_value: float
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScoredTrials:
     """The trials to resample.
@@ -290,7 +290,7 @@ def _numbered(speakers: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 def _batches(draws: Iterator[NDArray[np.int64]], num_edges: int) -> Iterator[list[NDArray[np.int64]]]:
     """Yield the draws in batches whose counts at the edges fit into memory."""
-    size = max(1, min(MOST_AT_ONCE, BATCH_VALUES // num_edges))
+    size = max(1, min(MAX_AT_ONCE, BATCH_VALUES // num_edges))
     while batch := list(islice(draws, size)):
         yield batch
 

@@ -13,12 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from xvectors.errors import ConfigError, ShapeError
 from xvectors.metrics.detection_cost import bayes_threshold
 from xvectors.metrics.roc import ROC
-from xvectors.text import brief
+from xvectors.text import short_repr
 
 LOG_ODDS = np.linspace(-7.0, 7.0, 141)
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reliability:
     """Observed share of target trials by stated probability. A calibrated system is on the diagonal.
@@ -36,7 +36,7 @@ class Reliability:
     num_nontarget: NDArray[np.int64]
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class APE:
     """The probability of a wrong Bayes decision over priors.

@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 from xvectors.metrics.roc import ROC, checked_scores
-from xvectors.text import brief
+from xvectors.text import short_repr
 from xvectors.trials.sorting import blocks
 
 
-@brief("low", "high", "num_bins")
+@short_repr("low", "high", "num_bins")
 class ScoreHistogram:
     """Counts of target and non-target scores in `num_bins` equal bins from `low` to `high`.
 

@@ -15,7 +15,7 @@ from scipy.special import logsumexp
 
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 from xvectors.metrics.detection_cost import bayes_threshold
-from xvectors.text import brief
+from xvectors.text import short_repr
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class OpenSetRate:
     num_unknown_probes: int
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class IdentificationRates:
     """Ranks of the true speakers of probes among the enrolled speakers.
@@ -143,7 +143,7 @@ def identification_rates(
     )
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Posterior:
     """Posterior probabilities of the speakers of a recording. With speakers not compared, they sum to 1.

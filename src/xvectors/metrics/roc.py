@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 from xvectors.metrics.detection_cost import bayes_threshold, cost_weights, softplus
-from xvectors.text import brief
+from xvectors.text import short_repr
 from xvectors.trials.pairs import checked_labels
 from xvectors.trials.sorting import blocks, part_distinct, sort_in_place
 
@@ -45,7 +45,7 @@ class MinDCF:
     threshold: float
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, kw_only=True)
 class DETCurve:
     """Points of a detection error trade-off, with ascending thresholds.

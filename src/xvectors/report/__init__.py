@@ -3,8 +3,9 @@
 The names are imported when first used, so that importing this package loads neither torch nor matplotlib nor Jinja2.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from xvectors.lazy import lazy_names
 
 if TYPE_CHECKING:
     from xvectors.report.error_plots import det_plot as det_plot
@@ -14,19 +15,10 @@ if TYPE_CHECKING:
     from xvectors.report.speaker_maps import speaker_map as speaker_map
     from xvectors.report.training_plots import training_curves as training_curves
 
-_MODULES = {
-    "det_plot": "error_plots",
-    "evaluate": "evaluation",
-    "plot": "evaluation",
-    "score_histogram": "error_plots",
-    "speaker_map": "speaker_maps",
-    "training_curves": "training_plots",
-}
-
-__all__ = sorted(_MODULES)
-
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'xvectors.report' has no attribute {name!r}")
-    return getattr(import_module(f"xvectors.report.{_MODULES[name]}"), name)
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    error_plots="det_plot score_histogram",
+    evaluation="evaluate plot",
+    speaker_maps="speaker_map",
+    training_plots="training_curves",
+)

@@ -28,7 +28,7 @@ from xvectors.text import count
 DET_TICKS = (0.0001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99)
 DET_ENDS = (0.6, 0.8, 0.95, 0.99)
 """Where the axes end: at the first that holds every marked point."""
-LOWEST_RATE = 1e-5
+MIN_RATE = 1e-5
 MIN_IN_BIN = 10  # trials; the marker of a smaller bin is hollow
 
 
@@ -71,7 +71,7 @@ def det_figure(curves: Mapping[str, DET], points: Sequence[MarkedPoint] = (), *,
         raise ConfigError("no curves to draw: give at least one system")
     systems = list(curves.values())
     lows = [
-        float(np.clip(0.5 / max(numbers), LOWEST_RATE, 0.008))
+        float(np.clip(0.5 / max(numbers), MIN_RATE, 0.008))
         for numbers in ([one.num_nontarget for one in systems], [one.num_target for one in systems])
     ]
     rates = [rate for point in points for rate in (point.far, point.frr)] or [one.eer for one in systems]

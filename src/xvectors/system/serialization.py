@@ -48,14 +48,14 @@ from xvectors.files import atomic_write, why_no_file, write_text
 from xvectors.files.tables import restored, write_table
 from xvectors.models import MODELS, Backbone, EmbeddingMap, build_model
 from xvectors.system.folder import SystemFolder
-from xvectors.text import brief, composed, count, first_few
+from xvectors.text import composed, count, first_few, short_repr
 from xvectors.verification.fingerprint import SYSTEM_FORMAT_VERSION, check_format, embedding_settings
 
 MAP_PREFIX = "embedding_map."
 """Prefix of the embedding map's tensors in model.safetensors."""
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, kw_only=True)
 class Description:
     """The contents of system.toml and speakers.csv."""

@@ -1,7 +1,8 @@
 """Training of systems, from a recipe and a corpus to a calibrated system directory; names are imported on first use."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from xvectors.lazy import lazy_names
 
 if TYPE_CHECKING:
     from xvectors.training.corpus import PreparedCorpus as PreparedCorpus
@@ -12,20 +13,10 @@ if TYPE_CHECKING:
     from xvectors.training.results import TrainingResult as TrainingResult
     from xvectors.training.tensorboard import TensorBoardLog as TensorBoardLog
 
-_HOME = {
-    "EpochResult": "results",
-    "PreparedCorpus": "corpus",
-    "StepResult": "results",
-    "TensorBoardLog": "tensorboard",
-    "TrainingResult": "results",
-    "prepare_corpus": "corpus",
-    "train": "loop",
-}
-
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'xvectors.training' has no attribute {name!r}")
-    return getattr(import_module(f"xvectors.training.{_HOME[name]}"), name)
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    corpus="PreparedCorpus prepare_corpus",
+    loop="train",
+    results="EpochResult StepResult TrainingResult",
+    tensorboard="TensorBoardLog",
+)

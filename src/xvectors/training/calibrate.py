@@ -37,9 +37,9 @@ from xvectors.verification.verifier import P_TARGET
 
 logger = logging.getLogger(__name__)
 
-FEWEST_SPEAKERS = 3
+MIN_SPEAKERS = 3
 """Least number of held-out speakers with two recordings; two speakers would give one pair of voices."""
-MOST_TWO_VOICES = 0.2
+MAX_TWO_VOICES = 0.2
 """Largest share of speakers to leave out because two people seem to share their label."""
 
 
@@ -243,7 +243,7 @@ def _of_one_voice_each(basis: Basis, manifest: Manifest, seed: int) -> tuple[Bas
         return basis, []
     names = [manifest.id[row] for row in basis.recording[whole].tolist()]
     num_speakers = len(np.unique(basis.speakers))
-    if len(found) > MOST_TWO_VOICES * num_speakers or num_speakers - len(found) < FEWEST_SPEAKERS:
+    if len(found) > MAX_TWO_VOICES * num_speakers or num_speakers - len(found) < MIN_SPEAKERS:
         logger.warning(
             "%d of the %s to calibrate on %s, perhaps for two devices or rooms, and %s kept; the clearest: %s",
             len(found),
@@ -268,7 +268,7 @@ def _held_out(paths: SystemFolder, encoder: SpeakerEncoder) -> tuple[Manifest, b
     validation = corpus.split == VAL
     rows = np.flatnonzero(validation & ~trained)
     repeated = int(np.count_nonzero(np.bincount(corpus.speaker_index[rows]) >= 2)) if len(rows) else 0
-    if repeated >= FEWEST_SPEAKERS:
+    if repeated >= MIN_SPEAKERS:
         return corpus.take(rows), True
     rows = np.flatnonzero(validation & trained)
     if not len(rows):
@@ -281,7 +281,7 @@ def _held_out(paths: SystemFolder, encoder: SpeakerEncoder) -> tuple[Manifest, b
         "recordings and at least %d are needed: the LLRs of other speakers will be too confident; hold out more with "
         "data.held_out_prop, or name a corpus of other speakers with `xvectors calibrate --data`",
         count(repeated, "speaker"),
-        FEWEST_SPEAKERS,
+        MIN_SPEAKERS,
     )
     return corpus.take(rows), False
 

@@ -16,13 +16,13 @@ from xvectors.corpus import NO_SPLIT, TEST, TRAIN, VAL, Manifest, ScanReport, op
 from xvectors.corpus.scanning import read_left_out
 from xvectors.errors import CheckpointError, ManifestError
 from xvectors.system.folder import SystemFolder
-from xvectors.text import brief, count
+from xvectors.text import count, short_repr
 from xvectors.training.dataset import assign_labels
 
 logger = logging.getLogger(__name__)
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True)
 class PreparedCorpus:
     """A corpus ready for training.

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from xvectors import audio
-from xvectors.audio.cache import LONGEST_KEPT_S, DecodedRecordings
+from xvectors.audio.cache import MAX_KEPT_S, DecodedRecordings
 from xvectors.audio.segments import without_zeros
 from xvectors.augment import Augmenter
 from xvectors.augment import speed as play_faster
@@ -28,7 +28,7 @@ from xvectors.config import AugmentConfig
 from xvectors.corpus import TEST, TRAIN, VAL, Manifest
 from xvectors.errors import AudioError, MissingExtraError
 from xvectors.processes import without_main_script
-from xvectors.text import brief
+from xvectors.text import short_repr
 from xvectors.training.samplers import RowOrder, Shuffled
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ class ChunkRequest(NamedTuple):
     speed_seed: int | None = None
 
 
-@brief()
+@short_repr()
 class Example(NamedTuple):
     """A chunk that was read: `waveform` is float32 [samples], or None if `failure` says why it is missing.
 
@@ -77,7 +77,7 @@ class Example(NamedTuple):
     speed: int = 0
 
 
-@brief()
+@short_repr()
 class Batch(NamedTuple):
     """Chunks of equal length: waveforms float32 [batch, samples], labels int64 [batch], rows int64 [batch].
 
@@ -90,7 +90,7 @@ class Batch(NamedTuple):
     failures: list[tuple[int, str]]
 
 
-@brief("manifest", "rows", "sample_rate_hz")
+@short_repr("manifest", "rows", "sample_rate_hz")
 class ChunkDataset(Dataset[Example]):
     """The recordings of `manifest` by row. `labels`, int64 [rows], are their classes; -1 for none.
 
@@ -170,7 +170,7 @@ class ChunkDataset(Dataset[Example]):
         sound = without_zeros(samples, rate)
         if request.num_samples == WHOLE:
             return sound if len(sound) else samples
-        if len(sound) < len(samples) < round(whole_s * rate) and whole_s <= LONGEST_KEPT_S:
+        if len(sound) < len(samples) < round(whole_s * rate) and whole_s <= MAX_KEPT_S:
             # replace removed zeros by other parts of the recording
             whole, _ = self._recordings.read(
                 path, sample_rate_hz=rate, start_s=begin_s, duration_s=whole_s, channel=self._channel
@@ -190,7 +190,7 @@ def _speed(augment: AugmentConfig, seed: int) -> tuple[int, float]:
     return number + 1, factors[number]
 
 
-@brief("_rows", "_batch_size", "_min_samples", "_max_samples")
+@short_repr("_rows", "_batch_size", "_min_samples", "_max_samples")
 class ChunkBatches(Sampler[list[ChunkRequest]]):
     """The batches of each epoch, one after the other: every iteration is the next epoch.
 
@@ -259,7 +259,7 @@ def _repeat_to(samples: NDArray[np.float32], num_samples: int) -> NDArray[np.flo
     return samples[:num_samples]
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True)
 class CollateWaveforms:
     """Examples of equal length to a Batch."""
@@ -280,7 +280,7 @@ class CollateWaveforms:
         return Batch(waveforms, torch.from_numpy(labels), torch.from_numpy(rows), failures)
 
 
-@brief("dataset", "batch_sampler", "num_workers")
+@short_repr("dataset", "batch_sampler", "num_workers")
 class Loader(DataLoader[T]):
     """A DataLoader whose worker processes do not run the caller's script again; see `without_main_script`."""
 

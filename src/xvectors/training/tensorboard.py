@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from xvectors.errors import MissingExtraError
 from xvectors.system import SystemFolder
-from xvectors.text import brief
+from xvectors.text import short_repr
 from xvectors.training.results import EpochResult, StepResult
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ EPOCH_TAGS = {
 }
 
 
-@brief("_path", "_step")
+@short_repr("_path", "_step")
 class TensorBoardLog:
     """Writes steps and epochs of a run to event files in <system>/tensorboard/.
 

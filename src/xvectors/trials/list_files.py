@@ -18,7 +18,7 @@ from xvectors.corpus.columns import Codes
 from xvectors.errors import ConfigError, ManifestError
 from xvectors.files import atomic_write
 from xvectors.files.tables import Table, distinct, write_table
-from xvectors.text import FEW, agree, count, first_few
+from xvectors.text import MAX_EXAMPLES, agree, count, first_few
 from xvectors.trials.headers import ALIASES, header_columns
 from xvectors.trials.lists import TrialFindings, TrialList, repeated_pairs, without
 from xvectors.trials.pairs import Trials
@@ -219,7 +219,7 @@ def _raise_contradiction(
 ) -> None:
     table = Table(path) if is_table else None
     examples = []
-    for at, before in list(zip(later.tolist(), first.tolist(), strict=True))[: FEW + 1]:
+    for at, before in list(zip(later.tolist(), first.tolist(), strict=True))[: MAX_EXAMPLES + 1]:
         lines = [table.line(row) if table else _text_line(path, row) for row in (before, at)]
         pair = f"{found.names[found.enroll[at]]} {found.names[found.test[at]]}"
         examples.append(f"{pair} (lines {lines[0]} and {lines[1]})")

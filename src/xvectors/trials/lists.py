@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.errors import ManifestError
-from xvectors.text import FEW, agree, brief, count, first_few
+from xvectors.text import MAX_EXAMPLES, agree, count, first_few, short_repr
 from xvectors.trials.enrollment import Enrollment
 from xvectors.trials.names import RecordingRows
 from xvectors.trials.pairs import Trials
@@ -51,7 +51,7 @@ class ResolvedTrials:
     findings: TrialFindings
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrialList:
     """Trials by name.
@@ -106,7 +106,7 @@ class TrialList:
                     f"{agree(left_out, 'names', 'name')} unknown recordings or models, "
                     f"{len(missing)} in all: {first_few(missing)}; embed them, or correct the names"
                 )
-            findings = replace(findings, num_unknown=left_out, unknown_examples=tuple(missing[: FEW + 1]))
+            findings = replace(findings, num_unknown=left_out, unknown_examples=tuple(missing[: MAX_EXAMPLES + 1]))
         found = rows[rows >= 0]
         if len(np.unique(found)) < len(found):
             findings, faulty = self._faults_by_row(findings, enroll, test, known, symmetric=enrollment is None)
@@ -117,7 +117,7 @@ class TrialList:
             own = np.unique(models.astype(np.int64) * len(recordings) + own_rows)
             selves = known & np.isin(enroll.astype(np.int64) * len(recordings) + test, own)
             if selves.any():
-                examples = [*findings.self_examples, *self._examples(np.flatnonzero(selves))][: FEW + 1]
+                examples = [*findings.self_examples, *self._examples(np.flatnonzero(selves))][: MAX_EXAMPLES + 1]
                 findings = replace(
                     findings,
                     num_self=findings.num_self + int(np.count_nonzero(selves)),
@@ -183,8 +183,8 @@ class TrialList:
         selves, repeats = selves & ~by_name, repeats & ~repeats_by_name
         faulty = np.zeros(len(self), dtype=bool)
         faulty[at] = selves | repeats
-        self_examples = [*findings.self_examples, *self._examples(at[selves])][: FEW + 1]
-        duplicate_examples = [*findings.duplicate_examples, *self._examples(at[repeats])][: FEW + 1]
+        self_examples = [*findings.self_examples, *self._examples(at[selves])][: MAX_EXAMPLES + 1]
+        duplicate_examples = [*findings.duplicate_examples, *self._examples(at[repeats])][: MAX_EXAMPLES + 1]
         more = replace(
             findings,
             num_self=findings.num_self + int(np.count_nonzero(selves)),
@@ -195,7 +195,7 @@ class TrialList:
         return more, faulty
 
     def _examples(self, at: NDArray[np.int64]) -> tuple[str, ...]:
-        return tuple(f"{self.names[self.enroll[i]]} {self.names[self.test[i]]}" for i in at[: FEW + 1])
+        return tuple(f"{self.names[self.enroll[i]]} {self.names[self.test[i]]}" for i in at[: MAX_EXAMPLES + 1])
 
 
 def repeated_pairs(

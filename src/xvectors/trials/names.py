@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from xvectors.corpus.walk import AUDIO_SUFFIXES
 from xvectors.errors import ManifestError
-from xvectors.text import brief, composed
+from xvectors.text import composed, short_repr
 
 
-@brief("_exact")
+@short_repr("_exact")
 class RecordingRows:
     """Rows of recordings by name. Raises ManifestError for duplicate names.
 

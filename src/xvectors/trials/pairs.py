@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.errors import ManifestError, ShapeError
-from xvectors.text import brief
+from xvectors.text import short_repr
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trials:
     """Pairs of rows of an embedding matrix with their labels, booleans or 0 and 1, at nine bytes per trial.

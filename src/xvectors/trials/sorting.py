@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 1 << 20  # entries handled at once: some tens of megabytes of temporary arrays
-MOST_THREADS = 8
+MAX_THREADS = 8
 
 
 def blocks(count: int) -> Iterator[slice]:
@@ -23,7 +23,7 @@ def blocks(count: int) -> Iterator[slice]:
 
 def sort_in_place(values: NDArray[np.floating[Any]]) -> None:
     """Sort in place, on several cores for large arrays."""
-    threads = min(os.cpu_count() or 1, MOST_THREADS, 1 + len(values) // BLOCK)
+    threads = min(os.cpu_count() or 1, MAX_THREADS, 1 + len(values) // BLOCK)
     edges = [len(values) * thread // threads for thread in range(threads + 1)]
     if threads == 1:
         values.sort()

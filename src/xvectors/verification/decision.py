@@ -30,12 +30,12 @@ SAME, DIFFERENT, CANNOT_TELL = "same speaker", "different speakers", "cannot tel
 MIN_PROBABILITY = 0.8
 """Probability that an answer needs, at equal costs of both errors. With less, more than one answer in five would be
 wrong."""
-SHORTEST_CROP_S = 0.5
+MIN_CROP_S = 0.5
 """Calibrations are learned from crops of at least this duration."""
 MIN_SPEECH_SHARE = 0.8
 """Share of the shortest calibration recording's duration that a recording needs. VAD is off by up to a tenth of a
 second in half a second, so a share of 1 would reject recordings like those in the calibration set."""
-MIN_SPEECH_S = MIN_SPEECH_SHARE * SHORTEST_CROP_S
+MIN_SPEECH_S = MIN_SPEECH_SHARE * MIN_CROP_S
 """A recording with less speech than this is never compared."""
 SHORT_SPEECH_S = 1.0
 """A recording with less speech than this is remarked on."""
@@ -288,7 +288,7 @@ def accepts(probability: float, complement: float) -> bool | None:
 
 def min_speech_s(verifier: Verifier) -> float:
     """Return the seconds of speech that a recording needs for an LLR."""
-    return MIN_SPEECH_SHARE * max(SHORTEST_CROP_S, float(verifier.basis.get("shortest_s", 0.0)))
+    return MIN_SPEECH_SHARE * max(MIN_CROP_S, float(verifier.basis.get("shortest_s", 0.0)))
 
 
 def why_unusable(heard: Heard, verifier: Verifier) -> str:

@@ -14,27 +14,27 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from xvectors.backends.cosine import length_normalize
-from xvectors.text import brief
+from xvectors.text import short_repr
 from xvectors.trials.pairs import speaker_numbers
 from xvectors.trials.sampling import sample_recordings
 
-MOST_RECORDINGS = 50
+MAX_RECORDINGS = 50
 """Largest number of recordings per speaker to examine, enough to find two voices."""
 AT_MOST = 100_000
 """Largest total number of recordings; beyond it, some speakers are not judged."""
-MOST_PAIRS = 100_000
+MAX_PAIRS = 100_000
 """Largest number of pairs that estimate the similarity of two speakers."""
-FEWEST_SPEAKERS = 3
-FEWEST_IN_GROUP = 3
-MOST_BETWEEN, LEAST_WITHIN = 0.4, 2 / 3
+MIN_SPEAKERS = 3
+MIN_IN_GROUP = 3
+MAX_BETWEEN, MIN_WITHIN = 0.4, 2 / 3
 """Similarity, where 0 is that of two speakers and 1 that of one. Among 35 unseen speakers of speechocean762 and a
 system of the recipe `resnet`, the label with two people has 0.26 between its groups, the next one 0.72."""
-LEAST_CONTRAST = 2.0
+MIN_CONTRAST = 2.0
 """Least distance of the cosines of one speaker from those of two, in standard deviations of the latter. Otherwise the
 embeddings separate speakers too poorly to judge."""
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True)
 class TwoVoices:
     """A name, the rows of its two groups of recordings, the larger first, and how alike they are: within each and
@@ -77,15 +77,15 @@ def find_two_voices(embeddings: ArrayLike, speakers: ArrayLike, *, seed: int = 0
     """
     names: NDArray[np.str_] = np.asarray(speakers, dtype=np.str_)
     directions = length_normalize(embeddings)
-    rows = sample_recordings(names, each=MOST_RECORDINGS, at_most=AT_MOST, seed=seed)
+    rows = sample_recordings(names, each=MAX_RECORDINGS, at_most=AT_MOST, seed=seed)
     rows = rows[np.argsort(names[rows], kind="stable")]
     number = speaker_numbers(names[rows])
-    if len(np.unique(number)) < FEWEST_SPEAKERS:
+    if len(np.unique(number)) < MIN_SPEAKERS:
         return []
     chosen = directions[rows].astype(np.float64)
     chosen -= chosen.mean(axis=0)
     unit = chosen / np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1e-12)
-    left, right = np.random.default_rng(seed).integers(len(rows), size=(2, MOST_PAIRS))
+    left, right = np.random.default_rng(seed).integers(len(rows), size=(2, MAX_PAIRS))
     two = number[left] != number[right]
     of_two = np.einsum("nd,nd->n", unit[left[two]], unit[right[two]])
     apart = float(np.median(of_two))
@@ -93,20 +93,20 @@ def find_two_voices(embeddings: ArrayLike, speakers: ArrayLike, *, seed: int = 0
     cosines = [of_one @ of_one.T for of_one in np.split(unit, starts)]
     means = [_mean_pair(block) for block in cosines if len(block) > 1]
     together = float(np.median(means)) if means else apart
-    if not together - apart > LEAST_CONTRAST * of_two.std():
+    if not together - apart > MIN_CONTRAST * of_two.std():
         return []
     found = []
     for own, block in zip(np.split(rows, starts), cosines, strict=True):
-        if len(block) < 2 * FEWEST_IN_GROUP:
+        if len(block) < 2 * MIN_IN_GROUP:
             continue
         distances = np.maximum(1.0 - block[np.triu_indices(len(block), 1)], 0.0)
         first = fcluster(linkage(distances, "average"), 2, "maxclust") == 1
         groups = sorted((np.flatnonzero(first), np.flatnonzero(~first)), key=len, reverse=True)
-        if len(groups[1]) < FEWEST_IN_GROUP:
+        if len(groups[1]) < MIN_IN_GROUP:
             continue
         within = [(_mean_pair(block[np.ix_(g, g)]) - apart) / (together - apart) for g in groups]
         between = (float(block[np.ix_(*groups)].mean()) - apart) / (together - apart)
-        if between < MOST_BETWEEN and min(within) > LEAST_WITHIN:
+        if between < MAX_BETWEEN and min(within) > MIN_WITHIN:
             found.append(
                 TwoVoices(str(names[own[0]]), (own[groups[0]], own[groups[1]]), (within[0], within[1]), between)
             )

@@ -18,7 +18,7 @@ from xvectors.backends.estimator import real_rows
 from xvectors.errors import ManifestError, ShapeError
 from xvectors.metrics import ROC
 from xvectors.metrics.bootstrap import MIN_SPEAKERS
-from xvectors.text import brief, count
+from xvectors.text import count, short_repr
 from xvectors.trials import Trials, sample_recordings
 from xvectors.trials.pairs import speaker_numbers
 from xvectors.verification.verifier import P_TARGET, QUALITY_NAMES, Verifier, duration_quality
@@ -27,16 +27,16 @@ CROP_DURATIONS_S = (0.5, 1.0, 2.0)
 COSINE, NORMALIZED = "cosine", "asnorm"
 CANDIDATES = (COSINE, NORMALIZED, "wccn_asnorm", "lda_plda", "lda_plda_asnorm")
 """Back-ends that are fast to fit and to score."""
-FEWEST_IN_COHORT = 50
+MIN_IN_COHORT = 50
 """Least number of training speakers in a cohort; AS-norm uses the nearest fifth, ten of these."""
-MOST_ROWS = 3000
+MAX_ROWS = 3000
 """Largest number of recordings and crops to compare in pairs: 4.5 million trials."""
 
 FEW_SPEAKERS = 10
 """With fewer speakers, the LLRs depend too much on the individual voices, which causes a warning."""
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Basis:
     """The calibration set: n embeddings of whole recordings and crops.
@@ -180,7 +180,7 @@ def _choose(
     if training is None:
         return COSINE, make_backend(COSINE), {"reason": "no recordings of training speakers to fit another on"}
     num_training = len(np.unique(np.asarray(training[1])))
-    reference = NORMALIZED if num_training >= FEWEST_IN_COHORT else COSINE
+    reference = NORMALIZED if num_training >= MIN_IN_COHORT else COSINE
     num_speakers = len(np.unique(whole.speakers))
     if num_speakers >= MIN_SPEAKERS:
         others = whole.embeddings, whole.speakers
@@ -194,12 +194,12 @@ def _choose(
 
 
 def _some_recordings(basis: Basis, seed: int) -> Basis:
-    """Draw at most about MOST_ROWS rows: equally many recordings of each speaker, with their crops."""
-    if len(basis.speakers) <= MOST_ROWS:
+    """Draw at most about MAX_ROWS rows: equally many recordings of each speaker, with their crops."""
+    if len(basis.speakers) <= MAX_ROWS:
         return basis
     recordings, first = np.unique(basis.recording, return_index=True)
     speakers = speaker_numbers(basis.speakers[first])
-    room = MOST_ROWS * len(recordings) // len(basis.speakers)
+    room = MAX_ROWS * len(recordings) // len(basis.speakers)
     each = max(2, room // (int(speakers.max()) + 1))
     kept = sample_recordings(speakers, each=each, at_most=len(recordings), seed=seed)
     return basis.take(np.isin(basis.recording, recordings[kept]))

@@ -16,11 +16,11 @@ from xvectors.audio.speech import MAX_SPEECH_S
 from xvectors.backends.backend import EnrolledModels
 from xvectors.backends.cosine import length_normalize
 from xvectors.backends.transforms import LengthNorm
-from xvectors.text import brief
+from xvectors.text import short_repr
 from xvectors.verification.verifier import Verifier
 
 
-@brief("speaker", "duration_s")
+@short_repr("speaker", "duration_s")
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SpeakerModels:
     """Models of k speakers, one for each.
@@ -41,7 +41,7 @@ class SpeakerModels:
         return verifier.backend.score_matrix(self.models, np.asarray(embedding)[None])[:, 0]
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EnrolledSpeaker:
     """An enrolled speaker, ready to be compared with a recording by `SpeakerEncoder.verify`.

@@ -23,19 +23,19 @@ from xvectors.config import parse_toml, to_toml
 from xvectors.errors import CheckpointError, ConfigError, StorageError
 from xvectors.files import write_text
 from xvectors.metrics import bayes_threshold
-from xvectors.text import brief
+from xvectors.text import short_repr
 from xvectors.trials import Trials
 from xvectors.verification.fingerprint import FingerprintFiles, fingerprint_of
 
 FORMAT_VERSION = 2
 """Format 2 is bound to the fingerprint of the system; format 1 was bound to its weights."""
-LEAST_HEARD_S = 0.01
+MIN_HEARD_S = 0.01
 """Seconds of speech assumed for a recording without detected speech that needs an LLR."""
 P_TARGET = 0.5
 """Default prior of a target trial in decisions."""
 
 
-@brief()
+@short_repr()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Verifier:
     """A back-end with its calibration and their record.

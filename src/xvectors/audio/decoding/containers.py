@@ -16,7 +16,7 @@ from xvectors.audio.decoding.spliced import Piece
 
 HEAD_BYTES = 64
 # Sizes that recorders write when they stream and do not know the length yet (0xFFFFFFFF; sox: 0x7FFFF000).
-SMALLEST_STREAMING_SIZE = 0x7FFFF000
+MIN_STREAMING_SIZE = 0x7FFFF000
 FOREIGN = (
     b"\x1a\x45\xdf\xa3",  # WebM and Matroska
     b"\x30\x26\xb2\x75",  # WMA
@@ -105,7 +105,7 @@ def _mpeg(file: BinaryIO, size: int, name: str) -> Layout | None:
         return None
     missing = sum(stream.missing_samples for stream in found)
     there = sum(stream.num_samples for stream in found)
-    parts = tuple(Part(stream.pieces, stream.num_samples, mpeg.MOST_PADDING) for stream in found)
+    parts = tuple(Part(stream.pieces, stream.num_samples, mpeg.MAX_PADDING) for stream in found)
     return Layout(parts, missing / max(1, there), f"{there + missing} samples per channel", str(there))
 
 
@@ -189,7 +189,7 @@ def _find_data(file: BinaryIO, start: int, end: int, order: str, wanted: bytes) 
             continue
         if stated == 0xFFFFFFFF and wide is not None:
             return _Data(start, end, at, wide)
-        if stated >= SMALLEST_STREAMING_SIZE and stated > end - at:
+        if stated >= MIN_STREAMING_SIZE and stated > end - at:
             return _Data(start, end, at, None)
         if stated == 0 and end > at and not _only_chunks(file, at, end, order):
             return _Data(start, end, at, None, (at - 4, struct.pack(order + "I", min(end - at, 0xFFFFFFFF))))

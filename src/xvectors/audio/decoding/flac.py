@@ -16,7 +16,7 @@ from xvectors.errors import TruncatedFileError
 STREAMINFO_BYTES = 8 + 34
 TOTAL_AT = 8 + 13
 """The byte whose lower half begins the 36 bits of the total number of samples."""
-LARGEST_TAIL_BYTES = 1 << 20
+MAX_TAIL_BYTES = 1 << 20
 ID3V1_BYTES = 128
 
 
@@ -92,7 +92,7 @@ def _last_frame(file: BinaryIO, start: int, end: int, head: bytes, *, whole: boo
         end -= ID3V1_BYTES
     most = int.from_bytes(head[10:12])  # samples of a frame
     channels = (head[20] >> 1 & 7) + 1
-    tail_bytes = min(LARGEST_TAIL_BYTES, 2 * most * channels * 4 + 4096)
+    tail_bytes = min(MAX_TAIL_BYTES, 2 * most * channels * 4 + 4096)
     begin = max(start + STREAMINFO_BYTES, end - tail_bytes)
     file.seek(begin)
     tail = file.read(end - begin)

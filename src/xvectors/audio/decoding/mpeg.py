@@ -27,7 +27,7 @@ XING_BYTES_LEAST = 192
 """A frame that holds a Xing header and is not too short for decoders to look for one."""
 ID3V1_BYTES, APE_BYTES, ID3V2_BYTES = 128, 32, 10
 WINDOW_BYTES = 1 << 20
-MOST_PADDING = 2 * 4095 + 1152
+MAX_PADDING = 2 * 4095 + 1152
 """Samples that decoders leave out as an encoder's delay and padding: 12 bits each in LAME's header."""
 
 

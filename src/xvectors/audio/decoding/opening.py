@@ -25,12 +25,12 @@ from xvectors.errors import AudioFileError, EmptyFileError, MissingExtraError, M
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO
 
-LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 2_000, 1_000_000
-MOST_FRAMES_A_BYTE = 2048
+MIN_RATE_HZ, MAX_RATE_HZ = 2_000, 1_000_000
+MAX_FRAMES_PER_BYTE = 2048
 """Upper bound for a whole file. Silence reaches 420 in FLAC with frames of the usual length, and 1,440 in Opus."""
 KEPT_S = 0.1
 """A file that lacks less than this of its stated length is read, with a note."""
-SMALLEST_KEPT_BYTES, LAYOUTS_KEPT = 1 << 20, 10_000
+MIN_KEPT_BYTES, LAYOUTS_KEPT = 1 << 20, 10_000
 _layouts: dict[FileKey, Layout] = {}
 
 
@@ -109,15 +109,15 @@ def _media(file: BinaryIO, name: str, layout: Layout, key: FileKey | None) -> Me
 def _check(sound: Sound, size: int, layout: Layout) -> None:
     """Errors for what cannot be; notes for what is missing at the end."""
     info, name, notes = sound.info, sound.name, list(layout.notes)
-    if not LOWEST_RATE_HZ <= info.sample_rate_hz <= HIGHEST_RATE_HZ:
+    if not MIN_RATE_HZ <= info.sample_rate_hz <= MAX_RATE_HZ:
         raise AudioFileError(
-            f"{name}: its header states a sample rate of {info.sample_rate_hz} Hz; rates from {LOWEST_RATE_HZ:,} to "
-            f"{HIGHEST_RATE_HZ:,} Hz are read; correct the header or replace the file"
+            f"{name}: its header states a sample rate of {info.sample_rate_hz} Hz; rates from {MIN_RATE_HZ:,} to "
+            f"{MAX_RATE_HZ:,} Hz are read; correct the header or replace the file"
         )
-    if info.num_frames > MOST_FRAMES_A_BYTE * size:
+    if info.num_frames > MAX_FRAMES_PER_BYTE * size:
         raise AudioFileError(
             f"{name}: its header states {info.num_frames} samples per channel in {size} bytes, more than "
-            f"{MOST_FRAMES_A_BYTE} a byte; the file is damaged, replace it"
+            f"{MAX_FRAMES_PER_BYTE} a byte; the file is damaged, replace it"
         )
     missing_s = layout.missing * info.duration_s
     if missing_s >= KEPT_S or (layout.missing and not info.num_frames):
@@ -139,7 +139,7 @@ def _layout(file: BinaryIO, head: bytes, size: int, name: str, key: FileKey | No
     if key is not None and key in _layouts:
         return _layouts[key]
     layout = containers.inspect(file, head, size, name)
-    if key is not None and size > SMALLEST_KEPT_BYTES:
+    if key is not None and size > MIN_KEPT_BYTES:
         if len(_layouts) >= LAYOUTS_KEPT:
             _layouts.clear()
         _layouts[key] = layout

@@ -22,7 +22,7 @@ from xvectors.errors import XVectorsError
 
 LENGTHS = struct.Struct("<IQ")
 """The lengths of the JSON and of the bytes behind it, which begin each message."""
-MOST_JSON_BYTES = 1 << 20
+MAX_JSON_BYTES = 1 << 20
 
 
 class NamedBytes:
@@ -49,7 +49,7 @@ def receive(file: BinaryIO, most_bytes: int | None = None) -> tuple[dict[str, An
     if lengths is None:
         return None
     num_json, num_bytes = LENGTHS.unpack(lengths)
-    if num_json > MOST_JSON_BYTES or (most_bytes is not None and num_bytes > most_bytes):
+    if num_json > MAX_JSON_BYTES or (most_bytes is not None and num_bytes > most_bytes):
         return None
     head = _exactly(file, num_json)
     content = _exactly(file, num_bytes)

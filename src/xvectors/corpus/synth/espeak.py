@@ -35,7 +35,7 @@ _SYNCHRONOUS, _DO_NOT_EXIT, _UTF8, _RATE, _VOLUME = 2, 0x8000, 1, 1, 2
 _ON_SAMPLES = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 
 
-class Engine:
+class Espeak:
     """The synthesizer. Use one per process; it is not thread-safe.
 
     `folder` is a private scratch folder, which receives a copy of the English data (0.8 MB) and the current voice file.

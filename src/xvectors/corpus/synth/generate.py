@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from xvectors import audio
-from xvectors.corpus.synth.espeak import Engine, locate
+from xvectors.corpus.synth.espeak import Espeak, locate
 from xvectors.corpus.synth.sentences import draw_sentence
 from xvectors.corpus.synth.sessions import Samples, Session, draw_session, record
 from xvectors.corpus.synth.voices import Voice, draw_voice, speaker_name
@@ -42,11 +42,11 @@ COLUMNS = ("path", "speaker", "gender", "age", "session", "duration_s", "accent"
 _GENERATOR = 1  # incremented when the same settings give other bytes
 _SECONDS = (2.6, 6.6)  # of speech, before the pauses: drawn around _TYPICAL_SECONDS, clipped to this
 _TYPICAL_SECONDS = 3.8
-_UTTERANCES_A_TASK = 20
+_UTTERANCES_PER_TASK = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Utterance:
+class UtterancePlan:
     """The plan of one utterance."""
 
     number: int
@@ -105,12 +105,12 @@ def synthesize(
     return metadata
 
 
-def plan(seed: int, speaker: int, number: int, voice: Voice | None = None) -> Utterance:
+def plan(seed: int, speaker: int, number: int, voice: Voice | None = None) -> UtterancePlan:
     """Plan utterance `number` of a speaker; pass `voice` to save drawing the voice of the speaker again."""
     rng = np.random.default_rng([seed, speaker, number, 3])
     today = (voice or draw_voice(seed, speaker)).in_session(rng)
     seconds = float(np.clip(_TYPICAL_SECONDS * np.exp(0.27 * rng.standard_normal()), *_SECONDS))
-    return Utterance(
+    return UtterancePlan(
         number=number,
         name=_name(speaker, number),
         text=draw_sentence(rng, words_per_minute=today.words_per_minute, seconds=seconds),
@@ -119,7 +119,7 @@ def plan(seed: int, speaker: int, number: int, voice: Voice | None = None) -> Ut
     )
 
 
-def make(engine: Engine, seed: int, speaker: int, utterance: Utterance) -> tuple[Samples, Samples, Samples]:
+def make(engine: Espeak, seed: int, speaker: int, utterance: UtterancePlan) -> tuple[Samples, Samples, Samples]:
     """Return the clean speech, and the speech and the noise of its recording, float32 at SAMPLE_RATE_HZ.
 
     The sum of the last two is the recording.
@@ -172,7 +172,7 @@ def _claim(out: Path, asked: dict[str, int | str]) -> None:
 
 def _make_all(out: Path, seed: int, audio_format: str, missing: list[tuple[int, int]], workers: int) -> Iterator[int]:
     """Make the missing utterances, and yield the number made by each task."""
-    tasks = [missing[first : first + _UTTERANCES_A_TASK] for first in range(0, len(missing), _UTTERANCES_A_TASK)]
+    tasks = [missing[first : first + _UTTERANCES_PER_TASK] for first in range(0, len(missing), _UTTERANCES_PER_TASK)]
     workers = min(workers, len(tasks))
     try:
         scratch = tempfile.TemporaryDirectory(prefix="xvectors-synth-", ignore_cleanup_errors=True)
@@ -180,7 +180,7 @@ def _make_all(out: Path, seed: int, audio_format: str, missing: list[tuple[int, 
         raise StorageError(f"no temporary folder can be made: {error.strerror or error}; set TMPDIR") from error
     with scratch as folder:
         if workers <= 1:
-            engine = Engine(Path(folder))
+            engine = Espeak(Path(folder))
             for task in tasks:
                 yield _make_task(engine, out, seed, audio_format, task)
             return
@@ -205,15 +205,15 @@ def _start_worker() -> None:
 
 
 @cache
-def _worker_engine(scratch: Path) -> Engine:
-    return Engine(scratch / str(os.getpid()))
+def _worker_engine(scratch: Path) -> Espeak:
+    return Espeak(scratch / str(os.getpid()))
 
 
 def _make_in_worker(scratch: Path, out: Path, seed: int, audio_format: str, task: list[tuple[int, int]]) -> int:
     return _make_task(_worker_engine(scratch), out, seed, audio_format, task)
 
 
-def _make_task(engine: Engine, out: Path, seed: int, audio_format: str, task: list[tuple[int, int]]) -> int:
+def _make_task(engine: Espeak, out: Path, seed: int, audio_format: str, task: list[tuple[int, int]]) -> int:
     for speaker, number in task:
         _, speech, noise = make(engine, seed, speaker, plan(seed, speaker, number))
         audio.write(out / _path(speaker, number, audio_format), speech + noise, SAMPLE_RATE_HZ, subtype="PCM_16")

@@ -25,7 +25,7 @@ from xvectors.audio import Channel, Samples
 from xvectors.backends import AffineCalibration, load_backend
 from xvectors.errors import CheckpointError, ConfigError, MissingExtraError, XVectorsError
 from xvectors.system.folder import SystemFolder
-from xvectors.text import brief
+from xvectors.text import short_repr
 from xvectors.verification import Verifier, cosine_verifier, fingerprint_of, verifier_of
 
 FORMAT_VERSION = 2
@@ -173,7 +173,7 @@ def _verifier(own: Mapping[str, str]) -> Verifier:
     )
 
 
-@brief("path")
+@short_repr("path")
 class OnnxEngine:
     """A loaded exported system.
 

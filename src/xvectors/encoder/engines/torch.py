@@ -21,7 +21,7 @@ from xvectors.models import Backbone, EmbeddingMap
 from xvectors.models.folding import fold_norms
 from xvectors.system.folder import STARTER, SystemFolder, starter_folder
 from xvectors.system.serialization import check_size, load_weights, make_features, make_model, read_description
-from xvectors.text import brief
+from xvectors.text import short_repr
 from xvectors.verification import Verifier, cosine_verifier, fingerprint_of, verifier_of
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
@@ -32,7 +32,7 @@ LENGTHS_PER_OCTAVE = 20
 """Number of padded lengths between one and two seconds, two and four, and so on; see `padded_length`."""
 
 
-@brief("name", "device", "precision")
+@short_repr("name", "device", "precision")
 class TorchEngine:
     """A trained network with its features, on a device.
 

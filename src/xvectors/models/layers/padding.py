@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from xvectors.errors import ShapeError
-from xvectors.text import brief
+from xvectors.text import short_repr
 
 
-@brief("counts", "frames")
+@short_repr("counts", "frames")
 class Padding:
     """Where the recordings of a padded batch end.
 
