@@ -32,7 +32,7 @@ def seeded(*shape: int, seed: int = 0) -> Tensor:
 
 def pooling_called(name: str) -> Pooling:
     torch.manual_seed(0)
-    return make_pooling(name, CHANNELS)
+    return make_pooling(name, CHANNELS).eval()
 
 
 def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -107,6 +107,26 @@ def test_channel_context_pooling_equals_its_formula(global_context: bool) -> Non
             weight = np.concatenate((weight, p["context.weight"]), axis=1)
         scores = np.tanh(seen @ weight.T + p["hidden.bias"]) @ p["score.weight"].T
         np.testing.assert_allclose(out, weighted(recording, softmax(scores)), atol=1e-5)
+
+
+def test_attention_of_wespeaker_and_speechbrain_equals_their_formulas() -> None:
+    x = seeded(2, 20, CHANNELS)
+    ones = np.ones((20, 1))
+    for name in ("astp", "normalized_channel_context"):
+        pooling = pooling_called(name)
+        p = arrays(pooling)
+        if name == "normalized_channel_context":
+            pooling.train()(x)  # moves the running statistics away from 0 and 1
+            pooling.eval()
+        for recording, out in zip(x.double().numpy(), pooling(x).detach().numpy(), strict=True):
+            deviation = np.sqrt(recording.var(axis=0, ddof=1) + 1e-7) if name == "astp" else recording.std(axis=0)
+            context = np.concatenate((recording.mean(axis=0), deviation)) @ p["context.weight"].T
+            hidden = recording @ p["hidden.weight"].T + p["hidden.bias"] + ones * context
+            if name == "normalized_channel_context":
+                own = {key: value.double().numpy() for key, value in pooling.hidden_norm.named_buffers()}
+                hidden = (np.maximum(hidden, 0.0) - own["running_mean"]) / np.sqrt(own["running_var"] + 1e-5)
+            scores = np.tanh(hidden) @ p["score.weight"].T
+            np.testing.assert_allclose(out, weighted(recording, softmax(scores)), atol=1e-5)
 
 
 def test_equal_scores_make_attention_plain_statistics() -> None:

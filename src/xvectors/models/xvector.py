@@ -7,6 +7,7 @@ ICASSP 2018, table 1.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import cast
 
 from torch import Tensor, nn
@@ -14,12 +15,13 @@ from torch.nn import functional
 
 from xvectors.errors import ConfigError
 from xvectors.models.backbone import MAX_LAYERS, Backbone
-from xvectors.models.layers.padding import FrameNorm, Padding
+from xvectors.models.layers.padding import FrameNorm, Padding, check_edges, extended
 from xvectors.models.layers.pooling import make_pooling
 from xvectors.models.layers.tdnn import TDNNLayer
 
 SPLICED_CONTEXTS = ((-2, -1, 0, 1, 2), (-2, 0, 2), (-3, 0, 3))
 POOLED_DIM = 1500
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": functional.relu, "leaky_relu": functional.leaky_relu}
 
 
 class XVector(Backbone):
@@ -34,7 +36,7 @@ class XVector(Backbone):
     num_speakers
         Outputs of the classifier.
     embedding_dim
-        Width of the two segment layers; the embedding is the output of the first, before its activation.
+        Width of the two segment layers.
     input_dim
         Filterbanks per frame.
     internal_dim
@@ -45,7 +47,14 @@ class XVector(Backbone):
     variance_floor
         Lower bound of the variance, in poolings that compute a deviation.
     pooling
-        Pooling over frames (mean, statistics, attentive, multi_head or channel_context); the paper's is `statistics`.
+        Pooling over frames: a name that `xvectors.models.POOLINGS` lists; the paper's is `statistics`.
+    embedding_layer
+        Segment layer whose output, before its activation, is the embedding: 1, as in the paper, or 2, as in WeSpeaker.
+    activation
+        Activation of all layers: relu, or leaky_relu, with a slope of 0.01 below 0, as in SpeechBrain.
+    edges
+        What a layer sees beyond the ends of a recording: none, so that it gives fewer frames, as in the paper, or the
+        recording mirrored (reflect), as in SpeechBrain.
 
     Notes
     -----
@@ -66,7 +75,14 @@ class XVector(Backbone):
         batch_norm: bool = False,
         variance_floor: float = 1e-10,
         pooling: str = "statistics",
+        embedding_layer: int = 1,
+        activation: str = "relu",
+        edges: str = "none",
     ) -> None:
+        if embedding_layer not in (1, 2):
+            raise ConfigError(f"XVector: embedding_layer is {embedding_layer!r}; it must be 1 or 2")
+        if activation not in ACTIVATIONS:
+            raise ConfigError(f"XVector: activation is {activation!r}; it must be one of {', '.join(ACTIVATIONS)}")
         if not 0 <= depth <= MAX_LAYERS:
             raise ConfigError(f"XVector: depth is {depth}; it must be at least 0 and at most {MAX_LAYERS}")
         if not math.isfinite(size):
@@ -75,11 +91,15 @@ class XVector(Backbone):
         if width < 1 or pooled_dim < 1:
             raise ConfigError(f"XVector: size {size} times internal_dim {internal_dim} leaves layers of no width")
         contexts = (*SPLICED_CONTEXTS, *[(0,)] * (depth + 1))
-        context_frames = 1 + sum(max(context) - min(context) for context in contexts)
+        spans = [max(context) - min(context) for context in contexts]
+        # a mirrored layer needs half its span beside the end
+        context_frames = 1 + (max(spans) // 2 if edges == "reflect" else sum(spans))
         super().__init__(num_speakers, embedding_dim, input_dim, context_frames)
+        check_edges(self, edges, ("none", "reflect"))
+        self.edges, self.embedding_layer, self.activation = edges, embedding_layer, ACTIVATIONS[activation]
         widths = [input_dim, *[width] * (len(contexts) - 1), pooled_dim]
         for i, context in enumerate(contexts):
-            self.add_module(f"tdnn{i + 1}", TDNNLayer(widths[i], context, widths[i + 1]))
+            self.add_module(f"tdnn{i + 1}", TDNNLayer(widths[i], context, widths[i + 1], activation=self.activation))
             if batch_norm:
                 self.add_module(f"bn{i + 1}", FrameNorm(widths[i + 1]))
         self.batch_norm = batch_norm
@@ -95,14 +115,20 @@ class XVector(Backbone):
     def embed_frames(self, x: Tensor, padding: Padding | None) -> Tensor:
         for i in range(1, self.num_frame_layers + 1):
             layer = cast(TDNNLayer, self.get_submodule(f"tdnn{i}"))
+            if self.edges == "reflect":
+                x = extended(x, -layer.context[0], layer.context[-1], self.edges, padding)
+            else:
+                padding = padding and padding.shortened(layer.span)
             x = layer(x)
-            padding = padding and padding.shortened(layer.span)
             if self.batch_norm:
                 # once trained, padding needs no zeros: no layer adds padding of its own, which would mix it in
                 x = self.get_submodule(f"bn{i}")(x, padding if self.training else None)
-        return cast(Tensor, self.seg_fc1(self.pool_bn(self.pooling(x, padding))))
+        first = cast(Tensor, self.seg_fc1(self.pool_bn(self.pooling(x, padding))))
+        return first if self.embedding_layer == 1 else self._second(first)
+
+    def _second(self, first: Tensor) -> Tensor:
+        return cast(Tensor, self.seg_fc2(self.seg_bn1(self.activation(first))))
 
     def classify(self, embedding: Tensor) -> Tensor:
-        hidden = self.seg_bn1(functional.relu(embedding))
-        hidden = self.seg_bn2(functional.relu(self.seg_fc2(hidden)))
-        return super().classify(hidden)
+        second = self._second(embedding) if self.embedding_layer == 1 else embedding
+        return super().classify(self.seg_bn2(self.activation(second)))

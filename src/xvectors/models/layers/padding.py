@@ -1,13 +1,15 @@
-"""Padded batches: where each recording ends, and a BatchNorm that leaves the padding out."""
+"""Padded batches: where each recording ends, what layers see beyond it, and a BatchNorm that leaves the padding out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from xvectors.errors import ShapeError
+from xvectors.errors import ConfigError, ShapeError
 from xvectors.text import short_repr
 
 
@@ -75,6 +77,34 @@ class Padding:
     def strided(self, stride: int) -> Padding:
         """Return the ends after a layer that keeps one frame in `stride`, the first included."""
         return Padding(-(-self.counts // stride), -(-self.frames // stride), self.device)
+
+
+def extended(x: Tensor, before: int, after: int, edges: str, padding: Padding | None) -> Tensor:
+    """Continue `x` [batch, frames, channels], zero in the padding, by frames before its start and after each end.
+
+    Parameters
+    ----------
+    edges
+        What the new frames are: `zeros`, or those beside the ends in reverse order (`reflect`), which needs recordings
+        of more frames than are added on a side. The first and last frames are not repeated.
+    """
+    if not (before or after):
+        return x
+    if edges == "zeros":
+        return functional.pad(x, (0, 0, before, after))
+    if padding is None:
+        head, tail = x[:, 1 : before + 1].flip(1), x[:, x.shape[1] - 1 - after : x.shape[1] - 1].flip(1)
+        return torch.cat((head, x, tail), dim=1)
+    own = padding.counts.unsqueeze(1)
+    index = torch.arange(-before, padding.frames + after).abs()
+    index = torch.where(index < own, index, 2 * (own - 1) - index).clamp(0, padding.frames - 1)
+    return x.gather(1, index.to(x.device).unsqueeze(2).expand(-1, -1, x.shape[2]))
+
+
+def check_edges(owner: nn.Module, edges: object, known: Sequence[str]) -> None:
+    """Raise ConfigError, naming `owner`'s class, for another value of `edges` than the known ones."""
+    if edges not in known:
+        raise ConfigError(f"{type(owner).__name__}: edges is {edges!r}; it must be one of {', '.join(known)}")
 
 
 class FrameNorm(nn.BatchNorm1d):

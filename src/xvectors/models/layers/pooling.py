@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from xvectors.errors import ConfigError, ShapeError
 from xvectors.models.backbone import check_sizes
-from xvectors.models.layers.padding import Padding
+from xvectors.models.layers.padding import FrameNorm, Padding
 from xvectors.text import nearest
 
 HALF = (torch.bfloat16, torch.float16)
@@ -200,6 +201,10 @@ class ChannelContextPooling(Pooling):
         Whether a score depends on the recording's mean and deviation, or on the frame alone.
     variance_floor
         Lower bound of the variance.
+    statistics
+        What computes the mean and deviation that scores depend on, by default with `variance_floor`.
+    normalized
+        Whether ReLU and a BatchNorm precede the tanh, as in SpeechBrain.
 
     Notes
     -----
@@ -213,14 +218,23 @@ class ChannelContextPooling(Pooling):
     """
 
     def __init__(
-        self, channels: int, attention_dim: int = 128, *, global_context: bool = True, variance_floor: float = 1e-10
+        self,
+        channels: int,
+        attention_dim: int = 128,
+        *,
+        global_context: bool = True,
+        variance_floor: float = 1e-10,
+        statistics: StatisticsPooling | None = None,
+        normalized: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(self, channels=channels, attention_dim=attention_dim)
-        self.statistics = StatisticsPooling(variance_floor)
+        self.variance_floor = _checked_floor(variance_floor)
+        self.statistics = StatisticsPooling(variance_floor) if statistics is None else statistics
         self.hidden = nn.Linear(channels, attention_dim)
         # W's columns for mean and deviation, which are the same for all frames: multiplied once per recording
         self.context = nn.Linear(2 * channels, attention_dim, bias=False) if global_context else None
+        self.hidden_norm = FrameNorm(attention_dim) if normalized else None
         self.score = nn.Linear(attention_dim, channels, bias=False)
 
     def forward(self, x: Tensor, padding: Padding | None = None) -> Tensor:
@@ -229,8 +243,10 @@ class ChannelContextPooling(Pooling):
         hidden = self.hidden(counted.x)
         if self.context is not None:
             hidden = hidden + self.context(self.statistics(counted.x, padding)).unsqueeze(1)
+        if self.hidden_norm is not None:
+            hidden = self.hidden_norm(functional.relu(hidden), padding)
         scores = self.score(torch.tanh(hidden))
-        return _weighted_moments(counted.x, _softmax(scores, counted), self.statistics.variance_floor)
+        return _weighted_moments(counted.x, _softmax(scores, counted), self.variance_floor)
 
 
 POOLINGS: dict[str, Callable[[int, float], Pooling]] = {
@@ -241,6 +257,13 @@ POOLINGS: dict[str, Callable[[int, float], Pooling]] = {
     "attentive": lambda channels, floor: AttentivePooling(channels, variance_floor=floor),
     "multi_head": lambda channels, floor: MultiHeadAttentivePooling(channels),
     "channel_context": lambda channels, floor: ChannelContextPooling(channels, variance_floor=floor),
+    "channel": lambda channels, floor: ChannelContextPooling(channels, variance_floor=floor, global_context=False),
+    "astp": lambda channels, floor: ChannelContextPooling(
+        channels, variance_floor=floor, statistics=StatisticsPooling(unbiased=True, variance_offset=1e-7)
+    ),
+    "normalized_channel_context": lambda channels, floor: ChannelContextPooling(
+        channels, variance_floor=floor, normalized=True
+    ),
 }
 """`unbiased_statistics` is 3D-Speaker's and `tstp` WeSpeaker's form of statistics pooling."""
 
