@@ -27,7 +27,7 @@ from xvectors.corpus import Manifest
 from xvectors.devices import choose_workers
 from xvectors.encoder import Embedded
 from xvectors.training import PreparedCorpus
-from xvectors.training.dataset import ChunkBatches, ChunkDataset, ChunkRequest, set_up_worker
+from xvectors.training.data.dataset import ChunkBatches, ChunkDataset, ChunkRequest, set_up_worker
 
 RATE_HZ = 16_000
 CHUNK_S = 3.0

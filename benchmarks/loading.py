@@ -18,7 +18,7 @@ import torch
 
 from xvectors import Recipe, load_recipe
 from xvectors.training import prepare_corpus
-from xvectors.training.loaders import Loaders
+from xvectors.training.data.loaders import Loaders
 
 KINDS = {"kept": 1 << 20, "read anew": 0}
 """training.decoded_mb: more than any corpus, and none."""

@@ -15,8 +15,8 @@ from xvectors.corpus import Manifest
 from xvectors.dataset import load_all_data
 from xvectors.errors import ConfigError, ManifestError
 from xvectors.features import Fbank
-from xvectors.training.dataset import CENTERED, WHOLE, ChunkBatches, ChunkDataset, ChunkRequest, CollateWaveforms
-from xvectors.training.samplers import make_order
+from xvectors.training.data.dataset import CENTERED, WHOLE, ChunkBatches, ChunkDataset, ChunkRequest, CollateWaveforms
+from xvectors.training.data.samplers import make_order
 
 RATE = 16_000
 PAIR = r"\[train\+val speakers, test speakers\], such as \[100, 20\]"

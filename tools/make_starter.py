@@ -32,7 +32,7 @@ from xvectors.system import SystemFolder, find_system
 from xvectors.system.serialization import kept_epoch, read_description, write_description, write_weights
 from xvectors.training import EpochResult
 from xvectors.training.calibrate import calibrate
-from xvectors.training.corpus import prepare_corpus
+from xvectors.training.data.corpus import prepare_corpus
 from xvectors.trials import all_pairs
 from xvectors.verification import verifier_of
 

@@ -18,7 +18,7 @@ from xvectors.corpus import TEST, TRAIN, VAL, Manifest, open_corpus, scan, split
 from xvectors.errors import ConfigError, ManifestError
 from xvectors.features import Fbank
 from xvectors.text import short_repr
-from xvectors.training.dataset import (
+from xvectors.training.data.dataset import (
     WHOLE,
     ChunkBatches,
     ChunkDataset,
@@ -27,7 +27,7 @@ from xvectors.training.dataset import (
     Loader,
     assign_labels,
 )
-from xvectors.training.samplers import make_order
+from xvectors.training.data.samplers import make_order
 
 __all__ = ["LabLoader", "load_all_data"]
 

@@ -16,7 +16,7 @@ from xvectors.corpus import Manifest
 from xvectors.encoder import sources
 from xvectors.errors import TooShortError
 from xvectors.integrations.pyannote import PyannoteEmbedding
-from xvectors.training.dataset import CENTERED, WHOLE, ChunkDataset, ChunkRequest
+from xvectors.training.data.dataset import CENTERED, WHOLE, ChunkDataset, ChunkRequest
 
 NOTHING = np.zeros(2 * RATE, np.float32)
 

@@ -8,7 +8,7 @@ import torch
 from xvectors.config import load_recipe
 from xvectors.training import learner
 from xvectors.training.checkpoint import Checkpoint
-from xvectors.training.dataset import Batch
+from xvectors.training.data.dataset import Batch
 from xvectors.training.learner import Learner
 
 CPU = torch.device("cpu")

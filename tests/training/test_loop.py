@@ -21,8 +21,8 @@ from xvectors.losses import margin_at
 from xvectors.system import SystemFolder
 from xvectors.system.serialization import load_weights, make_model, read_description
 from xvectors.training import EpochResult, train
+from xvectors.training.data.samplers import SAMPLERS
 from xvectors.training.embedding_map import fit_embedding_map
-from xvectors.training.samplers import SAMPLERS
 
 
 def test_the_system_directory(trained: Path, toy_corpus: Path) -> None:

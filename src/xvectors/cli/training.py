@@ -31,11 +31,10 @@ from xvectors.errors import ConfigError
 from xvectors.text import count
 
 if TYPE_CHECKING:
-    from xvectors.config import Recipe
     from xvectors.corpus import ScanReport
     from xvectors.models.sizes import NetworkSize
     from xvectors.training import TrainingResult
-    from xvectors.training.corpus import PreparedCorpus
+    from xvectors.training.data.corpus import PreparedCorpus
 
 
 @command(
@@ -103,7 +102,7 @@ def train_command(
     trust: Trust = None,
 ) -> None:
     """Train a system on recordings and calibrate it."""
-    from xvectors.training import EpochResult, TensorBoardLog, train
+    from xvectors.training import EpochResult, TensorBoardLog, choose_recipe, train
 
     def on_scan(report: ScanReport) -> None:
         print_lines(report.lines())
@@ -123,7 +122,7 @@ def train_command(
         result = train(
             data,
             output,
-            _choose_recipe(output, recipe, overrides, resume=resume, start=start),
+            choose_recipe(output, recipe, overrides, resume=resume, start=start),
             start=start,
             metadata=metadata,
             speaker_level=speaker_level,
@@ -137,24 +136,6 @@ def train_command(
             progress=not quiet,
         )
     print_training(result, f"xvectors train -o {shlex.quote(str(output))} --resume")
-
-
-def _choose_recipe(
-    output: Path, recipe: str | None, overrides: list[str], *, resume: bool, start: str | None
-) -> Recipe:
-    from xvectors.config import DEFAULT_RECIPE, FINE_TUNING_RECIPE, load_recipe, override_recipe
-    from xvectors.system import SystemFolder
-    from xvectors.system.serialization import read_description
-
-    fixed = [override for override in overrides if override.strip().startswith(("model.", "features."))]
-    if start and fixed:
-        raise ConfigError(
-            f"--set {fixed[0]}: features and network are those of {start!r}, which is fine-tuned; leave out this "
-            "setting, or --from"
-        )
-    if resume and recipe is None:
-        return override_recipe(read_description(SystemFolder(output)).recipe, overrides)
-    return load_recipe(recipe or (FINE_TUNING_RECIPE if start else DEFAULT_RECIPE), overrides)
 
 
 def print_training(result: TrainingResult, resume_command: str) -> None:

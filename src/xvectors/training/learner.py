@@ -21,7 +21,7 @@ from xvectors.models import Backbone
 from xvectors.system.serialization import MAP_PREFIX, load_state, make_features, make_model, num_classes
 from xvectors.training.averaging import WeightAverage
 from xvectors.training.checkpoint import Checkpoint
-from xvectors.training.dataset import Batch
+from xvectors.training.data.dataset import Batch
 from xvectors.training.optimizer import in_head_only_stage, in_large_margin_stage, make_optimizer, set_rates
 
 

@@ -21,7 +21,7 @@ from xvectors.files import exclusive
 from xvectors.progress import progress_bar
 from xvectors.system import SystemFolder
 from xvectors.system.serialization import write_weights
-from xvectors.training.corpus import PreparedCorpus
+from xvectors.training.data.corpus import PreparedCorpus
 from xvectors.training.results import EpochResult, StepResult, TrainingResult, write_history
 from xvectors.training.run import Run, begin_run, calibrate_if_possible, check_arguments, resume_run
 from xvectors.training.signals import noted_signals

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from xvectors.config import DEFAULT_RECIPE, FINE_TUNING_RECIPE, Recipe, differences, load_recipe
+from xvectors.config import DEFAULT_RECIPE, FINE_TUNING_RECIPE, Recipe, differences, load_recipe, override_recipe
 from xvectors.corpus import Manifest, ScanReport, open_corpus
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError, StorageError, TrainingError
 from xvectors.system import SystemFolder, find_system
@@ -28,11 +28,11 @@ from xvectors.system.serialization import (
 from xvectors.text import first_few
 from xvectors.training.calibrate import calibrate
 from xvectors.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from xvectors.training.corpus import PreparedCorpus, check_same_corpus, label_corpus, prepare_corpus
-from xvectors.training.dataset import Batch
+from xvectors.training.data.corpus import PreparedCorpus, check_same_corpus, label_corpus, prepare_corpus
+from xvectors.training.data.dataset import Batch
+from xvectors.training.data.loaders import Loaders, batches_of
 from xvectors.training.embedding_map import fit_embedding_map
 from xvectors.training.learner import Learner
-from xvectors.training.loaders import Loaders, batches_of
 from xvectors.training.optimizer import in_large_margin_stage
 from xvectors.training.results import EpochResult, TrainingResult
 from xvectors.training.timeline import Timeline
@@ -43,6 +43,31 @@ logger = logging.getLogger(__name__)
 
 FREE_ON_RESUMING = ("training.workers", "training.checkpoint_interval_s", "data.max_rejected")
 """Settings on which the weights do not depend, so that a resumed run may change them."""
+
+
+def choose_recipe(
+    system: Path,
+    recipe: str | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    resume: bool = False,
+    start: str | Path | None = None,
+) -> Recipe:
+    """Return the recipe of a run: the named one, that of the run to resume, or a default, with `overrides` applied.
+
+    `system` is the folder of the run, and `start` the system that it fine-tunes. Raises ConfigError for an override of
+    features or network in fine-tuning.
+    """
+    fixed = [override for override in overrides if override.strip().startswith(("model.", "features."))]
+    if start and fixed:
+        raise ConfigError(
+            f"--set {fixed[0]}: features and network are those of {str(start)!r}, which is fine-tuned; leave out this "
+            "setting, or --from"
+        )
+    if resume and recipe is None:
+        return override_recipe(read_description(SystemFolder(system)).recipe, overrides)
+    return load_recipe(recipe or (FINE_TUNING_RECIPE if start else DEFAULT_RECIPE), overrides)
+
 
 REPORT_FILES = ("index.html", "metrics.json", "scores.csv", "embeddings.npz", "speakers.png", "scores.png")
 """Files that the report of a replaced system may have left."""
@@ -214,7 +239,7 @@ def begin_run(
     progress: bool,
 ) -> Run:
     """Scan and split the corpus and build a new run; nothing is written yet."""
-    recipe = recipe or load_recipe(DEFAULT_RECIPE if start is None else FINE_TUNING_RECIPE)
+    recipe = recipe or choose_recipe(folder.path, start=start)
     if start is not None:
         base = read_description(find_system(start)).recipe
         recipe = dataclasses.replace(recipe, features=base.features, model=base.model)

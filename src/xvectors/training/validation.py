@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xvectors.backends import all_pairs_scores
 from xvectors.metrics import eer
-from xvectors.training.dataset import Batch
+from xvectors.training.data.dataset import Batch
 from xvectors.training.learner import Learner
 
 logger = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader
 from xvectors.config import AugmentConfig, Recipe
 from xvectors.devices import choose_workers
 from xvectors.errors import TrainingError
-from xvectors.training.corpus import PreparedCorpus
-from xvectors.training.dataset import Batch, ChunkBatches, ChunkDataset, CollateWaveforms, Loader, set_up_worker
-from xvectors.training.samplers import make_order
+from xvectors.training.data.corpus import PreparedCorpus
+from xvectors.training.data.dataset import Batch, ChunkBatches, ChunkDataset, CollateWaveforms, Loader, set_up_worker
+from xvectors.training.data.samplers import make_order
 from xvectors.trials import sample_recordings
 
 HELD_OUT_EACH = 20

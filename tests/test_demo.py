@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from xvectors.cli.demo import run_demo
+from xvectors.demo import run_demo
 
 TINY = (
     "data.train_test_prop=0.75",

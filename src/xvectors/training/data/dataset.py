@@ -29,7 +29,7 @@ from xvectors.corpus import TEST, TRAIN, VAL, Manifest
 from xvectors.errors import AudioError, MissingExtraError
 from xvectors.processes import without_main_script
 from xvectors.text import short_repr
-from xvectors.training.samplers import RowOrder, Shuffled
+from xvectors.training.data.samplers import RowOrder, Shuffled
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xvectors.errors import ConfigError
-from xvectors.training.samplers import Balanced, SpeakersTimesUtterances, make_order
+from xvectors.training.data.samplers import Balanced, SpeakersTimesUtterances, make_order
 
 
 def generator(seed: int = 0) -> np.random.Generator:

@@ -11,8 +11,9 @@ import torch
 
 from xvectors import audio
 from xvectors.config import load_recipe
-from xvectors.training import PreparedCorpus, loaders, prepare_corpus
-from xvectors.training.loaders import Loaders, decoded_bytes_each
+from xvectors.training import PreparedCorpus, prepare_corpus
+from xvectors.training.data import loaders
+from xvectors.training.data.loaders import Loaders, decoded_bytes_each
 
 RECIPE = load_recipe(
     "xvector", ["training.batch_size=14", "training.workers=0", "data.held_out_prop=0.25", "data.train_test_prop=1.0"]

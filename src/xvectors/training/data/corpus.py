@@ -17,7 +17,7 @@ from xvectors.corpus.scanning import read_left_out
 from xvectors.errors import CheckpointError, ManifestError
 from xvectors.system.folder import SystemFolder
 from xvectors.text import count, short_repr
-from xvectors.training.dataset import assign_labels
+from xvectors.training.data.dataset import assign_labels
 
 logger = logging.getLogger(__name__)
 
