@@ -30,7 +30,7 @@ from xvectors.models import (
 )
 from xvectors.models.campplus import segment_context
 from xvectors.models.ftdnn import LAYERS, semi_orthogonal_step
-from xvectors.models.layers.maps import MapConv
+from xvectors.models.layers.maps import BottleneckBlock, MapConv, simam
 
 # Narrow enough for a quick test.
 SMALL: dict[str, dict[str, Any]] = {
@@ -41,6 +41,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "resnet34": {"channels": 4},
     "thin_resnet": {"channels": 4},
     "campplus": {"map_channels": 4, "channels": 16, "growth": 4, "depths": [2, 3, 3]},
+    "bottleneck_resnet": {"channels": 4, "depths": [1, 2, 2, 1]},
+    "simam_resnet": {"channels": 4, "depths": [1, 2, 1, 1]},
+    "eres2netv2": {"channels": 16, "depths": [1, 2, 2, 1], "base_width": 28},
 }
 NEW = [name for name in MODELS if name != "xvector"]
 # 21 bands: odd at each of the strides over frequency
@@ -280,6 +283,7 @@ def test_impossible_settings(name: str) -> None:
         ),
         ("resnet34", {"depths": 3}, r"ResNet34: depths is 3; it must be a list of 4 whole numbers, each at least 1"),
         ("ecapa", {"channels": 16.5}, r"model.channels must be a whole number, not 16.5"),
+        ("eres2netv2", {"channels": 4}, "channels 4 with base_width 28 leave chunks of fewer than 4 channels"),
         ("campplus", {"growth": 3}, "growth 3 and channels 16 must be even; they are halved"),
         ("ftdnn", {"bottleneck_dim": -1}, "FTDNN: bottleneck_dim is -1; it must be a whole number, at least 1"),
         ("etdnn", {"pooled_dim": 0}, "ETDNN: pooled_dim is 0; it must be a whole number, at least 1"),
@@ -325,9 +329,17 @@ def test_every_pooling_trains_every_model_and_ignores_padding(name: str, pooling
         ("ecapa", {"channels": 1024}, 80, 14.7e6),
         ("resnet34", {}, 80, 6.63e6),
         ("campplus", {}, 80, 7.18e6),
+        # WeSpeaker's table, without the classifier
+        ("bottleneck_resnet", {"depths": [6, 16, 48, 3]}, 80, 23.79e6),
+        ("bottleneck_resnet", {"depths": [10, 20, 64, 3]}, 80, 28.62e6),
+        ("simam_resnet", {"depths": [6, 16, 24, 3]}, 80, 50.2e6),
+        # 3D-Speaker's
+        ("eres2netv2", {}, 80, 17.8e6),
         # our own
         ("xvector", {"batch_norm": True}, 80, None),
         ("thin_resnet", {}, 80, None),
+        ("bottleneck_resnet", {}, 80, None),
+        ("simam_resnet", {}, 80, None),
     ],
 )
 def test_published_sizes(name: str, settings: dict[str, Any], input_dim: int, published: float | None) -> None:
@@ -484,6 +496,33 @@ def test_resnet_equals_convolutions() -> None:
         hidden = residual(hidden, block, (2, 2) if i in (3, 7, 13) else (1, 1))
     assert hidden.shape == (2, 32, 4, 3)
     torch.testing.assert_close(pooled_input, hidden.permute(0, 2, 3, 1).flatten(2), atol=1e-4, rtol=1e-4)
+
+
+def test_bottleneck_block_equals_convolutions() -> None:
+    torch.manual_seed(0)
+    block, x = BottleneckBlock(6, 8, (2, 2)), seeded(3, 9, 7, 6)
+    block(1 + 2 * x, None)  # moves the statistics of the BatchNorms
+    found, _ = block.eval()(x, None)
+    maps = x.permute(0, 3, 1, 2)
+    hidden = functional.relu(normalized(functional.conv2d(maps, block.conv1.weight), block.norm1))
+    hidden = functional.conv2d(hidden, block.conv2.weight, stride=2, padding=1)
+    hidden = functional.relu(normalized(hidden, block.norm2))
+    hidden = normalized(functional.conv2d(hidden, block.conv3.weight), block.norm3)
+    skipped = normalized(functional.conv2d(maps, block.shortcut.weight, stride=2), block.shortcut_norm)
+    expected = functional.relu(hidden + skipped).permute(0, 2, 3, 1)
+    assert expected.shape == (3, 5, 4, 8)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_simam_by_hand() -> None:
+    # two frames of two bands, in the second recording one frame: 1, 2, 3, 6 have mean 3, variance (4 + 1 + 0 + 9) / 3
+    x = torch.tensor([[[1.0, 2.0], [3.0, 6.0]], [[5.0, 7.0], [0.0, 0.0]]]).unsqueeze(3)
+    found = simam(x, Padding(torch.tensor([2, 1]), 2), regularization=0.25).flatten(1)
+    squares, variance = torch.tensor([4.0, 1.0, 0.0, 9.0]), 14 / 3
+    weights = torch.sigmoid(squares / (4 * (variance + 0.25)) + 0.5)
+    torch.testing.assert_close(found[0], torch.tensor([1.0, 2.0, 3.0, 6.0]) * weights)
+    weight = 1 / (1 + torch.e ** -(1 / (4 * (2 + 0.25)) + 0.5))  # mean 6, variance 2
+    torch.testing.assert_close(found[1], torch.tensor([5 * weight, 7 * weight, 0.0, 0.0]))
 
 
 def test_campplus_equals_convolutions() -> None:

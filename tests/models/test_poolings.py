@@ -112,20 +112,21 @@ def test_channel_context_pooling_equals_its_formula(global_context: bool) -> Non
 def test_attention_of_wespeaker_and_speechbrain_equals_their_formulas() -> None:
     x = seeded(2, 20, CHANNELS)
     ones = np.ones((20, 1))
-    for name in ("astp", "normalized_channel_context"):
+    for name in ("astp", "normalized_channel_context", "asp"):
         pooling = pooling_called(name)
         p = arrays(pooling)
-        if name == "normalized_channel_context":
+        if name != "astp":
             pooling.train()(x)  # moves the running statistics away from 0 and 1
             pooling.eval()
         for recording, out in zip(x.double().numpy(), pooling(x).detach().numpy(), strict=True):
             deviation = np.sqrt(recording.var(axis=0, ddof=1) + 1e-7) if name == "astp" else recording.std(axis=0)
-            context = np.concatenate((recording.mean(axis=0), deviation)) @ p["context.weight"].T
-            hidden = recording @ p["hidden.weight"].T + p["hidden.bias"] + ones * context
-            if name == "normalized_channel_context":
+            hidden = recording @ p["hidden.weight"].T + p["hidden.bias"]
+            if name != "asp":
+                hidden += ones * (np.concatenate((recording.mean(axis=0), deviation)) @ p["context.weight"].T)
+            if name != "astp":
                 own = {key: value.double().numpy() for key, value in pooling.hidden_norm.named_buffers()}
                 hidden = (np.maximum(hidden, 0.0) - own["running_mean"]) / np.sqrt(own["running_var"] + 1e-5)
-            scores = np.tanh(hidden) @ p["score.weight"].T
+            scores = (hidden if name == "asp" else np.tanh(hidden)) @ p["score.weight"].T
             np.testing.assert_allclose(out, weighted(recording, softmax(scores)), atol=1e-5)
 
 

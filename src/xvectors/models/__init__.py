@@ -17,6 +17,7 @@ from xvectors.models.backbone import Backbone
 from xvectors.models.campplus import CAMPlusPlus
 from xvectors.models.ecapa import ECAPA
 from xvectors.models.embedding_map import EmbeddingMap
+from xvectors.models.eres2net import ERes2NetV2
 from xvectors.models.etdnn import ETDNN
 from xvectors.models.explaining import NOT_SETTINGS, settings_of_model
 from xvectors.models.extending import build_checked, check_backbone
@@ -25,7 +26,7 @@ from xvectors.models.layers.padding import Padding
 from xvectors.models.layers.pooling import POOLINGS, StatisticsPooling, make_pooling
 from xvectors.models.layers.tdnn import TDNNLayer
 from xvectors.models.published import PUBLISHED, Published
-from xvectors.models.resnet import ResNet34, ThinResNet
+from xvectors.models.resnet import BottleneckResNet, ResNet34, SimAMResNet, ThinResNet
 from xvectors.models.xvector import XVector
 from xvectors.text import nearest
 
@@ -37,11 +38,14 @@ __all__ = [
     "POOLINGS",
     "PUBLISHED",
     "Backbone",
+    "BottleneckResNet",
     "CAMPlusPlus",
+    "ERes2NetV2",
     "EmbeddingMap",
     "Padding",
     "Published",
     "ResNet34",
+    "SimAMResNet",
     "StatisticsPooling",
     "TDNNLayer",
     "ThinResNet",
@@ -63,6 +67,9 @@ MODELS: dict[str, type[Backbone]] = {
     "resnet34": ResNet34,
     "thin_resnet": ThinResNet,
     "campplus": CAMPlusPlus,
+    "bottleneck_resnet": BottleneckResNet,
+    "simam_resnet": SimAMResNet,
+    "eres2netv2": ERes2NetV2,
 }
 """The built-in networks, by the names that recipes call them. `PUBLISHED` has their papers and sizes."""
 

@@ -1,4 +1,4 @@
-"""ResNet-34 over time and frequency, known as the r-vector, and a thin form of it.
+"""ResNets over time and frequency: ResNet-34, known as the r-vector, thin, deeper and attentive forms of it.
 
 He, Zhang, Ren and Sun, "Deep residual learning for image recognition", CVPR 2016; for speakers, Zeinali, Wang, Silnova,
 Matejka and Plchot, "BUT system description to VoxCeleb speaker recognition challenge 2019", arXiv 1910.12592.
@@ -7,13 +7,13 @@ Matejka and Plchot, "BUT system description to VoxCeleb speaker recognition chal
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import ClassVar, cast
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from xvectors.models.backbone import Backbone, check_depths, check_sizes
-from xvectors.models.layers.maps import MapConv, ResidualBlock
+from xvectors.models.layers.maps import BottleneckBlock, MapConv, ResidualBlock, SimAMBlock, SkipBlock
 from xvectors.models.layers.padding import FrameNorm, Padding
 from xvectors.models.layers.pooling import make_pooling
 
@@ -30,7 +30,7 @@ class ResNet34(Backbone):
     depths
         Number of residual blocks in each of the four stages.
     pooling
-        Pooling over frames (mean, statistics, attentive, multi_head or channel_context), of all channels of all
+        Pooling over frames (mean, statistics, attentive, multi_head, channel_context or asp), of all channels of all
         filterbanks.
     frame_stride
         Stride of the first convolution over frames.
@@ -46,6 +46,11 @@ class ResNet34(Backbone):
     ResNet34-TSTP-emb256; Wang et al., "Wespeaker: a research and production oriented speaker embedding learning
     toolkit", ICASSP 2023).
     """
+
+    block: ClassVar[type[SkipBlock]] = ResidualBlock
+    expansion: ClassVar[int] = 1
+    """Outputs of a block, as a multiple of its stage's channels."""
+    variance_floor: ClassVar[float] = 1e-10
 
     def __init__(
         self,
@@ -71,10 +76,11 @@ class ResNet34(Backbone):
         for stage, depth in enumerate(depths):
             for i in range(depth):
                 stride = 2 if stage > 0 and i == 0 else 1
-                blocks.append(ResidualBlock(inputs, channels * 2**stage, (stride, stride)))
-                inputs, bands = channels * 2**stage, -(-bands // stride)
+                outputs = channels * 2**stage * self.expansion
+                blocks.append(self.block(inputs, outputs, (stride, stride)))
+                inputs, bands = outputs, -(-bands // stride)
         self.blocks = nn.ModuleList(blocks)
-        self.pooling = make_pooling(pooling, inputs * bands)
+        self.pooling = make_pooling(pooling, inputs * bands, self.variance_floor)
         pooled_dim = self.pooling.out_dim(inputs * bands)
         self.embedding = nn.Linear(pooled_dim, embedding_dim)
         self.pooled_norm = nn.BatchNorm1d(pooled_dim) if embedding_norm else nn.Identity()
@@ -115,6 +121,97 @@ class ThinResNet(ResNet34):
         frame_stride: int = 2,
         band_stride: int = 2,
         embedding_norm: bool = True,
+    ) -> None:
+        super().__init__(
+            num_speakers,
+            embedding_dim,
+            input_dim,
+            channels=channels,
+            depths=depths,
+            pooling=pooling,
+            frame_stride=frame_stride,
+            band_stride=band_stride,
+            embedding_norm=embedding_norm,
+        )
+
+
+class BottleneckResNet(ResNet34):
+    """A deep ResNet of bottleneck blocks: 152 layers by default, 221 and 293 with more blocks.
+
+    Parameters
+    ----------
+    channels
+        Channels inside the blocks of the first stage, which put out four times as many; each later stage has twice as
+        many, at half the frames and filterbanks.
+    depths
+        Number of bottleneck blocks in each of the four stages: 3, 8, 36, 3 for ResNet-152; 6, 16, 48, 3 for
+        ResNet-221; 10, 20, 64, 3 for ResNet-293.
+
+    Notes
+    -----
+    Published sizes: 23.79 M parameters for ResNet-221 and 28.62 M for ResNet-293, with 80 filterbanks, without the
+    classifier (WeSpeaker).
+    """
+
+    block = BottleneckBlock
+    expansion = 4
+
+    def __init__(
+        self,
+        num_speakers: int = 1000,
+        embedding_dim: int = 256,
+        input_dim: int = 80,
+        *,
+        channels: int = 32,
+        depths: Sequence[int] = (3, 8, 36, 3),
+        pooling: str = "statistics",
+        frame_stride: int = 1,
+        band_stride: int = 1,
+        embedding_norm: bool = False,
+    ) -> None:
+        super().__init__(
+            num_speakers,
+            embedding_dim,
+            input_dim,
+            channels=channels,
+            depths=depths,
+            pooling=pooling,
+            frame_stride=frame_stride,
+            band_stride=band_stride,
+            embedding_norm=embedding_norm,
+        )
+
+
+class SimAMResNet(ResNet34):
+    """A wide ResNet whose residual blocks weigh their result by SimAM, an attention without parameters.
+
+    The parameters are those of `ResNet34`, with other defaults; 6, 16, 24, 3 blocks make SimAM-ResNet-100.
+
+    Notes
+    -----
+    Published size: 50.2 M parameters for SimAM-ResNet-100 with 80 filterbanks, without the classifier (WeSpeaker).
+
+    References
+    ----------
+    Qin, Li, Weng, Su and Li, "Simple attention module based speaker verification with iterative noisy label detection",
+    ICASSP 2022; `simam` cites the attention.
+    """
+
+    block = SimAMBlock
+    variance_floor = 1e-5
+
+    def __init__(
+        self,
+        num_speakers: int = 1000,
+        embedding_dim: int = 256,
+        input_dim: int = 80,
+        *,
+        channels: int = 64,
+        depths: Sequence[int] = (3, 4, 6, 3),
+        pooling: str = "asp",
+        frame_stride: int = 1,
+        band_stride: int = 1,
+        embedding_norm: bool = False,
     ) -> None:
         super().__init__(
             num_speakers,

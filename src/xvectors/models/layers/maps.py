@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import cast
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -28,23 +31,89 @@ class MapConv(nn.Conv2d):
         return super().forward(input.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
-class ResidualBlock(nn.Module):
-    """Two convolutions with BatchNorm and a skip connection; the first has the stride (frames, bands)."""
+class SkipBlock(nn.Module):
+    """Base of the residual blocks: layers beside a skip connection, and an activation of the sum.
 
-    def __init__(self, inputs: int, outputs: int, stride: tuple[int, int]) -> None:
-        super().__init__()
+    A subclass builds layers of which one has the stride (frames, bands), calls `add_shortcut`, and implements
+    `residual`.
+    """
+
+    def add_shortcut(self, inputs: int, outputs: int, stride: tuple[int, int]) -> None:
         self.frame_stride = stride[0]
-        self.conv1, self.norm1 = MapConv(inputs, outputs, 3, stride), FrameNorm(outputs)
-        self.conv2, self.norm2 = MapConv(outputs, outputs, 3), FrameNorm(outputs)
         self.shortcut = self.shortcut_norm = None
         if inputs != outputs or stride != (1, 1):
             self.shortcut, self.shortcut_norm = MapConv(inputs, outputs, 1, stride), FrameNorm(outputs)
 
+    def residual(self, x: Tensor, before: Padding | None, after: Padding | None) -> Tensor:
+        """Compute what is added to the skip connection, with the padding before and after the stride."""
+        raise NotImplementedError
+
+    def activation(self, x: Tensor) -> Tensor:
+        return functional.relu(x)
+
     def forward(self, x: Tensor, padding: Padding | None) -> tuple[Tensor, Padding | None]:
         """Map [batch, frames, bands, inputs] to fewer frames and bands, and their padding; zeros in it stay zeros."""
-        padding = padding and padding.strided(self.frame_stride)
-        hidden = functional.relu(self.norm1(self.conv1(x), padding))
-        hidden = self.norm2(self.conv2(hidden), padding)
+        after = padding and padding.strided(self.frame_stride)
+        residual = self.residual(x, padding, after)
         if self.shortcut is not None and self.shortcut_norm is not None:
-            x = self.shortcut_norm(self.shortcut(x), padding)
-        return functional.relu(x + hidden), padding
+            x = self.shortcut_norm(self.shortcut(x), after)
+        return self.activation(x + residual), after
+
+
+class ResidualBlock(SkipBlock):
+    """Two convolutions with BatchNorm."""
+
+    def __init__(self, inputs: int, outputs: int, stride: tuple[int, int]) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = MapConv(inputs, outputs, 3, stride), FrameNorm(outputs)
+        self.conv2, self.norm2 = MapConv(outputs, outputs, 3), FrameNorm(outputs)
+        self.add_shortcut(inputs, outputs, stride)
+
+    def residual(self, x: Tensor, before: Padding | None, after: Padding | None) -> Tensor:
+        hidden = functional.relu(self.norm1(self.conv1(x), after))
+        return cast(Tensor, self.norm2(self.conv2(hidden), after))
+
+
+class BottleneckBlock(SkipBlock):
+    """A convolution on a quarter of the channels, between two with a kernel of one; each with BatchNorm."""
+
+    def __init__(self, inputs: int, outputs: int, stride: tuple[int, int]) -> None:
+        super().__init__()
+        width = outputs // 4
+        self.conv1, self.norm1 = MapConv(inputs, width, 1), FrameNorm(width)
+        self.conv2, self.norm2 = MapConv(width, width, 3, stride), FrameNorm(width)
+        self.conv3, self.norm3 = MapConv(width, outputs, 1), FrameNorm(outputs)
+        self.add_shortcut(inputs, outputs, stride)
+
+    def residual(self, x: Tensor, before: Padding | None, after: Padding | None) -> Tensor:
+        hidden = functional.relu(self.norm1(self.conv1(x), before))
+        hidden = functional.relu(self.norm2(self.conv2(hidden), after))
+        return cast(Tensor, self.norm3(self.conv3(hidden), after))
+
+
+class SimAMBlock(ResidualBlock):
+    """Two convolutions with BatchNorm, whose result is weighted by SimAM."""
+
+    def residual(self, x: Tensor, before: Padding | None, after: Padding | None) -> Tensor:
+        return simam(super().residual(x, before, after), after)
+
+
+def simam(x: Tensor, padding: Padding | None, regularization: float = 1e-4) -> Tensor:
+    """Weight each place of a map by how far it lies from the mean of its channel: an attention without parameters.
+
+    `x` is [batch, frames, bands, channels], zero in the padding, which does not count. With the variance v of a channel
+    over all frames and bands of a recording, divided by their number less one, a place x gets the weight
+    sigmoid((x - mean)^2 / (4 (v + regularization)) + 1/2).
+
+    References
+    ----------
+    Yang, Zhang, Li and Xie, "SimAM: a simple, parameter-free attention module for convolutional neural networks",
+    ICML 2021.
+    """
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    bands = x.shape[2]
+    places = x.shape[1] * bands if padding is None else (padding.counts * bands).view(-1, 1, 1, 1).to(x.device)
+    squares = (wide - wide.sum(dim=(1, 2), keepdim=True) / places).square()
+    own = squares if padding is None else padding.zero(squares)
+    variance = own.sum(dim=(1, 2), keepdim=True) / (places - 1)
+    return (wide * torch.sigmoid(squares / (4 * (variance + regularization)) + 0.5)).to(x.dtype)

@@ -205,6 +205,8 @@ class ChannelContextPooling(Pooling):
         What computes the mean and deviation that scores depend on, by default with `variance_floor`.
     normalized
         Whether ReLU and a BatchNorm precede the tanh, as in SpeechBrain.
+    squashed
+        Whether there is a tanh; WeSpeaker's SimAM-ResNets have none.
 
     Notes
     -----
@@ -226,10 +228,11 @@ class ChannelContextPooling(Pooling):
         variance_floor: float = 1e-10,
         statistics: StatisticsPooling | None = None,
         normalized: bool = False,
+        squashed: bool = True,
     ) -> None:
         super().__init__()
         check_sizes(self, channels=channels, attention_dim=attention_dim)
-        self.variance_floor = _checked_floor(variance_floor)
+        self.variance_floor, self.squashed = _checked_floor(variance_floor), squashed
         self.statistics = StatisticsPooling(variance_floor) if statistics is None else statistics
         self.hidden = nn.Linear(channels, attention_dim)
         # W's columns for mean and deviation, which are the same for all frames: multiplied once per recording
@@ -245,7 +248,7 @@ class ChannelContextPooling(Pooling):
             hidden = hidden + self.context(self.statistics(counted.x, padding)).unsqueeze(1)
         if self.hidden_norm is not None:
             hidden = self.hidden_norm(functional.relu(hidden), padding)
-        scores = self.score(torch.tanh(hidden))
+        scores = self.score(torch.tanh(hidden) if self.squashed else hidden)
         return _weighted_moments(counted.x, _softmax(scores, counted), self.variance_floor)
 
 
@@ -263,6 +266,9 @@ POOLINGS: dict[str, Callable[[int, float], Pooling]] = {
     ),
     "normalized_channel_context": lambda channels, floor: ChannelContextPooling(
         channels, variance_floor=floor, normalized=True
+    ),
+    "asp": lambda channels, floor: ChannelContextPooling(
+        channels, variance_floor=floor, global_context=False, normalized=True, squashed=False
     ),
 }
 """`unbiased_statistics` is 3D-Speaker's and `tstp` WeSpeaker's form of statistics pooling."""
