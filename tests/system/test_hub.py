@@ -11,7 +11,7 @@ import pytest
 from xvectors import SpeakerEncoder
 from xvectors.errors import CheckpointError, MissingExtraError
 from xvectors.system import find_system
-from xvectors.system.hub import FILES, fetch_system, is_on_hub
+from xvectors.system.hub import FILES, fetch_files, is_on_hub
 from xvectors.training.calibrate import calibrate
 
 
@@ -55,7 +55,7 @@ def test_a_revision_and_a_path_that_lost_a_slash(hub: Hub, address: str | Path) 
 @pytest.mark.parametrize("address", ["hf://voices", "hf://", "hf://a/b/c", "hf://a/b@"])
 def test_other_forms(hub: Hub, address: str) -> None:
     with pytest.raises(CheckpointError, match="has the form hf://owner/name or hf://owner/name@revision"):
-        fetch_system(address)
+        fetch_files(address, FILES)
     assert hub.asked == []
 
 
@@ -79,7 +79,7 @@ def test_the_hubs_copy_is_not_written_to(hub: Hub, toy_corpus: Path) -> None:
 
 def test_a_repository_of_something_else(hub: Hub, tmp_path: Path) -> None:
     hub.answer = tmp_path
-    with pytest.raises(CheckpointError, match=r"hf://a/b: the repository holds no system\.toml, so it is not a system"):
+    with pytest.raises(CheckpointError, match=r"holds no model; looked for .*safetensors"):
         SpeakerEncoder.from_pretrained("hf://a/b")
 
 
@@ -90,7 +90,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_library_itself_has_errors_of_these_kinds() -> None:
-    """What fetch_system catches, where the library is installed."""
+    """What fetch_files catches, where the library is installed."""
     errors = pytest.importorskip("huggingface_hub.errors")
     for name in ("HfHubHTTPError", "RepositoryNotFoundError", "LocalEntryNotFoundError", "HFValidationError"):
         assert issubclass(getattr(errors, name), OSError | ValueError), name

@@ -22,6 +22,7 @@ from xvectors.cli import gallery  # noqa: F401
 from xvectors.cli import training  # noqa: F401
 from xvectors.cli import evaluation  # noqa: F401
 from xvectors.cli import embedding  # noqa: F401
+from xvectors.cli import importing  # noqa: F401
 from xvectors.cli import demo  # noqa: F401
 
 # isort: on

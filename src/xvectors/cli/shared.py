@@ -36,7 +36,7 @@ SIGNAL_STATUS = 128
 RECOGNIZE = "Recognize speakers"
 TRAIN = "Train a system"
 MEASURE = "Measure a system"
-EMBED = "Embed and export"
+EMBED = "Embed, import and export"
 TRY = "Try without recordings"
 
 

@@ -7,13 +7,16 @@ from importlib import resources
 from pathlib import Path
 
 from xvectors.errors import CheckpointError
-from xvectors.system.hub import fetch_system, is_on_hub
+from xvectors.system.hub import FILES, fetch_files, is_on_hub
 
 STARTER = "starter"
 """The name of the bundled system."""
 
 ONNX_SUFFIX = ".onnx"
 """Suffix of an exported system, which is a single file."""
+
+WEIGHTS_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+"""Suffixes of checkpoints of other toolkits, each a single file."""
 
 
 @dataclass(frozen=True)
@@ -90,20 +93,31 @@ def find_system(name: str | Path) -> SystemFolder:
     ----------
     name
         A path; `starter` for the bundled system, unless the current folder holds a system of that name; or
-        `hf://owner/name`, which is downloaded from the Hugging Face Hub the first time (extra `hub`).
+        `hf://owner/name`, which is downloaded from the Hugging Face Hub the first time (extra `hub`). A published model
+        of another toolkit, on the hub or a file such as `model.pt`, is imported into the user's cache the first time.
 
     Raises
     ------
     CheckpointError
-        Where the installation has no starter system, or the hub does not deliver the system.
+        Where the installation has no starter system, the hub does not deliver the system, or a published model cannot
+        be imported.
     MissingExtraError
         For an address on the hub without the extra `hub`.
     """
     if is_on_hub(name):
-        return SystemFolder(fetch_system(name))
+        folder = SystemFolder(fetch_files(name, FILES))
+        return folder if folder.description.is_file() else _imported(name)
+    if Path(name).suffix.lower() in WEIGHTS_SUFFIXES and Path(name).is_file():
+        return _imported(name)
     if str(name) != STARTER or SystemFolder(Path(name)).description.is_file():
         return SystemFolder(Path(name))
     folder = starter_folder()
     if not folder.description.is_file():
         raise CheckpointError("this installation holds no starter system; name a system directory instead")
     return folder
+
+
+def _imported(name: str | Path) -> SystemFolder:
+    from xvectors.system.importers import import_to_cache
+
+    return import_to_cache(name)

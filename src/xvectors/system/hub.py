@@ -56,11 +56,3 @@ def fetch_files(address: str | os.PathLike[str], patterns: Sequence[str]) -> Pat
             "`hf auth login` if the repository is private"
         ) from error
     return folder
-
-
-def fetch_system(address: str | os.PathLike[str]) -> Path:
-    """Download the system at `address`, and return its folder; CheckpointError where the repository holds none."""
-    folder = fetch_files(address, FILES)
-    if not (folder / "system.toml").is_file():
-        raise CheckpointError(f"{os.fspath(address)}: the repository holds no system.toml, so it is not a system")
-    return folder

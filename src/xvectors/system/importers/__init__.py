@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +16,23 @@ from torch import Tensor
 
 from xvectors.config import Recipe
 from xvectors.errors import CheckpointError, ConfigError
-from xvectors.files import digest
+from xvectors.files import digest, exclusive, user_folder
 from xvectors.models import Backbone
-from xvectors.system.folder import SystemFolder
+from xvectors.system.folder import WEIGHTS_SUFFIXES, SystemFolder
 from xvectors.system.importers import threedspeaker
 from xvectors.system.importers.checkpoint import read_checkpoint
 from xvectors.system.importers.family import Family, Imported, Source
+from xvectors.system.importers.parity import check_parity
 from xvectors.system.importers.sources import Found, find_source
-from xvectors.system.serialization import load_state, make_model, write_description, write_weights
+from xvectors.system.serialization import load_state, make_features, make_model, write_description, write_weights
 from xvectors.text import first_few, nearest
 
-__all__ = ["FAMILIES", "Family", "Imported", "Source", "convert", "import_model"]
+__all__ = ["FAMILIES", "Family", "Imported", "Source", "convert", "import_model", "import_to_cache"]
 
 logger = logging.getLogger(__name__)
 
 FAMILIES: tuple[Family, ...] = (*threedspeaker.FAMILIES,)
 """The kinds of models that can be imported, in the order in which they are tried."""
-
-TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +40,13 @@ class Conversion:
     """A model in our terms, with the family it was recognized as."""
 
     family: Family
+    source: Source
     imported: Imported
     notes: tuple[str, ...]
 
 
 def import_model(
-    source: str | Path, output: str | Path, *, family: str | None = None, sha256: str | None = None
+    source: str | Path, output: str | Path, *, family: str | None = None, sha256: str | None = None, check: bool = False
 ) -> SystemFolder:
     """Import a published model as a system directory.
 
@@ -58,6 +60,8 @@ def import_model(
         Name of the family, where it cannot be recognized by the tensors.
     sha256
         The digest that the file must have.
+    check
+        Compare eight embeddings with those of the toolkit's own code, where it is installed.
 
     Raises
     ------
@@ -72,6 +76,27 @@ def import_model(
     if folder.description.is_file():
         raise CheckpointError(f"{folder.path} holds a system already; give another directory")
     found = find_source(source)
+    _import(found, folder, family, sha256, check)
+    return folder
+
+
+def import_to_cache(source: str | Path) -> SystemFolder:
+    """Import a published model into the user's cache, or return what an earlier call imported.
+
+    Raises CheckpointError as `import_model` does, StorageError where the cache cannot be written.
+    """
+    found = find_source(source)
+    key = hashlib.sha256(f"{digest(found.path)} {metadata.version('xvectors')}".encode()).hexdigest()[:16]
+    folder = SystemFolder(user_folder("cache") / "imported" / f"{found.path.stem}-{key}")
+    with exclusive(folder.lock, of=str(folder.path)):
+        if not folder.description.is_file():
+            _import(found, folder)
+    return folder
+
+
+def _import(
+    found: Found, folder: SystemFolder, family: str | None = None, sha256: str | None = None, check: bool = False
+) -> None:
     file_sha256 = digest(found.path)
     if sha256 is not None and sha256.lower() != file_sha256:
         raise CheckpointError(f"{found.path}: its sha256 is {file_sha256}, not {sha256}; it is another file")
@@ -82,7 +107,13 @@ def import_model(
         features=converted.imported.features,
         model=converted.imported.model,
     )
-    weights = complete(make_model(recipe, 0), converted.imported.weights, str(found.path))
+    model = make_model(recipe, 0)
+    weights = complete(model, converted.imported.weights, str(found.path))
+    origin = _origin(converted, found, file_sha256)
+    if check:
+        origin["parity"] = check_parity(
+            converted.family, converted.source, recipe, model, make_features(recipe)
+        ).as_table()
     if not converted.family.seen:
         logger.warning(
             "%s: the layout of %s was reconstructed from its code; no weights that its publisher trained were compared",
@@ -93,14 +124,13 @@ def import_model(
         logger.warning("%s: %s", found.path, note)
     folder.path.mkdir(parents=True, exist_ok=True)
     write_weights(folder, weights, epoch=0)
-    write_description(folder, recipe, (), _origin(converted, found, file_sha256))
-    return folder
+    write_description(folder, recipe, (), origin)
 
 
 def convert(path: Path, family: str | None = None) -> Conversion:
     """Recognize a model file and convert it, without writing anything; arguments and errors of `import_model`."""
     chosen = None if family is None else _named(family)
-    if path.suffix.lower() in TORCH_SUFFIXES or chosen is not None:
+    if path.suffix.lower() in WEIGHTS_SUFFIXES or chosen is not None:
         checkpoint = read_checkpoint(path)
         source = Source(path=path, tensors=checkpoint.tensors, extras=checkpoint.extras)
         notes = checkpoint.notes
@@ -108,7 +138,7 @@ def convert(path: Path, family: str | None = None) -> Conversion:
         source, notes = Source(path=path, tensors={}), ()
     chosen = chosen or _recognized(source)
     imported = chosen.convert(source)
-    return Conversion(family=chosen, imported=imported, notes=(*notes, *imported.notes))
+    return Conversion(family=chosen, source=source, imported=imported, notes=(*notes, *imported.notes))
 
 
 def complete(model: Backbone, weights: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
@@ -144,7 +174,7 @@ def used_by_embedding(model: Backbone) -> set[str]:
 def _named(name: str) -> Family:
     known = {family.name: family for family in FAMILIES}
     if name not in known:
-        raise ConfigError(f"unknown family {name!r}{nearest(name, known)}")
+        raise ConfigError(f"unknown family {name!r}{nearest(name, known)}; known are {', '.join(known)}")
     return known[name]
 
 

@@ -58,6 +58,9 @@ class Family:
     weights."""
     reference: str = ""
     """The installable package with the family's own code."""
+    reference_network: Callable[[Source], Callable[[Tensor], Tensor | tuple[Tensor, ...]]] | None = None
+    """Builds the family's own class with the weights, which maps features [1, frames, mels] to an embedding; it imports
+    `reference`. Where it returns several outputs, the last is the embedding."""
 
 
 def has(source: Source, *names: str) -> bool:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import cast
+
+from torch import nn
 
 from xvectors.config import FeaturesConfig, ModelConfig
 from xvectors.errors import CheckpointError
@@ -82,6 +85,14 @@ def _convert(source: Source) -> Imported:
     return convert_campplus(source, FBANK, "unbiased_statistics")
 
 
+def _reference(source: Source) -> nn.Module:
+    from speakerlab.models.campplus.DTDNN import CAMPPlus
+
+    network = CAMPPlus(feat_dim=80, embedding_size=len(source.tensors["xvector.dense.linear.weight"]))
+    network.load_state_dict(dict(source.tensors), strict=False)
+    return cast(nn.Module, network.eval())
+
+
 FAMILIES = (
     Family(
         name="3dspeaker-campplus",
@@ -90,5 +101,6 @@ FAMILIES = (
         convert=_convert,
         seen=True,
         reference="speakerlab-slim",
+        reference_network=_reference,
     ),
 )

@@ -1,0 +1,79 @@
+"""One comparison for every family: another toolkit's own class and our import, with the same weights and features."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from support.peers import VERSIONS, run_peer
+from support.published import GOLDEN, KEPT, formula_checkpoint, imported, our_features, our_outputs
+from xvectors.system.importers import convert
+
+SHAPES = """
+import json, sys, torch
+network = make()
+shapes = {n: list(v.shape) for n, v in network.state_dict().items() if not n.endswith("num_batches_tracked")}
+print(json.dumps(shapes))
+"""
+OUTPUTS = """
+import json, sys, numpy as np, torch
+network = make()
+network.load_state_dict(torch.load(sys.argv[1], weights_only=True), strict=False)
+network.eval()
+features = torch.load(sys.argv[2], weights_only=True)
+with torch.inference_mode():
+    outputs = [network(x) for x in features]
+outputs = [x[-1] if isinstance(x, tuple) else x for x in outputs]
+print(json.dumps([x.flatten().tolist() for x in outputs]))
+"""
+
+
+def compare_with_class(
+    family: str, package: str, make: str, folder: Path, *, stand_ins: str = "", write_golden: bool = False
+) -> None:
+    """Assert that an imported model computes what the reference class computes, within 1e-4 of its largest value.
+
+    Parameters
+    ----------
+    family
+        Name of the family; also of its golden file.
+    package
+        Package of the reference class.
+    make
+        Source text that defines `make()`, which returns the reference's module; it maps features [1, frames, mels] to
+        an embedding, or to several outputs of which the last is the embedding.
+    folder
+        Folder for the files of the comparison.
+    stand_ins
+        As in `run_peer`.
+    write_golden
+        Write the golden file; otherwise it is compared with the reference's outputs.
+    """
+    shapes = json.loads(run_peer(package, make + SHAPES, stand_ins=stand_ins).splitlines()[-1])
+    tensors = formula_checkpoint(shapes)
+    path = folder / "published.pt"
+    model = imported(path, tensors, family)
+    assert convert(path).family.name.partition("-")[2] == family.partition("-")[2], "recognized by its tensors"
+    torch.save(our_features(model), folder / "features.pt")
+    program = make + OUTPUTS
+    printed = run_peer(package, program, path, folder / "features.pt", stand_ins=stand_ins)
+    theirs = [np.array(values) for values in json.loads(printed.splitlines()[-1])]
+    for ours, reference in zip(our_outputs(model), theirs, strict=True):
+        np.testing.assert_allclose(ours, reference, rtol=0, atol=1e-4 * np.abs(reference).max())
+    content = {
+        "reference": f"{package} {VERSIONS[package]}",
+        "tensors": shapes,
+        "scale": [float(np.abs(values).max()) for values in theirs],
+        "outputs": [values[:KEPT].tolist() for values in theirs],
+    }
+    path = GOLDEN / f"{family}.json"
+    if write_golden:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    assert kept["tensors"] == shapes
+    for values, scale, now in zip(kept["outputs"], kept["scale"], theirs, strict=True):
+        np.testing.assert_allclose(values, now[:KEPT], rtol=0, atol=1e-4 * scale)
