@@ -371,32 +371,3 @@ def _try(head: nn.Module, embedding_dim: int, num_classes: int, what: str) -> No
             f"{what}: its forward must return a scalar loss and logits [batch, {num_classes}]; for 2 embeddings it "
             f"gave {list(loss.shape)} of {loss.dtype} and {list(logits.shape)}"
         )
-
-
-def margin_at(progress: float, start: float, end: float, final: float) -> float:
-    """Return the margin at a point of a run: 0 until `start`, then rising linearly to `final` at `end`.
-
-    Parameters
-    ----------
-    progress, start, end
-        Shares of the run, in [0, 1]. If `start` equals `end`, the margin rises in one step.
-    final
-        The full margin.
-
-    Raises
-    ------
-    ConfigError
-        Not 0 <= start <= end <= 1, or `final` is negative.
-
-    Notes
-    -----
-    The margin has no state, so that a resumed run continues exactly. WeSpeaker's exponential ramp, at 90 % after a
-    third of its length, is close to a linear ramp a third as long.
-    """
-    if not 0 <= start <= end <= 1:
-        raise ConfigError(f"the margin's ramp goes from {start} to {end}; it must be 0 <= start <= end <= 1")
-    if not 0 <= final < math.inf:
-        raise ConfigError(f"the margin's final value is {final}; it must be at least 0")
-    if progress >= end:
-        return final
-    return 0.0 if progress <= start else final * (progress - start) / (end - start)

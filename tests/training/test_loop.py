@@ -17,12 +17,12 @@ from support.training import CHANCE, LARGE_MARGIN, assert_same, small, watched_s
 from xvectors.corpus import TRAIN, Manifest
 from xvectors.encoder import SpeakerEncoder
 from xvectors.errors import ConfigError, ManifestError
-from xvectors.losses import margin_at
 from xvectors.system import SystemFolder
 from xvectors.system.serialization import load_weights, make_model, read_description
 from xvectors.training import EpochResult, train
 from xvectors.training.data.samplers import SAMPLERS
 from xvectors.training.embedding_map import fit_embedding_map
+from xvectors.training.optimizer import margin_at
 
 
 def test_the_system_directory(trained: Path, toy_corpus: Path) -> None:

@@ -19,11 +19,10 @@ from support.training import (
     watched_steps,
     weights_of,
 )
-from xvectors.losses import margin_at
 from xvectors.system import SystemFolder
 from xvectors.system.serialization import read_description
 from xvectors.training import train
-from xvectors.training.optimizer import learning_rate
+from xvectors.training.optimizer import learning_rate, margin_at
 
 TWELVE_SECONDS = ("training.minutes=0.2", "training.epochs=1", "loss.name=aam_softmax", "training.schedule=one_cycle")
 

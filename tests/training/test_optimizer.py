@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from xvectors.config import TrainingConfig
-from xvectors.training.optimizer import in_large_margin_stage, learning_rate, make_optimizer
+from xvectors.errors import ConfigError
+from xvectors.training.optimizer import in_large_margin_stage, learning_rate, make_optimizer, margin_at
 
 ONE_CYCLE = TrainingConfig(learning_rate=2.0, schedule="one_cycle", warm_up=0.25)
 
@@ -76,3 +80,35 @@ def test_the_large_margin_stage_is_the_end_of_the_run() -> None:
     training = TrainingConfig(large_margin_share=0.25)
     assert [in_large_margin_stage(training, p) for p in (0.0, 0.74, 0.75, 1.0)] == [False, False, True, True]
     assert not in_large_margin_stage(TrainingConfig(), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"), [(-1.0, 0.0), (0.0, 0.0), (0.2, 0.0), (0.3, 0.1), (0.4, 0.2), (0.6, 0.4), (1.1, 0.4)]
+)
+def test_margin_ramp_by_hand(progress: float, expected: float) -> None:
+    assert margin_at(progress, start=0.2, end=0.6, final=0.4) == pytest.approx(expected, abs=1e-12)
+
+
+@given(
+    bounds=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    progress=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    final=st.floats(0, 1.5),
+)
+@settings(derandomize=True)
+def test_margin_ramp_never_falls_or_passes_its_end(
+    bounds: tuple[float, float], progress: tuple[float, float], final: float
+) -> None:
+    start, end = sorted(bounds)
+    earlier, later = (margin_at(p, start, end, final) for p in sorted(progress))
+    assert 0 <= earlier <= later <= final
+    assert margin_at(1.0, start, end, final) == final
+
+
+def test_margin_ramp_as_a_step_and_bad_ramps() -> None:
+    assert [margin_at(p, 0.5, 0.5, 0.2) for p in (0.49, 0.5, 0.51)] == [0.0, 0.2, 0.2]
+    assert margin_at(0.0, 0.0, 0.0, 0.2) == 0.2
+    for start, end in ((0.6, 0.2), (-0.1, 0.5), (0.0, 1.5), (math.nan, 0.5)):
+        with pytest.raises(ConfigError, match="it must be 0 <= start <= end <= 1"):
+            margin_at(0.5, start, end, 0.2)
+    with pytest.raises(ConfigError, match=r"the margin's final value is -0.2; it must be at least 0"):
+        margin_at(0.5, 0.0, 1.0, -0.2)

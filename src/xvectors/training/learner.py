@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from xvectors.augment.specaugment import SpecAugment
 from xvectors.config import Recipe
 from xvectors.devices import choose_precision, survive_forks
-from xvectors.losses import make_head, margin_at, softmax_loss
+from xvectors.losses import make_head, softmax_loss
 from xvectors.models import Backbone
 from xvectors.system.serialization import MAP_PREFIX, load_state, make_features, make_model, num_classes
 from xvectors.training.averaging import WeightAverage
 from xvectors.training.checkpoint import Checkpoint
 from xvectors.training.data.dataset import Batch
-from xvectors.training.optimizer import in_head_only_stage, in_large_margin_stage, make_optimizer, set_rates
+from xvectors.training.optimizer import in_head_only_stage, in_large_margin_stage, make_optimizer, margin_at, set_rates
 
 
 class Learner:
