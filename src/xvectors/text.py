@@ -25,6 +25,8 @@ UNDECODED = range(0xDC80, 0xDD00)
 def count(number: int, thing: str) -> str:
     """Write a number of things whose plural ends in s.
 
+    Examples
+    --------
     >>> count(1, "speaker"), count(1200, "test speaker")
     ('1 speaker', '1,200 test speakers')
     """
@@ -34,6 +36,8 @@ def count(number: int, thing: str) -> str:
 def agree(number: int, one: str, more: str) -> str:
     """Choose the words for one thing, or for more or none.
 
+    Examples
+    --------
     >>> agree(1, "is", "are"), agree(0, "is", "are")
     ('is', 'are')
     """
@@ -43,6 +47,8 @@ def agree(number: int, one: str, more: str) -> str:
 def first_few(names: Iterable[str], most: int = MAX_EXAMPLES, separator: str = ", ") -> str:
     """List the first `most` names, and show that there are more.
 
+    Examples
+    --------
     >>> first_few(["ann", "bob", "eve", "joe"])
     'ann, bob, eve, ...'
     """
@@ -55,6 +61,8 @@ def nearest(name: str, known: Iterable[str], otherwise: str | None = None) -> st
 
     Where no name is similar, `otherwise` stands in its place; by default the known names.
 
+    Examples
+    --------
     >>> nearest("Cosin", ["cosine", "plda"]), nearest("x", ["cosine", "plda"])
     ("; did you mean 'cosine'?", '; known are cosine, plda')
     """
@@ -90,6 +98,8 @@ def is_printable(character: str) -> bool:
 def printable(text: str) -> str:
     """Write the text as one harmless line, with escapes for all characters that are not printable.
 
+    Examples
+    --------
     >>> printable("ann\\x1b[2J")
     'ann\\\\x1b[2J'
     """

@@ -98,12 +98,8 @@ def test_more_dimensions_than_recordings_are_shrunk_to_something_usable() -> Non
     for transform in (Whiten(), WCCN(), LDA()):
         assert np.isfinite(transform.fit(x, speakers).transform(x)).all()
     for transform in (Whiten(shrinkage=0.0), WCCN(shrinkage=0.0), LDA(shrinkage=0.0)):
-        with pytest.raises(ManifestError) as caught:
+        with pytest.raises(ManifestError, match="50 dimensions is singular.*LDA first, or set shrinkage above 0"):
             transform.fit(x, speakers)
-        assert str(caught.value) == (
-            "the covariance of the 50 dimensions is singular: too few recordings for so many, or "
-            "dimensions that repeat one another; reduce them with LDA first, or set shrinkage above 0"
-        )
 
 
 def test_statistics_do_not_depend_on_blocks_or_order(data: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:

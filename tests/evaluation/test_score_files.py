@@ -92,14 +92,14 @@ def test_two_spellings_in_a_list_are_one_trial(tmp_path: Path) -> None:
     ("", "is empty"),
     ("a b 1.0 1\n\na c nan 0\n", r"line 3: the score is nan; leave the trial out"),
     ("a b 1.0 1\na c inf 0\n", "line 2: the score is inf"),
-    ("a b 1.0 1\na c high 0\n", "line 2: the score 'high' is no number"),
+    ("a b 1.0 1\na c high 0\n", "line 2: the score 'high' is not a number"),
     ("a b 1.0 1\na c 0.5 2\n", "line 2: '2' is not a label; write 1 or target, 0 or nontarget"),
     ("a b 1.0 1\na c 0.5\n", "line 2 has 3 fields, the lines above have 4"),
     ("a b\n", "line 1 has 2 fields, a scored trial has three or four"),
     ("a b 1.0 1\nc d 0.5 1\n", "no non-target trials"),
     ("a b 1.0\na c 0.5\n", "has no labels: add target or nontarget to every line, or name a list with --trials"),
     ("enroll,test,score\n", "has a header but no scores"),
-    ("enroll,test,score,target\na,b,1.0,1\na,c,x,0\n", "line 3: the score 'x' is no number"),
+    ("enroll,test,score,target\na,b,1.0,1\na,c,x,0\n", "line 3: the score 'x' is not a number"),
 ])  # fmt: skip
 def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ManifestError, match=message):

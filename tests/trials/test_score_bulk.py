@@ -204,5 +204,5 @@ def test_a_large_file_that_is_not_plain_says_so(
     assert scores.scores.tolist() == [1.5, 0.5]
     assert f"{path} is read line by line, which is slow: " in caplog.text
     path.write_text("a b 1.5 target\na c x nontarget\n")
-    with pytest.raises(ManifestError, match="line 2: the score 'x' is no number"):
+    with pytest.raises(ManifestError, match="line 2: the score 'x' is not a number"):
         read_scores(path)

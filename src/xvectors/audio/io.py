@@ -17,7 +17,7 @@ RESAMPLING_MARGIN_FRAMES = 2048
 
 
 def probe(source: Source) -> AudioInfo:
-    """Read a header: rate, channels, length and encoding; of WAV, AIFF and Ogg also whether the end is there.
+    """Read a header: rate, channels, length and encoding; for WAV, AIFF and Ogg also whether the end is there.
 
     Raises AudioFileError for a file that is missing, empty, truncated or no sound, MissingExtraError for one
     that needs the extra `media`.
@@ -27,7 +27,7 @@ def probe(source: Source) -> AudioInfo:
 
 
 def canceled(source: Source) -> Canceled | None:
-    """Which channel "mix" takes alone, because the channels cancel: their mean is 5 dB or more below them.
+    """Return the channel that "mix" takes alone, because the channels cancel: their mean is at least 5 dB weaker.
 
     None where the mean is a mix, or there is one channel. `.note` says it in words. Raises as `read` does.
     """
@@ -120,7 +120,7 @@ def stream(
     channel: Channel = "mix",
     block_s: float = 30.0,
 ) -> Iterator[Samples]:
-    """What `read` gives of a recording or a segment, piece by piece, so that hours fit into memory.
+    """Yield what `read` returns piece by piece, so that hours fit into memory.
 
     Yields float32 [samples] at `sample_rate_hz`. Joined they equal what `read` gives, resampled to 1e-3, but for the
     ends of a segment, where the filter does not see what lies outside. Raises as `read` does, also between two pieces.
@@ -136,7 +136,7 @@ def stream(
 
 
 def segment(name: str, total: int, rate_hz: int, start_s: float, duration_s: float | None) -> tuple[int, int]:
-    """First sample and count of a segment of `total` samples; AudioError where none can lie there."""
+    """Return first sample and length of a segment in `total` samples; AudioError if it lies outside."""
     if not (0.0 <= start_s < math.inf) or not (duration_s is None or 0.0 < duration_s < math.inf):
         raise AudioError(
             f"{name}: no segment can start at {start_s} s and last {duration_s} s; "

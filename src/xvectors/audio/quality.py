@@ -125,6 +125,8 @@ class Quality:
 class Meter:
     """Measure the quality of a recording piece by piece.
 
+    Examples
+    --------
     >>> meter = Meter(16_000)
     >>> meter.add(np.zeros(16_000, dtype=np.float32))
     >>> meter.quality().silent_share

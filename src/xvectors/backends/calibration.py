@@ -223,7 +223,7 @@ def pair_quality(enroll: ArrayLike, test: ArrayLike) -> Values:
     """
     sides = [_values(side, name) for side, name in ((enroll, "enroll quality"), (test, "test quality"))]
     if sides[0].shape != sides[1].shape:
-        raise ShapeError(f"{len(sides[0])} enroll and {len(sides[1])} test measures: give one a trial and side")
+        raise ShapeError(f"{len(sides[0])} enroll and {len(sides[1])} test measures: give one for each trial and side")
     return np.stack([np.minimum(*sides), np.maximum(*sides)], axis=1)
 
 

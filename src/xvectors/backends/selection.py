@@ -99,7 +99,7 @@ def select_backend(
     embeddings
         [m, D] of at least five other speakers, whom the network was not trained on either.
     candidates
-        Name -> what makes the back-end; of equally good ones the reference is taken, else the first.
+        Factories of back-ends by name. Among equally good ones the reference is chosen, otherwise the first.
     reference
         The candidate to prefer in doubt.
     complete

@@ -120,7 +120,7 @@ def whitener(covariance: Array) -> Array:
     pivots = np.diag(root)
     if pivots.min() <= 1e-6 * pivots.max():
         raise ManifestError(
-            f"the covariance of the {len(covariance)} dimensions is singular: too few recordings for so many, or "
+            f"the covariance of the {len(covariance)} dimensions is singular: there are too few recordings, or "
             "dimensions that repeat one another; reduce them with LDA first, or set shrinkage above 0"
         )
     inverse: Array = np.linalg.inv(root).T
@@ -128,7 +128,7 @@ def whitener(covariance: Array) -> Array:
 
 
 def _covariance(rows: NDArray[Any], means: Array, numbers: NDArray[np.int32], degrees: int) -> Covariance:
-    """Of the deviations of rows [n, D] from the means [S, D] that `numbers` [n] names, over the degrees of freedom."""
+    """Return the covariance of rows [n, D] around the means [S, D] that `numbers` [n] names."""
     squares = np.zeros((rows.shape[1], rows.shape[1]))
     fourth = 0.0
     for start in range(0, len(rows), BLOCK_ROWS):

@@ -50,6 +50,8 @@ def setting(default: T, explanation: str, within: str = "", *, also: float | Non
 class Range:
     """The values that a number may have: an interval such as `[0, 1)`, and perhaps one value outside it.
 
+    Examples
+    --------
     >>> str(Range("[0, 1)", also=-1)), str(Range("(0, inf)"))
     ('at least 0 and below 1, or -1', 'above 0')
     """
@@ -106,6 +108,8 @@ def parse_value(text: str, where: str) -> Any:
 def parse_list(text: str, where: str) -> list[Any]:
     """Read values that are separated by commas or spaces.
 
+    Examples
+    --------
     >>> parse_list("0.9, gsm", "")
     [0.9, 'gsm']
     """

@@ -104,7 +104,7 @@ class Key:
 def examine(path: str, start_s: float, stated_s: float | None, *, contents: bool) -> Finding:
     """Read the header of a recording and, with `contents`, its samples. Never raises for a broken file.
 
-    `stated_s` is the duration of the segment; None: to the end.
+    `stated_s` is the duration of the segment; None for a segment to the end of the file.
     """
     if stated_s is not None and stated_s < 0:
         return Finding(fault=Reason.CONTRADICTORY, detail="start, end and duration contradict each other")

@@ -162,6 +162,8 @@ def reach_verdict(
 def times_in(rate: float) -> tuple[int, int]:
     """A rate as times in 100, or in the lowest power of ten that gives at least two times.
 
+    Examples
+    --------
     >>> times_in(0.062), times_in(0.0149)
     ((6, 100), (15, 1000))
     """
@@ -170,7 +172,10 @@ def times_in(rate: float) -> tuple[int, int]:
 
 
 def people(number: int) -> str:
-    """
+    """Write a number of people.
+
+    Examples
+    --------
     >>> people(1), people(1200)
     ('1 person', '1,200 people')
     """

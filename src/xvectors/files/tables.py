@@ -46,6 +46,8 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf|nan
 def protected(text: str) -> str:
     """Put an apostrophe before text that spreadsheets would evaluate. Numbers stay as they are.
 
+    Examples
+    --------
     >>> protected("=1+1"), protected("-0.5"), protected("'quoted'")
     ("'=1+1", '-0.5', "'quoted'")
     """
@@ -55,6 +57,8 @@ def protected(text: str) -> str:
 def restored(cell: str) -> str:
     """Undo `protected`.
 
+    Examples
+    --------
     >>> restored("'=1+1"), restored("''=1+1"), restored("'quoted'")
     ('=1+1', "'=1+1", "'quoted'")
     """

@@ -69,7 +69,7 @@ class Identification:
         return CANNOT_TELL if self.p_nobody is None else f"{CANNOT_TELL}, most likely {self.most_likely or NOBODY}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         recording = None if self.recording is None else self.recording.to_dict()
         return {"answer": self.answer, **asdict(self), "recording": recording}
 

@@ -67,7 +67,7 @@ class SqliteFile:
                 raise
 
     def _remove_traces(self, done: str) -> None:
-        """Rewrite the file without free pages and empty the log. `done` says in errors what has been deleted."""
+        """Rewrite the file without free pages and empty the log. `done` names in errors what was deleted."""
         try:
             with self._lock, explain_errors(self.path):
                 self._overwrite()

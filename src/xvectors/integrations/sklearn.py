@@ -39,6 +39,8 @@ class SpeakerEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     `X` is a list, series or 1-D array of recordings, each anything that `SpeakerEncoder.encode` takes, or a 2-D array
     [recordings, samples] of waveforms of one length.
 
+    Examples
+    --------
     >>> SpeakerEmbedder().fit_transform(["a.wav", "b.wav"]).shape              # doctest: +SKIP
     (2, 128)
     """

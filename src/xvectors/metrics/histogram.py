@@ -22,6 +22,8 @@ class ScoreHistogram:
     of its bin: error rates are wrong by at most the share of trials in one bin, Cllr by less than the width of a bin in
     bits. The default range is that of cosines; use about -50 to 50 for LLRs.
 
+    Examples
+    --------
     >>> histogram = ScoreHistogram(num_bins=4)
     >>> histogram.add([0.6, 0.9], [-0.7, -0.2])
     >>> histogram.roc().eer().eer

@@ -98,13 +98,15 @@ def find_backbone(name: str) -> type[Backbone]:
 def register_backbone(name: str) -> Callable[[type[B]], type[B]]:
     """Register the decorated class under a name for `model.name`, in this process.
 
-    >>> @register_backbone("tiny")                                             # doctest: +SKIP
-    ... class Tiny(Backbone): ...
-
     Raises
     ------
     ConfigError
         The name is in `MODELS`, or the class is not a Backbone.
+
+    Examples
+    --------
+    >>> @register_backbone("tiny")                                             # doctest: +SKIP
+    ... class Tiny(Backbone): ...
     """
 
     def register(cls: type[B]) -> type[B]:

@@ -298,7 +298,7 @@ def training_embeddings(
     embedded = encoder.encode_manifest(some, progress=progress)
     if embedded.failures:
         logger.warning(
-            "%d of %d training recordings that back-ends are fitted on cannot be used any more, such as %s",
+            "%d of %d training recordings for fitting back-ends cannot be used any more, such as %s",
             len(embedded.failures),
             len(some),
             embedded.failures[0][1],

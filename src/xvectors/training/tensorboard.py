@@ -69,7 +69,7 @@ class TensorBoardLog:
             self._writer.add_scalar(f"step/{name}", getattr(result, name), result.step)
 
     def on_epoch(self, result: EpochResult) -> None:
-        """Write losses, accuracies and EER of an epoch, as far as they were measured."""
+        """Write losses, accuracies and EER of an epoch, those that were measured."""
         if self._writer is None:
             return
         for name, tag in EPOCH_TAGS.items():

@@ -201,9 +201,12 @@ class TrialList:
 def repeated_pairs(
     enroll: NDArray[np.integer], test: NDArray[np.integer], *, symmetric: bool = True
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]:
-    """Of trials [m] between things numbered from 0: which are of one thing with itself, which others repeat an earlier
-    one, and the first like each. Where both sides number the same (`symmetric`) either order counts, else no trial is
-    of one thing with itself."""
+    """Find self-trials and repeated trials among trials [m].
+
+    Returns bool [m] self-trials, bool [m] other trials that repeat an earlier one, and int64 [m] the first equal trial
+    of each. If both sides number the same things (`symmetric`), either order is the same trial; otherwise there are no
+    self-trials.
+    """
     left, right = (np.minimum(enroll, test), np.maximum(enroll, test)) if symmetric else (enroll, test)
     key = left.astype(np.int64) * (int(right.max(initial=0)) + 1) + right
     selves = enroll == test if symmetric else np.zeros(len(key), dtype=bool)

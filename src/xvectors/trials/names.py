@@ -20,6 +20,8 @@ from xvectors.text import composed, short_repr
 class RecordingRows:
     """Rows of recordings by name. Raises ManifestError for duplicate names.
 
+    Examples
+    --------
     >>> RecordingRows(["ann/1.wav", "ann/2.wav"]).rows(["ann/2", "bob/1"]).tolist()
     [1, -1]
     """

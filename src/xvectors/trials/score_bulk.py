@@ -112,7 +112,7 @@ class _Store:
         )
 
     def _codes(self, names: Any) -> NDArray[np.int32]:
-        """The number of each name; new names get the next numbers."""
+        """Return the number of each name; new names get the next numbers."""
         import pyarrow as pa
         from pyarrow import compute
 

@@ -62,7 +62,7 @@ class ScoreFile:
         return len(self.scores)
 
     def labeled(self, trials: TrialList | None = None) -> tuple[TrialList, NDArray[np.float64]]:
-        """The trials and their scores [m]: those of the file, or those of a list in its order.
+        """Return trials and scores [m]: those of the file, or those of a list in the order of the list.
 
         Pairs of a list match in either order. Without a list, self-trials and repeated pairs (in either order) are
         left out and counted in the findings; with more than 10 million lines, self-trials are counted and kept, and
@@ -132,13 +132,13 @@ class ScoreFile:
         return trials, self.scores[at]
 
     def examined_note(self) -> str:
-        """A note if repeated pairs were not looked for, else empty."""
+        """Return a note if repeated pairs were not looked for; otherwise an empty string."""
         if len(self) <= MAX_EXAMINED:
             return ""
         return f"pairs that come again were not looked for: the file has more than {MAX_EXAMINED:,} lines"
 
     def _examined(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Masks [m] of self-trials and of lines that repeat an earlier pair.
+        """Return masks [m] of self-trials and of lines that repeat an earlier pair.
 
         Raises ManifestError if a repeated pair has another label or, in the same order, another score. In the other
         order the score may differ, as it does between models and recordings.
@@ -188,7 +188,7 @@ class ScoreFile:
 
 
 def scores_on(trials: TrialList, file: ScoreFile) -> NDArray[np.float64]:
-    """The score of each trial in the file. Raises ManifestError unless trials and labels are the same."""
+    """Return the score of each trial in the file. Raises ManifestError unless trials and labels are the same."""
     if len(file) != len(trials):
         raise ManifestError(
             f"{trials.source} has {len(trials):,} trials and {file.source} {len(file):,}: only systems on the same "

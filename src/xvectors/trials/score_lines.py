@@ -61,7 +61,7 @@ def form_of(path: Path) -> Form:
             first = line
             break
     if not first:
-        raise ManifestError(f"{path}: is empty; a score file has one trial a line, such as: a.wav b.wav 0.37 target")
+        raise ManifestError(f"{path}: is empty; a score file has one trial per line, such as: a.wav b.wav 0.37 target")
     delimiter = max(DELIMITERS, key=first.count)
     header = [cell.strip().strip('"').lower() for cell in first.split(delimiter)]
     columns = _columns(header)
@@ -179,7 +179,7 @@ def _block(
         values = np.array(list(map(float, scores)))
     except ValueError:
         at = next(at for at, score in enumerate(scores) if not _is_number(score))
-        fail(at, f"the score {scores[at]!r} is no number; a line is such as {EXAMPLE}")
+        fail(at, f"the score {scores[at]!r} is not a number; write lines such as {EXAMPLE}")
     if not np.isfinite(values).all():
         at = int(np.flatnonzero(~np.isfinite(values))[0])
         fail(at, f"the score is {scores[at]}; leave the trial out, or score it again")

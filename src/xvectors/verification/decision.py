@@ -79,12 +79,12 @@ class RecordingSummary:
         return cls(name=heard.name, quality=heard.quality)
 
     def __str__(self) -> str:
-        """How much speech the recording holds, and what is remarkable about it, in one line."""
+        """Return one line: the amount of speech in the recording, and warnings about it."""
         speech = f"{self.name}: {_seconds(self.quality.speech_s)} of speech in {_seconds(self.quality.duration_s)}"
         return "; ".join((speech, *self.quality.notes))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {"name": self.name, **self.quality.to_dict()}
 
 
@@ -122,7 +122,7 @@ class Decision:
         return None if self.answer == CANNOT_TELL else self.answer == SAME
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "answer": self.answer,
             "speaker": self.speaker,

@@ -45,7 +45,7 @@ class FingerprintFiles(Protocol):
 
 
 def fingerprint_of(folder: FingerprintFiles) -> str:
-    """The sha256, in hex, of a system's features, network, channel and weights.
+    """Return the SHA-256, in hex, of a system's features, network, channel and weights.
 
     Raises CheckpointError where system.toml or the weights cannot be read, or a setting is missing.
     """
@@ -58,13 +58,13 @@ def fingerprint_of(folder: FingerprintFiles) -> str:
 
 
 def fingerprint(settings: Mapping[str, Any], weights_sha256: str) -> str:
-    """Of settings as `embedding_settings` gives them, and the digest of the weights."""
+    """Return the fingerprint of settings from `embedding_settings` and the digest of the weights."""
     content = json.dumps({**settings, "weights_sha256": weights_sha256}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
 
 
 def embedding_settings(table: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """What embeddings depend on besides the weights: features, model and channel of a system.toml, as plain values.
+    """Return what embeddings depend on besides the weights: features, model and channel of a system.toml.
 
     Raises CheckpointError for a missing or impossible setting. None of `STATED_FEATURES` has a default here: features
     other than those that were trained on give embeddings that look sound and are not.
@@ -97,7 +97,7 @@ PUT_BACK = "put back a copy of the file"
 
 
 def check_format(table: Mapping[str, Any], folder: Path) -> None:
-    """CheckpointError for a system.toml of another version, with what to do."""
+    """Raise CheckpointError, with the remedy, for a system.toml of another version."""
     version = table.get("format_version")
     if version in (1, 2):
         raise CheckpointError(
@@ -111,7 +111,7 @@ def check_format(table: Mapping[str, Any], folder: Path) -> None:
 
 
 def weights_digest(weights: Path) -> str:
-    """The sha256 of model.safetensors. CheckpointError where it cannot be read."""
+    """Return the SHA-256 of model.safetensors. Raises CheckpointError if it cannot be read."""
     try:
         return digest(weights)
     except OSError as error:

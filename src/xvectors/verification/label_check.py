@@ -57,11 +57,12 @@ class TwoVoices:
 def find_two_voices(embeddings: ArrayLike, speakers: ArrayLike, *, seed: int = 0) -> list[TwoVoices]:
     """Return the labels that two people seem to share, the clearest first.
 
-    Each speaker's recordings, up to 50 drawn by `seed`, are parted in two by average linkage of the cosines, after the
-    mean of all embeddings is taken away. How alike two speakers, and one speaker's recordings, are in this corpus says
-    whether the groups are two people. A person who recorded with two devices can look like two; where many do, it
-    is the devices. Names of fewer than 6 recordings are not judged, and none where there are fewer than 3 speakers or
-    embeddings hardly tell them apart. Of more than 100,000 recordings some speakers' are looked at.
+    Up to 50 recordings of each speaker, drawn by `seed`, are divided into two groups by average linkage of the cosines,
+    after subtracting the mean of all embeddings. The similarity of two speakers, and of one speaker's recordings, in
+    this corpus decides whether the groups are two people. A person who used two devices can look like two people; if
+    many speakers do, the devices are the cause. Speakers with fewer than 6 recordings are not judged, and nobody is if
+    there are fewer than 3 speakers or if embeddings hardly tell them apart. Beyond 100,000 recordings, only some
+    speakers are examined.
 
     Parameters
     ----------
@@ -114,5 +115,5 @@ def find_two_voices(embeddings: ArrayLike, speakers: ArrayLike, *, seed: int = 0
 
 
 def _mean_pair(cosines: NDArray[np.float64]) -> float:
-    """The mean cosine of two recordings."""
+    """Return the mean cosine of two recordings."""
     return float(cosines[np.triu_indices(len(cosines), 1)].mean())

@@ -32,10 +32,10 @@ class Part:
 
     Attributes
     ----------
-    pieces : of the file
-    num_samples, tolerance : what a decoder must find in it, and how much less it may be; None where its own header is
-        to be believed
-    last_samples : of the last page of an Ogg stream
+    pieces : the pieces of the file that make up the stream
+    num_samples, tolerance : number of samples that a decoder must find, and how many may be missing; None if the
+        stream's own header is to be believed
+    last_samples : number of samples in the last page of an Ogg stream
     """
 
     pieces: tuple[Piece, ...]
@@ -46,15 +46,15 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a file's sound lies in it.
+    """Where the sound lies in a file.
 
     Attributes
     ----------
-    parts : streams, one after another; none where libsndfile does not know the container
-    missing : how much is missing of the sound stated, as a share of what is there
-    stated, there : how much is stated and how much there is, for an error
+    parts : streams, one after another; empty if libsndfile does not know the container
+    missing : length of the missing sound, as a share of the sound that is there
+    stated, there : the stated and the actual length, for an error
     states_length : whether FFmpeg can know the length without decoding
-    notes : what is worth knowing about the file
+    notes : what users should know about the file
     """
 
     parts: tuple[Part, ...]
@@ -71,7 +71,7 @@ def may_be_foreign(head: bytes) -> bool:
 
 
 def inspect(file: BinaryIO, head: bytes, size: int, name: str) -> Layout:
-    """The layout of a file of `size` bytes with the first bytes `head`.
+    """Return the layout of a file of `size` bytes with the first bytes `head`.
 
     Raises AudioFileError, mostly TruncatedFileError, where the container shows that sound is lost.
     """
@@ -111,7 +111,7 @@ def _mpeg(file: BinaryIO, size: int, name: str) -> Layout | None:
 
 @dataclass(frozen=True, slots=True)
 class _Data:
-    """The chunk that holds the samples of one of the joined files of `start` to `end`."""
+    """The chunk with the samples of one of several joined files, from `start` to `end`."""
 
     start: int
     end: int
@@ -141,7 +141,7 @@ def _chunked(found: list[_Data]) -> Layout | None:
 
 
 def _chunks(file: BinaryIO, at: int, end: int, order: str) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, first byte, stated size) of the chunks from `at` to `end`."""
+    """Yield kind, first byte and stated size of the chunks from `at` to `end`."""
     while at + 8 <= end:
         file.seek(at)
         head = file.read(8)
@@ -151,7 +151,7 @@ def _chunks(file: BinaryIO, at: int, end: int, order: str) -> Iterator[tuple[byt
 
 
 def _walk_iff(file: BinaryIO, size: int) -> Iterator[_Data]:
-    """WAV, AIFF and 8SVX: every file of those joined."""
+    """Walk WAV, AIFF and 8SVX, which may be several joined files."""
     start = 0
     while start + 12 <= size:
         file.seek(start)
@@ -169,7 +169,7 @@ def _walk_iff(file: BinaryIO, size: int) -> Iterator[_Data]:
 
 
 def _end_of_form(file: BinaryIO, start: int, size: int, stated: int) -> int:
-    """The file's end, or where another file begins behind this one."""
+    """Return the end of the file, or the start of another file that was joined to it."""
     end = start + 8 + stated + stated % 2
     if end + 12 > size:
         return size
@@ -198,7 +198,7 @@ def _find_data(file: BinaryIO, start: int, end: int, order: str, wanted: bytes) 
 
 
 def _only_chunks(file: BinaryIO, at: int, end: int, order: str) -> bool:
-    """Whether what is there can be nothing but chunks, to the end."""
+    """Whether everything up to the end consists of chunks."""
     last = at
     for kind, first, stated in _chunks(file, at, end, order):
         if not (kind.isascii() and kind.decode().isprintable()) or first + stated > end:
@@ -264,7 +264,7 @@ def _walk_caf(file: BinaryIO, size: int) -> Iterator[_Data]:
 
 
 def _another(file: BinaryIO, start: int, at: int, magic: bytes, size: int) -> int | None:
-    """`at`, where another file of the kind begins there, behind the one from `start` on."""
+    """Return `at` if another file of the same kind begins there, after the one that begins at `start`."""
     if not start < at < size - HEAD_BYTES:
         return None
     file.seek(at)

@@ -31,13 +31,13 @@ class _Last:
 
 
 def streams(file: BinaryIO, start: int, size: int, name: str) -> list[tuple[Piece, ...]]:
-    """The pieces of each FLAC stream from `start` on: more than one where files were joined, with lengths filled in.
+    """Return the pieces of each FLAC stream from `start` on, with lengths filled in; joined files have several streams.
 
     Raises TruncatedFileError where the length is not stated and the last frame is incomplete.
     """
     starts = _starts(file, start, size)
     if not starts:
-        return [((0, size),)]  # nothing to see here: libsndfile says what is wrong
+        return [((0, size),)]  # libsndfile reports what is wrong
     found = [_stream(file, first, end, name) for first, end in pairwise([*starts, size])]
     return [((0, size),)] if found == [((starts[0], size),)] else found
 
@@ -64,14 +64,14 @@ def _head(file: BinaryIO, start: int) -> bytes:
 
 
 def _stated(head: bytes) -> int | None:
-    """The number of samples that the header states, 0 where it does not; None for what is no header."""
+    """Return the number of samples that a header states, 0 if it states none; None if this is not a header."""
     if len(head) < STREAMINFO_BYTES or head[:4] != b"fLaC" or head[4] & 0x7F or head[5:8] != b"\0\0\x22":
         return None
     return (head[TOTAL_AT] & 0xF) << 32 | int.from_bytes(head[TOTAL_AT + 1 : TOTAL_AT + 5])
 
 
 def _starts(file: BinaryIO, at: int, size: int) -> list[int]:
-    """Where headers stand."""
+    """Return the positions of headers."""
     starts, step = list[int](), 1 << 20
     while at < size:
         file.seek(at)
@@ -86,7 +86,7 @@ def _starts(file: BinaryIO, at: int, size: int) -> list[int]:
 
 
 def _last_frame(file: BinaryIO, start: int, end: int, head: bytes, *, whole: bool = False) -> _Last | None:
-    """The last frame of the stream of `start` to `end`; with `whole` only one that ends exactly there."""
+    """Return the last frame between `start` and `end`; with `whole` only a frame that ends exactly at `end`."""
     file.seek(max(start, end - ID3V1_BYTES))
     if file.read(3) == b"TAG":
         end -= ID3V1_BYTES
@@ -105,7 +105,7 @@ def _last_frame(file: BinaryIO, start: int, end: int, head: bytes, *, whole: boo
 
 
 def _frame(content: bytes, at: int, head: bytes) -> _Last | None:
-    """The frame whose header stands at `at`; None where its marks or its checksum say that none does."""
+    """Return the frame at `at`; None if its marks or its checksum are wrong."""
     header = content[at : at + 16]
     if len(header) < 6 or header[1] not in (0xF8, 0xF9) or header[3] & 1:
         return None

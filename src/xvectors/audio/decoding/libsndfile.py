@@ -15,7 +15,7 @@ from xvectors.errors import AudioFileError, TruncatedFileError
 # A lossy decoder's state depends on the packets before; a second of run-in makes it equal a whole decode's.
 RUN_IN_S = {"OPUS": 1.0, "MPEG_LAYER_I": 1.0, "MPEG_LAYER_II": 1.0, "MPEG_LAYER_III": 1.0}
 BLOCK_SAMPLES = 1 << 24
-"""Decoded at once: what a header states must be there before memory is taken for it."""
+"""Number of samples decoded at once. More memory is reserved only when this much was really there."""
 
 
 class LibsndfileSound:
@@ -78,14 +78,14 @@ class LibsndfileSound:
         return np.asarray(frames, dtype=np.float32)
 
     def _check_place(self, wanted: int, at: int) -> None:
-        """soundfile asks libsndfile where it is, and for a negative count where that is beyond the end."""
+        """Check the position: soundfile would ask for a negative number of frames beyond the end."""
         if not wanted == at == self._file.tell():
             raise AudioFileError(
                 f"{self.name}: damaged: sample {wanted} is sought, sample {at} found; replace the file"
             )
 
     def _skip_to(self, first: int) -> None:
-        """Decode as far as frame `first`, in encodings that cannot be sought in, such as GSM 6.10."""
+        """Decode up to frame `first` in encodings without seeking, such as GSM 6.10."""
         if first < self._at:
             self._restart()
         block = max(1, BLOCK_SAMPLES // self.info.num_channels)

@@ -82,7 +82,7 @@ class MediaSound:
             self._container = None
 
     def _open(self) -> None:
-        """At the start."""
+        """Open the file at its start."""
         av = _library(self.name)
         self.close()
         try:
@@ -129,7 +129,7 @@ class MediaSound:
         return None
 
     def _count(self) -> int:
-        """The samples of all; counting decodes everything, so of a file it is kept."""
+        """Return the number of samples. Counting decodes everything, so the result is cached for files."""
         if self.key is not None and self.key in _lengths:
             return _lengths[self.key]
         total = len(self._rest) + sum(len(samples) for samples in self._frames)
@@ -153,7 +153,7 @@ _SCALES = {"u8": 2.0**-7, "s16": 2.0**-15, "s32": 2.0**-31, "s64": 2.0**-63, "fl
 
 
 def _samples(frame: Any) -> Samples:
-    """float32 [frames, channels] of a frame in any of FFmpeg's sample formats."""
+    """Return the samples of a frame, float32 [frames, channels], from any of FFmpeg's sample formats."""
     name = frame.format.name
     values = frame.to_ndarray()
     values = values.T if frame.format.is_planar else values.reshape(frame.samples, -1)

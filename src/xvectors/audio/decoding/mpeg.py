@@ -54,14 +54,14 @@ class Stream:
 
     @property
     def missing_samples(self) -> int:
-        """How many less than its Xing header states."""
+        """Number of samples that the Xing header states and the stream lacks."""
         if self.xing is None or self.xing.num_frames is None:
             return 0
         return max(0, self.xing.num_frames - self.num_frames) * self.num_samples // max(1, self.num_frames)
 
 
 def parse(header: int) -> Frame | None:
-    """The frame whose first 32 bits these are; None where they are no header (or one without a bit rate)."""
+    """Return the frame that begins with these 32 bits; None if they are not a header, or one without a bit rate."""
     if header >> 21 != 0x7FF:
         return None
     version, layer_bits = header >> 19 & 3, header >> 17 & 3
@@ -94,7 +94,7 @@ def _parsed(header: int) -> Frame | None:
 
 
 def streams(file: BinaryIO, size: int, name: str) -> list[Stream] | None:
-    """The MPEG streams of a file of `size` bytes; None where it is no MPEG audio, or free format, which is not counted.
+    """Return the MPEG streams of a file of `size` bytes; None for other files, and for the uncounted free format.
 
     A Xing header, a tag, or another rate or number of channels begins a new stream: files that were joined. Raises
     AudioFileError where frames are missing between two that are there.
@@ -116,7 +116,7 @@ def streams(file: BinaryIO, size: int, name: str) -> list[Stream] | None:
 
 
 def _stream(window: _Window, start: int) -> tuple[Stream, int]:
-    """The stream that starts at `start`, and where it ends."""
+    """Return the stream that starts at `start`, and its end."""
     word = window.word(start)
     first = _parsed(word)
     assert first is not None
@@ -158,7 +158,7 @@ def _xing(window: _Window, at: int, frame: Frame) -> _Xing | None:
 
 
 def _xing_frame(word: int, num_frames: int, num_bytes: int) -> bytes:
-    """A frame like that of header `word`, which says how many frames and bytes follow."""
+    """Return a frame like that of header `word`, which states how many frames and bytes follow."""
     for bit_rate_index in range(1, 15):
         own = word & 0xFFFF0DFF & ~0xF000 | 0x10000 | bit_rate_index << 12  # no CRC, no padding
         frame = parse(own)
@@ -169,7 +169,7 @@ def _xing_frame(word: int, num_frames: int, num_bytes: int) -> bytes:
 
 
 def id3v2_end(content: bytes, at: int = 0) -> int:
-    """Where an ID3v2 tag at `at` ends, by its first ten bytes; `at` where none is there."""
+    """Return the end of an ID3v2 tag at `at`, from its first ten bytes; `at` if there is no tag."""
     if content[:3] != b"ID3" or len(content) < ID3V2_BYTES or any(byte & 0x80 for byte in content[6:10]):
         return at
     size = content[6] << 21 | content[7] << 14 | content[8] << 7 | content[9]
@@ -177,7 +177,7 @@ def id3v2_end(content: bytes, at: int = 0) -> int:
 
 
 def _skip_tags(window: _Window, at: int) -> int:
-    """Behind the tags and zeros that stand at `at`."""
+    """Return the position after all tags and zeros at `at`."""
     while True:
         head = window.read(at, APE_BYTES)
         if head.startswith(b"ID3"):
@@ -201,7 +201,7 @@ def _is_last(window: _Window, at: int) -> bool:
 
 
 def _first_frame(window: _Window, at: int) -> int | None:
-    """The first frame from `at` on that another of its kind follows, or that ends with the file; None without one."""
+    """Return the first frame from `at` on that another of its kind follows, or the end; None if there is none."""
     at = _skip_tags(window, at)
     while (at := window.find(0xFF, at)) >= 0:
         frame = _parsed(window.word(at))
@@ -215,25 +215,25 @@ def _first_frame(window: _Window, at: int) -> int | None:
 
 
 class _Window:
-    """A file's bytes by position, read a stretch at a time."""
+    """The bytes of a file by position, read in blocks."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.size = size
         self._file, self._start, self._bytes = file, 0, b""
 
     def read(self, at: int, count: int) -> bytes:
-        """Fewer where the file ends."""
+        """Read bytes; fewer at the end of the file."""
         if not self._start <= at <= self._start + len(self._bytes) - count:
             self._file.seek(at)
             self._start, self._bytes = at, self._file.read(WINDOW_BYTES)
         return self._bytes[at - self._start : at - self._start + count]
 
     def word(self, at: int) -> int:
-        """Four bytes as a number; 0 where the file ends before."""
+        """Return four bytes as a number; 0 beyond the end of the file."""
         return int.from_bytes(word) if len(word := self.read(at, 4)) == 4 else 0
 
     def find(self, byte: int, at: int) -> int:
-        """Where `byte` stands from `at` on; -1 where it does not."""
+        """Return the position of `byte` from `at` on; -1 if it does not occur."""
         while at < self.size:
             self.read(at, 1)
             if (found := self._bytes.find(byte, at - self._start)) >= 0:

@@ -27,9 +27,9 @@ class Stream:
 
 
 def streams(file: BinaryIO, size: int, name: str) -> list[Stream]:
-    """The streams of an Ogg file of `size` bytes, those without an end mark given one.
+    """Return the streams of an Ogg file of `size` bytes, and mark the end of those without an end mark.
 
-    Raises TruncatedFileError where the last page is incomplete, AudioFileError for what is no page.
+    Raises TruncatedFileError if the last page is incomplete, AudioFileError if something is not a page.
     """
     found, at = list[Stream](), 0
     starts, positions, last, was_first = list[int](), [0, 0], 0, False
@@ -60,7 +60,7 @@ def streams(file: BinaryIO, size: int, name: str) -> list[Stream]:
 
 
 def _stream(file: BinaryIO, start: int, last: int, end: int, positions: list[int]) -> Stream:
-    """The stream from `start` to `end`, whose last page starts at `last`."""
+    """Return the stream from `start` to `end`, with its last page at `last`."""
     file.seek(last)
     page = bytearray(file.read(end - last))
     last_samples = max(0, positions[1] - positions[0])
@@ -73,7 +73,7 @@ def _stream(file: BinaryIO, start: int, last: int, end: int, positions: list[int
 
 
 def _only_zeros(file: BinaryIO, at: int) -> bool:
-    """Whether nothing else follows."""
+    """Whether only zeros follow."""
     file.seek(at)
     while content := file.read(1 << 20):
         if content.strip(b"\0"):

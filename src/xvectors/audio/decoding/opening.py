@@ -36,7 +36,7 @@ _layouts: dict[FileKey, Layout] = {}
 
 @contextmanager
 def opened(source: Source) -> Iterator[Sound]:
-    """The recording, ready to be decoded. Raises AudioFileError or a subclass, MissingExtraError."""
+    """Open a recording for decoding. Raises AudioFileError or a subclass, MissingExtraError."""
     with ExitStack() as stack:
         file, name, size, key = _binary(source, stack)
         if size == 0:
@@ -77,7 +77,7 @@ def _sound(file: BinaryIO, head: bytes, size: int, name: str, layout: Layout, ke
 
 
 def _by_libsndfile(file: BinaryIO, size: int, name: str, layout: Layout) -> Sound | None:
-    """None where libsndfile finds another length than the streams' own frames say."""
+    """Open with libsndfile; None if it finds another length than the frames of the streams state."""
     with ExitStack() as unfinished:
         sounds = list[LibsndfileSound]()
         for part in layout.parts:
@@ -94,7 +94,7 @@ def _by_libsndfile(file: BinaryIO, size: int, name: str, layout: Layout) -> Soun
 
 
 def _agrees(sound: LibsndfileSound, part: Part) -> bool:
-    """Whether libsndfile finds as many samples as the stream's own frames say."""
+    """Whether libsndfile finds as many samples as the frames of the stream state."""
     found = sound.info.num_frames
     return 0 <= found < 1 << 62 and (part.num_samples is None or 0 <= part.num_samples - found <= part.tolerance)
 
@@ -107,7 +107,7 @@ def _media(file: BinaryIO, name: str, layout: Layout, key: FileKey | None) -> Me
 
 
 def _check(sound: Sound, size: int, layout: Layout) -> None:
-    """Errors for what cannot be; notes for what is missing at the end."""
+    """Raise errors for impossible headers, and add notes about what is missing at the end."""
     info, name, notes = sound.info, sound.name, list(layout.notes)
     if not MIN_RATE_HZ <= info.sample_rate_hz <= MAX_RATE_HZ:
         raise AudioFileError(
@@ -135,7 +135,7 @@ def _check(sound: Sound, size: int, layout: Layout) -> None:
 
 
 def _layout(file: BinaryIO, head: bytes, size: int, name: str, key: FileKey | None) -> Layout:
-    """The layout, kept for a file: some are found by reading all of it."""
+    """Return the layout, cached for files, because finding it may take reading the whole file."""
     if key is not None and key in _layouts:
         return _layouts[key]
     layout = containers.inspect(file, head, size, name)

@@ -14,7 +14,7 @@ Piece: TypeAlias = bytes | Stretch
 
 
 class Spliced(io.RawIOBase):
-    """`pieces` of `file`, one after another, to be read and sought in as one file. `file` stays the caller's."""
+    """A file object made of pieces of `file`, one after another. The caller closes `file`."""
 
     def __init__(self, file: BinaryIO, pieces: Sequence[Piece]) -> None:
         self._file = file
@@ -48,7 +48,7 @@ class Spliced(io.RawIOBase):
         return done
 
     def _chunk(self, most: int) -> bytes:
-        """Bytes from here on, of one piece."""
+        """Read from the current position to at most the end of the piece."""
         index = bisect_right(self._ends, self._at)
         if index == len(self._pieces):
             return b""
@@ -61,7 +61,7 @@ class Spliced(io.RawIOBase):
 
 
 def replaced(stretch: Stretch, patches: Sequence[tuple[int, bytes]]) -> list[Piece]:
-    """The pieces of `stretch` in which each (position, bytes) of `patches`, ascending, stands for what was there."""
+    """Return `stretch` as pieces, with the (position, bytes) of `patches`, ascending, in place of the original bytes."""
     pieces, at = list[Piece](), stretch[0]
     for position, content in patches:
         pieces += [(at, position), content]

@@ -77,7 +77,7 @@ class Decoder:
         duration_s: float | None = None,
         channel: Channel = "mix",
     ) -> tuple[Samples, int]:
-        """As `audio.read`: float32 [samples] and their rate. AudioError also for what exceeds a limit."""
+        """Read like `audio.read`: float32 [samples] and the rate. Exceeded limits raise AudioError too."""
         options = {
             "sample_rate_hz": None if sample_rate_hz is None else int(sample_rate_hz),
             "start_s": float(start_s),
@@ -88,14 +88,14 @@ class Decoder:
         return np.frombuffer(content, dtype=np.float32), int(answer["sample_rate_hz"])
 
     def probe(self, source: Source) -> AudioInfo:
-        """As `audio.probe`. AudioError also for what exceeds a limit."""
+        """Probe like `audio.probe`. Exceeded limits raise AudioError too."""
         found = self._ask("probe", source, {})[0]["found"]
         return AudioInfo(
             **{field.name: found[field.name] for field in fields(AudioInfo)} | {"notes": tuple(found["notes"])}
         )
 
     def canceled(self, source: Source) -> Canceled | None:
-        """As `audio.canceled`. AudioError also for what exceeds a limit."""
+        """Answer like `audio.canceled`. Exceeded limits raise AudioError too."""
         found = self._ask("canceled", source, {})[0]["found"]
         return None if found is None else Canceled(**found)
 
@@ -158,7 +158,7 @@ class Decoder:
 
 
 class _Worker:
-    """A process that decodes, and the pipes to it."""
+    """A decoding process and its pipes."""
 
     def __init__(self, memory_bytes: int, cpu_s: float) -> None:
         # the working folder is no place to import from, unless it is for the caller
@@ -179,7 +179,7 @@ class _Worker:
     def ask(
         self, request: dict[str, Any], content: bytes, wall_s: float, most_bytes: int
     ) -> tuple[dict[str, Any], bytearray] | str:
-        """The answer, or why there is none: "wall", "cpu", or how the process ended."""
+        """Return the answer, or the reason for its absence: "wall", "cpu", or how the process ended."""
         answer, overran = None, threading.Event()
         try:
             with self._within(wall_s) as overran:
@@ -206,7 +206,7 @@ class _Worker:
 
     @contextlib.contextmanager
     def _within(self, seconds: float) -> Iterator[threading.Event]:
-        """Kill the process after so many seconds; afterwards the event that is given says whether."""
+        """Kill the process after `seconds`. The yielded event is set if that happened."""
         overran, lock, is_over = threading.Event(), threading.Lock(), False
 
         def kill() -> None:
@@ -238,7 +238,7 @@ class _Worker:
 
 
 def _request(source: Source) -> tuple[dict[str, str], bytes, str]:
-    """What to ask for, the bytes to send along, and what errors call the recording."""
+    """Return the request, the bytes to send with it, and the recording's name for errors."""
     if isinstance(source, bytes):
         return {"name": "<bytes>"}, source, "<bytes>"
     if isinstance(source, str | os.PathLike):
@@ -250,7 +250,7 @@ def _request(source: Source) -> tuple[dict[str, str], bytes, str]:
 
 
 def _end(process: subprocess.Popen[bytes], pid: int) -> None:
-    """Kill it, unless this is a fork of the process that it belongs to."""
+    """Kill the worker, unless this process is a fork of its owner."""
     if os.getpid() != pid:
         return
     process.kill()

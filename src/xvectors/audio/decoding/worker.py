@@ -26,7 +26,7 @@ MAX_JSON_BYTES = 1 << 20
 
 
 class NamedBytes:
-    """The bytes of a binary file, and what to call it."""
+    """The bytes of a binary file, with a name for errors."""
 
     def __init__(self, content: bytes, name: str) -> None:
         self._content, self.name = content, name
@@ -44,7 +44,7 @@ def send(file: BinaryIO, fields: dict[str, Any], content: bytes | memoryview = b
 
 
 def receive(file: BinaryIO, most_bytes: int | None = None) -> tuple[dict[str, Any], bytearray] | None:
-    """The next message; None where the other side is gone, or sends what is no message of at most `most_bytes`."""
+    """Return the next message; None if the other side is gone or sends anything else, or more than `most_bytes`."""
     lengths = _exactly(file, LENGTHS.size)
     if lengths is None:
         return None
@@ -88,7 +88,7 @@ def serve(memory_bytes: int, cpu_s: float) -> None:
             _allow_cpu(cpu_s)
             send(answers, *_answer(*message))
     except MemoryError:
-        send(answers, {"out_of_memory": True})  # and end: what is left of it lies in pieces
+        send(answers, {"out_of_memory": True})  # and end, because memory is fragmented
 
 
 def _answer(fields: dict[str, Any], content: bytearray) -> tuple[dict[str, Any], bytes | memoryview]:
@@ -105,7 +105,7 @@ def _answer(fields: dict[str, Any], content: bytearray) -> tuple[dict[str, Any],
 
 
 def _limit_memory(memory_bytes: int) -> None:
-    """Beyond what this process has reserved by now. Linux enforces it, macOS and Windows do not."""
+    """Limit the memory that this process reserves from now on. macOS and Windows do not enforce it."""
     if sys.platform != "linux":
         return
     import resource
@@ -117,7 +117,7 @@ def _limit_memory(memory_bytes: int) -> None:
 
 
 def _allow_cpu(cpu_s: float) -> None:
-    """So much more processor time, in whole seconds; then the system ends this process (SIGXCPU)."""
+    """Allow some more processor time, in whole seconds; then the system ends this process (SIGXCPU)."""
     if sys.platform == "win32":
         return
     import resource
@@ -127,7 +127,7 @@ def _allow_cpu(cpu_s: float) -> None:
 
 
 def _set_soft(kind: int, wanted: int) -> None:
-    """The soft limit, where the hard one does not bind anyway."""
+    """Set the soft limit, unless the hard limit is lower."""
     import resource
 
     hard = resource.getrlimit(kind)[1]

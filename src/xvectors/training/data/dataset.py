@@ -192,13 +192,13 @@ def _speed(augment: AugmentConfig, seed: int) -> tuple[int, float]:
 
 @short_repr("_rows", "_batch_size", "_min_samples", "_max_samples")
 class ChunkBatches(Sampler[list[ChunkRequest]]):
-    """The batches of each epoch, one after the other: every iteration is the next epoch.
+    """The batches of an epoch; every iteration is the next epoch.
 
-    `order` says how the rows of an epoch are drawn; one chunk length a batch comes from nine between min_samples and
-    max_samples. Each `speed_group` chunks in succession share the seed of their speed. `set_position` goes anywhere,
-    `set_lengths` holds from the next iteration on. Of `num_ranks` processes that train together, each with its `rank`,
-    every one takes its share of each batch. With `shuffle=False` the order is the rows' own and every chunk comes from
-    the middle.
+    `order` draws the rows of an epoch. The chunks of a batch have one of nine lengths between min_samples and
+    max_samples. Every `speed_group` successive chunks share the seed of their speed. `set_position` jumps to any batch;
+    `set_lengths` applies from the next iteration on. If `num_ranks` processes train together, the process `rank` takes
+    its share of each batch. With `shuffle=False` the rows keep their order and every chunk is the middle of its
+    recording.
     """
 
     def __init__(
@@ -262,7 +262,7 @@ def _repeat_to(samples: NDArray[np.float32], num_samples: int) -> NDArray[np.flo
 @short_repr()
 @dataclass(frozen=True)
 class CollateWaveforms:
-    """Examples of equal length to a Batch."""
+    """Collate examples of equal length into a Batch."""
 
     labels: NDArray[np.int64]
     num_speakers: int = 0
@@ -290,10 +290,9 @@ class Loader(DataLoader[T]):
 
 
 def set_up_worker(worker: int) -> None:
-    """For worker processes: they give way to the network, and signals to the training's process group, such as Ctrl-C,
-    are the training's to answer.
+    """Lower the priority of a worker process, and leave Ctrl-C to the training process.
 
-    SIGTERM itself still ends a worker: it is how the training process ends those it no longer needs.
+    SIGTERM still ends a worker: the training process ends with it the workers that it no longer needs.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "nice"):
