@@ -32,7 +32,14 @@ print(json.dumps([x.flatten().tolist() for x in outputs]))
 
 
 def compare_with_class(
-    family: str, package: str, make: str, folder: Path, *, stand_ins: str = "", write_golden: bool = False
+    family: str,
+    package: str,
+    make: str,
+    folder: Path,
+    *,
+    stand_ins: str = "",
+    write_golden: bool = False,
+    golden: str = "",
 ) -> None:
     """Assert that an imported model computes what the reference class computes, within 1e-4 of its largest value.
 
@@ -64,12 +71,13 @@ def compare_with_class(
     for ours, reference in zip(our_outputs(model), theirs, strict=True):
         np.testing.assert_allclose(ours, reference, rtol=0, atol=1e-4 * np.abs(reference).max())
     content = {
+        "family": family,
         "reference": f"{package} {VERSIONS[package]}",
         "tensors": shapes,
         "scale": [float(np.abs(values).max()) for values in theirs],
         "outputs": [values[:KEPT].tolist() for values in theirs],
     }
-    path = GOLDEN / f"{family}.json"
+    path = GOLDEN / f"{golden or family}.json"
     if write_golden:
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")

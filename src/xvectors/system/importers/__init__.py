@@ -19,7 +19,7 @@ from xvectors.errors import CheckpointError, ConfigError
 from xvectors.files import digest, exclusive, user_folder
 from xvectors.models import Backbone
 from xvectors.system.folder import WEIGHTS_SUFFIXES, SystemFolder
-from xvectors.system.importers import threedspeaker
+from xvectors.system.importers import exercise, speechbrain, threedspeaker, wespeaker_tdnn
 from xvectors.system.importers.checkpoint import read_checkpoint
 from xvectors.system.importers.family import Family, Imported, Source
 from xvectors.system.importers.parity import check_parity
@@ -31,7 +31,12 @@ __all__ = ["FAMILIES", "Family", "Imported", "Source", "convert", "import_model"
 
 logger = logging.getLogger(__name__)
 
-FAMILIES: tuple[Family, ...] = (*threedspeaker.FAMILIES,)
+FAMILIES: tuple[Family, ...] = (
+    *threedspeaker.FAMILIES,
+    *wespeaker_tdnn.FAMILIES,
+    *speechbrain.FAMILIES,
+    *exercise.FAMILIES,
+)
 """The kinds of models that can be imported, in the order in which they are tried."""
 
 
