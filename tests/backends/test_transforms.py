@@ -98,7 +98,7 @@ def test_more_dimensions_than_recordings_are_shrunk_to_something_usable() -> Non
     for transform in (Whiten(), WCCN(), LDA()):
         assert np.isfinite(transform.fit(x, speakers).transform(x)).all()
     for transform in (Whiten(shrinkage=0.0), WCCN(shrinkage=0.0), LDA(shrinkage=0.0)):
-        with pytest.raises(ManifestError, match="50 dimensions is singular.*LDA first, or set shrinkage above 0"):
+        with pytest.raises(ManifestError, match=r"50 dimensions is singular.*LDA first, or set shrinkage above 0"):
             transform.fit(x, speakers)
 
 
