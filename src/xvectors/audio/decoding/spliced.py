@@ -61,7 +61,7 @@ class Spliced(io.RawIOBase):
 
 
 def replaced(stretch: Stretch, patches: Sequence[tuple[int, bytes]]) -> list[Piece]:
-    """Return `stretch` as pieces, in which `patches`, (position, bytes) in ascending order, replace the original bytes."""
+    """Return `stretch` as pieces, with `patches`, (position, bytes) in ascending order, in place of the original."""
     pieces, at = list[Piece](), stretch[0]
     for position, content in patches:
         pieces += [(at, position), content]
