@@ -361,6 +361,16 @@ def test_models_lists_papers_sizes_and_costs(monkeypatch: pytest.MonkeyPatch) ->
         "simam_resnet": ["-", "25.21 M", "25.21 M", "54.53"],
         "simam_resnet depths=[6, 16, 24, 3]": ["50.2 M (80)", "50.23 M", "50.23 M", "171.31"],
         "eres2netv2": ["17.8 M (80)", "17.86 M", "17.86 M", "24.99"],
+        "redimnet size=b0": ["1 M (60)", "1.00 M", "1.41 M", "2.46"],
+        "redimnet": ["-", "4.89 M", "5.80 M", "4.91"],
+        "redimnet size=b6": ["15 M (72)", "15.00 M", "16.67 M", "105.29"],
+        "redimnet2 size=b0": ["1.1 M (72)", "1.11 M", "1.23 M", "0.99"],
+        "redimnet2 size=b1": ["2.1 M (72)", "2.16 M", "2.47 M", "1.70"],
+        "redimnet2": ["3.6 M (72)", "3.67 M", "4.47 M", "3.14"],
+        "redimnet2 size=b3": ["4.1 M (72)", "4.17 M", "4.78 M", "8.80"],
+        "redimnet2 size=b4": ["6.6 M (72)", "6.65 M", "7.53 M", "15.19"],
+        "redimnet2 size=b5": ["8.9 M (72)", "8.95 M", "10.12 M", "32.04"],
+        "redimnet2 size=b6": ["12.3 M (72)", "12.38 M", "14.18 M", "43.66"],
     }
     assert rows["campplus"][0].startswith("CAM++: Wang et al.,")
     assert {name.split()[0] for name in rows} == MODELS.keys()

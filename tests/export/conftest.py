@@ -34,6 +34,25 @@ SMALL: dict[str, list[str]] = {
     "bottleneck_resnet": ["model.channels=4", "model.depths=[1, 2, 2, 1]"],
     "simam_resnet": ["model.channels=4", "model.depths=[1, 2, 1, 1]"],
     "eres2netv2": ["model.channels=16", "model.depths=[1, 2, 2, 1]"],
+    "redimnet": [
+        "model.channels=4",
+        "model.band_strides=[1, 3]",
+        "model.depths=[2, 1]",
+        "model.widths=[8, 12]",
+        "model.reductions=[0, 7]",
+        "model.group_width=4",
+    ],
+    "redimnet2": [
+        "model.channels=4",
+        "model.band_strides=[1, 2, 1]",
+        "model.frame_strides=[1, 2, 2]",
+        "model.depths=[1, 2, 1]",
+        "model.widths=[8, 12, 8]",
+        "model.reductions=[7, 0, 7]",
+        'model.block="excited"',
+        "model.head_channels=8",
+        "model.aggregate_norm=true",
+    ],
 }
 
 

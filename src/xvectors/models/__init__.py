@@ -26,6 +26,7 @@ from xvectors.models.layers.padding import Padding
 from xvectors.models.layers.pooling import POOLINGS, StatisticsPooling, make_pooling
 from xvectors.models.layers.tdnn import TDNNLayer
 from xvectors.models.published import PUBLISHED, Published
+from xvectors.models.redimnet import ReDimNet, ReDimNet2
 from xvectors.models.resnet import BottleneckResNet, ResNet34, SimAMResNet, ThinResNet
 from xvectors.models.xvector import XVector
 from xvectors.text import nearest
@@ -44,6 +45,8 @@ __all__ = [
     "EmbeddingMap",
     "Padding",
     "Published",
+    "ReDimNet",
+    "ReDimNet2",
     "ResNet34",
     "SimAMResNet",
     "StatisticsPooling",
@@ -70,6 +73,8 @@ MODELS: dict[str, type[Backbone]] = {
     "bottleneck_resnet": BottleneckResNet,
     "simam_resnet": SimAMResNet,
     "eres2netv2": ERes2NetV2,
+    "redimnet": ReDimNet,
+    "redimnet2": ReDimNet2,
 }
 """The built-in networks, by the names that recipes call them. `PUBLISHED` has their papers and sizes."""
 

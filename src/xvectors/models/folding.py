@@ -84,12 +84,13 @@ class BiasedConv(nn.Module):
 
     def __init__(self, conv: MapConv, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
-        self.stride, self.padding = conv.stride, conv.padding
+        self.stride, self.padding, self.groups = conv.stride, conv.padding, conv.groups
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = functional.conv2d(x.permute(0, 3, 1, 2), self.weight, self.bias, self.stride, self.padding)
+        x = x.permute(0, 3, 1, 2)
+        x = functional.conv2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
         return x.permute(0, 2, 3, 1)
 
 
@@ -110,10 +111,10 @@ def _folded(norm: nn.BatchNorm1d, layer: nn.Module) -> nn.Module:
     assert isinstance(layer, MapConv | nn.Linear)
     scale, bias = _scale_and_shift(norm)
     weight = (layer.weight.double() * scale.view(-1, *[1] * (layer.weight.dim() - 1))).float()
-    if isinstance(layer, MapConv):
-        return BiasedConv(layer, weight, bias.float())
     if layer.bias is not None:
         bias = bias + layer.bias.double() * scale
+    if isinstance(layer, MapConv):
+        return BiasedConv(layer, weight, bias.float())
     layer.weight = nn.Parameter(weight, requires_grad=False)
     layer.bias = nn.Parameter(bias.float(), requires_grad=False)
     return layer

@@ -13,7 +13,7 @@ class Published(NamedTuple):
     """A network of `MODELS` with the settings of its paper, and the size published for it."""
 
     model: str
-    settings: Mapping[str, bool | int | Sequence[int]]
+    settings: Mapping[str, bool | int | str | Sequence[int]]
     paper: str
     size_m: float | None = None
     """Millions of parameters, to the published digits; None where no size is published."""
@@ -56,5 +56,17 @@ PUBLISHED = (
         50.2,
     ),
     Published("eres2netv2", {}, "ERes2NetV2: Chen et al., Interspeech 2024; size by 3D-Speaker", 17.8),
+    Published("redimnet", {"size": "b0"}, "ReDimNet-B0: Yakovlev et al., Interspeech 2024", 1.0, num_mels=60),
+    Published("redimnet", {}, "ReDimNet-B2: Yakovlev et al., Interspeech 2024, as in WeSpeaker", num_mels=72),
+    Published("redimnet", {"size": "b6"}, "ReDimNet-B6: Yakovlev et al., Interspeech 2024", 15.0, num_mels=72),
+    Published("redimnet2", {"size": "b0"}, "ReDimNet2-B0: Yakovlev and Okhotnikov, arXiv 2603.11841", 1.1, num_mels=72),
+    Published("redimnet2", {"size": "b1"}, "ReDimNet2-B1: Yakovlev and Okhotnikov, arXiv 2603.11841", 2.1, num_mels=72),
+    Published("redimnet2", {}, "ReDimNet2-B2: Yakovlev and Okhotnikov, arXiv 2603.11841", 3.6, num_mels=72),
+    Published("redimnet2", {"size": "b3"}, "ReDimNet2-B3: Yakovlev and Okhotnikov, arXiv 2603.11841", 4.1, num_mels=72),
+    Published("redimnet2", {"size": "b4"}, "ReDimNet2-B4: Yakovlev and Okhotnikov, arXiv 2603.11841", 6.6, num_mels=72),
+    Published("redimnet2", {"size": "b5"}, "ReDimNet2-B5: Yakovlev and Okhotnikov, arXiv 2603.11841", 8.9, num_mels=72),
+    Published(
+        "redimnet2", {"size": "b6"}, "ReDimNet2-B6: Yakovlev and Okhotnikov, arXiv 2603.11841", 12.3, num_mels=72
+    ),
 )
 """At least one row for each network, in the order of `MODELS`."""

@@ -12,7 +12,7 @@ from xvectors.models.layers.padding import FrameNorm, Padding
 
 
 class MapConv(nn.Conv2d):
-    """A convolution over [batch, frames, bands, channels] without bias, padded by half its kernel.
+    """A convolution over [batch, frames, bands, channels], by default without bias and padded by half its kernel.
 
     With the channels last, neither the convolution nor the BatchNorm after it copies the data into another order. A
     kernel of one is computed as a linear layer: with a stride and 8 channels or fewer, torch 2.13's gradient of such a
@@ -20,14 +20,23 @@ class MapConv(nn.Conv2d):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int | tuple[int, int], stride: tuple[int, int] = (1, 1)
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int | tuple[int, int],
+        stride: tuple[int, int] = (1, 1),
+        *,
+        groups: int = 1,
+        bias: bool = False,
+        padded: bool = True,
     ) -> None:
         frames, bands = (kernel, kernel) if isinstance(kernel, int) else kernel
-        super().__init__(inputs, outputs, (frames, bands), stride=stride, padding=(frames // 2, bands // 2), bias=False)
+        padding = (frames // 2, bands // 2) if padded else (0, 0)
+        super().__init__(inputs, outputs, (frames, bands), stride=stride, padding=padding, groups=groups, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.kernel_size == (1, 1):
-            return functional.linear(input[:, :: self.stride[0], :: self.stride[1]], self.weight.flatten(1))
+        if self.kernel_size == (1, 1) and self.groups == 1:
+            return functional.linear(input[:, :: self.stride[0], :: self.stride[1]], self.weight.flatten(1), self.bias)
         return super().forward(input.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
