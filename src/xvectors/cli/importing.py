@@ -16,6 +16,7 @@ from xvectors.cli.terminal import print_json
     "xvectors import campplus_cn_en_common.pt -o exp/campplus",
     "xvectors import wespeaker-folder -o exp/resnet34",
     "xvectors import hf://speechbrain/spkrec-ecapa-voxceleb -o exp/ecapa --check",
+    "xvectors import model.onnx -o exp/other --features wespeaker",
 )
 def import_command(
     source: Annotated[
@@ -39,6 +40,14 @@ def import_command(
             "difference is written to system.toml.",
         ),
     ] = False,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|KEY=VALUE",
+            help="For an .onnx file: how its features are computed (wespeaker, 3d-speaker or kaldi), and settings that "
+            "differ; several times for several. By default as the file's metadata state.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Import a published model of another toolkit as a system that every other command takes.
@@ -50,7 +59,7 @@ def import_command(
     from xvectors.system.importers.parity import Parity
     from xvectors.system.serialization import read_description
 
-    folder = import_model(source, output, family=family, sha256=sha256, check=check)
+    folder = import_model(source, output, family=family, sha256=sha256, check=check, features=features or ())
     description = read_description(folder)
     origin = dict(description.origin or {})
     if as_json:

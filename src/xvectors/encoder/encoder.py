@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from xvectors.encoder.engines.torch import TorchEngine
     from xvectors.features import Fbank
     from xvectors.models import Backbone
+    from xvectors.system.onnx_network import Waveforms
 
 
 class SpeakerEncoder:
@@ -141,8 +142,8 @@ class SpeakerEncoder:
         return self._torch.model
 
     @property
-    def fbank(self) -> Fbank:
-        """The features of the system."""
+    def fbank(self) -> Fbank | Waveforms:
+        """The features of the system; for an imported network that takes waveforms, the samples themselves."""
         return self._torch.fbank
 
     @property

@@ -31,7 +31,13 @@ class SystemFolder:
 
     @property
     def weights(self) -> Path:
-        return self.path / "model.safetensors"
+        """The weights; of an imported .onnx file, the file."""
+        return self.network if self.network.is_file() else self.path / "model.safetensors"
+
+    @property
+    def network(self) -> Path:
+        """The .onnx file of another toolkit that the system runs; only in a system that was imported from one."""
+        return self.path / "network.onnx"
 
     @property
     def exported(self) -> Path:

@@ -15,7 +15,8 @@ from xvectors.errors import CheckpointError, MissingExtraError
 # pathlib collapses the two slashes of hf:// into one
 ADDRESS = re.compile(r"hf:/{1,2}(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>.+))?")
 SCHEME = re.compile(r"hf:/")
-FILES = ["system.toml", "model.safetensors", "speakers.csv", "backend.npz", "calibration.toml", "README.md"]
+FILES = ["system.toml", "model.safetensors", "network.onnx", "speakers.csv", "backend.npz", "calibration.toml"]
+FILES += ["README.md"]
 """The only files of a repository that are downloaded; none of them contains code."""
 
 

@@ -51,6 +51,8 @@ from xvectors.system.folder import SystemFolder
 from xvectors.text import composed, count, first_few, short_repr
 from xvectors.verification.fingerprint import SYSTEM_FORMAT_VERSION, check_format, embedding_settings
 
+ONNX = "onnx"
+"""Value of `model.name` in a system that runs an .onnx file of another toolkit."""
 MAP_PREFIX = "embedding_map."
 """Prefix of the embedding map's tensors in model.safetensors."""
 
@@ -73,6 +75,11 @@ def make_model(recipe: Recipe, num_speakers: int) -> Backbone:
     Its classes are the speakers in the order of speakers.csv, followed by the same speakers at each other speed of the
     augmentation. An imported system has no speakers; its network keeps one class, whose weights are zero.
     """
+    if recipe.model.name == ONNX:
+        raise ConfigError(
+            "a system that was imported from an .onnx file holds no network that can be trained or exported; import "
+            "the model's checkpoint instead, or use the file as it is"
+        )
     for key in ("num_speakers", "input_dim"):
         if key in recipe.model.settings:
             raise ConfigError(f"model.{key} follows from the corpus and the features; leave it out")
@@ -147,7 +154,7 @@ def code_from_outside(recipe: Recipe) -> list[dict[str, str]]:
     return [
         {"key": kind.key, "name": name, **origin(kind.find(name, builtin))}
         for kind, name, builtin in names
-        if name not in builtin
+        if name not in builtin and name != ONNX
     ]
 
 
@@ -221,6 +228,8 @@ def kept_epoch(folder: SystemFolder) -> int:
     """Return the epoch, from 1, whose weights model.safetensors holds; 0 before the end of the first."""
     if why := why_no_file(folder.weights):
         raise CheckpointError(f"{folder.weights}: {why}")
+    if folder.weights == folder.network:
+        return 0
     try:
         with safetensors.safe_open(folder.weights, "pt") as file:
             return int(file.metadata()["epoch"])

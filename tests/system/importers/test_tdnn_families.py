@@ -16,7 +16,7 @@ from support.published import formula_checkpoint, golden, imported, our_features
 from xvectors.errors import CheckpointError
 from xvectors.features.toolkits import SPEECHBRAIN, THREE_D_SPEAKER, WESPEAKER
 from xvectors.models import XVector
-from xvectors.system.importers import FAMILIES, Source, convert
+from xvectors.system.importers import FAMILIES, Source, convert, exercise, speechbrain, wespeaker_tdnn
 
 
 def checkpoint(name: str) -> dict[str, Tensor]:
@@ -125,3 +125,15 @@ def test_a_student_whose_first_layer_sees_other_frames(tmp_path: Path) -> None:
     state["tdnn1.linear.weight"] = torch.zeros(51, 72)
     with pytest.raises(CheckpointError, match=r"tdnn1.linear.weight is \[51, 72\]; .* multiple of 5"):
         convert(written(tmp_path / "model.pt", state))
+
+
+def test_the_documentation_lists_the_families() -> None:
+    page = Path(__file__).parents[3] / "docs" / "reference" / "published-models.md"
+    text = page.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z0-9][a-z0-9-]+)` \|.*\| (yes|no|-) \|$", text, re.MULTILINE)
+    known = {family.name: family for family in FAMILIES}
+    own = {family.name for module in (wespeaker_tdnn, speechbrain, exercise) for family in module.FAMILIES}
+    assert own | {"onnx"} <= dict(rows).keys() <= known.keys()
+    assert {name: known[name].seen for name, seen in rows if seen != "-"} == {
+        name: seen == "yes" for name, seen in rows if seen != "-"
+    }

@@ -35,5 +35,9 @@ def load_engine(name_or_path: str | PathLike[str], *, device: str, threads: int 
             raise MissingExtraError(
                 f"precision {precision!r} needs torch, which is not installed: pip install torch, or leave it out"
             ) from error
+        if folder.network.is_file():
+            raise MissingExtraError(
+                f"{folder.path} was imported from an .onnx file, whose features torch computes: pip install torch"
+            ) from error
         return OnnxEngine.beside(folder, device=device, threads=threads)
     return TorchEngine.load(folder, device=device, threads=threads, precision=precision)

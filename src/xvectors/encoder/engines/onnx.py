@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from xvectors.audio import Channel, Samples
 from xvectors.backends import AffineCalibration, load_backend
 from xvectors.errors import CheckpointError, ConfigError, MissingExtraError, XVectorsError
 from xvectors.system.folder import SystemFolder
+from xvectors.system.onnx_session import PROVIDERS, open_session
 from xvectors.text import short_repr
 from xvectors.verification import Verifier, cosine_verifier, fingerprint_of, verifier_of
 
@@ -35,8 +36,6 @@ _UNSEALED = "0" * 64
 _SEAL = f"{PREFIX}sha256".encode() + b"\x12\x40"
 """The bytes before the file's digest: the key, then protobuf's tag and length of a 64-byte value."""
 FLOAT32, INT8 = "float32", "int8"
-PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
-"""onnxruntime's names of the devices, in order of preference."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,7 +99,10 @@ class OnnxDescription:
         """Read what `to_metadata` returned. Raises CheckpointError for other metadata, or another version of it."""
         own = {key.removeprefix(PREFIX): value for key, value in metadata.items() if key.startswith(PREFIX)}
         if "format_version" not in own:
-            raise CheckpointError(f"{source}: not exported by xvectors: its metadata lacks {PREFIX}format_version")
+            raise CheckpointError(
+                f"{source}: not exported by xvectors: its metadata lacks {PREFIX}format_version; `xvectors import "
+                f"{source} -o DIR` makes a system of another toolkit's file"
+            )
         if own["format_version"] != str(FORMAT_VERSION):
             raise CheckpointError(
                 f"{source}: format version {own['format_version']} is not {FORMAT_VERSION}; it was exported by another "
@@ -291,31 +293,3 @@ class OnnxEngine:
                 batch = np.stack([waveforms[index] for index in some])
                 embeddings[some] = self._session.run(None, {"waveform": batch})[0]
         return embeddings
-
-
-def open_session(path: Path, *, device: str = "cpu", threads: int | None = None) -> Any:
-    """Open a file with onnxruntime. Raises the errors of `OnnxEngine`."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{path}: needs onnxruntime; pip install 'xvectors[onnx]', or pip install onnxruntime"
-        ) from error
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; `xvectors export DIR -o {path}` writes it")
-    there = onnxruntime.get_available_providers()
-    kinds = {name: provider for name, provider in PROVIDERS.items() if provider in there}
-    if device != "auto" and device not in kinds:
-        raise ConfigError(
-            f"device {device!r}: this onnxruntime has {', '.join(kinds)}; another build of it may have more"
-        )
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only: onnxruntime warns about every dynamic shape
-    if threads is not None:
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-    providers = list(kinds.values()) if device == "auto" else [kinds[device]]
-    try:
-        return onnxruntime.InferenceSession(fspath(path), options, providers=providers)
-    except Exception as error:  # onnxruntime's errors share no other base class
-        raise CheckpointError(f"{path} is damaged or not an ONNX file: {str(error).splitlines()[0]}") from error

@@ -20,7 +20,8 @@ from xvectors.features import Fbank
 from xvectors.models import Backbone, EmbeddingMap
 from xvectors.models.folding import fold_norms
 from xvectors.system.folder import STARTER, SystemFolder, starter_folder
-from xvectors.system.serialization import check_size, load_weights, make_features, make_model, read_description
+from xvectors.system.onnx_network import OnnxNetwork, Waveforms
+from xvectors.system.serialization import ONNX, check_size, load_weights, make_features, make_model, read_description
 from xvectors.text import short_repr
 from xvectors.verification import Verifier, cosine_verifier, fingerprint_of, verifier_of
 
@@ -66,7 +67,7 @@ class TorchEngine:
     def __init__(
         self,
         model: Backbone,
-        fbank: Fbank,
+        fbank: Fbank | Waveforms,
         recipe: Recipe,
         speakers: Sequence[str],
         device: torch.device,
@@ -101,12 +102,21 @@ class TorchEngine:
     ) -> TorchEngine:
         """Read a system directory. Raises CheckpointError if missing or damaged, ConfigError for bad settings."""
         description = read_description(paths)
-        check_size(paths, description)
-        model = make_model(description.recipe, len(description.speakers))
-        embedding_map = load_weights(paths, model)
+        features: Fbank | Waveforms = make_features(description.recipe)
+        if description.recipe.model.name == ONNX:
+            if precision != FLOAT32:
+                raise ConfigError(f"precision {precision!r}: {paths.network} has its own; leave the setting out")
+            model: Backbone = OnnxNetwork.open(paths, description.recipe, device=device, threads=threads)
+            embedding_map = None
+            if model.input_dim == 1:
+                features = Waveforms(description.recipe.features.sample_scale)
+        else:
+            check_size(paths, description)
+            model = make_model(description.recipe, len(description.speakers))
+            embedding_map = load_weights(paths, model)
         return cls(
             model,
-            make_features(description.recipe),
+            features,
             description.recipe,
             description.speakers,
             find_device(device),

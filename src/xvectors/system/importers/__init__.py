@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 import hashlib
 import logging
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,15 +17,15 @@ from torch import Tensor
 
 from xvectors.config import Recipe
 from xvectors.errors import CheckpointError, ConfigError
-from xvectors.files import digest, exclusive, user_folder
+from xvectors.files import atomic_write, digest, exclusive, user_folder
 from xvectors.models import Backbone
-from xvectors.system.folder import WEIGHTS_SUFFIXES, SystemFolder
-from xvectors.system.importers import exercise, speechbrain, threedspeaker, wespeaker_tdnn
+from xvectors.system.folder import ONNX_SUFFIX, WEIGHTS_SUFFIXES, SystemFolder
+from xvectors.system.importers import exercise, onnx, speechbrain, threedspeaker, wespeaker_tdnn
 from xvectors.system.importers.checkpoint import read_checkpoint
 from xvectors.system.importers.family import Family, Imported, Source
 from xvectors.system.importers.parity import check_parity
 from xvectors.system.importers.sources import Found, find_source
-from xvectors.system.serialization import load_state, make_features, make_model, write_description, write_weights
+from xvectors.system.serialization import ONNX, load_state, make_features, make_model, write_description, write_weights
 from xvectors.text import first_few, nearest
 
 __all__ = ["FAMILIES", "Family", "Imported", "Source", "convert", "import_model", "import_to_cache"]
@@ -36,6 +37,7 @@ FAMILIES: tuple[Family, ...] = (
     *wespeaker_tdnn.FAMILIES,
     *speechbrain.FAMILIES,
     *exercise.FAMILIES,
+    onnx.FAMILY,
 )
 """The kinds of models that can be imported, in the order in which they are tried."""
 
@@ -51,7 +53,13 @@ class Conversion:
 
 
 def import_model(
-    source: str | Path, output: str | Path, *, family: str | None = None, sha256: str | None = None, check: bool = False
+    source: str | Path,
+    output: str | Path,
+    *,
+    family: str | None = None,
+    sha256: str | None = None,
+    check: bool = False,
+    features: Sequence[str] = (),
 ) -> SystemFolder:
     """Import a published model as a system directory.
 
@@ -67,6 +75,9 @@ def import_model(
         The digest that the file must have.
     check
         Compare eight embeddings with those of the toolkit's own code, where it is installed.
+    features
+        For an .onnx file: `wespeaker`, `3d-speaker` or `kaldi`, and settings as key=value; by default as its metadata
+        state.
 
     Raises
     ------
@@ -81,7 +92,7 @@ def import_model(
     if folder.description.is_file():
         raise CheckpointError(f"{folder.path} holds a system already; give another directory")
     found = find_source(source)
-    _import(found, folder, family, sha256, check)
+    _import(found, folder, family, sha256, check, features)
     return folder
 
 
@@ -100,21 +111,32 @@ def import_to_cache(source: str | Path) -> SystemFolder:
 
 
 def _import(
-    found: Found, folder: SystemFolder, family: str | None = None, sha256: str | None = None, check: bool = False
+    found: Found,
+    folder: SystemFolder,
+    family: str | None = None,
+    sha256: str | None = None,
+    check: bool = False,
+    features: Sequence[str] = (),
 ) -> None:
     file_sha256 = digest(found.path)
     if sha256 is not None and sha256.lower() != file_sha256:
         raise CheckpointError(f"{found.path}: its sha256 is {file_sha256}, not {sha256}; it is another file")
-    converted = convert(found.path, family)
+    converted = convert(found.path, family, features)
     recipe = Recipe(
         name=converted.family.name,
         description=f"imported: {converted.family.title}",
         features=converted.imported.features,
         model=converted.imported.model,
     )
+    origin = _origin(converted, found, file_sha256)
+    if recipe.model.name == ONNX:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        with atomic_write(folder.network) as temporary:
+            shutil.copyfile(found.path, temporary)
+        write_description(folder, recipe, (), origin)
+        return
     model = make_model(recipe, 0)
     weights = complete(model, converted.imported.weights, str(found.path))
-    origin = _origin(converted, found, file_sha256)
     if check:
         origin["parity"] = check_parity(
             converted.family, converted.source, recipe, model, make_features(recipe)
@@ -132,8 +154,14 @@ def _import(
     write_description(folder, recipe, (), origin)
 
 
-def convert(path: Path, family: str | None = None) -> Conversion:
+def convert(path: Path, family: str | None = None, features: Sequence[str] = ()) -> Conversion:
     """Recognize a model file and convert it, without writing anything; arguments and errors of `import_model`."""
+    if path.suffix.lower() == ONNX_SUFFIX and family in (None, onnx.FAMILY.name):
+        imported = onnx.convert_onnx(path, features)
+        source = Source(path=path, tensors={})
+        return Conversion(family=onnx.FAMILY, source=source, imported=imported, notes=imported.notes)
+    if features:
+        raise ConfigError(f"{path}: --features is for .onnx files; the features of other models are known")
     chosen = None if family is None else _named(family)
     if path.suffix.lower() in WEIGHTS_SUFFIXES or chosen is not None:
         checkpoint = read_checkpoint(path)
