@@ -171,7 +171,7 @@ def test_a_score_file_with_operating_points_at_any_cost(tmp_path: Path) -> None:
     result = run("evaluate", "--scores", tmp_path / "s.txt", *costs)
     assert result.stderr == "1 of 5 trials of a recording with itself, left out: a2 a2\n"
     lines = result.stdout.splitlines()
-    assert lines[1] == "Too few speakers to say how well it works; score pairs of more speakers."
+    assert lines[1] == "Too few speakers to say how well the system works; score pairs of more speakers."
     assert lines[2:4] == ["EER (plain)             50.00%", "EER (convex hull)       25.00%"]
     assert "minDCF(0.5, 1, 10)      0.500" in lines
     assert any(line.startswith("calibration loss        ") and line.endswith(" bits") for line in lines)

@@ -75,11 +75,11 @@ def test_what_cannot_be_fused(tmp_path: Path) -> None:
     dev, _ = score_files(tmp_path, "dev", 20, seed=0)
     files, _ = score_files(tmp_path, "test", 20, seed=1)
     out = tmp_path / "fused.csv"
-    with pytest.raises(ManifestError, match=r"^name two or more score files to fuse, one of each system$"):
+    with pytest.raises(ManifestError, match="two or more score files to fuse"):
         fuse_score_files(files[:1], out, fit_on=dev[:1])
-    with pytest.raises(ManifestError, match=r"^2 score files to fuse and 1 to learn from: name one of each system"):
+    with pytest.raises(ManifestError, match=r"2 score files to fuse and 1 to fit on.*--fit-on"):
         fuse_score_files(files, out, fit_on=dev[:1])
-    with pytest.raises(ManifestError, match=r"test0.txt is to be fused and to be learned from"):
+    with pytest.raises(ManifestError, match=r"test0.txt is fused and fitted on"):
         fuse_score_files(files, out, fit_on=[files[0], dev[1]])
     files[1].write_text("".join(line + "\n" for line in files[1].read_text().splitlines()[:-1]))
     with pytest.raises(ManifestError, match=r"has 20 trials and .*test1.txt 19: only systems on the same trials"):

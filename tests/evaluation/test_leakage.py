@@ -59,7 +59,7 @@ def test_shared_recordings_are_found_by_place_and_by_content(corpora: tuple[Mani
     lines = leakage_lines(found, test)
     assert [line.split(":")[0] for line in lines] == [
         "1 of the 4 test speakers bears a name that was trained on (a)",
-        "1 of the 4 test speakers bears a name that the calibration learned from (x)",
+        "1 of the 4 test speakers bears a name that the calibration was fitted on (x)",
         "2 of the 7 test recordings were trained on (y/copy, a/1)",
     ]
 
@@ -73,7 +73,8 @@ def test_a_mislabeled_recording_is_suspected(corpora: tuple[Manifest, Manifest])
     assert (found.suspect_pairs[0].a, found.suspect_pairs[0].b) == (0, 3)
     assert found.suspect_pairs[0].cosine == pytest.approx(1.0)
     (line,) = leakage_lines(found, test)[:1]
-    assert "such as x/1 and y/2 (cosine 1.000): listen to them" in line
+    assert "such as x/1 and y/2 (cosine 1.000)" in line
+    assert "listen to them" in line
     one = found.num_suspect_pairs == 1
     assert line.startswith("1 pair of" if one else f"{found.num_suspect_pairs} pairs of")
 
@@ -125,10 +126,9 @@ def test_speakers_of_one_recording_each_have_no_measure_of_alike() -> None:
 
 
 def test_test_speakers_in_the_cohort_are_named(corpora: tuple[Manifest, Manifest]) -> None:
-    assert cohort_line(["a"], corpora[1]) == (
-        "1 of the 4 test speakers is in the cohort of the score normalization (a): their target scores come out too "
-        "low; give a cohort of other speakers"
-    )
+    line = cohort_line(["a"], corpora[1])
+    assert line.startswith("1 of the 4 test speakers is in the cohort of the score normalization (a)")
+    assert line.endswith("give a cohort of other speakers")
 
 
 def test_two_people_under_one_name_are_warned_about() -> None:
@@ -141,10 +141,10 @@ def test_two_people_under_one_name_are_warned_about() -> None:
     found = find_leakage(test, embeddings.astype(np.float32), trained_speakers=["x"])
     (voices,) = found.two_voices
     assert (voices.speaker, [group.tolist() for group in voices.rows]) == ("a", [[3, 4, 5, 6, 7], [0, 1, 2]])
-    assert leakage_lines(found, test)[-1] == (
-        f"speaker 'a': 5 and 3 of its recordings sound like two people, such as {test.id[3]} and {test.id[0]}: "
-        "if they are two, many false rejections are right decisions; correct the labels"
-    )
+    line = leakage_lines(found, test)[-1]
+    start = f"speaker 'a': 5 and 3 of its recordings sound like two people, such as {test.id[3]} and {test.id[0]}"
+    assert line.startswith(start)
+    assert line.endswith("correct the labels")
 
 
 def test_recordings_of_held_out_speakers_were_not_trained_on(corpora: tuple[Manifest, Manifest]) -> None:

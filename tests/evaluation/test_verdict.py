@@ -70,7 +70,7 @@ def test_fewer_than_five_speakers_are_too_few_to_say_and_the_command_mends_it() 
     said = found.sentences(Style(strong="<{}>".format))
     assert said[0].startswith("<Too few speakers to say>")
     assert "3 people" in said[0]
-    assert "none of 108 pairs" in said[1]
+    assert "0 of 108 pairs" in said[1]
     assert "1 of 45 pairs" in said[1]
     assert "xvectors evaluate 'my systems/xv' --data FOLDER" in said[2]
     assert not reached(decided(1, [], speakers=5)).is_too_few
@@ -119,4 +119,4 @@ def test_plurals_and_what_is_said_of_weak_systems() -> None:
     assert "takes them for one person once in 1,000,000." in verdict(false_accepts=once).sentences()[0]
     weak = verdict(is_guessing=True, is_calibrated=False).sentences()
     assert "This is close to guessing." in weak
-    assert "no calibration" in weak[-1]
+    assert "not calibrated" in weak[-1]

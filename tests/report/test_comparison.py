@@ -101,7 +101,7 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
     relabeled.write_text("\n".join([*lines[:-1], f"{enroll},{test},{1 - int(target)},{score}"]) + "\n")
     for folders, message in (
         ([a], "name two or more systems"),
-        ([a, a], "each once"),
+        ([a, a], "only once"),
         ([a, tmp_path / "none"], r"none holds no scores to compare; `xvectors evaluate .*none` writes them"),
         ([a, shorter], "has 1,770 trials and .* 1,769: only systems on the same trials can be compared"),
         ([a, other], r"do not hold the same trials and labels \(.* 1 of 1,770 trials .* such as s11/58 s11/59"),

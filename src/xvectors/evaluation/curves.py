@@ -94,7 +94,7 @@ class ScoreDensities:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Curves:
-    """Everything that is drawn of the scores.
+    """All curves of the scores that are drawn.
 
     `reliability` and `ape` are None for scores that are not LLRs. `prior_log_odds` is where the prior and the costs of
     the evaluation lie on the axis of `ape`.

@@ -1,4 +1,4 @@
-"""Find what makes error rates misleading: test data that was trained on, and labels that look wrong."""
+"""Find what makes error rates misleading: test data that the system was trained on, and labels that look wrong."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from xvectors.trials import sample_recordings
 from xvectors.verification.label_check import TwoVoices, find_two_voices
 
 SUSPECT_QUANTILE = 0.99
-"""Quantile of one speaker's cosines; recordings of two speakers that are closer are worth listening to."""
+"""Quantile of the cosines within speakers; recordings of two speakers that are closer are worth listening to."""
 MAX_SUSPECTS = 20
 MAX_COMPARED = 40_000  # recordings; comparing all pairs takes about 10 s on two cores
 BLOCK_VALUES = 4_000_000  # cosines at once: 16 MB
@@ -28,7 +28,7 @@ LEVELS = 20_000  # bins in which the cosines of one speaker are counted
 
 @dataclass(frozen=True, kw_only=True)
 class SharedRecording:
-    """A test recording that was trained on: row `row` of the manifest equals `train_path` by "path" or "content"."""
+    """A test recording, a row of the manifest, that is the training recording `train_path` by "path" or "content"."""
 
     row: int
     train_path: str
@@ -46,22 +46,22 @@ class SuspectPair:
 
 @dataclass(frozen=True, kw_only=True)
 class Leakage:
-    """Overlap of training and test, and doubtful labels; `checked` is False where the training corpus is unknown."""
+    """Overlap of training and test data, and doubtful labels; `checked` is False without the training corpus."""
 
     checked: bool
     shared_speakers: tuple[str, ...] = ()
-    """Names of test speakers that were trained on."""
+    """Names of test speakers that the network was trained on."""
     calibration_speakers: tuple[str, ...] = ()
-    """Names of test speakers that calibration or back-end learned from."""
+    """Names of test speakers that the calibration or back-end was fitted on."""
     shared_recordings: tuple[SharedRecording, ...] = ()
     suspect_pairs: tuple[SuspectPair, ...] = ()
-    """The pairs of different speakers that are closer than 99 % of the pairs of one speaker, closest first."""
+    """Pairs of different speakers that are closer than 99 % of the pairs within speakers, closest first."""
     num_suspect_pairs: int = 0
-    """Number of all such pairs; `suspect_pairs` holds the first few."""
+    """Number of such pairs, of which `suspect_pairs` holds the closest."""
     num_compared: int = 0
-    """Recordings that were compared with each other: all, or a selection from very many."""
+    """Number of recordings that were compared with each other: all, or a sample of a large corpus."""
     two_voices: tuple[TwoVoices, ...] = ()
-    """Test speakers under whose name two people seem to speak."""
+    """Test speakers whose recordings seem to be of two people."""
 
 
 def find_leakage(
@@ -74,23 +74,23 @@ def find_leakage(
 ) -> Leakage:
     """Compare test recordings with the training data and with each other.
 
-    All pairs of recordings are compared, whatever the trials are. With more than 40,000 recordings, an even selection
-    from every speaker is compared.
+    All pairs of recordings are compared, whatever the trials are. Of more than 40,000 recordings, a sample with as
+    many of each speaker as possible is compared.
 
     Parameters
     ----------
     manifest, embeddings
         The n test recordings and their embeddings [n, D].
     trained_speakers, calibration_speakers
-        Names of the speakers that the network, and that calibration or back-end learned from.
+        Names of the speakers that the network was trained on, and that the calibration or back-end was fitted on.
     training_corpus
-        The system's corpus.csv, whose rows for validation and test are ignored. Files that no longer exist are compared
-        by their paths only.
+        The system's corpus.csv, of which only the training rows count. Files that no longer exist are compared by path
+        alone.
 
     Raises
     ------
     ShapeError
-        Embeddings without a direction.
+        An embedding is zero.
     """
     tested = set(manifest.speakers)
     shared = [] if training_corpus is None else _shared_recordings(manifest, training_corpus)
@@ -108,32 +108,36 @@ def find_leakage(
 
 
 def leakage_lines(leakage: Leakage, manifest: Manifest) -> list[str]:
-    """Put the findings into warnings, one sentence each."""
+    """Turn the findings into warnings of one sentence each."""
     lines = []
     num_speakers = len(manifest.speakers)
     if names := leakage.shared_speakers:
         begin = _of(len(names), num_speakers, "test speakers", "bears a name that was", "bear names that were")
         lines.append(
-            f"{begin} trained on ({first_few(names)}): if they are the same people, the error rates are too good"
+            f"{begin} trained on ({first_few(names)}): if they are the same people, the error rates are too low"
         )
     if names := leakage.calibration_speakers:
         begin = _of(len(names), num_speakers, "test speakers", "bears a name", "bear names")
-        lines.append(f"{begin} that the calibration learned from ({first_few(names)}): its loss may look too small")
+        lines.append(
+            f"{begin} that the calibration was fitted on ({first_few(names)}): the calibration loss is too low"
+        )
     if leakage.shared_recordings:
         recordings = [manifest.id[found.row] for found in leakage.shared_recordings]
         begin = _of(len(recordings), len(manifest), "test recordings", "was", "were")
-        lines.append(f"{begin} trained on ({first_few(recordings)}): the error rates are too good; leave them out")
+        lines.append(
+            f"{begin} trained on ({first_few(recordings)}): the error rates are too low; leave these recordings out"
+        )
     if leakage.num_suspect_pairs:
         nearest = leakage.suspect_pairs[0]
         pairs, are = count(leakage.num_suspect_pairs, "pair"), agree(leakage.num_suspect_pairs, "is", "are")
         lines.append(
-            f"{pairs} of two speakers' recordings {are} nearer to each other than 99 % of the pairs of one speaker, "
-            f"such as {manifest.id[nearest.a]} and {manifest.id[nearest.b]} (cosine "
-            f"{nearest.cosine:.3f}): listen to them: a label may be wrong"
+            f"{pairs} of recordings of two speakers {are} closer than 99 % of the pairs of one speaker, such as "
+            f"{manifest.id[nearest.a]} and {manifest.id[nearest.b]} (cosine {nearest.cosine:.3f}); listen to them, "
+            "because a label may be wrong"
         )
     ids = list(manifest.id) if leakage.two_voices else []
     lines += [
-        f"{found.sentence(ids)}: if they are two, many false rejections are right decisions; correct the labels"
+        f"{found.sentence(ids)}: if so, many false rejections are correct decisions; listen, and correct the labels"
         for found in leakage.two_voices
     ]
     return lines
@@ -143,13 +147,13 @@ def cohort_line(in_cohort: Sequence[str], manifest: Manifest) -> str:
     """Warn that test speakers are in the cohort of the score normalization."""
     begin = _of(len(in_cohort), len(manifest.speakers), "test speakers", "is", "are")
     return (
-        f"{begin} in the cohort of the score normalization ({first_few(in_cohort)}): their target scores come out too "
-        "low; give a cohort of other speakers"
+        f"{begin} in the cohort of the score normalization ({first_few(in_cohort)}): their target scores are too low; "
+        "give a cohort of other speakers"
     )
 
 
 def _of(number: int, total: int, things: str, one: str, more: str) -> str:
-    """Begin a sentence with a number out of a total and the verb that agrees with it."""
+    """Begin a sentence with a number out of a total, and the verb that agrees with it."""
     return f"{number:,} of the {total:,} {things} {agree(number, one, more)}"
 
 
@@ -188,12 +192,12 @@ def _places(manifest: Manifest) -> list[tuple[tuple[str, float], str]]:
 
 
 def _size(path: str) -> int | None:
-    """The size of a file in bytes, None if it does not exist."""
+    """Return the size of a file in bytes; None if it does not exist."""
     return os.path.getsize(path) if Path(path).is_file() else None
 
 
 def _suspect_pairs(embeddings: ArrayLike, speakers: NDArray[np.int32]) -> tuple[list[SuspectPair], int, int]:
-    """Find the pairs of different speakers that are most alike; also count all of them and the recordings compared.
+    """Find the closest pairs of different speakers; return them, the number of all, and the recordings compared.
 
     A first pass over all pairs finds the bound, a second the pairs beyond it.
     """

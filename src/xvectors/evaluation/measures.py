@@ -38,12 +38,14 @@ logger = logging.getLogger(__name__)
 LOSS = "calibration_loss"
 MAX_DRAWS, MIN_DRAWS = 1000, 200
 WORK = 100_000_000
-"""Trials times draws: limits the draws of many trials, down to MIN_DRAWS."""
+"""Largest product of trials and draws; many trials get fewer draws, down to MIN_DRAWS."""
 MAX_LEVELS = 20_000
-"""Distinct scores that the draws distinguish; finer steps change a rate by less than 0.005 %."""
+"""Number of distinct scores in the draws; finer steps change a rate by less than 0.005 %."""
 RANKS = (1, 5)
 MAX_RANK_SCORES = 20_000_000
-"""Scores of identification, probes times enrolled speakers; with more, an even selection of probes is used."""
+"""Largest product of probes and enrolled speakers in identification; with more, probes are sampled evenly."""
+
+TOO_FEW = "Too few speakers to say how well the system works; score pairs of more speakers."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ class Measure:
 
 
 class MeasureDefinition(NamedTuple):
-    """How an error measure is read from a ROC, with its name and unit as in `Measure`."""
+    """An error measure that is read from a ROC, with its name and unit as in `Measure`."""
 
     name: str
     unit: str
@@ -80,8 +82,8 @@ class ScoreMeasures:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """Text to print: measures, operating points and notes."""
-        lines = [] if self.num_draws else ["Too few speakers to say how well it works; score pairs of more speakers."]
+        """Return the text to print: measures, operating points and notes."""
+        lines = [] if self.num_draws else [TOO_FEW]
         for measure in self.measures.values():
             form = ".2%" if measure.unit == "share" else ".3f"
             ends = measure.interval
@@ -196,14 +198,14 @@ def measure_scores(
 
 
 def _measure(name: str, value: float, unit: str, interval: Interval, note: str) -> Measure:
-    """Leave out the interval if all draws give one value, such as an AUC of 1: they do not show how sure it is."""
+    """Leave out the interval if all draws give the same value, such as an AUC of 1, since it tells nothing."""
     if interval.low < interval.high:
         return Measure(name=name, value=value, unit=unit, interval=replace(interval, value=value), note=note)
     return Measure(name=name, value=value, unit=unit, note="no interval: every draw of speakers gives this value")
 
 
 def most_unseen(num_speakers: int, confidence: float = 0.95) -> float:
-    """The highest rate that is consistent with no error among this many speakers: about 3 / `num_speakers` at 95 %.
+    """Return the highest rate that is consistent with no error among `num_speakers`: about 3 / `num_speakers` at 95 %.
 
     This is the rule of three (Hanley and Lippman-Hand, JAMA 249(13), 1983), applied to speakers instead of trials,
     because the trials of one speaker are not independent.
@@ -214,7 +216,7 @@ def most_unseen(num_speakers: int, confidence: float = 0.95) -> float:
 def _error_trials(
     scores: NDArray[Any], target: NDArray[np.bool_], threshold: float | None
 ) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    """For each error rate, the trials of its kind and the errors among them."""
+    """Return, for each error rate, the trials of its kind and the errors among them."""
     if threshold is None:
         return {}
     accepted = scores >= np.asarray(threshold).astype(scores.dtype)
@@ -234,7 +236,7 @@ def _widened(interval: Interval, num_speakers: int, num_error_speakers: int) -> 
 
 
 def measure_definitions(*, are_llrs: bool, cost: LeastCost = DEFAULT_COST) -> dict[str, MeasureDefinition]:
-    """The error measures by key; those that need LLRs only with `are_llrs`."""
+    """Return the error measures by key; those that need LLRs only with `are_llrs`."""
     found = {
         "eer": MeasureDefinition("EER (plain)", "share", lambda roc: roc.eer().eer),
         "rocch_eer": MeasureDefinition("EER (convex hull)", "share", lambda roc: roc.rocch_eer().eer),
@@ -252,7 +254,7 @@ def measure_definitions(*, are_llrs: bool, cost: LeastCost = DEFAULT_COST) -> di
 
 
 def _point_line(point: OperatingPoint) -> str:
-    """One line on a threshold: its interval, the error rates there, and their support."""
+    """Describe a threshold in one line: its interval, the error rates there, and their support."""
     name = f"at {point.name}"
     if point.threshold is None:
         return f"{name:<23} {point.note}"
@@ -277,7 +279,7 @@ def _levelled(scores: NDArray[Any]) -> NDArray[Any]:
 def rank_measures(
     backend: Backend, embeddings: NDArray[np.float32], speaker_index: NDArray[np.integer]
 ) -> dict[str, Measure]:
-    """How often the right speaker ranks first, and among the first five, by the back-end's scores.
+    """Measure how often the right speaker ranks first, and among the first five, by the back-end's scores.
 
     The first recording of every speaker is enrolled and the others are searched for; `note` gives the numbers. The
     result is empty with fewer than two speakers or without second recordings, and lacks ranks that are not below the

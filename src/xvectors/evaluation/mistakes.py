@@ -1,4 +1,4 @@
-"""The errors at the threshold in use: how many, which speakers are confused, which trials are decided most wrongly."""
+"""The errors at the threshold: how many there are, which speakers are confused, and which trials are the worst."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class DecidedTrials:
 
     @property
     def misses(self) -> NDArray[np.int64]:
-        """Numbers of the target trials that are rejected."""
+        """Indices of the target trials that are rejected."""
         return np.flatnonzero(self.trials.target & ~self.accepted)
 
     @property
     def false_accepts(self) -> NDArray[np.int64]:
-        """Numbers of the non-target trials that are accepted."""
+        """Indices of the non-target trials that are accepted."""
         return np.flatnonzero(~self.trials.target & self.accepted)
 
     def speaker_pairs(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The two speakers of each of these trials, the lower index first."""
+        """Return the two speakers of each trial, the lower index first."""
         speaker = self.speaker_index.astype(np.int64)
         enroll, test = speaker[self.trials.enroll[rows]], speaker[self.trials.test[rows]]
         return np.minimum(enroll, test), np.maximum(enroll, test)
@@ -63,7 +63,7 @@ class ConfusablePair:
 @short_repr()
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Mistakes:
-    """What goes wrong at the threshold in use.
+    """The errors at the threshold.
 
     Attributes
     ----------
@@ -130,7 +130,7 @@ def _confusable_pairs(decided: DecidedTrials) -> tuple[ConfusablePair, ...]:
 
 
 def _first_of_each_pair(decided: DecidedTrials, rows: NDArray[np.int64], *, each: int) -> NDArray[np.int64]:
-    """The first MAX_TRIALS rows, at most `each` of a pair of speakers."""
+    """Return the first MAX_TRIALS rows, at most `each` of a pair of speakers."""
     taken: dict[tuple[int, int], int] = {}
     chosen: list[int] = []
     a, b = decided.speaker_pairs(rows)

@@ -1,4 +1,4 @@
-"""The result of one evaluation: everything that the report, metrics.json and scores.csv are made from."""
+"""The result of an evaluation: everything that goes into the report, metrics.json and scores.csv."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ from xvectors.metrics import EERResult, LeastCost, OperatingPoint
 from xvectors.text import short_repr
 from xvectors.trials import Trials
 
-NOT_CALIBRATED = (
-    "the system is not calibrated, so that its scores are cosines and no LLRs; `xvectors calibrate` mends that"
-)
+NOT_CALIBRATED = "the system is not calibrated, so its scores are cosines and not LLRs; run `xvectors calibrate`"
 
 
 @short_repr()
@@ -163,5 +161,5 @@ class Evaluation:
 
     @property
     def eer(self) -> float:
-        """The plain equal error rate, a share."""
+        """The equal error rate, from 0 to 1."""
         return self.equal_error.eer

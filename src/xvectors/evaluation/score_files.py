@@ -1,4 +1,4 @@
-"""What can be done with score files: measure one, compare systems on the same trials, fuse several into one."""
+"""Measure a score file, compare systems on the same trials, and fuse several score files into one."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class SystemComparison:
     folder: Path
 
     def lines(self) -> list[str]:
-        """Text to print: the measures of each system and their differences from the first."""
+        """Return the text to print: the measures of each system and their differences from the first."""
         trials = f"{self.num_target:,} target and {count(self.num_nontarget, 'non-target trial')}"
         lines = [f"{trials}, {count(self.num_speakers, 'speaker')}"]
         for name in self.names:
@@ -159,7 +159,7 @@ def compare_score_files(
     """
     names = tuple(str(system) for system in systems)
     if len(names) < 2 or len(set(names)) < len(names):
-        raise ManifestError("name two or more systems to compare, each once")
+        raise ManifestError("name two or more systems to compare, and each only once")
     paths = [_scores_of(Path(system)) for system in systems]
     files = [read_scores(path) for path in paths]
     trials, first_scores = files[0].labeled()
@@ -202,7 +202,7 @@ def _scores_of(folder: Path) -> Path:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FusedScores:
-    """A fusion, the numbers of target and non-target trials that it learned from, and of trials that it scored."""
+    """A fusion, with the numbers of target and non-target trials it was fitted on, and of trials it scored."""
 
     fusion: Fusion
     num_target: int
@@ -239,17 +239,17 @@ def fuse_score_files(
         An impossible prior; scores for which the fit does not converge.
     """
     if len(files) < 2:
-        raise ManifestError("name two or more score files to fuse, one of each system")
+        raise ManifestError("name two or more score files to fuse, one for each system")
     if len(fit_on) != len(files):
         raise ManifestError(
-            f"{len(files)} score files to fuse and {len(fit_on)} to learn from: name one of each system with --fit-on, "
+            f"{len(files)} score files to fuse and {len(fit_on)} to fit on: name one for each system with --fit-on, "
             "in the same order"
         )
     again = {Path(path).resolve() for path in files} & {Path(path).resolve() for path in fit_on}
     if again:
         raise ManifestError(
-            f"{min(again)} is to be fused and to be learned from: LLRs of trials that it learned from are too good; "
-            "learn from trials of other speakers"
+            f"{min(again)} is fused and fitted on: LLRs of trials that the fusion was fitted on are too good; "
+            "fit on trials of other speakers"
         )
     learned, of_learned = _matrix([read_scores(path) for path in fit_on], None)
     fusion = Fusion(p_target).fit(of_learned[learned.target], of_learned[~learned.target])
@@ -270,7 +270,7 @@ def fuse_score_files(
 
 
 def _matrix(files: Sequence[ScoreFile], trials: TrialList | None) -> tuple[TrialList, NDArray[np.float64]]:
-    """The trials of the list, or else of the first file, and their scores in every file, [trials, systems]."""
+    """Return the trials of the list, or else of the first file, and their scores in every file, [trials, systems]."""
     listed, first = files[0].labeled(trials)
     if trials is None:
         columns = [first, *(scores_on(listed, file) for file in files[1:])]

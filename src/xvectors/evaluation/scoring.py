@@ -19,7 +19,7 @@ AVERAGE, BOOK = "average", "book"
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredList:
-    """A summary of the scores that were written; `findings` lists the problems of the trial list, one line each."""
+    """A summary of the scores written; `findings` lists the problems of the trial list, one line each."""
 
     num_trials: int
     backend: str

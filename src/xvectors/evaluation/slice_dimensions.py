@@ -48,7 +48,7 @@ class Dimension:
 
 
 def trial_dimensions(manifest: Manifest, duration_s: ArrayLike, snr_db: ArrayLike, trials: Trials) -> list[Dimension]:
-    """Every dimension in which the trials have at least two groups.
+    """Return every dimension in which the trials have at least two groups.
 
     A trial belongs to a group if both recordings do; the shorter recording decides its duration, the noisier one its
     SNR. Age differences group the non-target trials only. Sessions group the target trials, and the non-target trials
@@ -136,7 +136,7 @@ def _both(
 def _column_codes(
     column: PackedStrings, speaker_index: NDArray[np.int32]
 ) -> tuple[NDArray[np.int64], tuple[str, ...]] | None:
-    """The group of each row and the names of the groups; None if each value belongs to one speaker."""
+    """Return the group of each row and the groups' names; None if every value belongs to a single speaker."""
     cells = list(column)
     values = sorted(set(cells) - {""})
     if len(values) > MAX_VALUES and (numbers := _numbers(cells)) is not None:
@@ -157,7 +157,7 @@ def _column_codes(
 
 
 def _numbers(cells: list[str]) -> NDArray[np.float64] | None:
-    """The cells as numbers, NaN where empty; None if a cell is not a finite number."""
+    """Return the cells as numbers, NaN where empty; None if a cell is not a finite number."""
     try:
         numbers = np.array([float(cell) if cell else np.nan for cell in cells])
     except ValueError:
@@ -170,14 +170,14 @@ def _each(kind: Kind, labels: tuple[str, ...]) -> tuple[Kind, ...]:
 
 
 def _banded(values: ArrayLike, edges: ArrayLike) -> NDArray[np.int16]:
-    """The band of each value, the number of edges at or below it; -1 for NaN."""
+    """Return the band of each value, the number of edges at or below it; -1 for NaN."""
     numbers = np.asarray(values, dtype=np.float64)
     bands = np.searchsorted(np.asarray(edges, dtype=np.float64), numbers, side="right")
     return np.where(np.isnan(numbers), -1, bands).astype(np.int16)
 
 
 def _band_names(edges: Sequence[float], unit: str, *, whole: bool = False) -> tuple[str, ...]:
-    """Names of the bands; with `whole` numbers a band ends one below the next edge."""
+    """Name the bands; with `whole` numbers a band ends one below the next edge."""
     after = f" {unit}" if unit else ""
     between = [f"{low:g} to {high - 1 if whole else high:g}{after}" for low, high in pairwise(edges)]
     return (f"under {edges[0]:g}{after}", *between, f"{edges[-1]:g}{after} or more")

@@ -33,7 +33,7 @@ MEASURES = ("eer", "frr", "far", "actual_dcf")
 
 @dataclass(frozen=True, kw_only=True)
 class SliceMeasure:
-    """A measure of one slice: a share, or a normalized cost for the DCF.
+    """A measure of one slice: a rate, or a normalized cost for the DCF.
 
     `low` and `high` are None with too few speakers in all. `difference` is slice minus whole; its ends and `departs`
     come from the same draws.
@@ -71,7 +71,7 @@ class Slice:
 
     @property
     def departure(self) -> float:
-        """Distance of the EER from that of the whole; -1 for slices without an EER."""
+        """Distance of the EER from that of all trials; -1 for slices without an EER."""
         return abs(self.measures["eer"].difference) if "eer" in self.measures else -1.0
 
 
@@ -140,7 +140,7 @@ Rows = NDArray[np.int64]
 
 
 class _Resample:
-    """All trials, with the draws of their speakers."""
+    """All trials, with the bootstrap draws of their speakers."""
 
     def __init__(
         self,
@@ -227,7 +227,7 @@ class _Resample:
         return len(np.union1d(self.enroll[chosen], self.test[chosen]))
 
     def _lacks(self, kind: str, rows: Rows) -> str:
-        """Why these trials of a kind are too few for a rate; empty if they suffice."""
+        """Say why there are too few trials of a kind for a rate; empty if there are enough."""
         if len(rows) < MIN_TRIALS:
             return f"{count(len(rows), f'{kind} trial')}, fewer than {MIN_TRIALS}"
         speakers = len(np.union1d(self.enroll[rows], self.test[rows]))
@@ -243,7 +243,7 @@ class _Resample:
         return values
 
     def _errors(self, key: str, roc: ROC, value: float, whole: Slice) -> float:
-        """The errors that support a comparison of rates: those made, or those expected at the rate of the whole."""
+        """Count the errors that support a comparison: those made, or those expected at the rate of all trials."""
         if key == "frr":
             return max(value, whole.measures[key].value) * roc.num_target
         if key == "far":
@@ -251,7 +251,7 @@ class _Resample:
         return float("inf")
 
     def _drawn(self, roc: ROC, targets: Rows, nontargets: Rows) -> Draws:
-        """The measures in each draw, [draws]; empty without draws, NaN for a draw without trials."""
+        """Compute the measures of each draw, [draws]; empty without draws, NaN for a draw without trials."""
         if self.counts is None:
             return {}
         edges = [roc.det(EDGES).thresholds.astype(np.float64), np.array([self.threshold])]
@@ -274,7 +274,7 @@ class _Resample:
     def _below(
         self, thresholds: NDArray[np.float64], rows: Rows, drawn: NDArray[np.float64], *, square: bool
     ) -> NDArray[np.float64]:
-        """Weight of the trials below each threshold and, in the last row, of all trials: [thresholds + 1, draws].
+        """Sum the weights of the trials below each threshold and, in the last row, of all: [thresholds + 1, draws].
 
         Speaker s is drawn m_s times, as `drawn` [speakers, draws] says. All trials of one pair of speakers have the
         same weight, m_s or, if `square`, m_s m_r, so they are counted before they are weighed.
@@ -293,7 +293,7 @@ class _Resample:
 
 
 def _crossings(frr: NDArray[np.float64], far: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The rate at which FRR [thresholds, draws] crosses FAR in each draw; NaN for a draw without trials of a kind."""
+    """Find the rate at which FRR [thresholds, draws] crosses FAR; NaN for a draw without trials of a kind."""
     excess = frr - far
     after = np.clip(np.count_nonzero(excess < 0, axis=0), 1, len(excess) - 1)
     draws = np.arange(excess.shape[1])
@@ -304,7 +304,7 @@ def _crossings(frr: NDArray[np.float64], far: NDArray[np.float64]) -> NDArray[np
 
 
 def _supported(kind: Kind, target_lacks: str, nontarget_lacks: str) -> set[str]:
-    """The measures that the trials support, without rates of a kind that the slice does not select."""
+    """Keep the measures that the trials support, without rates of a kind that the slice does not select."""
     keys = set(MEASURES)
     if target_lacks:
         keys -= {"eer", "frr", "actual_dcf"}

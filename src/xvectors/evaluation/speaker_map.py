@@ -18,9 +18,9 @@ from xvectors.trials import sample_recordings
 
 MIN_POINTS = 3
 MAX_POINTS = 3000
-"""Recordings on a map; t-SNE of this many takes some seconds."""
+"""Largest number of recordings on a map; t-SNE of this many takes a few seconds."""
 MIN_TSNE_POINTS = 7
-"""With fewer, (n - 1) / 3 is below 2, and points fall onto each other."""
+"""Fewest recordings for t-SNE; with fewer, (n - 1) / 3 is below 2, and points coincide."""
 
 
 @short_repr()

@@ -1,4 +1,4 @@
-"""Tell who speaks in the recordings that trials name, from a file or from the target trials."""
+"""Find out who speaks in the recordings of a trial list, from a file or from the target trials."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from xvectors.trials.pairs import speaker_numbers
 from xvectors.trials.text import text_lines
 
 GUESSED = (
-    "intervals take names that target trials join for one speaker, and any other name for a speaker of its own; "
-    "--speakers FILE tells who speaks"
+    "for the intervals, names that target trials join count as one speaker, and any other name as a speaker of its "
+    "own; state the speakers with --speakers FILE"
 )
 
 

@@ -1,4 +1,4 @@
-"""Measure a system whole: embed a corpus, score its trials, and find out how good the system is and for whom."""
+"""Measure a system: embed a corpus, score its trials, and find out how good the system is and for whom."""
 
 from __future__ import annotations
 
@@ -39,12 +39,15 @@ from xvectors.metrics import eer
 from xvectors.metrics.operating_points import DEFAULT_COST as DEFAULT_COST
 from xvectors.system import SystemFolder, find_system
 from xvectors.system.serialization import current_versions, kept_epoch, read_description
+from xvectors.trials import Trials
 from xvectors.trials.score_files import write_scores
-from xvectors.verification import verifier_of
+from xvectors.verification import Verifier, verifier_of
 from xvectors.verification.learning import FEW_SPEAKERS, few_speakers_warning
 from xvectors.verification.verifier import MIN_HEARD_S
 
 logger = logging.getLogger(__name__)
+
+EQUAL_ERRORS = "chosen on these trials, where both error rates are equal"
 
 
 def measure_system(
@@ -59,7 +62,7 @@ def measure_system(
     device: str = "auto",
     progress: bool = False,
 ) -> Evaluation:
-    """Compute everything that `evaluate` reports. Of its files, only embeddings.npz is written.
+    """Compute everything that `evaluate` reports, and write embeddings.npz.
 
     Parameters and errors are those of `xvectors.evaluate`.
     """
@@ -83,18 +86,8 @@ def measure_system(
     report = report_folder(folder, paths, data, trials, out)
     save_embeddings(report / "embeddings.npz", corpus, embedded)
     with clock.step("scoring"):
-        scores = verifier.score(embedded.embeddings, chosen.trials)
-        llrs = None
-        if verifier.is_calibrated:
-            heard_s = embedded.speech_s.clip(min=MIN_HEARD_S)
-            llrs = verifier.llrs(scores, heard_s[chosen.trials.enroll], heard_s[chosen.trials.test])
-    warnings = list(chosen.findings)
-    if llrs is None:
-        warnings.append(NOT_CALIBRATED)
-    elif not verifier.basis.get("held_out", True):
-        warnings.append("the calibration learned from speakers that the network was trained on: LLRs are too confident")
-    elif (num_speakers := int(verifier.basis["num_speakers"])) < FEW_SPEAKERS:
-        warnings.append(few_speakers_warning(num_speakers))
+        scores, llrs = _score(verifier, embedded, chosen.trials)
+    warnings = [*chosen.findings, *_calibration_warnings(verifier)]
     with clock.step("leakage"):
         training = Manifest.read_csv(paths.corpus) if paths.corpus.is_file() else None
         leakage = find_leakage(
@@ -106,22 +99,16 @@ def measure_system(
         )
     warnings += leakage_lines(leakage, manifest)
     if rejected is None:
-        warnings.append(f"which recordings training left out is not known: {paths.left_out} is not there")
+        warnings.append(f"{paths.left_out} is missing: the recordings that training left out are not known")
     for warning in warnings:
-        # that one is printed with the figures, and what a user of the lab's recipe expects
-        if warning != NOT_CALIBRATED:
+        if warning != NOT_CALIBRATED:  # printed with the measures, and expected by users of the exercise's recipe
             logger.warning("%s", warning)
     if in_cohort := verifier.backend.warn_of_overlap(manifest.speakers):  # which logs it
         warnings.append(cohort_line(in_cohort, manifest))
     with clock.step("measuring"):
         speakers = manifest.speaker_index
         target = chosen.trials.target
-        if llrs is None:
-            threshold = eer(scores[target], scores[~target]).threshold
-            source = "where the error rates of these very trials are equal"
-        else:
-            threshold = verifier.threshold
-            source = f"the Bayes threshold of LLRs at P(target) = {verifier.p_target:g} and equal costs"
+        threshold, source = _threshold(verifier, scores, target)
         decided = DecidedTrials(
             trials=chosen.trials,
             scores=scores if llrs is None else llrs,
@@ -159,12 +146,8 @@ def measure_system(
     with clock.step("speaker map"):
         names = np.array(manifest.speakers)[speakers].tolist()
         speaker_map = map_speakers(embedded.embeddings, names, manifest.gender)
-    history: tuple[dict[str, float], ...] = ()
-    if paths.history.is_file():
-        try:
-            history = tuple(read_history(paths.history))
-        except CheckpointError as error:
-            warnings.append(f"{error}; the training curves are left out")
+    history, damage = _history(paths.history)
+    warnings += damage
     table = verifier.table() if verifier.is_calibrated else {}
     return Evaluation(
         system=str(folder),
@@ -220,6 +203,42 @@ def measure_system(
     )
 
 
+def _score(
+    verifier: Verifier, embedded: Embedded, trials: Trials
+) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
+    """Return the scores and, of a calibrated system, the LLRs of the trials."""
+    scores = verifier.score(embedded.embeddings, trials)
+    if not verifier.is_calibrated:
+        return scores, None
+    heard_s = embedded.speech_s.clip(min=MIN_HEARD_S)
+    return scores, verifier.llrs(scores, heard_s[trials.enroll], heard_s[trials.test])
+
+
+def _calibration_warnings(verifier: Verifier) -> list[str]:
+    if not verifier.is_calibrated:
+        return [NOT_CALIBRATED]
+    if not verifier.basis.get("held_out", True):
+        return ["the calibration learned from speakers that the network was trained on, so its LLRs are too confident"]
+    num_speakers = int(verifier.basis["num_speakers"])
+    return [few_speakers_warning(num_speakers)] if num_speakers < FEW_SPEAKERS else []
+
+
+def _threshold(verifier: Verifier, scores: NDArray[np.floating], target: NDArray[np.bool_]) -> tuple[float, str]:
+    """Return the threshold to decide by, and where it comes from."""
+    if not verifier.is_calibrated:
+        return eer(scores[target], scores[~target]).threshold, EQUAL_ERRORS
+    source = f"the Bayes threshold of LLRs at P(target) = {verifier.p_target:g} and equal costs"
+    return verifier.threshold, source
+
+
+def _history(path: Path) -> tuple[tuple[dict[str, float], ...], list[str]]:
+    """Return the epochs of history.csv, empty without the file, and a warning if it is damaged."""
+    try:
+        return (tuple(read_history(path)) if path.is_file() else ()), []
+    except CheckpointError as error:
+        return (), [f"{error}; the report has no training curves"]
+
+
 def save_scores(evaluation: Evaluation) -> None:
     """Write the scores of the evaluation into its folder, as scores.csv."""
     write_scores(
@@ -232,7 +251,7 @@ def save_scores(evaluation: Evaluation) -> None:
 
 
 def estimate_manifest_snr_db(manifest: Manifest) -> NDArray[np.float64]:
-    """Estimate the SNR in dB of each recording, [n]; NaN where it cannot be read or has no pauses to tell from."""
+    """Estimate the SNR of each recording in dB, [n]; NaN where it cannot be read or has no pauses."""
     has_segments = manifest.has_segments
     found = np.full(len(manifest), np.nan)
     for row in range(len(manifest)):
@@ -342,9 +361,9 @@ def read_history(path: Path) -> list[dict[str, float]]:
 
 
 def _test_corpus(paths: SystemFolder) -> tuple[Manifest, list[str] | None]:
-    """The test rows of the system's corpus, and one line for each recording of theirs that training left out.
+    """Return the test rows of the system's corpus, and a line for each test recording that training left out.
 
-    The lines are None if that is not known. Speakers without any usable recording belong to no split; their lines say
+    The lines are None without left_out.csv. Speakers without any usable recording belong to no split; their lines say
     so.
     """
     if not paths.corpus.is_file():

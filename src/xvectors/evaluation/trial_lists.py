@@ -26,9 +26,9 @@ from xvectors.trials import (
 from xvectors.trials.sampling import Relation
 
 MAX_PAIRS = 5_000_000
-"""All pairs are measured up to this many; beyond, trials are sampled."""
+"""Largest number of trials for which all pairs are measured; more are sampled."""
 MAX_WRITTEN_PAIRS = 50_000_000
-"""A list of all pairs is written up to this many, which take some gigabytes."""
+"""Largest number of trials for which a list of all pairs is written, which takes some gigabytes."""
 SEED = 0
 
 

@@ -1,4 +1,4 @@
-"""The result of an evaluation in words that need no knowledge of the field."""
+"""Put the result of an evaluation into words that need no knowledge of the field."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from xvectors.metrics.bootstrap import MIN_SPEAKERS
 from xvectors.text import count
 
 GUESSING = 0.4
-"""From this EER on, the verdict says that the system is close to guessing, whose EER is 0.5."""
+"""Lowest EER at which the verdict says that the system is close to guessing, whose EER is 0.5."""
 MIN_ERRORS = 5
 MIN_ERRORS_OF_ONE = 3
-"""Errors in all, and of one pair or speaker, that it takes to name a pair or speaker."""
+"""A pair or speaker is named only if there are this many errors, and this many of them are theirs."""
 MIN_SHARE_OF_PAIR, MIN_SHARE_OF_SPEAKER = 0.1, 0.25
 TIMES_EVEN = 3.0
-"""A pair or speaker is named if it has at least this many times its even share of the errors."""
+"""A pair or speaker is named only if it has this many times its even share of the errors."""
 BASES = (100, 1000, 10_000, 100_000, 1_000_000)
 FRACTIONS = (
     (3 / 4, "three quarters"),
@@ -36,9 +36,9 @@ FRACTIONS = (
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorRate:
-    """Errors of one kind at the threshold in use.
+    """Errors of one kind at the threshold.
 
-    `low` and `high` are the rates to expect with other people; None with too few speakers.
+    `low` and `high` bound the rate to expect with other people; they are None with too few speakers.
     """
 
     num_errors: int
@@ -53,7 +53,7 @@ class ErrorRate:
 
 @dataclass(frozen=True, kw_only=True)
 class Concentration:
-    """A pair of speakers, or one speaker, with `num_errors` of the `num_all` errors of a kind."""
+    """A pair of speakers, or one speaker, that accounts for `num_errors` of the `num_all` errors of a kind."""
 
     speakers: tuple[str, ...]
     num_errors: int
@@ -62,7 +62,7 @@ class Concentration:
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """Markup for emphasis, names of speakers and commands in the sentences; by default none."""
+    """Markup for emphasis, speakers' names and commands in the sentences; by default there is no markup."""
 
     strong: Callable[[str], str] = str
     name: Callable[[str], str] = str
@@ -74,16 +74,16 @@ PLAIN = Style()
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """How often two people are taken for one, and one person for two, and who causes many of the errors."""
+    """How often two people are taken for one, how often one person for two, and who causes many of these errors."""
 
     num_speakers: int
     num_trials: int
     false_accepts: ErrorRate
     misses: ErrorRate
     confused: Concentration | None = None
-    """The pair of speakers, or the speaker, with many of the false accepts."""
+    """The pair of speakers, or the one speaker, behind many of the false accepts."""
     missed: Concentration | None = None
-    """The speaker with many of the misses."""
+    """The speaker behind many of the misses."""
     is_calibrated: bool
     is_guessing: bool
     command: str
@@ -95,7 +95,7 @@ class Verdict:
         return self.num_speakers < MIN_SPEAKERS
 
     def sentences(self, style: Style = PLAIN) -> list[str]:
-        """The verdict, the data behind it, and, with too little data, what to do."""
+        """Return the verdict, the data behind it and, with too few speakers, what to do."""
         if self.is_too_few:
             return self._too_few(style)
         found = [
@@ -111,15 +111,15 @@ class Verdict:
         found.append(f"{basis}.")
         if not self.is_calibrated:
             found.append(
-                "The system has no calibration: its threshold was chosen on these very pairs, which other "
-                "recordings will not suit as well."
+                "The system is not calibrated. Its threshold was chosen on these same pairs, so expect more errors "
+                "with other recordings."
             )
         return found
 
     def _too_few(self, style: Style) -> list[str]:
-        measured_on = f"this was measured on {people(self.num_speakers)}, and it takes at least {MIN_SPEAKERS}"
+        measured_on = f"it was measured on {people(self.num_speakers)}, and at least {MIN_SPEAKERS} are needed"
         return [
-            f"{style.strong('Too few speakers to say')} how well it works: {measured_on}.",
+            f"{style.strong('Too few speakers to say')} how well the system works: {measured_on}.",
             f"It took two people for one in {_of(self.false_accepts)} pairs, and missed {_of(self.misses)} pairs of "
             "one person.",
             f"Measure it on more people: {style.code(self.command)} (FOLDER holds a folder for each speaker, with two "
@@ -142,7 +142,7 @@ class Verdict:
 def reach_verdict(
     decided: DecidedTrials, measures: Mapping[str, Measure], *, is_calibrated: bool, system: str
 ) -> Verdict:
-    """Put the errors at the threshold in use into a verdict; `measures` holds eer, far and frr of the same trials."""
+    """Turn the errors at the threshold into a verdict; `measures` holds eer, far and frr of the same trials."""
     num_speakers = len(decided.speakers)
     misses, false_accepts = decided.misses, decided.false_accepts
     enough = num_speakers >= MIN_SPEAKERS
@@ -160,7 +160,7 @@ def reach_verdict(
 
 
 def times_in(rate: float) -> tuple[int, int]:
-    """A rate as times in 100, or in the lowest power of ten that gives at least two times.
+    """Write a rate as a number of times in 100, or in the lowest power of ten that gives at least two times.
 
     Examples
     --------
@@ -189,7 +189,7 @@ def _rate(measure: Measure, num_errors: int, num_trials: int) -> ErrorRate:
 
 
 def _confused(decided: DecidedTrials, rows: NDArray[np.int64]) -> Concentration | None:
-    """The pair, or else the speaker, with far more than an even share of these false accepts."""
+    """Find the pair, or else the speaker, with far more than an even share of the false accepts in `rows`."""
     names = decided.speakers
     num_all, num_speakers = len(rows), len(names)
     if num_all < MIN_ERRORS:
@@ -211,7 +211,7 @@ def _missed(decided: DecidedTrials, rows: NDArray[np.int64]) -> Concentration | 
 
 
 def _most_of(names: tuple[str, ...], numbers: NDArray[np.int64], num_all: int, *, sides: int) -> Concentration | None:
-    """The speaker with far more than an even share of the errors, each of which involves `sides` speakers."""
+    """Find the speaker with far more than an even share of the errors, each of which involves `sides` speakers."""
     if num_all < MIN_ERRORS:
         return None
     most = int(np.argmax(numbers))
@@ -240,11 +240,11 @@ def _in(times: int, base: int) -> str:
 
 
 def _of(rate: ErrorRate) -> str:
-    return f"{rate.num_errors if rate.num_errors else 'none'} of {rate.num_trials:,}"
+    return f"{rate.num_errors:,} of {rate.num_trials:,}"
 
 
 def _share(found: Concentration) -> str:
-    """The share in words, to begin a sentence with, and the counts."""
+    """Begin a sentence with a share in words, and the counts."""
     numbers = f"({found.num_errors:,} of {found.num_all:,})"
     share = found.num_errors / found.num_all
     if found.num_errors == found.num_all:
