@@ -173,10 +173,28 @@ def test_reading_in_bulk_gives_the_same_rows_and_errors(text: str, end: str) -> 
         assert outcome(path, in_bulk=True) == outcome(path, in_bulk=False)
 
 
-def test_plain_tables_are_read_in_bulk_up_to_the_first_quote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.lists(st.text(st.sampled_from("ab,\t\"' \xe9"), max_size=4), min_size=3, max_size=3), max_size=12))
+def test_quoted_tables_are_read_in_bulk_with_the_same_rows(rows: list[list[str]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.csv"
+        quoting = csv.QUOTE_ALL if len(rows) % 2 else csv.QUOTE_MINIMAL
+        with path.open("w", encoding="utf-8", newline="") as text:
+            csv.writer(text, quoting=quoting).writerows([["a", "b", "c"], *rows])
+        assert outcome(path, in_bulk=True) == outcome(path, in_bulk=False)
+
+
+@pytest.mark.parametrize(
+    ("odd", "num_rows", "num_in_bulk"),
+    [('"x, z",y', [9, 9, 8, 9, 6], 5), ('"x\nz",y', [9, 9, 23], 2), ("'=x,y", [9, 9, 23], 2)],
+)
+def test_tables_are_read_in_bulk_while_they_are_plain(
+    odd: str, num_rows: list[int], num_in_bulk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tables, "BULK_BYTES", 0)
-    monkeypatch.setattr(tables, "CHUNK_BYTES", 40)
+    monkeypatch.setattr(tables, "CHUNK_BYTES", 48)
     path = tmp_path / "t.csv"
-    path.write_text("a,b\n" + "x,y\n" * 20 + '"x",y\n' + "x,y\n" * 20)
-    in_bulk = [(len(block[0]), not isinstance(block[0], tuple)) for block in Table(path).columns()]
-    assert in_bulk == [(10, True), (10, True), (21, False)]
+    path.write_text('"a","b"\n' + "xx,y\n" * 20 + f"{odd}\n" + "xx,y\n" * 20)
+    blocks = list(Table(path).columns())
+    assert [len(block[0]) for block in blocks] == num_rows
+    assert [not isinstance(block[0], tuple) for block in blocks].count(True) == num_in_bulk

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from xvectors.errors import ManifestError
 from xvectors.files import atomic_write, why_no_file
-from xvectors.files.bulk import Irregular, chunks_of_lines, parse_chunk, release_memory
+from xvectors.files.bulk import Irregular, are_quoted, chunks_of_lines, parse_chunk, release_memory
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -107,12 +107,13 @@ class Table:
         """Yield blocks of rows like `blocks`, as one column after the other. Cells may have spaces around them.
 
         The plain part of a large file is read in bulk (`files.bulk`) and its columns are pyarrow arrays, which takes a
-        third of the time. All else, such as everything from the first quoted cell on, is read as tuples of str.
+        third of the time. From the first chunk on that is not plain, such as one with a line break in a cell, columns
+        are tuples of str.
         """
         start = 0
         if self.path.stat().st_size >= BULK_BYTES and len(self.header) > 1:
             with open(self.path, "rb") as file, suppress(Irregular):
-                for lines in chunks_of_lines(file, self._header_line, CHUNK_BYTES):
+                for lines in chunks_of_lines(file, self._header_line, CHUNK_BYTES, quotes=True):
                     if block := self._in_bulk(lines):
                         yield block
                     start = file.tell()
@@ -131,16 +132,9 @@ class Table:
         """Return the columns of whole lines; None if all are blank. Raises Irregular if the lines are not plain."""
         import pyarrow as pa
 
-        text, delimiter = bytes(lines), self._delimiter.encode()
-        if b"\r" in text and text.count(b"\r") != text.count(b"\r\n"):
-            raise Irregular("lines end in different ways")
-        if self._is_quoted and b'"' in text:
-            raise Irregular("cells are quoted")
-        odd = [mark for mark in (b" ", b"'") if mark in text]
-        if odd and re.search(b"(?:^|[\n" + delimiter + b"])[" + b"".join(odd) + b"]", text):
-            raise Irregular("cells begin with a space or an apostrophe")
+        quotes = are_quoted(bytes(lines), self._delimiter, quotes=self._is_quoted)
         kinds = dict.fromkeys(range(len(self.header)), pa.string())
-        columns = parse_chunk(lines, self._delimiter, len(self.header), kinds)
+        columns = parse_chunk(lines, self._delimiter, len(self.header), kinds, quotes=quotes)
         return None if columns is None else list(columns.values())
 
     def _raise_wrong_width(self) -> NoReturn:
