@@ -110,21 +110,19 @@ def test_adapted_models_are_better_calibrated_in_a_domain_that_varies_more(
 
 def test_impossible_adaptations_are_refused(plda: PLDA) -> None:
     new = with_covariance([0.0, 0.0], np.eye(2))
-    with pytest.raises(ConfigError, match=r"^within_scale is -1: give 0 or more$"):
+    with pytest.raises(ConfigError, match=r"within_scale is -1.*give 0 or more"):
         adapt_kaldi(plda, new, within_scale=-1)
-    with pytest.raises(ConfigError, match=r"^between_scale is 2: give 0 to 1$"):
+    with pytest.raises(ConfigError, match=r"between_scale is 2.*give 0 to 1"):
         adapt_coral_plus(plda, new, between_scale=2)
     for method in METHODS:
         with pytest.raises(ManifestError) as caught:
             method(plda, new[:2])
-        assert str(caught.value) == (
-            "adaptation in 2 dimensions needs more than 2 embeddings of the new domain, and there are 2: give more"
-        )
-        with pytest.raises(ShapeError, match=r"^embeddings have 3 dimensions, but this PLDA was fitted on 2"):
+        caught.match("2 dimensions needs more than 2 embeddings.*give more")
+        with pytest.raises(ShapeError, match=r"embeddings have 3 dimensions, but this PLDA was fitted on 2"):
             method(plda, np.ones((5, 3)))
-        with pytest.raises(ShapeError, match=r"^embedding row 0 holds a value that is not finite"):
+        with pytest.raises(ShapeError, match=r"embedding row 0 holds a value that is not finite"):
             method(plda, new * np.nan)
-        with pytest.raises(ConfigError, match=r"^this PLDA is not fitted"):
+        with pytest.raises(ConfigError, match=r"this PLDA is not fitted"):
             method(PLDA(), new)
 
 
@@ -138,7 +136,7 @@ def test_a_back_end_adapts_by_raw_embeddings(simulator: Any) -> None:
         adapted = (backend.adapt(moved) if method == "coral_plus" else backend.adapt(moved, by=method)).scorer
         assert isinstance(adapted, PLDA)
         np.testing.assert_array_equal(adapted.within_, expected.within_)
-    with pytest.raises(ConfigError, match=r"^this back-end scores without PLDA, and only that adapts: take lda_plda"):
+    with pytest.raises(ConfigError, match=r"this back-end scores without PLDA, and only that adapts.*take lda_plda"):
         Backend().fit(x, speakers).adapt(moved)
-    with pytest.raises(ConfigError, match=r"^adaptation 'kald' is not known; did you mean"):
+    with pytest.raises(ConfigError, match=r"adaptation 'kald'.*did you mean"):
         backend.adapt(moved, by="kald")

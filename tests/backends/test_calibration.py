@@ -129,9 +129,9 @@ def test_a_saved_calibration_gives_the_same_llrs() -> None:
 def test_damaged_calibrations_are_refused() -> None:
     saved = AffineCalibration().fit(*gaussian_llrs(3.0, 20, 20)).to_dict()
     without = {key: value for key, value in saved.items() if key != "offset"}
-    with pytest.raises(CheckpointError, match=r"^not a saved calibration: missing or unknown offset; calibrate"):
+    with pytest.raises(CheckpointError, match=r"not a saved calibration: missing or unknown offset.*calibrate"):
         AffineCalibration.from_dict(without)
-    with pytest.raises(CheckpointError, match=r"^a damaged calibration: could not convert string"):
+    with pytest.raises(CheckpointError, match=r"a damaged calibration.*could not convert string"):
         AffineCalibration.from_dict(saved | {"scale": "x"})
     with pytest.raises(CheckpointError, match=r"quality_weights must be 0 finite numbers"):
         AffineCalibration.from_dict(saved | {"quality_weights": [1.0]})
@@ -166,15 +166,15 @@ def test_unusable_trials_are_refused(arguments, error, message) -> None:
 
 
 def test_unusable_settings_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^p_target is 1: give the share"):
+    with pytest.raises(ConfigError, match=r"p_target is 1.*give the share"):
         AffineCalibration(1)
-    with pytest.raises(ConfigError, match=r"^the calibration is not fitted: call fit"):
+    with pytest.raises(ConfigError, match=r"the calibration is not fitted.*call fit"):
         AffineCalibration().transform([0.0])
-    with pytest.raises(ConfigError, match=r"^the calibration is not fitted: there is nothing to save"):
+    with pytest.raises(ConfigError, match=r"the calibration is not fitted.*there is nothing to save"):
         AffineCalibration().to_dict()
-    with pytest.raises(ShapeError, match=r"^0 quality measures: give those of fit, in its order \(q0\)$"):
+    with pytest.raises(ShapeError, match=r"0 quality measures.*give those of fit, in its order \(q0\)"):
         AffineCalibration().fit(*gaussian_llrs(3.0, 20, 20), np.arange(40.0)[:, None]).transform([0.0])
-    with pytest.raises(ShapeError, match=r"^duration 1 is 0 s: give seconds above 0$"):
+    with pytest.raises(ShapeError, match=r"duration 1 is 0.*give seconds above 0"):
         log_duration([1.0, 0.0])
     with pytest.raises(ShapeError, match=r"1 enroll and 2 test .*give one for each"):
         pair_quality([1.0], [1.0, 2.0])
@@ -202,7 +202,7 @@ def test_reliability_by_hand() -> None:
     np.testing.assert_allclose(curve.predicted, [0.5, 0.75])
     np.testing.assert_allclose(curve.observed, [0.25, 0.75])
     assert curve.num_target.tolist() == [1, 3]
-    with pytest.raises(ConfigError, match=r"^num_bins is 0"):
+    with pytest.raises(ConfigError, match=r"num_bins is 0"):
         reliability(ROC.from_scores([1], [0]), num_bins=0)
 
 
@@ -223,7 +223,7 @@ def test_ape_equals_counting_and_its_area_is_cllr() -> None:
     assert np.trapezoid(ape.actual, odds) / math.log(4) == pytest.approx(curve.cllr(), abs=2e-3)
     assert np.trapezoid(ape.minimum, odds) / math.log(4) == pytest.approx(curve.min_cllr(), abs=2e-3)
     assert np.trapezoid(ape.default, odds) / math.log(4) == pytest.approx(1.0, abs=1e-3)
-    with pytest.raises(ShapeError, match=r"^prior log-odds must be a list of finite numbers"):
+    with pytest.raises(ShapeError, match=r"prior log-odds must be a list of finite numbers"):
         applied_probability_of_error(curve, [math.nan])
 
 
@@ -264,7 +264,7 @@ def test_magnitudes_are_logs_of_lengths() -> None:
     np.testing.assert_allclose(
         log_magnitude(np.array([[3, 4], [0, -1]], dtype=np.float32)), [math.log(5), 0], atol=1e-7
     )
-    with pytest.raises(ShapeError, match=r"^embedding row 1 has no length above 0; leave it out$"):
+    with pytest.raises(ShapeError, match=r"embedding row 1 has no length above 0.*leave it out"):
         log_magnitude([[3.0, 4.0], [0.0, 0.0]])
-    with pytest.raises(ShapeError, match=r"^embedding row 0 has no length above 0; leave it out$"):
+    with pytest.raises(ShapeError, match=r"embedding row 0 has no length above 0.*leave it out"):
         log_magnitude([[np.nan, 4.0]])

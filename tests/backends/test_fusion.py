@@ -63,31 +63,27 @@ def test_scores_and_settings_that_mean_nothing_are_refused(
     scores: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, nontarget = scores
-    with pytest.raises(ConfigError, match=r"^p_target is 1.0: give the share of target trials, above 0 and below 1$"):
+    with pytest.raises(ConfigError, match=r"p_target is 1.0.*give the share of target trials, above 0 and below 1"):
         Fusion(p_target=1.0).fit(target, nontarget)
-    with pytest.raises(ConfigError, match=r"^penalty is 0.0: give a number above 0$"):
+    with pytest.raises(ConfigError, match=r"penalty is 0.0.*give a number above 0"):
         Fusion(penalty=0.0).fit(target, nontarget)
-    with pytest.raises(ManifestError, match=r"^no target trials: fusion learns from target and from non-target trials"):
+    with pytest.raises(ManifestError, match=r"no target trials.*fusion learns from target and from non-target trials"):
         Fusion().fit(target[:0], nontarget)
-    with pytest.raises(ManifestError, match=r"^no non-target trials: fusion learns"):
+    with pytest.raises(ManifestError, match=r"no non-target trials.*fusion learns"):
         Fusion().fit(target, nontarget[:0])
-    with pytest.raises(
-        ShapeError, match=r"^target trials have scores of 2 systems, non-target trials of 1: score both"
-    ):
+    with pytest.raises(ShapeError, match=r"target trials have scores of 2 systems, non-target trials of 1.*score both"):
         Fusion().fit(target, nontarget[:, :1])
-    with pytest.raises(ShapeError, match=r"^scores are float64 \[200\]: give numbers, \[trials, systems\]$"):
+    with pytest.raises(ShapeError, match=r"scores are float64 \[200\].*give numbers, \[trials, systems\]"):
         Fusion().fit(target[:, 0], nontarget[:, 0])
-    with pytest.raises(ShapeError, match=r"^trial 1 has a score that is not finite: leave it out$"):
+    with pytest.raises(ShapeError, match=r"trial 1.*leave it out"):
         Fusion().fit([[1.0], [np.nan]], [[0.0]])
-    with pytest.raises(ShapeError, match=r"^system 1 gives every trial the same score: leave it out$"):
+    with pytest.raises(ShapeError, match=r"system 1.*leave it out"):
         Fusion().fit(target * [1, 0], nontarget * [1, 0])
-    with pytest.raises(ConfigError, match=r"^this Fusion is not fitted"):
+    with pytest.raises(ConfigError, match=r"this Fusion is not fitted"):
         Fusion().transform(target)
     with pytest.raises(ShapeError) as caught:
         Fusion().fit(target, nontarget).transform(target[:, :1])
-    assert str(caught.value) == (
-        "scores of 1 systems, but the fusion was fitted on 2: give those systems' scores, in their order"
-    )
+    caught.match("scores of 1 systems.*fitted on 2: give those systems' scores, in their order")
     monkeypatch.setattr(calibration, "MAX_STEPS", 1)
-    with pytest.raises(TrainingError, match=r"^the logistic regression did not settle in 1 steps: look for scores far"):
+    with pytest.raises(TrainingError, match=r"the logistic regression did not settle in 1.*look for scores far"):
         Fusion().fit(target, nontarget)

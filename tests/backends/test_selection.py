@@ -128,7 +128,7 @@ def test_the_table_can_be_written() -> None:
 
 def test_what_allows_no_choice_is_refused() -> None:
     x, speakers = HELD_OUT
-    with pytest.raises(ConfigError, match=r"^the reference 'cosin' is not among the candidates; did you mean 'cosine'"):
+    with pytest.raises(ConfigError, match=r"the reference 'cosin'.*did you mean 'cosine'"):
         select_backend(*TRAINING, x, speakers, reference="cosin")
     with pytest.raises(ConfigError, match="is not among the candidates"):
         select_backend(*TRAINING, x, speakers, {})
@@ -136,8 +136,6 @@ def test_what_allows_no_choice_is_refused() -> None:
         select_backend(*TRAINING, x[:24], speakers[:24])
     with pytest.raises(ManifestError) as none:
         select_backend(*TRAINING, x, speakers, {"much": lambda: Backend([], PLDA(rank=99))}, reference="much")
-    assert str(none.value) == (
-        "the reference much cannot be used: PLDA of rank 99 for embeddings of 20 dimensions: give a rank from 1 to 20"
-    )
-    with pytest.raises(ShapeError, match=r"^embedding row 0 holds a value that is not finite"):
+    none.match("the reference much.*rank 99 .*20 dimensions: give a rank from 1 to 20")
+    with pytest.raises(ShapeError, match=r"embedding row 0 holds a value that is not finite"):
         select_backend(*TRAINING, x * np.nan, speakers)

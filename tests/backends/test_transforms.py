@@ -85,10 +85,7 @@ def test_lda_keeps_as_many_directions_as_there_are(simulator: Any) -> None:
     for dim in (0, 4):
         with pytest.raises(ConfigError) as caught:
             LDA(dim=dim).fit(x, speakers)
-        assert str(caught.value) == (
-            f"LDA to {dim} dimensions: 4 speakers and 6 dimensions allow 1 to 3; "
-            "set dim within that, or give more speakers"
-        )
+        caught.match(f"LDA to {dim} dimensions: .*1 to 3; set dim within that, or give more speakers")
 
 
 def test_more_dimensions_than_recordings_are_shrunk_to_something_usable() -> None:
@@ -138,13 +135,10 @@ def test_unusable_embeddings_are_refused(kind: Any, data: tuple[Any, Any]) -> No
     if kind is not LengthNorm:
         with pytest.raises(ShapeError) as caught:
             fitted.transform(x[:, :4])
-        assert str(caught.value) == (
-            f"embeddings have 4 dimensions, but this {kind.__name__} was fitted on 6: "
-            "use embeddings of the same network"
-        )
+        caught.match(f"4 dimensions, but this {kind.__name__} was fitted on 6: use embeddings of the same network")
         with pytest.raises(ConfigError) as unfitted:
             kind().transform(x)
-        assert str(unfitted.value) == f"this {kind.__name__} is not fitted: call fit(embeddings, speakers) first"
+        unfitted.match(rf"this {kind.__name__} is not fitted: call fit\(embeddings, speakers\)")
 
 
 @pytest.mark.parametrize("kind", [WCCN, LDA])
@@ -167,9 +161,7 @@ def test_impossible_settings_and_too_few_embeddings_are_refused() -> None:
     for shrinkage in (-0.1, 1.1, np.nan):
         with pytest.raises(ConfigError, match=r": give a share from 0 to 1, or None to have it estimated$"):
             Whiten(shrinkage=shrinkage).fit(np.eye(3), [0, 1, 2])
-    with pytest.raises(
-        ManifestError, match=r"^a covariance needs at least two embeddings, and there are 1: give more$"
-    ):
+    with pytest.raises(ManifestError, match=r"a covariance needs at least two embeddings, and there are 1.*give more"):
         Whiten().fit(np.ones((1, 3)), [0])
 
 

@@ -244,7 +244,7 @@ def test_a_speaker_whose_only_session_the_column_sets_to_val() -> None:
         {"path": "b.wav", "speaker": "b", "session": "c"},
     ]
     rows += [{"path": f"a{i}.wav", "speaker": "a", "session": "d", "split": "train"} for i in range(2)]
-    with pytest.raises(ManifestError, match=r"^speaker 'b' speaks only in sessions that the split column sets to val"):
+    with pytest.raises(ManifestError, match=r"speaker 'b' speaks only in sessions that the split column sets to val"):
         split_corpus(Manifest.from_rows(rows), train_test_prop=1.0, keep_sessions=True)
 
 

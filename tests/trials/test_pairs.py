@@ -47,7 +47,7 @@ def test_split_keeps_the_order() -> None:
     target, nontarget = all_pairs([0, 0, 1]).split(np.float32([0.1, 0.2, 0.3]))
     np.testing.assert_array_equal(target, np.float32([0.1]))
     np.testing.assert_array_equal(nontarget, np.float32([0.2, 0.3]))
-    with pytest.raises(ShapeError, match=r"^scores have the shape \[2\], but there are 3 trials$"):
+    with pytest.raises(ShapeError, match=r"scores have the shape \[2\], but there are 3 trials"):
         all_pairs([0, 0, 1]).split(np.float32([0.1, 0.2]))
 
 
@@ -57,7 +57,7 @@ def test_labels_are_booleans_or_zeros_and_ones() -> None:
     target, nontarget = trials.split(np.float32([0.1, 0.2, 0.3]))
     assert (target.tolist(), nontarget.tolist()) == ([np.float32(0.1)], [np.float32(0.2), np.float32(0.3)])
     assert (trials.num_target, trials.num_nontarget) == (1, 2)
-    with pytest.raises(ShapeError, match=r"^label 1 is 2: give 1 for target and 0 for non-target trials$"):
+    with pytest.raises(ShapeError, match=r"label 1 is 2.*give 1 for target and 0 for non-target trials"):
         Trials(target=np.array([1, 2, 0]), **sides)
 
 
@@ -84,9 +84,9 @@ def test_corpora_without_trials_are_refused(speakers: list[int], message: str) -
 
 
 def test_speakers_must_be_a_list_of_numbers_or_names() -> None:
-    with pytest.raises(ShapeError, match=r"^speakers have the shape \[1, 2\]: give one speaker per recording$"):
+    with pytest.raises(ShapeError, match=r"speakers have the shape \[1, 2\].*give one speaker per recording"):
         all_pairs([[0, 1]])
-    with pytest.raises(ShapeError, match=r"^speakers are of type float64: give integers or names$"):
+    with pytest.raises(ShapeError, match=r"speakers are of type float64.*give integers or names"):
         all_pairs([0.0, np.nan])
 
 
