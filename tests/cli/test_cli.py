@@ -360,6 +360,7 @@ def test_models_lists_papers_sizes_and_costs(monkeypatch: pytest.MonkeyPatch) ->
         "bottleneck_resnet depths=[10, 20, 64, 3]": ["28.62 M (80)", "28.63 M", "28.63 M", "82.93"],
         "simam_resnet": ["-", "25.21 M", "25.21 M", "54.53"],
         "simam_resnet depths=[6, 16, 24, 3]": ["50.2 M (80)", "50.23 M", "50.23 M", "171.31"],
+        "preact_resnet": ["-", "15.44 M", "15.44 M", "84.59"],
         "eres2netv2": ["17.8 M (80)", "17.86 M", "17.86 M", "24.99"],
         "redimnet size=b0": ["1 M (60)", "1.00 M", "1.41 M", "2.46"],
         "redimnet": ["-", "4.89 M", "5.80 M", "4.91"],

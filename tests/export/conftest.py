@@ -33,6 +33,7 @@ SMALL: dict[str, list[str]] = {
     "campplus": ["model.map_channels=4", "model.channels=16", "model.growth=4", "model.depths=[2, 3, 3]"],
     "bottleneck_resnet": ["model.channels=4", "model.depths=[1, 2, 2, 1]"],
     "simam_resnet": ["model.channels=4", "model.depths=[1, 2, 1, 1]"],
+    "preact_resnet": ["model.channels=8", "model.depths=[1, 2, 1, 1]"],
     "eres2netv2": ["model.channels=16", "model.depths=[1, 2, 2, 1]"],
     "redimnet": [
         "model.channels=4",

@@ -44,6 +44,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "campplus": {"map_channels": 4, "channels": 16, "growth": 4, "depths": [2, 3, 3]},
     "bottleneck_resnet": {"channels": 4, "depths": [1, 2, 2, 1]},
     "simam_resnet": {"channels": 4, "depths": [1, 2, 1, 1]},
+    "preact_resnet": {"channels": 8, "depths": [1, 2, 1, 1]},
     "eres2netv2": {"channels": 16, "depths": [1, 2, 2, 1], "base_width": 28},
     "redimnet": {
         "channels": 4,
@@ -376,6 +377,7 @@ def test_every_pooling_trains_every_model_and_ignores_padding(name: str, pooling
         ("thin_resnet", {}, 80, None),
         ("bottleneck_resnet", {}, 80, None),
         ("simam_resnet", {}, 80, None),
+        ("preact_resnet", {}, 80, None),
     ],
 )
 def test_published_sizes(name: str, settings: dict[str, Any], input_dim: int, published: float | None) -> None:

@@ -40,6 +40,7 @@ def compare_with_class(
     stand_ins: str = "",
     write_golden: bool = False,
     golden: str = "",
+    gain: float = 1.0,
 ) -> None:
     """Assert that an imported model computes what the reference class computes, within 1e-4 of its largest value.
 
@@ -56,11 +57,15 @@ def compare_with_class(
         Folder for the files of the comparison.
     stand_ins
         As in `run_peer`.
+    golden
+        Name of the golden file, where a family has several.
+    gain
+        Factor on the matrices and kernels of the formula.
     write_golden
         Write the golden file; otherwise it is compared with the reference's outputs.
     """
     shapes = json.loads(run_peer(package, make + SHAPES, stand_ins=stand_ins).splitlines()[-1])
-    tensors = formula_checkpoint(shapes)
+    tensors = formula_checkpoint(shapes, gain)
     path = folder / "published.pt"
     model = imported(path, tensors, family)
     assert convert(path).family.name.partition("-")[2] == family.partition("-")[2], "recognized by its tensors"
@@ -73,6 +78,7 @@ def compare_with_class(
     content = {
         "family": family,
         "reference": f"{package} {VERSIONS[package]}",
+        "gain": gain,
         "tensors": shapes,
         "scale": [float(np.abs(values).max()) for values in theirs],
         "outputs": [values[:KEPT].tolist() for values in theirs],

@@ -34,9 +34,15 @@ def golden(family: str) -> dict[str, Any]:
     return content
 
 
-def formula_checkpoint(shapes: Mapping[str, list[int]]) -> dict[str, Tensor]:
-    """Return tensors of these names and shapes, with weights by the formula."""
-    return {name: formula_tensor(name, torch.empty(shape)) for name, shape in shapes.items()}
+def formula_checkpoint(shapes: Mapping[str, list[int]], gain: float = 1.0) -> dict[str, Tensor]:
+    """Return tensors of these names and shapes, with weights by the formula; matrices and kernels times `gain`."""
+    drawn = {name: formula_tensor(name, torch.empty(shape)) for name, shape in shapes.items()}
+    return {name: gain * value if value.dim() > 1 else value for name, value in drawn.items()}
+
+
+def golden_checkpoint(known: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the checkpoint of which a golden file has the outputs."""
+    return formula_checkpoint(known["tensors"], known.get("gain", 1.0))
 
 
 def imported(path: Path, tensors: Mapping[str, Tensor], family: str | None = None) -> Imported:

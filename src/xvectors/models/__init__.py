@@ -25,6 +25,7 @@ from xvectors.models.ftdnn import FTDNN
 from xvectors.models.layers.padding import Padding
 from xvectors.models.layers.pooling import POOLINGS, StatisticsPooling, make_pooling
 from xvectors.models.layers.tdnn import TDNNLayer
+from xvectors.models.preact_resnet import PreActResNet
 from xvectors.models.published import PUBLISHED, Published
 from xvectors.models.redimnet import ReDimNet, ReDimNet2
 from xvectors.models.resnet import BottleneckResNet, ResNet34, SimAMResNet, ThinResNet
@@ -44,6 +45,7 @@ __all__ = [
     "ERes2NetV2",
     "EmbeddingMap",
     "Padding",
+    "PreActResNet",
     "Published",
     "ReDimNet",
     "ReDimNet2",
@@ -72,6 +74,7 @@ MODELS: dict[str, type[Backbone]] = {
     "campplus": CAMPlusPlus,
     "bottleneck_resnet": BottleneckResNet,
     "simam_resnet": SimAMResNet,
+    "preact_resnet": PreActResNet,
     "eres2netv2": ERes2NetV2,
     "redimnet": ReDimNet,
     "redimnet2": ReDimNet2,

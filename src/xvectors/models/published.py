@@ -55,6 +55,7 @@ PUBLISHED = (
         "SimAM-ResNet-100: Qin et al., ICASSP 2022, as in WeSpeaker; size by WeSpeaker",
         50.2,
     ),
+    Published("preact_resnet", {}, "ResNet of pre-activation blocks: He et al., ECCV 2016, as in SpeechBrain"),
     Published("eres2netv2", {}, "ERes2NetV2: Chen et al., Interspeech 2024; size by 3D-Speaker", 17.8),
     Published("redimnet", {"size": "b0"}, "ReDimNet-B0: Yakovlev et al., Interspeech 2024", 1.0, num_mels=60),
     Published("redimnet", {}, "ReDimNet-B2: Yakovlev et al., Interspeech 2024, as in WeSpeaker", num_mels=72),

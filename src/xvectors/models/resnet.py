@@ -50,6 +50,10 @@ class ResNet34(Backbone):
     block: ClassVar[type[SkipBlock]] = ResidualBlock
     expansion: ClassVar[int] = 1
     """Outputs of a block, as a multiple of its stage's channels."""
+    widths: ClassVar[tuple[int, ...]] = (1, 2, 4, 8)
+    """Channels of the stages, as multiples of the first's."""
+    blocks_by_stage: ClassVar[tuple[type[SkipBlock], ...] | None] = None
+    """The block of each stage, where they differ."""
     variance_floor: ClassVar[float] = 1e-10
 
     def __init__(
@@ -76,8 +80,9 @@ class ResNet34(Backbone):
         for stage, depth in enumerate(depths):
             for i in range(depth):
                 stride = 2 if stage > 0 and i == 0 else 1
-                outputs = channels * 2**stage * self.expansion
-                blocks.append(self.block(inputs, outputs, (stride, stride)))
+                outputs = channels * self.widths[stage] * self.expansion
+                make = self.block if self.blocks_by_stage is None else self.blocks_by_stage[stage]
+                blocks.append(make(inputs, outputs, (stride, stride)))
                 inputs, bands = outputs, -(-bands // stride)
         self.blocks = nn.ModuleList(blocks)
         self.pooling = make_pooling(pooling, inputs * bands, self.variance_floor)

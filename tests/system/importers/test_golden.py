@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.published import GOLDEN, KEPT, formula_checkpoint, golden, imported, our_outputs
+from support.published import GOLDEN, KEPT, golden, golden_checkpoint, imported, our_outputs
 
 FAMILIES = sorted(path.stem for path in GOLDEN.glob("*.json"))
 
@@ -15,7 +15,7 @@ FAMILIES = sorted(path.stem for path in GOLDEN.glob("*.json"))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_computes_what_its_own_class_computed(family: str, tmp_path: Path) -> None:
     known = golden(family)
-    model = imported(tmp_path / "published.pt", formula_checkpoint(known["tensors"]), known.get("family", family))
+    model = imported(tmp_path / "published.pt", golden_checkpoint(known), known.get("family", family))
     found = our_outputs(model, len(known["outputs"]))
     for ours, expected, scale in zip(found, known["outputs"], known["scale"], strict=True):
         np.testing.assert_allclose(ours[:KEPT], expected, rtol=0, atol=1e-4 * scale)

@@ -16,7 +16,17 @@ from support.published import formula_checkpoint, golden, imported, our_features
 from xvectors.errors import CheckpointError
 from xvectors.features.toolkits import SPEECHBRAIN, THREE_D_SPEAKER, WESPEAKER
 from xvectors.models import XVector
-from xvectors.system.importers import FAMILIES, Source, convert, exercise, speechbrain, wespeaker_tdnn
+from xvectors.system.importers import (
+    FAMILIES,
+    Source,
+    convert,
+    exercise,
+    speechbrain,
+    speechbrain_resnet,
+    wespeaker_tdnn,
+)
+
+NAMES = ["wespeaker-ecapa", "wespeaker-xvector", "speechbrain-ecapa", "speechbrain-xvector"]
 
 
 def checkpoint(name: str) -> dict[str, Tensor]:
@@ -69,7 +79,7 @@ def test_a_norm_of_wespeakers_embedding_takes_in_the_bias(tmp_path: Path) -> Non
     np.testing.assert_allclose(found, without - 0.75, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["wespeaker-ecapa", "wespeaker-xvector", "speechbrain-ecapa", "speechbrain-xvector"])
+@pytest.mark.parametrize("name", NAMES)
 def test_missing_tensors_are_named(name: str, tmp_path: Path) -> None:
     tensors = checkpoint(name)
     gone = [key for key in tensors if key.endswith("running_var")][-2:]
@@ -79,7 +89,7 @@ def test_missing_tensors_are_named(name: str, tmp_path: Path) -> None:
         convert(written(tmp_path / "model.pt", tensors), name)
 
 
-@pytest.mark.parametrize("name", ["wespeaker-ecapa", "wespeaker-xvector", "speechbrain-ecapa", "speechbrain-xvector"])
+@pytest.mark.parametrize("name", [*NAMES, "speechbrain-resnet"])
 def test_any_tensor_may_be_missing(name: str) -> None:
     shapes = golden(name)["tensors"]
     (family,) = [each for each in FAMILIES if each.name == name]
@@ -132,7 +142,11 @@ def test_the_documentation_lists_the_families() -> None:
     text = page.read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([a-z0-9][a-z0-9-]+)` \|.*\| (yes|no|-) \|$", text, re.MULTILINE)
     known = {family.name: family for family in FAMILIES}
-    own = {family.name for module in (wespeaker_tdnn, speechbrain, exercise) for family in module.FAMILIES}
+    own = {
+        family.name
+        for module in (wespeaker_tdnn, speechbrain, speechbrain_resnet, exercise)
+        for family in module.FAMILIES
+    }
     assert own | {"onnx"} <= dict(rows).keys() <= known.keys()
     assert {name: known[name].seen for name, seen in rows if seen != "-"} == {
         name: seen == "yes" for name, seen in rows if seen != "-"
