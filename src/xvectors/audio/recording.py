@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 Recording: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | NDArray[np.floating] | torch.Tensor"
-"""What functions take as one recording. A waveform is mono, [samples] of floats in [-1, 1]."""
+"""A recording, as functions accept it. A waveform is mono, [samples] of floats in [-1, 1]."""
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class OpenRecording(Protocol):
 
     @property
     def name(self) -> str:
-        """What error messages call the recording."""
+        """The name of the recording in error messages."""
 
     @property
     def sample_rate_hz(self) -> int:
@@ -42,7 +42,7 @@ class OpenRecording(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the result should know about the file."""
+        """Remarks on the file for users."""
 
     def blocks(self, block_s: float) -> Iterator[Samples]:
         """Yield float32 [samples] at the recording's own rate."""

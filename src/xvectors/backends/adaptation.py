@@ -98,13 +98,13 @@ ADAPTATIONS: Mapping[str, Callable[[PLDA, ArrayLike], PLDA]] = MappingProxyType(
 
 
 def check_adaptation(name: str) -> None:
-    """Raises ConfigError for a method that is not known."""
+    """Raise ConfigError for an unknown method."""
     if name not in ADAPTATIONS:
         raise ConfigError(f"adaptation {name!r} is not known{nearest(name, ADAPTATIONS)}")
 
 
 def _new_domain(plda: PLDA, embeddings: ArrayLike) -> tuple[Array, Array]:
-    """The mean [D] and the covariance [D, D] of the new domain's embeddings."""
+    """Return the mean [D] and the covariance [D, D] of the new domain's embeddings."""
     dim = len(plda.arrays()["mean_"])
     rows = finite_rows(embeddings, dim, "PLDA")
     if len(rows) <= dim:
@@ -117,20 +117,20 @@ def _new_domain(plda: PLDA, embeddings: ArrayLike) -> tuple[Array, Array]:
 
 
 def _common_basis(reference: Array, other: Array) -> tuple[Array, Array]:
-    """A basis F [D, D] and values v [D] with reference = F F' and other = F diag(v) F'."""
+    """Return a basis F [D, D] and values v [D] with reference = F F' and other = F diag(v) F'."""
     white = whitener(reference)
     values, directions = np.linalg.eigh(white.T @ other @ white)
     return np.linalg.inv(white).T @ directions, values
 
 
 def _excess(basis: Array, values: Array) -> Array:
-    """What the other covariance of a common basis has beyond the reference, in the directions where it has more."""
+    """Return the excess of the other covariance over the reference, in the directions in which it is larger."""
     excess: Array = (basis * np.maximum(values - 1.0, 0.0)) @ basis.T
     return excess
 
 
 def _recoloring(old: Array, new: Array) -> Array:
-    """The matrix [D, D] that gives columns of covariance `old` the covariance `new`: new^1/2 old^-1/2."""
+    """Return the matrix [D, D] that gives columns of covariance `old` the covariance `new`: new^1/2 old^-1/2."""
     recoloring: Array = _power(new, 0.5) @ _power(old, -0.5)
     return recoloring
 

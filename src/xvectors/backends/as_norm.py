@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class ScoreNorm(Estimator):
-    """The mean of (score - mean) / deviation over both sides, mean and deviation being of each side's cohort scores.
+    """Average (score - mean) / deviation over both sides, with mean and deviation of the cohort scores of each side.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class ScoreNorm(Estimator):
         self.top_k = top_k
 
     def fit(self, cohort: ArrayLike, speakers: ArrayLike) -> Self:
-        """Take the cohort: one embedding [C, D] a speaker [C], as the scorer will see them.
+        """Set the cohort: one embedding [C, D] for each speaker [C], as the scorer sees them.
 
         Raises
         ------
@@ -72,7 +72,7 @@ class ScoreNorm(Estimator):
         return self
 
     def warn_of_overlap(self, speakers: Iterable[Any], what: str = "test") -> list[str]:
-        """The speakers who are in the cohort, warned about where there are any: their scores come out too low."""
+        """Return the speakers who are in the cohort, after a warning: their scores are too low."""
         self._check_fitted()
         shared = sorted({str(speaker) for speaker in speakers} & set(self.cohort_speakers_.tolist()))
         if shared:
@@ -88,7 +88,7 @@ class ScoreNorm(Estimator):
     def project(
         self, scorer: Scorer, enroll: ArrayLike, test: ArrayLike, counts: ArrayLike | None = None
     ) -> tuple[Rows, Rows]:
-        """Rows [k, d] and [t, d], float32, whose dot products are the normalized scores.
+        """Return rows [k, d] and [t, d], float32, whose dot products are the normalized scores.
 
         Raises
         ------
@@ -111,7 +111,7 @@ class ScoreNorm(Estimator):
         return lefts.astype(np.float32), rights.astype(np.float32)
 
     def _statistics(self, rows: Rows, cohort: Rows) -> tuple[Array, Array]:
-        """Mean and standard deviation [n, 1] of each row's highest scores against the cohort."""
+        """Return mean and standard deviation [n, 1] of each row's highest scores against the cohort."""
         top = self._top()
         means, deviations = np.empty((2, len(rows), 1))
         for start, scores in row_products(rows, cohort):

@@ -92,7 +92,7 @@ class Backend:
         return self
 
     def use_cohort(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
-        """Normalize scores by these imposters: embeddings [n, D], whose mean over each speaker [n] is the cohort.
+        """Normalize scores by a cohort: the mean of embeddings [n, D] of each impostor [n].
 
         Raises ConfigError for a back-end without score normalization, otherwise as `ScoreNorm.fit` does.
         """
@@ -103,7 +103,7 @@ class Backend:
         return self
 
     def adapt(self, embeddings: ArrayLike, by: str = ADAPT_BY) -> Self:
-        """Move the PLDA to another domain by unlabeled embeddings [n, D] of it.
+        """Adapt the PLDA to another domain with unlabeled embeddings [n, D].
 
         Scores change, and with them the LLRs that a calibration makes of them: calibrate again.
 
@@ -126,18 +126,18 @@ class Backend:
         return self
 
     def warn_of_overlap(self, speakers: Iterable[Any], what: str = "test") -> list[str]:
-        """The speakers (`what` says which) who are in the cohort, logged as a warning; none without normalization."""
+        """Return the speakers (`what` says which) who are in the cohort, after a warning."""
         return [] if self.normalizer is None else self.normalizer.warn_of_overlap(speakers, what)
 
     def transform(self, embeddings: ArrayLike) -> Embeddings:
-        """Embeddings [n, D] as the scorer sees them, float32 [n, D']; ShapeError where they do not fit."""
+        """Return embeddings [n, D] as the scorer sees them, float32 [n, D']. Raises ShapeError if they do not fit."""
         rows = embeddings
         for step in self.steps:
             rows = step.transform(rows)
         return np.asarray(rows, dtype=np.float32)
 
     def enroll(self, embeddings: ArrayLike, models: ArrayLike, average: bool = False) -> EnrolledModels:
-        """Models of several recordings each.
+        """Make models of several recordings each.
 
         Parameters
         ----------
@@ -164,18 +164,18 @@ class Backend:
         return EnrolledModels(names=np.unique(np.asarray(models)), means=vectors, counts=counts)
 
     def score(self, embeddings: ArrayLike, trials: Trials) -> NDArray[np.float32]:
-        """Scores [m] of trials, whose both sides are rows of embeddings [n, D]; ShapeError where they do not fit."""
+        """Return the scores [m] of trials between rows of embeddings [n, D]. Raises ShapeError if they do not fit."""
         left, right = self.project(embeddings, embeddings)
         return pair_products(left, right, trials.enroll, trials.test)
 
     def score_pairs(
         self, enroll: EnrolledModels | ArrayLike, test: ArrayLike, enroll_index: ArrayLike, test_index: ArrayLike
     ) -> NDArray[np.float32]:
-        """Scores [m] of listed pairs of an enrollment row (models, or embeddings [k, D]) and a row of test [t, D]."""
+        """Return the scores [m] of listed pairs of enrollment (models, or embeddings [k, D]) and test rows [t, D]."""
         return pair_products(*self.project(enroll, test), enroll_index, test_index)
 
     def score_matrix(self, enroll: EnrolledModels | ArrayLike, test: ArrayLike) -> NDArray[np.float32]:
-        """Scores [k, t] of every enrollment row (models, or embeddings [k, D]) with every row of test [t, D]."""
+        """Return the scores [k, t] of all enrollment rows (models, or embeddings [k, D]) with all test rows [t, D]."""
         left, right = self.project(enroll, test)
         scores = np.empty((len(left), len(right)), dtype=np.float32)
         for start, block in row_products(left, right):
@@ -185,7 +185,7 @@ class Backend:
     def all_pairs_scores(
         self, embeddings: ArrayLike, speaker_index: ArrayLike
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(target, non-target) scores of all pairs i < j of embeddings [n, D], as `all_pairs_scores` of cosines.
+        """Return target and non-target scores of all pairs i < j of embeddings [n, D], like `cosine.all_pairs_scores`.
 
         Raises
         ------
@@ -230,7 +230,7 @@ BACKENDS: Mapping[str, Callable[[], Backend]] = MappingProxyType(
 
 
 def make_backend(name: str) -> Backend:
-    """The back-end of that name, not fitted; ConfigError for a name that is not known."""
+    """Make the back-end called `name`, not fitted. Raises ConfigError for an unknown name."""
     if name not in BACKENDS:
         raise ConfigError(f"back-end {name!r} is not known{nearest(name, BACKENDS)}")
     return BACKENDS[name]()

@@ -30,12 +30,12 @@ class Estimator:
         return {name: getattr(self, name) for name in names if name not in ("args", "kwargs")}
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """What `fit` learned, by name."""
+        """Return what `fit` learned, by name."""
         self._check_fitted()
         return {name: np.asarray(getattr(self, name)) for name in self.fitted_names}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take back what `arrays` gave; CheckpointError where names are missing or unknown."""
+        """Restore the result of `arrays`. Raises CheckpointError for missing or unknown names."""
         if set(arrays) != set(self.fitted_names):
             raise CheckpointError(
                 f"{type(self).__name__} needs the arrays {', '.join(self.fitted_names) or 'none'}, "
@@ -63,7 +63,7 @@ class Scorer(Protocol):
 
 
 def real_rows(embeddings: ArrayLike) -> NDArray[Any]:
-    """Embeddings [n, D] as float32 or float64; ShapeError for another shape or kind of values."""
+    """Return embeddings [n, D] as float32 or float64. Raises ShapeError for other shapes or kinds of values."""
     array: NDArray[Any] = np.asarray(embeddings)
     if array.ndim != 2 or array.shape[1] == 0:
         raise ShapeError(f"embeddings have the shape {list(array.shape)}: give one row a recording, [n, D]")
@@ -96,7 +96,7 @@ def finite_rows(embeddings: ArrayLike, dim: int | None = None, what: str = "back
 
 
 def labeled_rows(embeddings: ArrayLike, speakers: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int32]]:
-    """Embeddings [n, D], checked, and the number of each row's speaker [n], from 0, in sorted order."""
+    """Check embeddings [n, D], and number the speakers of the rows [n] from 0 in sorted order."""
     rows, numbers = finite_rows(embeddings), speaker_numbers(speakers)
     if len(rows) != len(numbers):
         raise ShapeError(f"{len(rows)} embeddings, but {len(numbers)} speakers: give one speaker a row")

@@ -175,7 +175,7 @@ def _recordings(counts: ArrayLike, num_models: int) -> Array:
 
 
 def _maximize(statistics: SpeakerStatistics, rank: int, iterations: int) -> tuple[Array, Array, Array, Array]:
-    """Mean [D], within [D, D], loadings V [D, rank] with between = V V', and the log-likelihoods, by EM.
+    """Return mean [D], within [D, D], loadings V [D, rank] with between = V V', and the log-likelihoods, by EM.
 
     The maximization is joint over mean and loadings, and ends with a step of minimum divergence (Kenny, Odyssey
     2010): the speakers' factors get mean 0 and covariance I, their change being carried into mean and loadings.
@@ -215,7 +215,7 @@ def _maximize(statistics: SpeakerStatistics, rank: int, iterations: int) -> tupl
 
 
 def _moments(statistics: SpeakerStatistics, centers: Array, rank: int) -> Array:
-    """Loadings to begin with: the largest `rank` directions of what means spread beyond their own noise, whitened."""
+    """Return initial loadings: the `rank` largest whitened directions in which means spread beyond their noise."""
     white = whitener(statistics.within.matrix)
     spread = np.sqrt(statistics.counts)[:, None] * (centers @ white)
     values, directions = np.linalg.eigh(spread.T @ spread)

@@ -26,7 +26,7 @@ class Covariance:
     fourth_moment: float
 
     def shrunk(self, shrinkage: float | None) -> Array:
-        """(1 - shrinkage) C + shrinkage (trace C / D) I, with the estimate of Ledoit and Wolf for None."""
+        """Return (1 - shrinkage) C + shrinkage (trace C / D) I, with the estimate of Ledoit and Wolf for None."""
         dim = len(self.matrix)
         scale = float(np.trace(self.matrix)) / dim
         if shrinkage is None:

@@ -35,7 +35,7 @@ def save_backend(path: Path | str, backend: Backend) -> None:
 
 
 def load_backend(path: Path | str) -> Backend:
-    """The back-end that `save_backend` wrote; CheckpointError for a file that is missing, damaged or another thing."""
+    """Load a back-end from `save_backend`. Raises CheckpointError for a missing, damaged or foreign file."""
     parts = _load(Path(path))
     scorer, normalizer = parts.pop("scorer", None), parts.pop("normalizer", None)
     steps = [parts.pop(f"step{number}", None) for number in range(len(parts))]
@@ -54,7 +54,7 @@ def save_fusion(path: Path | str, fusion: Fusion) -> None:
 
 
 def load_fusion(path: Path | str) -> Fusion:
-    """The fusion that `save_fusion` wrote; errors are those of `load_backend`."""
+    """Load a fusion from `save_fusion`. Errors are those of `load_backend`."""
     fusion = _load(Path(path)).get("fusion")
     if not isinstance(fusion, Fusion):
         raise CheckpointError(f"{path} holds no fusion")

@@ -82,7 +82,7 @@ class Whiten(Projection):
         self.shrinkage = shrinkage
 
     def fit(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
-        """Raises ManifestError for a singular covariance, ConfigError for an impossible shrinkage."""
+        """Learn the map. Raises ManifestError for a singular covariance, ConfigError for an impossible shrinkage."""
         self.mean_, covariance = total_statistics(embeddings)
         self.projection_ = whitener(covariance.shrunk(self.shrinkage))
         return self
@@ -101,7 +101,7 @@ class WCCN(Projection):
         self.shrinkage = shrinkage
 
     def fit(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
-        """Raises ManifestError for one speaker, one recording a speaker or a singular covariance."""
+        """Learn the map. Raises ManifestError for too few speakers or recordings, or a singular covariance."""
         statistics = speaker_statistics(embeddings, speakers)
         self.mean_ = statistics.mean
         self.projection_ = whitener(statistics.within.shrunk(self.shrinkage))
@@ -127,7 +127,7 @@ class LDA(Projection):
         self.shrinkage = shrinkage
 
     def fit(self, embeddings: ArrayLike, speakers: ArrayLike) -> Self:
-        """Raises ConfigError for more directions than there are; ManifestError as `WCCN` does."""
+        """Learn the directions. Raises ConfigError if there are fewer than `dim`, and the errors of `WCCN`."""
         statistics = speaker_statistics(embeddings, speakers)
         num_speakers, most = statistics.means.shape
         dim = min(most, num_speakers - 1) if self.dim is None else self.dim

@@ -11,7 +11,7 @@ import typer
 
 from xvectors.cli.shared import RECOGNIZE, GalleryPath, SystemOption, app, command, open_store, print_lines
 from xvectors.cli.terminal import print
-from xvectors.text import count
+from xvectors.text import count, first_few
 
 if TYPE_CHECKING:
     from xvectors.gallery import ImportResult
@@ -80,8 +80,7 @@ def _warnings(result: ImportResult) -> Iterator[str]:
             f"not, `xvectors forget {name} --last` undoes this import"
         )
     if result.unchecked:
-        some = ", ".join(result.unchecked[:5]) + ", ..." * (len(result.unchecked) > 5)
         yield (
-            f"note: whether the imported voiceprints of a name are all of one voice was not checked for {some}: they "
-            "are of another system than --system, or it is not calibrated"
+            "note: whether the imported voiceprints of a name are all of one voice was not checked for "
+            f"{first_few(result.unchecked, 5)}: they are of another system than --system, or it is not calibrated"
         )

@@ -1,4 +1,4 @@
-"""What the commands share: the program itself, common options, and how results are printed."""
+"""Parts that all commands share: the program itself, common options, and how results are printed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 
 USAGE_ERROR: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
-"""What typer raises for arguments that it does not understand; recent versions no longer take it from click."""
+"""The error of typer for wrong arguments; recent versions no longer take it from click."""
 ERROR_STATUS = 2
 SIGNAL_STATUS = 128
 """Exit status of a command that a signal ends, less the signal's number, as shells report it."""

@@ -1,4 +1,4 @@
-"""What the methods of a gallery return: plain values that can be written as JSON."""
+"""Results of the methods of a gallery: plain values that can be written as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOBODY = "nobody enrolled"
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """How well a recording fits one enrolled speaker.
+    """The match of a recording with one enrolled speaker.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class Doubt:
 
 @dataclass(frozen=True, kw_only=True)
 class EnrollmentResult:
-    """What `Gallery.enroll` did.
+    """The result of `Gallery.enroll`.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class EnrollmentResult:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportResult:
-    """What `import_gallery` did.
+    """The result of `import_gallery`.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ class ImportResult:
 
 @dataclass(frozen=True, kw_only=True)
 class ReEnrollmentResult:
-    """What `Gallery.re_enroll` did.
+    """The result of `Gallery.re_enroll`.
 
     Attributes
     ----------

@@ -27,9 +27,9 @@ from xvectors.gallery.validation import (
 
 MAX_EMBEDDING_BYTES = 4 * 65_536
 MAX_VOICEPRINTS = 100_000
-"""For one speaker."""
+"""Largest number of voiceprints of one speaker."""
 CLOCK_TOLERANCE = timedelta(days=1)
-"""How far the other machine's clock may be ahead."""
+"""Largest lead of the other machine's clock."""
 _FINGERPRINT = re.compile("[0-9a-f]{64}")
 
 

@@ -238,7 +238,7 @@ _ONE_PAIR = Trials(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evidence:
-    """How well one recording fits k recordings or models of different speakers.
+    """The match of one recording with k recordings or models of different speakers.
 
     Attributes
     ----------

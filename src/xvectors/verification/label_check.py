@@ -46,7 +46,7 @@ class TwoVoices:
     between: float
 
     def sentence(self, names: Sequence[str]) -> str:
-        """For users, with the first recording of each group by its name, `names` [n] being those of the rows."""
+        """Describe the finding, with the first recording of each group; `names` [n] are those of the rows."""
         more, fewer = self.rows
         return (
             f"speaker {self.speaker!r}: {len(more)} and {len(fewer)} of its recordings sound like two people, such as "

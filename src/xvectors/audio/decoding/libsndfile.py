@@ -1,4 +1,4 @@
-"""What libsndfile decodes: one stream of a file, or several joined ones as one recording."""
+"""Decode with libsndfile: one stream of a file, or several joined ones as one recording."""
 
 from __future__ import annotations
 

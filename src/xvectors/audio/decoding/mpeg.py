@@ -33,7 +33,7 @@ MAX_PADDING = 2 * 4095 + 1152
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What a frame's header says. `key`: what all frames of one stream share."""
+    """The header of a frame. `key` is equal in all frames of a stream."""
 
     size: int
     num_samples: int

@@ -43,7 +43,7 @@ class Shuffled:
 
 
 class Balanced:
-    """As many rows of every group, where counts of rows within a group differ by at most one.
+    """Equally many rows of every group, where counts of rows within a group differ by at most one.
 
     An epoch has as many rows as the corpus. `groups` [rows] numbers the group of each row; rows with a negative number
     occur once each.
