@@ -94,7 +94,7 @@ def resemblyzer(wave: Tensor) -> Tensor:
     corners = slaney_hz(np.linspace(0, 15 + 27 * math.log(8) / math.log(6.4), 42))
     area = torch.from_numpy(2 / (corners[2:] - corners[:-2]))
     rms = wave.double().square().mean().sqrt()
-    wave = wave * max(1.0, 10 ** (-30 / 20) / float(rms))
+    wave = functional.pad(wave * max(1.0, 10 ** (-30 / 20) / float(rms)), (0, 320))  # two frames more
     return power(wave, torch.hann_window(400, dtype=torch.float64), 400, "constant") @ (filters(corners, 400) * area)
 
 
@@ -241,6 +241,7 @@ def test_gradients_are_finite(features: FeaturesConfig) -> None:
         ({"log": "decibels"}, r"log 'decibels' is unknown; did you mean 'decibel'\?"),
         ({"center_padding": "zero"}, r"center_padding 'zero' is unknown; did you mean 'zeros'\?"),
         ({"preemphasis_over": "signal"}, "preemphasis_over 'signal' is unknown; known are frame, recording"),
+        ({"extra_frames": 2}, "extra_frames is 2; it must be 0 to 1000, and 0 unless center_padding is zeros"),
         ({"energy_floor": 0.0}, "energy_floor is 0.0; it must be above 0"),
         ({"energy_offset": -1.0}, "energy_offset is -1.0; it must be at least 0"),
         ({"top_db": 80.0}, "top_db is 80.0; it must be 0 unless log is decibel"),

@@ -19,7 +19,7 @@ from xvectors.models.layers.padding import FrameNorm, Padding
 def test_a_folded_network_computes_the_same(name: str, filler: float) -> None:
     model = trained_a_little(small(name))
     folded = fold_norms(copy.deepcopy(model))
-    assert any(isinstance(module, nn.BatchNorm1d) for module in model.modules())
+    assert name == "lstm" or any(isinstance(module, nn.BatchNorm1d) for module in model.modules())
     assert not any(isinstance(module, nn.BatchNorm1d) for module in folded.modules())
     assert not any(parameter.requires_grad for parameter in folded.parameters())
     recordings = [seeded(model.context_frames + extra, BANDS, seed=extra) for extra in (0, 3, 101, 180)]

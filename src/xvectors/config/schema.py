@@ -62,6 +62,9 @@ class FeaturesConfig:
         "Center frames on the multiples of the shift, with zeros or the mirrored recording beyond its ends, as librosa "
         "does; none places them as snip_edges says.",
     )
+    extra_frames: int = setting(
+        0, "With center_padding zeros: number of frames after the last that is centered in the recording.", "[0, 1000]"
+    )
     periodic_window: bool = setting(False, "Use a periodic window, as librosa does; false uses a symmetric one.")
     fft_length: int = setting(
         0, "Points of the Fourier transform; 0 takes the next power of two of the frame length.", "[0, 65536]"

@@ -106,7 +106,7 @@ class GraphFbank(nn.Module):
         length, shift, samples = self.fbank.frame_length, self.fbank.frame_shift, waveform.shape[1]
         framing = self.fbank.framing
         if framing.centered:
-            count = samples // shift + 1
+            count = samples // shift + 1 + framing.extra_frames
         elif framing.mirrored:
             count = (samples + shift // 2) // shift
         else:

@@ -77,6 +77,9 @@ class Fbank(nn.Module):
     center_padding
         "zeros" or "reflect": a frame is centered on every multiple of the shift, with zeros or the mirrored recording
         (without its end sample) beyond the ends, as in librosa and torch.stft. "none": frames as `snip_edges` says.
+    extra_frames
+        With center_padding="zeros": frames after the last that is centered in the recording. The first two still hold
+        the recording's end; Resemblyzer reads them where a recording ends within a window of its network.
     periodic_window
         Whether the window has the period of a frame, the default of torch and scipy's signal windows; False for a
         symmetric one.
@@ -140,6 +143,7 @@ class Fbank(nn.Module):
         level_increase_only: bool = False,
         preemphasis_over: str = "frame",
         center_padding: str = "none",
+        extra_frames: int = 0,
         periodic_window: bool = False,
         fft_length: int = 0,
         mel_scale: str = "htk",
@@ -183,7 +187,9 @@ class Fbank(nn.Module):
         self.preemphasis_over = preemphasis_over
         self._check_names()
         self._check_numbers(cepstral_lifter)
-        self.framing = Framing(sample_rate_hz, frame_length_ms, frame_shift_ms, fft_length, snip_edges, center_padding)
+        self.framing = Framing(
+            sample_rate_hz, frame_length_ms, frame_shift_ms, fft_length, snip_edges, center_padding, extra_frames
+        )
         self.frame_length, self.frame_shift = self.framing.length, self.framing.shift
         self.fft_length = self.framing.fft_length
         filters = mel_filters(

@@ -16,6 +16,7 @@ WINDOWS = ("povey", "hamming", "hanning", "rectangular")
 CENTER_PADDINGS = ("none", "zeros", "reflect")
 MAX_SAMPLES_PER_FRAME = 1 << 16
 """Far more than features of speech need: anything longer is a mistake, or a file crafted to fill memory."""
+MAX_EXTRA_FRAMES = 1000
 
 
 class Framing:
@@ -29,6 +30,7 @@ class Framing:
         fft_length: int,
         snip_edges: bool,
         center_padding: str,
+        extra_frames: int = 0,
     ) -> None:
         if center_padding not in CENTER_PADDINGS:
             raise ConfigError(f"center_padding {center_padding!r} is unknown{nearest(center_padding, CENTER_PADDINGS)}")
@@ -40,6 +42,12 @@ class Framing:
                 f"fft_length is {fft_length}; it must be even, at least the {self.length} samples of a frame and at "
                 f"most {MAX_SAMPLES_PER_FRAME}, or 0 for the next power of two"
             )
+        if not 0 <= extra_frames <= MAX_EXTRA_FRAMES or (extra_frames and center_padding != "zeros"):
+            raise ConfigError(
+                f"extra_frames is {extra_frames}; it must be 0 to {MAX_EXTRA_FRAMES}, and 0 unless center_padding is "
+                "zeros"
+            )
+        self.extra_frames = extra_frames
         self.centered = center_padding != "none"
         self.mirrored = center_padding == "reflect" or not (self.centered or snip_edges)
         # samples of the first frame that lie before the recording
@@ -56,7 +64,7 @@ class Framing:
     def num_frames(self, lengths: int | Tensor) -> int | Tensor:
         """Return the number of frames in recordings of `lengths` samples; 0 if they are too short."""
         if self.centered:
-            return (lengths // self.shift + 1) * (lengths >= self.samples_for(1))
+            return (lengths // self.shift + 1 + self.extra_frames) * (lengths >= self.samples_for(1))
         if self.mirrored:
             frames = (lengths + self.shift // 2) // self.shift
         else:
@@ -66,7 +74,8 @@ class Framing:
     def samples_for(self, num_frames: int) -> int:
         """Return the number of samples of the shortest recording with `num_frames` frames."""
         if self.centered:
-            return max((num_frames - 1) * self.shift, self.fft_length // 2 + 1 if self.mirrored else 2)
+            frames_inside = num_frames - self.extra_frames
+            return max((frames_inside - 1) * self.shift, self.fft_length // 2 + 1 if self.mirrored else 2)
         if self.mirrored:
             return num_frames * self.shift - self.shift // 2
         return self.length + (num_frames - 1) * self.shift
@@ -88,7 +97,7 @@ class Framing:
             if lengths is not None:
                 sample = torch.arange(samples, device=waveforms.device)
                 waveforms = waveforms.masked_fill(sample >= lengths.unsqueeze(1), 0.0)
-            return functional.pad(waveforms, (self.before, self.length - self.before))
+            return functional.pad(waveforms, (self.before, self.length - self.before + self.extra_frames * self.shift))
         return waveforms
 
 

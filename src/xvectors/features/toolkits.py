@@ -54,6 +54,7 @@ RESEMBLYZER = replace(
     _STFT,
     num_mels=40,
     window="hanning",
+    extra_frames=2,
     mel_scale="slaney",
     triangles="hz",
     equal_area=True,

@@ -25,6 +25,7 @@ from xvectors.models.ftdnn import FTDNN
 from xvectors.models.layers.padding import Padding
 from xvectors.models.layers.pooling import POOLINGS, StatisticsPooling, make_pooling
 from xvectors.models.layers.tdnn import TDNNLayer
+from xvectors.models.lstm import GE2ELSTM
 from xvectors.models.preact_resnet import PreActResNet
 from xvectors.models.published import PUBLISHED, Published
 from xvectors.models.redimnet import ReDimNet, ReDimNet2
@@ -36,6 +37,7 @@ __all__ = [
     "ECAPA",
     "ETDNN",
     "FTDNN",
+    "GE2ELSTM",
     "MODELS",
     "POOLINGS",
     "PUBLISHED",
@@ -78,6 +80,7 @@ MODELS: dict[str, type[Backbone]] = {
     "eres2netv2": ERes2NetV2,
     "redimnet": ReDimNet,
     "redimnet2": ReDimNet2,
+    "lstm": GE2ELSTM,
 }
 """The built-in networks, by the names that recipes call them. `PUBLISHED` has their papers and sizes."""
 

@@ -69,5 +69,6 @@ PUBLISHED = (
     Published(
         "redimnet2", {"size": "b6"}, "ReDimNet2-B6: Yakovlev and Okhotnikov, arXiv 2603.11841", 12.3, num_mels=72
     ),
+    Published("lstm", {}, "LSTM of GE2E: Wan et al., ICASSP 2018, in the size of Resemblyzer", num_mels=40),
 )
 """At least one row for each network, in the order of `MODELS`."""

@@ -20,7 +20,15 @@ from xvectors.errors import CheckpointError, ConfigError
 from xvectors.files import atomic_write, digest, exclusive, user_folder
 from xvectors.models import Backbone
 from xvectors.system.folder import ONNX_SUFFIX, WEIGHTS_SUFFIXES, SystemFolder
-from xvectors.system.importers import exercise, onnx, speechbrain, speechbrain_resnet, threedspeaker, wespeaker_tdnn
+from xvectors.system.importers import (
+    exercise,
+    onnx,
+    resemblyzer,
+    speechbrain,
+    speechbrain_resnet,
+    threedspeaker,
+    wespeaker_tdnn,
+)
 from xvectors.system.importers.checkpoint import read_checkpoint
 from xvectors.system.importers.family import Family, Imported, Source
 from xvectors.system.importers.parity import check_parity
@@ -37,6 +45,7 @@ FAMILIES: tuple[Family, ...] = (
     *wespeaker_tdnn.FAMILIES,
     *speechbrain.FAMILIES,
     *speechbrain_resnet.FAMILIES,
+    *resemblyzer.FAMILIES,
     *exercise.FAMILIES,
     onnx.FAMILY,
 )
