@@ -23,7 +23,7 @@ def written(toy_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     table = out / "corpus.csv"
     table.write_text("\n".join(["path,speaker,id,gender", *rows]) + "\n")
-    for name, options in (("emb.npz", []), ("emb.csv", []), ("emb.parquet", ["--rows-a-part", "10"])):
+    for name, options in (("emb.npz", []), ("emb.csv", []), ("emb.parquet", ["--rows-per-part", "10"])):
         run("embed", table, "-o", out / name, "--device", "cpu", "-q", *options)
     run("embed", table, "-o", out / "parts", "--parts", "npz", "--device", "cpu", "-q")
     return out

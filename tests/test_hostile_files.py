@@ -297,7 +297,7 @@ def test_descriptions_of_parts_that_claim_anything(tmp_path: Path) -> None:
     count = 10**15
     with pytest.raises(CheckpointError, match=rf"lacks {count} of its {count} parts, such as part-00000\.npz"):
         read_parts(parts_folder(tmp_path / "many", "npz", num_rows=count))
-    for number, claims in enumerate(({"num_rows": "1"}, {"rows_a_part": 0}, {"num_rows": -1}, {"num_rows": True})):
+    for number, claims in enumerate(({"num_rows": "1"}, {"rows_per_part": 0}, {"num_rows": -1}, {"num_rows": True})):
         with pytest.raises(CheckpointError, match=r"_embedding\.json is damaged"):
             read_parts(parts_folder(tmp_path / str(number), "npz", **claims))
     folder = parts_folder(tmp_path / "path", "../../x" * 50)

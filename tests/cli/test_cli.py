@@ -90,7 +90,7 @@ def test_embed_in_parts(toy_corpus: Path, tmp_path: Path) -> None:
     rows = [f"{toy_corpus / f's0{s}' / f'u{u}.flac'},s0{s}" for s in range(5) for u in range(8)]
     table.write_text("\n".join(["path,speaker", *rows, "gone.flac,s04"]) + "\n")
     out = tmp_path / "emb.parquet"
-    command = ["embed", table, "-o", out, "--rows-a-part", "10", "--device", "cpu", "--threads", "1", "-q"]
+    command = ["embed", table, "-o", out, "--rows-per-part", "10", "--device", "cpu", "--threads", "1", "-q"]
     assert run(*command, "--shard", "1/2").stdout == (
         f"20 embeddings of 128 dimensions in 3 parts: {out}\n1 recording left out, listed in {out / '_failures.csv'}\n"
     )

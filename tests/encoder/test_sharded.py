@@ -57,7 +57,7 @@ def test_parts_are_the_whole(
     encoder: SpeakerEncoder, manifest: Manifest, whole: dict, tmp_path: Path, part_format: str
 ) -> None:
     out = tmp_path / "emb"
-    written = embed_in_parts(encoder, manifest, out, part_format=part_format, rows_a_part=10)
+    written = embed_in_parts(encoder, manifest, out, part_format=part_format, rows_per_part=10)
     assert (written.num_there, written.num_written, written.num_embedded, written.num_failed) == (0, 3, 22, 3)
     assert sorted(path.name for path in out.glob("part*")) == [f"part-0000{i}.{part_format}" for i in range(3)]
     assert_equal(read_parts(out), whole)
@@ -72,7 +72,7 @@ def test_parts_are_the_whole(
 def test_readers_of_parquet_see_one_table(
     encoder: SpeakerEncoder, manifest: Manifest, whole: dict, tmp_path: Path
 ) -> None:
-    embed_in_parts(encoder, manifest, tmp_path / "emb.parquet", rows_a_part=10)
+    embed_in_parts(encoder, manifest, tmp_path / "emb.parquet", rows_per_part=10)
     table = parquet.read_table(tmp_path / "emb.parquet")
     names = ["id", "path", "speaker", "gender", "age", "start_s", "duration_s", "speech_s", "embedding"]
     assert (table.num_rows, table.column_names) == (22, names)
@@ -95,22 +95,22 @@ def test_a_run_goes_on_where_it_stopped(
 
     monkeypatch.setattr(encoder, "encode_manifest", stopped)
     with pytest.raises(KeyboardInterrupt):
-        embed_in_parts(encoder, manifest, tmp_path, rows_a_part=10)
+        embed_in_parts(encoder, manifest, tmp_path, rows_per_part=10)
     first = tmp_path / "part-00000.parquet"
     before = first.stat().st_mtime_ns
     with pytest.raises(CheckpointError, match=r"lacks 2 of its 3 parts, such as part-00001\.parquet; run the same"):
         read_parts(tmp_path)
-    written = embed_in_parts(encoder, manifest, tmp_path, rows_a_part=10)
+    written = embed_in_parts(encoder, manifest, tmp_path, rows_per_part=10)
     assert (written.num_there, written.num_written) == (1, 2)
     assert [rows[0] for rows in calls] == [0, 10, 10, 20]
     assert first.stat().st_mtime_ns == before
     assert_equal(read_parts(tmp_path), whole)
-    assert embed_in_parts(encoder, manifest, tmp_path, rows_a_part=10).num_written == 0
+    assert embed_in_parts(encoder, manifest, tmp_path, rows_per_part=10).num_written == 0
     assert len((tmp_path / "_failures.csv").read_text().splitlines()) == 4
 
 
 def test_shards_divide_the_work(encoder: SpeakerEncoder, manifest: Manifest, whole: dict, tmp_path: Path) -> None:
-    written = [embed_in_parts(encoder, manifest, tmp_path, shard=(i, 4), rows_a_part=4) for i in (2, 1, 4, 3)]
+    written = [embed_in_parts(encoder, manifest, tmp_path, shard=(i, 4), rows_per_part=4) for i in (2, 1, 4, 3)]
     assert [run.num_written for run in written] == [2, 2, 1, 2]
     assert sum(run.num_embedded for run in written) == 22
     assert_equal(read_parts(tmp_path), whole)
@@ -120,7 +120,7 @@ def test_shards_divide_the_work(encoder: SpeakerEncoder, manifest: Manifest, who
 def test_a_part_of_failures_alone_is_a_part(encoder: SpeakerEncoder, manifest: Manifest, tmp_path: Path) -> None:
     for part_format in ("parquet", "npz"):
         embed_in_parts(
-            encoder, manifest.take([12, 13, 14]), tmp_path / part_format, part_format=part_format, rows_a_part=2
+            encoder, manifest.take([12, 13, 14]), tmp_path / part_format, part_format=part_format, rows_per_part=2
         )
         assert read_parts(tmp_path / part_format)["embeddings"].shape == (1, 128)
         assert read_parts(tmp_path / part_format)["id"].tolist() == [manifest.id[14]]
@@ -128,34 +128,34 @@ def test_a_part_of_failures_alone_is_a_part(encoder: SpeakerEncoder, manifest: M
 
 def test_what_was_begun_otherwise(encoder: SpeakerEncoder, manifest: Manifest, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    embed_in_parts(encoder, manifest.take([0, 1]), out, rows_a_part=10)
+    embed_in_parts(encoder, manifest.take([0, 1]), out, rows_per_part=10)
     cases = [
-        ({"rows_a_part": 5}, "parts of 10 rows, not 5"),
-        ({"part_format": "npz", "rows_a_part": 10}, "parquet parts, not npz"),
-        ({"trim_silence": None, "rows_a_part": 10}, "trim_silence 'energy', not 'none'"),
+        ({"rows_per_part": 5}, "parts of 10 rows, not 5"),
+        ({"part_format": "npz", "rows_per_part": 10}, "parquet parts, not npz"),
+        ({"trim_silence": None, "rows_per_part": 10}, "trim_silence 'energy', not 'none'"),
     ]
     for settings, message in cases:
         with pytest.raises(ConfigError, match=f"was begun with {message}; name another folder"):
             embed_in_parts(encoder, manifest.take([0, 1]), out, **settings)
     with pytest.raises(ConfigError, match="or the corpus was changed; a corpus of 2 rows, not 3"):
-        embed_in_parts(encoder, manifest.take([0, 1, 2]), out, rows_a_part=10)
+        embed_in_parts(encoder, manifest.take([0, 1, 2]), out, rows_per_part=10)
     about = json.loads((out / "_embedding.json").read_text())
     (out / "_embedding.json").write_text(json.dumps({**about, "system_sha256": "0"}))
     with pytest.raises(ConfigError, match="was begun with another system; name"):
-        embed_in_parts(encoder, manifest.take([0, 1]), out, rows_a_part=10)
+        embed_in_parts(encoder, manifest.take([0, 1]), out, rows_per_part=10)
     (out / "_embedding.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"_embedding\.json is damaged"):
-        embed_in_parts(encoder, manifest.take([0, 1]), out, rows_a_part=10)
+        embed_in_parts(encoder, manifest.take([0, 1]), out, rows_per_part=10)
     (out / "_embedding.json").unlink()
     with pytest.raises(ConfigError, match=r"holds parts without _embedding\.json"):
-        embed_in_parts(encoder, manifest.take([0, 1]), out, rows_a_part=10)
+        embed_in_parts(encoder, manifest.take([0, 1]), out, rows_per_part=10)
 
 
 def test_impossible_settings(encoder: SpeakerEncoder, manifest: Manifest, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="part format 'csv' is unknown; known are npz, parquet"):
         embed_in_parts(encoder, manifest, tmp_path, part_format="csv")
-    with pytest.raises(ConfigError, match="rows_a_part must be at least 1, not 0"):
-        embed_in_parts(encoder, manifest, tmp_path, rows_a_part=0)
+    with pytest.raises(ConfigError, match="rows_per_part must be at least 1, not 0"):
+        embed_in_parts(encoder, manifest, tmp_path, rows_per_part=0)
     with pytest.raises(ConfigError, match="shard 3 of 2 does not exist"):
         embed_in_parts(encoder, manifest, tmp_path, shard=(3, 2))
     (tmp_path / "file").touch()
@@ -188,7 +188,7 @@ def test_a_killed_run_goes_on(toy_corpus: Path, encoder: SpeakerEncoder, tmp_pat
     """SIGKILL at the first part, then the same command again."""
     out = tmp_path / "emb.parquet"
     command = [sys.executable, "-m", "xvectors", "embed", toy_corpus, "-o", out]
-    command = [*map(str, command), "--rows-a-part", "8", "--device", "cpu", "--threads", "1", "-q"]
+    command = [*map(str, command), "--rows-per-part", "8", "--device", "cpu", "--threads", "1", "-q"]
     run = subprocess.Popen(command)
     while not any(out.glob("part-*")) and run.poll() is None:
         time.sleep(0.002)

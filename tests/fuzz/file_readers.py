@@ -214,7 +214,7 @@ def _parts(folder: Path) -> list[Reader]:
     for part_format in ("parquet", "npz"):
         parts = folder / part_format
         parts.mkdir(parents=True)
-        description = dict.fromkeys(DIFFERENCES, 1) | {"num_rows": 2, "rows_a_part": 2, "part_format": part_format}
+        description = dict.fromkeys(DIFFERENCES, 1) | {"num_rows": 2, "rows_per_part": 2, "part_format": part_format}
         (parts / DESCRIPTION).write_text(json.dumps(description | {"embedding_dim": DIM}))
         columns = {name: np.array(["x", "y"]) for name in ("id", "path", "speaker")}
         columns |= {"gender": np.array([1, 0], np.int8), "age": np.array([1, 2], np.int16)}

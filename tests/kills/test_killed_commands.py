@@ -74,7 +74,7 @@ QUICK = (
     Command("embed to a table", ("embed", "{few}", "--system", "{system}", "-o", "{emb.csv}", "--quiet"), ("emb.csv",)),
     Command(
         "embed in parts",
-        ("embed", "{few}", "--system", "{system}", "-o", "{parts.parquet}", "--rows-a-part", "4", "--quiet"),
+        ("embed", "{few}", "--system", "{system}", "-o", "{parts.parquet}", "--rows-per-part", "4", "--quiet"),
     ),
     Command(
         "enroll",

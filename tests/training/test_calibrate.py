@@ -298,7 +298,7 @@ def test_cohorts_and_domains_come_in_every_form_that_embed_writes(
     else:
         path = tmp_path / "folder"
         written = {"part_format": "npz"} if form == "parts" else {}
-        embed_in_parts(encoder, imposters, path, rows_a_part=20 if form != "part" else 32, **written)
+        embed_in_parts(encoder, imposters, path, rows_per_part=20 if form != "part" else 32, **written)
         path = path / "part-00000.parquet" if form == "part" else path
     options = {"device": "cpu"}
     plain = embedded_file(system, imposters, tmp_path / "emb.npz")

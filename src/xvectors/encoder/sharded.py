@@ -36,7 +36,7 @@ from xvectors.text import nearest
 FORMAT_VERSION = 1
 PARQUET, NPZ = "parquet", "npz"
 FORMATS = (PARQUET, NPZ)
-ROWS_A_PART = 1000
+ROWS_PER_PART = 1000
 """Recordings in a part; a killed run loses at most this many embeddings."""
 DESCRIPTION, FAILURES = "_embedding.json", "_failures"
 FAILURE_COLUMNS = ("row", "id", "path", "reason")
@@ -67,7 +67,7 @@ def embed_in_parts(
     *,
     part_format: str = PARQUET,
     shard: tuple[int, int] = (1, 1),
-    rows_a_part: int = ROWS_A_PART,
+    rows_per_part: int = ROWS_PER_PART,
     channel: Channel | Sequence[Channel] | None = None,
     batch_size: int = 32,
     trim_silence: DetectorName | None = "energy",
@@ -86,7 +86,7 @@ def embed_in_parts(
     shard
         (i, n): write the i-th part and every n-th after it, with i from 1. Shards may run at the same time, also on
         machines that share the folder.
-    rows_a_part
+    rows_per_part
         Number of recordings in a part.
     channel, batch_size, trim_silence, progress
         As in `SpeakerEncoder.encode_manifest`.
@@ -101,13 +101,13 @@ def embed_in_parts(
     """
     if part_format not in FORMATS:
         raise ConfigError(f"part format {part_format!r} is unknown{nearest(part_format, FORMATS)}")
-    if rows_a_part < 1:
-        raise ConfigError(f"rows_a_part must be at least 1, not {rows_a_part}")
+    if rows_per_part < 1:
+        raise ConfigError(f"rows_per_part must be at least 1, not {rows_per_part}")
     index, count = shard
     if not 1 <= index <= count:
         raise ConfigError(f"shard {index} of {count} does not exist; shards count from 1")
     out = Path(out)
-    description = _describe(encoder, manifest, part_format, rows_a_part, trim_silence, channel)
+    description = _describe(encoder, manifest, part_format, rows_per_part, trim_silence, channel)
     _agree(out, description)
     lock = out / f".shard-{index}-of-{count}.lock"
     with exclusive(lock, of=f"{out}, shard {index} of {count}"):
@@ -170,7 +170,7 @@ def _describe(
     encoder: SpeakerEncoder,
     manifest: Manifest,
     part_format: str,
-    rows_a_part: int,
+    rows_per_part: int,
     trim_silence: str | None,
     channel: Channel | Sequence[Channel] | None,
 ) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def _describe(
         "num_rows": len(manifest),
         "embedding_dim": encoder.embedding_dim,
         "part_format": part_format,
-        "rows_a_part": rows_a_part,
+        "rows_per_part": rows_per_part,
         "trim_silence": trim_silence or NO_TRIMMING,
     }
 
@@ -202,7 +202,7 @@ DIFFERENCES = {
     "num_rows": "a corpus of {0} rows, not {1}",
     "embedding_dim": "embeddings of {0} dimensions, not {1}",
     "part_format": "{0} parts, not {1}",
-    "rows_a_part": "parts of {0} rows, not {1}",
+    "rows_per_part": "parts of {0} rows, not {1}",
     "trim_silence": "trim_silence {0!r}, not {1!r}",
 }
 
@@ -232,7 +232,7 @@ def _read_description(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}; remove the folder and embed again") from error
-    minimum = {"num_rows": 0, "rows_a_part": 1, "embedding_dim": 1}
+    minimum = {"num_rows": 0, "rows_per_part": 1, "embedding_dim": 1}
     if (
         not isinstance(found, dict)
         or not found.keys() >= DIFFERENCES.keys()
@@ -244,11 +244,11 @@ def _read_description(folder: Path) -> dict[str, Any] | None:
 
 
 def _num_parts(description: dict[str, Any]) -> int:
-    return int(-(-description["num_rows"] // description["rows_a_part"]))
+    return int(-(-description["num_rows"] // description["rows_per_part"]))
 
 
 def _rows(number: int, description: dict[str, Any]) -> NDArray[np.int64]:
-    size = description["rows_a_part"]
+    size = description["rows_per_part"]
     return np.arange(number * size, min((number + 1) * size, description["num_rows"]), dtype=np.int64)
 
 
