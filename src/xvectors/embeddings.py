@@ -1,4 +1,7 @@
-"""Read and write embedded corpora: an npz file, a CSV table, or a folder of parts or a single part of it."""
+"""Read and write embedded corpora: an npz file, a CSV table, or a folder of parts or a single part of it.
+
+Embeddings of other programs are read too: npz and Parquet files whose arrays or columns have usual names.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,12 @@ from xvectors.files.tables import Table, write_table
 SUFFIXES = (".npz", ".csv", ".parquet")
 """Suffixes of the files that `write_embeddings` writes, and of a folder of parts."""
 TEXTS, NUMBERS = ("id", "path", "speaker"), ("gender", "age", "duration_s")
+ALIASES = {
+    "embeddings": ("embeddings", "embedding", "vectors", "vector", "xvectors", "xvector"),
+    "id": ("id", "ids", "name", "names", "utt", "utts", "utterance", "utterance_id", "key", "keys"),
+    "speaker": ("speaker", "speakers", "speaker_id", "spk", "spk_id"),
+}
+"""Names that other programs give to arrays and columns; the first is ours."""
 
 
 def check_suffix(path: Path) -> None:
@@ -67,9 +76,10 @@ def are_embeddings(path: Path) -> bool:
 
 
 def load_embeddings(path: Path | str, *columns: str, optional: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
-    """Read embeddings that `xvectors embed` wrote, in any format.
+    """Read embeddings that `xvectors embed` wrote, in any format, or another program as npz or Parquet.
 
-    Returns `embeddings` float32 [n, dim], the named columns [n], and those of the `optional` columns that exist.
+    Another program's arrays or columns may have the names in `ALIASES`. Returns `embeddings` float32 [n, dim], the
+    named columns [n], and those of the `optional` columns that exist.
     Raises CheckpointError if the file is missing, damaged or of another kind, or lacks a column.
     """
     path = Path(path)
@@ -80,14 +90,21 @@ def load_embeddings(path: Path | str, *columns: str, optional: Sequence[str] = (
         if why == IS_FOLDER:
             found = read_parts(path)
         elif path.suffix.lower() == ".parquet":
-            found = read_parquet(path)
+            found = read_parquet(path, ALIASES)
         elif path.suffix.lower() == ".csv":
             found = _read_csv(path)
         else:
-            found = read_npz(path, ("embeddings", *columns, *optional))
+            wanted = {alias: key for key in ("embeddings", *columns, *optional) for alias in ALIASES.get(key, (key,))}
+            found = {}
+            for alias, array in read_npz(path, wanted).items():
+                if wanted[alias] not in found or alias == wanted[alias]:
+                    found[wanted[alias]] = array
         missing = [key for key in ("embeddings", *columns) if key not in found]
         if missing:
             raise ValueError(f"it has no {', '.join(missing)}")
+        if found["embeddings"].dtype.kind not in "fiu":
+            raise ValueError(f"embeddings are of the type {found['embeddings'].dtype}, not numbers")
+        found["embeddings"] = found["embeddings"].astype(np.float32, copy=False)
         if found["embeddings"].ndim != 2:
             raise ValueError(f"embeddings have the shape {list(found['embeddings'].shape)}, not [n, dim]")
         chosen = {key: found[key] for key in ("embeddings", *columns, *optional) if key in found}

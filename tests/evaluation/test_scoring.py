@@ -58,7 +58,7 @@ def test_plda_by_the_book_and_by_averaging(embeddings: Path, tmp_path: Path, mon
     training = np.repeat(3 * rng.standard_normal((40, 2)), 5, axis=0) + rng.standard_normal((200, 2))
     backend = make_backend("plda").fit(training.astype(np.float32), np.repeat(np.arange(40), 5))
     verifier = Verifier(backend=backend, name="plda")
-    monkeypatch.setattr("xvectors.evaluation.scoring._verifier", lambda folder: verifier)
+    monkeypatch.setattr("xvectors.evaluation.scoring.load_back_end", lambda folder: verifier)
     (tmp_path / "models.txt").write_text("ann a/1 a/2\n")
     (tmp_path / "t.txt").write_text("0 ann b/1\n")
     vectors = np.load(embeddings)["embeddings"]
@@ -102,7 +102,7 @@ def test_a_models_recordings_count_with_all_their_seconds(
     quality = duration_quality(*seconds)
     calibration = AffineCalibration().fit(rng.normal(0.5 * target, 0.3), target, quality, QUALITY_NAMES)
     verifier = Verifier(backend=make_backend("cosine"), name="cosine", calibration=calibration)
-    monkeypatch.setattr("xvectors.evaluation.scoring._verifier", lambda folder: verifier)
+    monkeypatch.setattr("xvectors.evaluation.scoring.load_back_end", lambda folder: verifier)
     vectors = np.array([[1, 0], [3, 3], [0, -2]], dtype=np.float32)
     np.savez(embeddings, embeddings=vectors, id=np.array(["a/1", "a/2", "b/1"]), duration_s=np.array([1.0, 3.0, 2.0]))
     (tmp_path / "models.txt").write_text("ann a/1 a/2\n")

@@ -12,7 +12,7 @@ from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeEr
 from xvectors.metrics import ROC
 from xvectors.trials import Trials, all_pairs
 from xvectors.verification import Basis, cosine_verifier, learn_verifier
-from xvectors.verification.learning import CANDIDATES, _some_recordings, _trials
+from xvectors.verification.learning import CANDIDATES, all_trials, some_recordings
 from xvectors.verification.verifier import duration_quality
 
 Simulate = Callable[..., Basis]
@@ -52,8 +52,8 @@ def test_a_prior_is_that_of_the_fit_and_of_decisions(simulate: Simulate) -> None
     for prior, better, other in ((0.5, even, rare), (0.01, rare, even)):
         costs = []
         for verifier in (better, other):
-            some = _some_recordings(basis, 0)
-            trials = _trials(some)
+            some = some_recordings(basis, 0)
+            trials = all_trials(some)
             scores = verifier.score(some.embeddings, trials)
             llrs = verifier.llrs(scores, some.duration_s[trials.enroll], some.duration_s[trials.test])
             odds = llrs + np.log(prior / (1 - prior))
@@ -163,7 +163,7 @@ def test_what_it_rests_on_is_counted(simulate: Simulate) -> None:
 
 def test_trials_are_of_two_recordings(simulate: Simulate) -> None:
     basis = simulate(10, 2, seed=8)
-    trials = _trials(basis)
+    trials = all_trials(basis)
     assert (basis.recording[trials.enroll] != basis.recording[trials.test]).all()
     assert (len(trials), trials.num_target) == (190 * 16, 10 * 16)
 
@@ -171,7 +171,7 @@ def test_trials_are_of_two_recordings(simulate: Simulate) -> None:
 def test_many_recordings_are_thinned_evenly(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xvectors.verification.learning.MAX_ROWS", 100)
     basis = simulate(6, 10, seed=9)
-    kept = _some_recordings(basis, seed=0)
+    kept = some_recordings(basis, seed=0)
     assert len(kept.speakers) == 6 * 4 * 4
     assert np.unique(kept.speakers, return_counts=True)[1].tolist() == [16] * 6
 

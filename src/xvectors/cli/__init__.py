@@ -20,6 +20,7 @@ import typer
 from xvectors.cli import recognition  # noqa: F401
 from xvectors.cli import gallery  # noqa: F401
 from xvectors.cli import training  # noqa: F401
+from xvectors.cli import calibration  # noqa: F401
 from xvectors.cli import evaluation  # noqa: F401
 from xvectors.cli import embedding  # noqa: F401
 from xvectors.cli import importing  # noqa: F401

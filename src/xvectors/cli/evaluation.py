@@ -13,7 +13,9 @@ from xvectors.cli.shared import (
     CFa,
     CMiss,
     Device,
+    Embeddings,
     Json,
+    Labels,
     Metadata,
     PTarget,
     Quiet,
@@ -30,6 +32,7 @@ from xvectors.errors import ConfigError
 from xvectors.text import count
 
 if TYPE_CHECKING:
+    from xvectors.evaluation import Evaluation
     from xvectors.metrics import LeastCost
 
 
@@ -37,11 +40,12 @@ if TYPE_CHECKING:
     MEASURE,
     "xvectors evaluate exp/mine",
     "xvectors evaluate exp/mine --data other-speakers --trials trials.txt",
+    "xvectors evaluate exp/backend --embeddings vectors.npz --labels speakers.csv",
     "xvectors evaluate --scores scores.csv",
 )
 def evaluate_command(
     system: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="System directory; not needed with --scores.")
+        Path | None, typer.Argument(metavar="DIR", help="System directory; not needed with --scores and --embeddings.")
     ] = None,
     data: Annotated[
         Path | None,
@@ -56,6 +60,8 @@ def evaluate_command(
             help="Trial list in VoxCeleb's or Kaldi's format, or CSV. By default all pairs.",
         ),
     ] = None,
+    embeddings: Embeddings = None,
+    labels: Labels = None,
     scores: Annotated[
         Path | None,
         typer.Option(
@@ -91,6 +97,19 @@ def evaluate_command(
     from xvectors.metrics import LeastCost
 
     cost = LeastCost(p_target, c_miss, c_fa)
+    if embeddings is not None:
+        others = (("--data", data), ("--metadata", metadata), ("--scores", scores), ("--speakers", speakers))
+        if given := [name for name, value in others if value is not None]:
+            raise ConfigError(f"{', '.join(given)} with --embeddings: their speakers are in --labels; leave it out")
+        from xvectors.report.embeddings import evaluate_embeddings
+
+        _print_evaluation(
+            evaluate_embeddings(embeddings, labels, system=system, trials=trials, cost=cost, out=output, audio=audio),
+            as_json,
+        )
+        return
+    if labels is not None:
+        raise ConfigError("--labels is for --embeddings: a corpus names its speakers itself; leave it out")
     if system is None and scores is not None:
         for_systems = (("--data", data), ("--metadata", metadata), ("--output", output))
         given = [name for name, value in for_systems if value is not None]
@@ -105,7 +124,6 @@ def evaluate_command(
     if speakers is not None:
         raise ConfigError("--speakers is only for --scores: the corpus of a system names its speakers; leave it out")
     from xvectors.report.evaluation import evaluate
-    from xvectors.report.outputs import evaluation_to_dict, summary_lines
 
     result = evaluate(
         system,
@@ -119,11 +137,18 @@ def evaluate_command(
         device=device,
         progress=not quiet,
     )
+    _print_evaluation(result, as_json)
+
+
+def _print_evaluation(result: Evaluation, as_json: bool) -> None:
+    from xvectors.report.outputs import evaluation_to_dict, summary_lines
+
     if as_json:
         print_json(evaluation_to_dict(result))
         return
     print_lines(summary_lines(result))
-    print(f"written to {result.report}: index.html (the report), metrics.json, scores.csv, embeddings.npz, scores.png")
+    vectors = "embeddings.npz, " if (result.report / "embeddings.npz").is_file() else ""
+    print(f"written to {result.report}: index.html (the report), metrics.json, scores.csv, {vectors}scores.png")
 
 
 @command(

@@ -92,6 +92,22 @@ System = Annotated[
     Path, typer.Argument(metavar="DIR", help="System directory, as written by `xvectors train`, or `starter`.")
 ]
 """The system as the subject of a command, such as `evaluate`."""
+Embeddings = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="EMB",
+        help="Embeddings of any network instead of recordings: npz or Parquet with ids and vectors, or written by "
+        "`xvectors embed`.",
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="TABLE",
+        help="With --embeddings: CSV with the columns id (or path) and speaker, and perhaps gender, session and "
+        "duration_s. By default the speakers that EMB names.",
+    ),
+]
 SystemOption = Annotated[
     str,
     typer.Option(

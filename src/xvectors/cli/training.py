@@ -1,4 +1,4 @@
-"""Commands that make systems: train, calibrate, recipes, models, upgrade."""
+"""Commands that make systems: train, recipes, models, upgrade."""
 
 from __future__ import annotations
 
@@ -150,107 +150,6 @@ def print_training(result: TrainingResult, resume_command: str) -> None:
         print(f"interrupted by {result.interrupted.name}; the state is saved. Continue with: {resume_command}")
         raise typer.Exit(SIGNAL_STATUS + result.interrupted.value)
     print(f"system: {result.folder.path}")
-
-
-@command(TRAIN, "xvectors calibrate exp/mine", "xvectors calibrate exp/mine --data other-speakers --backend plda")
-def calibrate_command(
-    system: System,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DATA",
-            help="Corpus to calibrate on, of speakers that the system was not trained on. By default the calibration "
-            "speakers that training held out.",
-        ),
-    ] = None,
-    metadata: Metadata = None,
-    speaker_level: SpeakerLevel = None,
-    backend: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Back-end to use, such as asnorm. By default the most accurate on held-out speakers."
-        ),
-    ] = None,
-    cohort: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="EMB",
-            help="Embeddings of the cohort for score normalization, written by `xvectors embed`. By default the "
-            "training speakers.",
-        ),
-    ] = None,
-    adapt_to: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="EMB",
-            help="Unlabeled embeddings of a new domain, written by `xvectors embed`, to adapt PLDA to. --data should "
-            "be of the same domain.",
-        ),
-    ] = None,
-    adapt_by: Annotated[
-        str,
-        typer.Option(
-            metavar="METHOD",
-            help="Method of PLDA adaptation: coral_plus, coral or kaldi.",
-            autocompletion=one_of("coral_plus", "coral", "kaldi"),
-        ),
-    ] = "coral_plus",
-    p_target: Annotated[
-        float,
-        typer.Option(
-            metavar="P",
-            help="Prior probability of a target trial (0 to 1): the calibration is fitted, and decisions are made, at "
-            "this prior.",
-        ),
-    ] = 0.5,
-    device: Device = "auto",
-    as_json: Json = False,
-    quiet: Quiet = False,
-    trust: Trust = None,
-) -> None:
-    """Choose a system's back-end, and calibrate its scores to log-likelihood ratios.
-
-    `xvectors train` ends with this step. Run it again with other data or another back-end.
-    """
-    from xvectors.training.calibrate import calibrate
-
-    verifier = calibrate(
-        system,
-        data=data,
-        metadata=metadata,
-        speaker_level=speaker_level,
-        backend=backend,
-        cohort=cohort,
-        adapt_to=adapt_to,
-        adapt_by=adapt_by,
-        p_target=p_target,
-        device=device,
-        progress=not quiet,
-    )
-    basis, chosen = verifier.basis, verifier.backend_table
-    if as_json:
-        print_json({"backend": verifier.name, **chosen, "basis": basis, "figures": verifier.figures})
-        return
-    print(f"back-end     {verifier.name}: {chosen['reason']}")
-    print(
-        f"learned from  {count(basis['num_speakers'], 'speaker')} ({basis['source']}), "
-        f"{count(basis['num_recordings'], 'recording')} and "
-        f"{count(basis['num_crops'], 'crop')} of them"
-    )
-    if "cohort" in basis:
-        used = basis["cohort"]
-        print(
-            f"cohort       {count(used['num_speakers'], 'speaker')}, "
-            f"{count(used['num_embeddings'], 'recording')} ({used['file']})"
-        )
-    if "adapted_to" in basis:
-        used = basis["adapted_to"]
-        print(f"adapted to   {count(used['num_embeddings'], 'recording')} ({used['file']}), by {used['by']}")
-    for name, figures in verifier.figures.items():
-        trials = figures["num_target_trials"] + figures["num_nontarget_trials"]
-        cllr = f"Cllr {figures['cllr']:.3f} bits, at best {figures['min_cllr']:.3f}"
-        print(f"{name.replace('_', ' '):<16} {trials:,} trials, EER {figures['eer']:.2%}, {cllr}")
-    print(f"written to {system}: backend.npz, calibration.toml")
 
 
 @command(TRAIN, "xvectors recipes", "xvectors recipes resnet", "xvectors recipes resnet > mine.toml")

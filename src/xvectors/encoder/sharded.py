@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -288,20 +288,49 @@ def _write_parquet(path: Path, manifest: Manifest, embedded: Embedded, descripti
         parquet.write_table(table, temporary)
 
 
-def read_parquet(path: Path) -> dict[str, NDArray[Any]]:
-    """Read the columns of one part, as `read_parts` returns them. Raises CheckpointError if it is damaged."""
+def read_parquet(path: Path, aliases: Mapping[str, Sequence[str]] | None = None) -> dict[str, NDArray[Any]]:
+    """Read the columns of one part, as `read_parts` returns them; CheckpointError if it is damaged.
+
+    With `aliases` of the names, also a table of another program, which needs only ids and a column of lists.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
         table = parquet.ParquetFile(path).read()
-        dim = table.schema.field("embedding").type.list_size
-        vectors = table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, dim)
-        texts = {key: np.array(table[key].to_pylist(), dtype=np.str_) for key in ("id", "path", "speaker")}
-        numbers = {key: table[key].to_numpy() for key in ("gender", "age", "duration_s", "speech_s")}
+        if aliases is not None:
+            names = {alias: key for key, some in aliases.items() for alias in some}
+            table = table.rename_columns([names.get(name, name) for name in table.column_names])
+        column = "embeddings" if aliases is not None else "embedding"
+        found = {"embeddings": _vectors(table[column].combine_chunks())}
+        for key in ("id", "path", "speaker"):
+            if aliases is None or key in table.column_names:
+                found[key] = np.array(table[key].to_pylist(), dtype=np.str_)
+        for key in ("gender", "age", "duration_s", "speech_s"):
+            if aliases is None or key in table.column_names:
+                found[key] = table[key].to_numpy()
     except (OSError, ValueError, LookupError, AttributeError, TypeError, pa.ArrowException) as error:
-        raise CheckpointError(f"{path} is damaged: {error}; remove it and embed again") from error
-    return {"embeddings": vectors, **texts, **numbers}
+        remedy = "remove it and embed again" if aliases is None else "write it again, with one list of numbers a row"
+        raise CheckpointError(f"{path} is damaged: {error}; {remedy}") from error
+    return found
+
+
+def _vectors(column: Any) -> NDArray[Any]:
+    """Return a column of lists as a matrix [n, dim]. Raises ValueError for lists that differ in length."""
+    import pyarrow as pa
+
+    if column.null_count or column.flatten().null_count:
+        raise ValueError("an embedding is null, or has a null in it")
+    if not isinstance(column.type, pa.FixedSizeListType):
+        lengths, counts = np.unique(column.value_lengths().to_numpy(), return_counts=True)
+        if len(lengths) > 1:
+            odd = ", ".join(f"{number:,} of {length}" for length, number in zip(lengths, counts, strict=True))
+            raise ValueError(f"embeddings differ in their number of dimensions: {odd}")
+        dim = int(lengths[0]) if len(lengths) else 0
+    else:
+        dim = column.type.list_size
+    vectors: NDArray[Any] = column.flatten().to_numpy(zero_copy_only=False)
+    return vectors.reshape(len(column), dim)
 
 
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:

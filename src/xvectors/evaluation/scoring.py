@@ -9,9 +9,10 @@ import numpy as np
 
 from xvectors.embeddings import load_embeddings
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
+from xvectors.labeled_embeddings import load_back_end
 from xvectors.trials import RecordingRows, read_enrollment, read_trials
 from xvectors.trials.score_files import write_scores
-from xvectors.verification import Verifier, cosine_verifier
+from xvectors.verification import cosine_verifier
 from xvectors.verification.verifier import MIN_HEARD_S
 
 AVERAGE, BOOK = "average", "book"
@@ -43,13 +44,14 @@ def score_trial_list(
     Parameters
     ----------
     embeddings
-        Embeddings that `xvectors embed` wrote. A calibrated system needs their durations.
+        A file of `load_embeddings`. A calibrated system needs the durations.
     trials
         The trial list.
     out
         The score file to write.
     system
-        The system whose back-end and calibration score the trials; by default the cosine does.
+        The system, or the directory of `calibrate_embeddings`, whose back-end and calibration score the trials; by
+        default the cosine does.
     enrollment
         A file of lines `model recording recording ...`; the first names of the trials are then models.
     enroll_by
@@ -70,10 +72,10 @@ def score_trial_list(
         raise ConfigError(f"models cannot be enrolled by {enroll_by!r}: give {AVERAGE} or {BOOK}")
     if enroll_by == BOOK and enrollment is None:
         raise ConfigError(f"enrolling by the {BOOK} needs an enrollment file of models: name it, or leave it out")
-    arrays = load_embeddings(Path(embeddings), "id", "duration_s", optional=["speaker", "speech_s"])
+    arrays = load_embeddings(Path(embeddings), "id", optional=["speaker", "duration_s", "speech_s"])
     speakers = arrays.get("speaker")
     names = arrays["id"].tolist()
-    verifier = cosine_verifier() if system is None else _verifier(Path(system))
+    verifier = cosine_verifier() if system is None else load_back_end(system)
     recordings = RecordingRows(names)
     enrolled = None if enrollment is None else read_enrollment(enrollment)
     resolved = read_trials(trials).resolve(recordings, enrolled)
@@ -81,8 +83,10 @@ def score_trial_list(
     if not len(pairs):
         raise ManifestError(f"{trials}: no trials are left to score")
     rows = arrays["embeddings"]
-    seconds = enroll_seconds = arrays["duration_s"]
-    if "speech_s" in arrays:
+    seconds = enroll_seconds = arrays.get("duration_s", np.full(len(names), np.nan))
+    if not verifier.needs_durations:
+        seconds = enroll_seconds = np.ones(len(names))
+    elif "speech_s" in arrays:
         seconds = enroll_seconds = arrays["speech_s"].clip(min=MIN_HEARD_S)
     enroll_names = names
     enroll_rows = pairs.enroll
@@ -121,14 +125,3 @@ def score_trial_list(
         has_llrs=llrs is not None,
         findings=tuple(findings),
     )
-
-
-def _verifier(folder: Path) -> Verifier:
-    # Imported here because scoring by cosine needs no torch.
-    from xvectors.system import find_system
-    from xvectors.system.serialization import read_description
-    from xvectors.verification import verifier_of
-
-    paths = find_system(folder)
-    read_description(paths)
-    return verifier_of(paths)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import csv
 import logging
 import shlex
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,31 +20,19 @@ from xvectors.corpus.scanning import read_left_out
 from xvectors.encoder import Embedded, SpeakerEncoder, save_embeddings
 from xvectors.encoder.results import known_durations
 from xvectors.errors import AudioError, CheckpointError, ManifestError, MissingExtraError
-from xvectors.evaluation.curves import measure_curves
 from xvectors.evaluation.leakage import cohort_line, find_leakage, leakage_lines
-from xvectors.evaluation.measures import measure_scores, rank_measures
-from xvectors.evaluation.mistakes import DecidedTrials, find_mistakes
+from xvectors.evaluation.measuring import Clock, measure_trials, score_trials
 from xvectors.evaluation.result import NOT_CALIBRATED, Evaluation
-from xvectors.evaluation.slice_dimensions import trial_dimensions
-from xvectors.evaluation.slices import measure_slices
-from xvectors.evaluation.speaker_map import map_speakers
 from xvectors.evaluation.trial_lists import choose_trials
-from xvectors.evaluation.verdict import reach_verdict
 from xvectors.files import why_no_file
 from xvectors.metrics import LeastCost as LeastCost
-from xvectors.metrics import eer
 from xvectors.metrics.operating_points import DEFAULT_COST as DEFAULT_COST
 from xvectors.system import SystemFolder, find_system
 from xvectors.system.serialization import current_versions, kept_epoch, read_description
-from xvectors.trials import Trials
-from xvectors.trials.score_files import write_scores
 from xvectors.verification import Verifier, verifier_of
 from xvectors.verification.learning import FEW_SPEAKERS, few_speakers_warning
-from xvectors.verification.verifier import MIN_HEARD_S
 
 logger = logging.getLogger(__name__)
-
-EQUAL_ERRORS = "chosen on these trials, where both error rates are equal"
 
 
 def measure_system(
@@ -67,7 +52,7 @@ def measure_system(
     Parameters and errors are those of `xvectors.evaluate`.
     """
     started = datetime.now().astimezone()
-    clock = _Clock()
+    clock = Clock()
     paths = find_system(Path(folder))
     description = read_description(paths)
     encoder = SpeakerEncoder.from_pretrained(folder, device=device)
@@ -86,7 +71,7 @@ def measure_system(
     report = report_folder(folder, paths, data, trials, out)
     save_embeddings(report / "embeddings.npz", corpus, embedded)
     with clock.step("scoring"):
-        scores, llrs = _score(verifier, embedded, chosen.trials)
+        scored = score_trials(verifier, embedded.embeddings, chosen, embedded.speech_s)
     warnings = [*chosen.findings, *_calibration_warnings(verifier)]
     with clock.step("leakage"):
         training = Manifest.read_csv(paths.corpus) if paths.corpus.is_file() else None
@@ -105,50 +90,22 @@ def measure_system(
             logger.warning("%s", warning)
     if in_cohort := verifier.backend.warn_of_overlap(manifest.speakers):  # which logs it
         warnings.append(cohort_line(in_cohort, manifest))
-    with clock.step("measuring"):
-        speakers = manifest.speaker_index
-        target = chosen.trials.target
-        threshold, source = _threshold(verifier, scores, target)
-        decided = DecidedTrials(
-            trials=chosen.trials,
-            scores=scores if llrs is None else llrs,
-            threshold=threshold,
-            speakers=manifest.speakers,
-            speaker_index=speakers,
-        )
-        found = measure_scores(
-            decided.scores,
-            target,
-            speakers[chosen.trials.enroll],
-            speakers[chosen.trials.test],
-            are_llrs=llrs is not None,
-            threshold=threshold,
-            cost=cost,
-        )
-        curves = measure_curves(
-            found.roc, decided.scores, target, threshold=threshold, cost=cost, are_llrs=llrs is not None
-        )
-        mistakes = find_mistakes(decided)
-    with clock.step("identification"):
-        ranks = rank_measures(verifier.backend, embedded.embeddings, speakers)
     with clock.step("snr"):
         snr_db = estimate_manifest_snr_db(manifest)
-    with clock.step("slices"):
-        slices = measure_slices(
-            trial_dimensions(manifest, duration_s, snr_db, chosen.trials),
-            scores=decided.scores,
-            target=target,
-            enroll_speaker=speakers[chosen.trials.enroll],
-            test_speaker=speakers[chosen.trials.test],
-            threshold=threshold,
-            cost=None if llrs is None else cost,
-        )
-    with clock.step("speaker map"):
-        names = np.array(manifest.speakers)[speakers].tolist()
-        speaker_map = map_speakers(embedded.embeddings, names, manifest.gender)
+    fields, notes = measure_trials(
+        verifier,
+        manifest,
+        embedded.embeddings,
+        chosen,
+        scored,
+        duration_s=duration_s,
+        snr_db=snr_db,
+        cost=cost,
+        system=str(folder),
+        clock=clock,
+    )
     history, damage = _history(paths.history)
     warnings += damage
-    table = verifier.table() if verifier.is_calibrated else {}
     return Evaluation(
         system=str(folder),
         system_path=paths.path,
@@ -171,82 +128,11 @@ def measure_system(
         recipe=recipe_to_mapping(description.recipe),
         training=_training_facts(paths, training, len(description.speakers)),
         history=history,
-        backend=verifier.name,
-        backend_settings=table.get("backend", {}),
-        calibration_settings={
-            key: table[key] for key in ("calibration", "decision", "basis", "figures") if key in table
-        },
-        manifest=manifest,
-        embeddings=embedded.embeddings,
-        duration_s=duration_s,
-        snr_db=snr_db,
         left_out=(*(rejected or ()), *(reason for _, reason in embedded.failures)),
         left_out_known=rejected is not None,
-        trials=chosen.trials,
-        trials_source=chosen.source,
-        trial_findings=chosen.findings,
-        scores=scores,
-        llrs=llrs,
-        threshold=threshold,
-        threshold_source=source,
-        equal_error=found.roc.eer(),
-        measures={**found.measures, **ranks},
-        cost=cost,
-        operating_points=found.operating_points,
-        curves=curves,
-        slices=slices,
-        mistakes=mistakes,
-        speaker_map=speaker_map,
         leakage=leakage,
-        verdict=reach_verdict(decided, found.measures, is_calibrated=llrs is not None, system=str(folder)),
-        warnings=(*warnings, *found.notes),
-    )
-
-
-def _score(
-    verifier: Verifier, embedded: Embedded, trials: Trials
-) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
-    """Return the scores and, of a calibrated system, the LLRs of the trials."""
-    scores = verifier.score(embedded.embeddings, trials)
-    if not verifier.is_calibrated:
-        return scores, None
-    heard_s = embedded.speech_s.clip(min=MIN_HEARD_S)
-    return scores, verifier.llrs(scores, heard_s[trials.enroll], heard_s[trials.test])
-
-
-def _calibration_warnings(verifier: Verifier) -> list[str]:
-    if not verifier.is_calibrated:
-        return [NOT_CALIBRATED]
-    if not verifier.basis.get("held_out", True):
-        return ["the calibration learned from speakers that the network was trained on, so its LLRs are too confident"]
-    num_speakers = int(verifier.basis["num_speakers"])
-    return [few_speakers_warning(num_speakers)] if num_speakers < FEW_SPEAKERS else []
-
-
-def _threshold(verifier: Verifier, scores: NDArray[np.floating], target: NDArray[np.bool_]) -> tuple[float, str]:
-    """Return the threshold to decide by, and where it comes from."""
-    if not verifier.is_calibrated:
-        return eer(scores[target], scores[~target]).threshold, EQUAL_ERRORS
-    source = f"the Bayes threshold of LLRs at P(target) = {verifier.p_target:g} and equal costs"
-    return verifier.threshold, source
-
-
-def _history(path: Path) -> tuple[tuple[dict[str, float], ...], list[str]]:
-    """Return the epochs of history.csv, empty without the file, and a warning if it is damaged."""
-    try:
-        return (tuple(read_history(path)) if path.is_file() else ()), []
-    except CheckpointError as error:
-        return (), [f"{error}; the report has no training curves"]
-
-
-def save_scores(evaluation: Evaluation) -> None:
-    """Write the scores of the evaluation into its folder, as scores.csv."""
-    write_scores(
-        evaluation.report / "scores.csv",
-        list(evaluation.manifest.id),
-        evaluation.trials,
-        evaluation.scores,
-        evaluation.llrs,
+        warnings=(*warnings, *notes),
+        **fields,
     )
 
 
@@ -268,17 +154,21 @@ def estimate_manifest_snr_db(manifest: Manifest) -> NDArray[np.float64]:
     return found
 
 
-class _Clock:
-    """Measures the seconds that each step takes."""
+def _calibration_warnings(verifier: Verifier) -> list[str]:
+    if not verifier.is_calibrated:
+        return [NOT_CALIBRATED]
+    if not verifier.basis.get("held_out", True):
+        return ["the calibration learned from speakers that the network was trained on, so its LLRs are too confident"]
+    num_speakers = int(verifier.basis["num_speakers"])
+    return [few_speakers_warning(num_speakers)] if num_speakers < FEW_SPEAKERS else []
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
 
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        started = time.monotonic()
-        yield
-        self.seconds[name] = time.monotonic() - started
+def _history(path: Path) -> tuple[tuple[dict[str, float], ...], list[str]]:
+    """Return the epochs of history.csv, empty without the file, and a warning if it is damaged."""
+    try:
+        return (tuple(read_history(path)) if path.is_file() else ()), []
+    except CheckpointError as error:
+        return (), [f"{error}; the report has no training curves"]
 
 
 def _check_left_out(embedded: Embedded, total: int, data: str, bound: float) -> None:

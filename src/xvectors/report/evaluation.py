@@ -7,14 +7,11 @@ from pathlib import Path
 
 from xvectors.evaluation.result import Evaluation
 from xvectors.evaluation.speaker_map import map_saved_embeddings
-from xvectors.evaluation.system import DEFAULT_COST, LeastCost, measure_system, read_history, report_folder, save_scores
+from xvectors.evaluation.system import DEFAULT_COST, LeastCost, measure_system, read_history, report_folder
 from xvectors.files import exclusive
-from xvectors.report import style
-from xvectors.report.outputs import write_metrics
-from xvectors.report.page import write_page
-from xvectors.report.pictures import densities_figure
 from xvectors.report.speaker_maps import speaker_map
 from xvectors.report.training_plots import training_curves
+from xvectors.report.writing import write_report
 from xvectors.system import SystemFolder, find_system
 from xvectors.system.serialization import kept_epoch, read_description
 
@@ -66,10 +63,7 @@ def evaluate(
         )
         if not audio:
             evaluation = replace(evaluation, command=f"{evaluation.command} --no-audio")
-        write_page(evaluation, report / "index.html", audio=audio)
-        write_metrics(report / "metrics.json", evaluation)
-        save_scores(evaluation)
-        style.save(densities_figure(evaluation), report / "scores.png")
+        write_report(evaluation, audio=audio)
         return evaluation
 
 

@@ -33,6 +33,7 @@ from xvectors.verification import CROP_DURATIONS_S, Basis, Verifier, learn_verif
 from xvectors.verification.decision import MIN_SPEECH_S
 from xvectors.verification.label_check import find_two_voices
 from xvectors.verification.learning import FEW_SPEAKERS, few_speakers_warning
+from xvectors.verification.own_speakers import learn_from_own
 from xvectors.verification.verifier import P_TARGET
 
 logger = logging.getLogger(__name__)
@@ -62,8 +63,10 @@ def calibrate(
 
     Without `data`, the calibration set are the speakers held out from training or, if these are fewer than 3, the
     validation recordings of training speakers, with a warning, because scores of known voices are too good. With `data`
-    it is that corpus (see `open_corpus` for `metadata` and `speaker_level`). Labels that two people seem to share are
-    left out, with a warning. `p_target` is the prior at which the calibration is fitted and the system decides.
+    it is that corpus (see `open_corpus` for `metadata` and `speaker_level`); where the training corpus is not at hand,
+    as for imported models, half of its speakers also fit the back-ends and are the cohort (see `learn_from_own`).
+    Labels that two people seem to share are left out, with a warning. `p_target` is the prior at which the calibration
+    is fitted and the system decides.
 
     Parameters
     ----------
@@ -129,9 +132,13 @@ def calibrate(
         basis, two_voices = _of_one_voice_each(basis, manifest, seed)
         # training speakers cannot judge a back-end fitted on them
         training = training_embeddings(paths, encoder, seed=seed, progress=progress) if held_out else None
-        learned = learn_verifier(
-            basis, training, backend_name=backend, complete=given.complete, p_target=p_target, seed=seed
-        )
+        if training is None and held_out:
+            # an imported system, or one without its corpus: these speakers fit the back-end too
+            learned = learn_from_own(basis, backend_name=backend, complete=given.complete, p_target=p_target, seed=seed)
+        else:
+            learned = learn_verifier(
+                basis, training, backend_name=backend, complete=given.complete, p_target=p_target, seed=seed
+            )
         _check_used(learned.name, learned.backend, cohort, adapt_to)
         if cohort is not None:
             learned.backend.warn_of_overlap(manifest.speakers, "calibration")

@@ -131,8 +131,8 @@ def learn_verifier(
     else:
         name, backend, table = backend_name, _fitted(backend_name, training), {"reason": "as asked for"}
         complete(backend)
-    some = _some_recordings(basis, seed)
-    trials = _trials(some)
+    some = some_recordings(basis, seed)
+    trials = all_trials(some)
     scores = backend.score(some.embeddings, trials)
     quality = duration_quality(some.duration_s[trials.enroll], some.duration_s[trials.test])
     calibration = AffineCalibration(p_target).fit(scores, trials.target, quality, QUALITY_NAMES)
@@ -193,19 +193,20 @@ def _choose(
     return reference, backend, {"reason": reason}
 
 
-def _some_recordings(basis: Basis, seed: int) -> Basis:
-    """Draw at most about MAX_ROWS rows: equally many recordings of each speaker, with their crops."""
-    if len(basis.speakers) <= MAX_ROWS:
+def some_recordings(basis: Basis, seed: int, at_most: int | None = None) -> Basis:
+    """Draw about `at_most` rows, by default MAX_ROWS: equally many recordings of each speaker, with their crops."""
+    most = MAX_ROWS if at_most is None else at_most
+    if len(basis.speakers) <= most:
         return basis
     recordings, first = np.unique(basis.recording, return_index=True)
     speakers = speaker_numbers(basis.speakers[first])
-    room = MAX_ROWS * len(recordings) // len(basis.speakers)
+    room = most * len(recordings) // len(basis.speakers)
     each = max(2, room // (int(speakers.max()) + 1))
     kept = sample_recordings(speakers, each=each, at_most=len(recordings), seed=seed)
     return basis.take(np.isin(basis.recording, recordings[kept]))
 
 
-def _trials(basis: Basis) -> Trials:
+def all_trials(basis: Basis) -> Trials:
     """Return all pairs of rows of two recordings."""
     speakers = speaker_numbers(basis.speakers)
     enroll, test = [], []

@@ -70,7 +70,12 @@ class Verifier:
     @property
     def speakers(self) -> frozenset[str]:
         """Names of the speakers from whom back-end and calibration learned."""
-        return frozenset(self.basis.get("speakers", ()))
+        return frozenset((*self.basis.get("speakers", ()), *self.basis.get("fitted_speakers", ())))
+
+    @property
+    def needs_durations(self) -> bool:
+        """Whether LLRs depend on the seconds of speech; not where the calibration data stated none."""
+        return bool(self.basis.get("durations_known", True))
 
     def score(self, embeddings: ArrayLike, trials: Trials) -> NDArray[np.float32]:
         """Return scores [m] of trials between rows of embeddings [n, D].
@@ -207,6 +212,15 @@ def load_verifier(*, backend: Path, calibration: Path, fingerprint: str) -> Veri
     )
 
 
+OF_EMBEDDINGS = "of embeddings, without a network"
+"""Takes the place of a system's fingerprint where a back-end was learned from embeddings alone."""
+
+
+def is_back_end_alone(folder: VerifierFiles) -> bool:
+    """Whether a directory holds a back-end that was learned from embeddings, and no system."""
+    return folder.calibration.is_file() and not folder.description.is_file()
+
+
 class VerifierFiles(FingerprintFiles, Protocol):
     """The files of a system directory from which a verifier is read."""
 
@@ -218,5 +232,10 @@ class VerifierFiles(FingerprintFiles, Protocol):
 
 
 def verifier_of(folder: VerifierFiles) -> Verifier:
-    """Load the verifier of a system directory. Errors are those of `load_verifier`."""
+    """Load the verifier of a system directory, or of a directory with a back-end alone (see `is_back_end_alone`).
+
+    Errors are those of `load_verifier`.
+    """
+    if is_back_end_alone(folder):
+        return load_verifier(backend=folder.backend, calibration=folder.calibration, fingerprint=OF_EMBEDDINGS)
     return load_verifier(backend=folder.backend, calibration=folder.calibration, fingerprint=fingerprint_of(folder))

@@ -1,0 +1,163 @@
+"""Score trials of embeddings and measure everything that a report says of them, whatever made the embeddings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xvectors.corpus import Manifest
+from xvectors.evaluation.curves import measure_curves
+from xvectors.evaluation.measures import measure_scores, rank_measures
+from xvectors.evaluation.mistakes import DecidedTrials, find_mistakes
+from xvectors.evaluation.result import Evaluation
+from xvectors.evaluation.slice_dimensions import trial_dimensions
+from xvectors.evaluation.slices import measure_slices
+from xvectors.evaluation.speaker_map import map_speakers
+from xvectors.evaluation.trial_lists import ChosenTrials
+from xvectors.evaluation.verdict import reach_verdict
+from xvectors.metrics import LeastCost, eer
+from xvectors.trials.score_files import write_scores
+from xvectors.verification import Verifier
+from xvectors.verification.verifier import MIN_HEARD_S
+
+EQUAL_ERRORS = "chosen on these trials, where both error rates are equal"
+
+
+class Clock:
+    """Measures the seconds that each step takes."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - started
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scored:
+    """Scores [m] of the trials, and their LLRs [m] if the verifier is calibrated."""
+
+    scores: NDArray[np.float32]
+    llrs: NDArray[np.float64] | None
+
+
+def score_trials(
+    verifier: Verifier, embeddings: NDArray[np.float32], chosen: ChosenTrials, speech_s: NDArray[np.float64]
+) -> Scored:
+    """Score trials between rows of embeddings [n, D] with `speech_s` [n] seconds of speech."""
+    scores = verifier.score(embeddings, chosen.trials)
+    if not verifier.is_calibrated:
+        return Scored(scores=scores, llrs=None)
+    heard_s = speech_s.clip(min=MIN_HEARD_S)
+    llrs = verifier.llrs(scores, heard_s[chosen.trials.enroll], heard_s[chosen.trials.test])
+    return Scored(scores=scores, llrs=llrs)
+
+
+def measure_trials(
+    verifier: Verifier,
+    manifest: Manifest,
+    embeddings: NDArray[np.float32],
+    chosen: ChosenTrials,
+    scored: Scored,
+    *,
+    duration_s: NDArray[np.float64],
+    snr_db: NDArray[np.float64],
+    cost: LeastCost,
+    system: str,
+    clock: Clock,
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the fields of `Evaluation` that depend on embeddings and trials alone, and notes on the measures."""
+    scores, llrs = scored.scores, scored.llrs
+    speakers = manifest.speaker_index
+    target = chosen.trials.target
+    with clock.step("measuring"):
+        if llrs is None:
+            threshold = eer(scores[target], scores[~target]).threshold
+            source = EQUAL_ERRORS
+        else:
+            threshold = verifier.threshold
+            source = f"the Bayes threshold of LLRs at P(target) = {verifier.p_target:g} and equal costs"
+        decided = DecidedTrials(
+            trials=chosen.trials,
+            scores=scores if llrs is None else llrs,
+            threshold=threshold,
+            speakers=manifest.speakers,
+            speaker_index=speakers,
+        )
+        found = measure_scores(
+            decided.scores,
+            target,
+            speakers[chosen.trials.enroll],
+            speakers[chosen.trials.test],
+            are_llrs=llrs is not None,
+            threshold=threshold,
+            cost=cost,
+        )
+        curves = measure_curves(
+            found.roc, decided.scores, target, threshold=threshold, cost=cost, are_llrs=llrs is not None
+        )
+        mistakes = find_mistakes(decided)
+    with clock.step("identification"):
+        ranks = rank_measures(verifier.backend, embeddings, speakers)
+    with clock.step("slices"):
+        slices = measure_slices(
+            trial_dimensions(manifest, duration_s, snr_db, chosen.trials),
+            scores=decided.scores,
+            target=target,
+            enroll_speaker=speakers[chosen.trials.enroll],
+            test_speaker=speakers[chosen.trials.test],
+            threshold=threshold,
+            cost=None if llrs is None else cost,
+        )
+    with clock.step("speaker map"):
+        names = np.array(manifest.speakers)[speakers].tolist()
+        speaker_map = map_speakers(embeddings, names, manifest.gender)
+    table = verifier.table() if verifier.is_calibrated else {}
+    fields = {
+        "backend": verifier.name,
+        "backend_settings": table.get("backend", {}),
+        "calibration_settings": {
+            key: table[key] for key in ("calibration", "decision", "basis", "figures") if key in table
+        },
+        "manifest": manifest,
+        "embeddings": embeddings,
+        "duration_s": duration_s,
+        "snr_db": snr_db,
+        "trials": chosen.trials,
+        "trials_source": chosen.source,
+        "trial_findings": chosen.findings,
+        "scores": scores,
+        "llrs": llrs,
+        "threshold": threshold,
+        "threshold_source": source,
+        "equal_error": found.roc.eer(),
+        "measures": {**found.measures, **ranks},
+        "cost": cost,
+        "operating_points": found.operating_points,
+        "curves": curves,
+        "slices": slices,
+        "mistakes": mistakes,
+        "speaker_map": speaker_map,
+        "verdict": reach_verdict(decided, found.measures, is_calibrated=llrs is not None, system=system),
+    }
+    return fields, tuple(found.notes)
+
+
+def save_scores(evaluation: Evaluation) -> None:
+    """Write the scores of the evaluation into its folder, as scores.csv."""
+    write_scores(
+        evaluation.report / "scores.csv",
+        list(evaluation.manifest.id),
+        evaluation.trials,
+        evaluation.scores,
+        evaluation.llrs,
+    )
