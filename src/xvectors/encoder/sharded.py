@@ -302,7 +302,10 @@ def read_parquet(path: Path, aliases: Mapping[str, Sequence[str]] | None = None)
             names = {alias: key for key, some in aliases.items() for alias in some}
             table = table.rename_columns([names.get(name, name) for name in table.column_names])
         column = "embeddings" if aliases is not None else "embedding"
-        found = {"embeddings": _vectors(table[column].combine_chunks())}
+        vectors = table[column].combine_chunks()
+        if aliases is None and not isinstance(vectors.type, pa.FixedSizeListType):
+            raise ValueError(f"embedding is of the type {vectors.type}, not a list of fixed size")
+        found = {"embeddings": _vectors(vectors)}
         for key in ("id", "path", "speaker"):
             if aliases is None or key in table.column_names:
                 found[key] = np.array(table[key].to_pylist(), dtype=np.str_)
