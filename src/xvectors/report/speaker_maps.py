@@ -23,6 +23,7 @@ MAX_TITLE = 60  # characters in a line
 NAME_FONT = 8  # points
 LETTER, LINE = 0.62 * NAME_FONT, 1.35 * NAME_FONT  # width of a letter and height of a line, in points
 MAX_HIDDEN = 6  # points that a name may cover
+MAX_WRITTEN = 200  # speakers whose names are written; more would hide the points
 NAME_PLACES = ((0.0, 0.0), (0.0, 1.0), (0.0, -1.0), (0.0, 1.7), (0.0, -1.7), (0.7, 0.0), (-0.7, 0.0))
 """Where a name may stand, in its own widths and heights from the middle of its speaker's points."""
 
@@ -38,7 +39,7 @@ def speaker_map(
     """Draw points of the plane, with a color for each speaker and a marker for each gender.
 
     A legend names up to 20 speakers; the second ten have outlined markers. With more speakers, whose looks repeat,
-    names stand beside the points as far as they fit, and a note says how many.
+    names stand beside the points as far as they fit, and a note says how many. More than 200 have no names.
 
     Parameters
     ----------
@@ -115,7 +116,10 @@ def speaker_figure(
         texts = legend_below(figure, [key for key, _ in keys], [label for _, label in keys], columns=columns)
         for at, text in enumerate(texts[len(present) :]):
             text.set_gid(name_gid(at))
-    if not is_few:
+    if len(names) > MAX_WRITTEN:
+        note = f"{len(names):,} speakers: too many to write their names"
+        axes.set_title(note, loc="right", fontsize=style.SMALL, color=style.MUTED)
+    elif not is_few:
         written = _write_names(axes, [short(name) for name in names], xy, speaker)
         if written < len(names):
             note = f"names of {written} of {len(names)} speakers fit"

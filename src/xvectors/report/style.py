@@ -73,7 +73,7 @@ def new_figure(
     *,
     columns: int = 1,
     legend_rows: int = 0,
-    left: float = 0.65,
+    left: float = 0.8,
     right: float = 0.15,
     top: float = 0.15,
     bottom: float = 0.5,
