@@ -21,12 +21,14 @@ from xvectors.files import atomic_write, digest, exclusive, user_folder
 from xvectors.models import Backbone
 from xvectors.system.folder import ONNX_SUFFIX, WEIGHTS_SUFFIXES, SystemFolder
 from xvectors.system.importers import (
+    eres2net,
     exercise,
     onnx,
     resemblyzer,
     speechbrain,
     speechbrain_resnet,
     threedspeaker,
+    wespeaker,
     wespeaker_tdnn,
 )
 from xvectors.system.importers.checkpoint import read_checkpoint
@@ -42,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 FAMILIES: tuple[Family, ...] = (
     *threedspeaker.FAMILIES,
+    *eres2net.FAMILIES,
+    *wespeaker.FAMILIES,
     *wespeaker_tdnn.FAMILIES,
     *speechbrain.FAMILIES,
     *speechbrain_resnet.FAMILIES,
