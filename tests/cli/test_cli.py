@@ -372,6 +372,7 @@ def test_models_lists_papers_sizes_and_costs(monkeypatch: pytest.MonkeyPatch) ->
         "redimnet2 size=b4": ["6.6 M (72)", "6.65 M", "7.53 M", "15.19"],
         "redimnet2 size=b5": ["8.9 M (72)", "8.95 M", "10.12 M", "32.04"],
         "redimnet2 size=b6": ["12.3 M (72)", "12.38 M", "14.18 M", "43.66"],
+        "lstm": ["-", "1.42 M", "1.46 M", "1.34"],
     }
     assert rows["campplus"][0].startswith("CAM++: Wang et al.,")
     assert {name.split()[0] for name in rows} == MODELS.keys()
