@@ -12,6 +12,9 @@ PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 OLDER := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OPENBLAS_CORETYPE=Haswell \
 	NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR"
 
+# Tests that read and write files, whose results no processor changes.
+FILES := $(addprefix --ignore=tests/,config corpus files fuzz kills trials test_docs.py test_readme.py)
+
 .PHONY: help demo test test-older test-slow test-all coverage lint format docs build notebook starter-onnx clean
 
 help:  ## list the targets (default)
@@ -24,7 +27,7 @@ test: lint  ## lint, types, import contracts and the fast tests
 	$(PYTEST)
 
 test-older: $(VENV)/.test-installed  ## fast tests as on an x86 processor with AVX2 only
-	$(OLDER) $(PYTEST)
+	$(OLDER) $(PYTEST) $(FILES)
 
 test-slow: $(VENV)/.test-installed  ## tests of more than about 10 seconds each, and those beside other toolkits
 	$(PYTEST) -m "slow or peers"

@@ -341,6 +341,7 @@ def test_recipes_are_listed_and_printed(tmp_path: Path) -> None:
     assert "did you mean 'resnet'?" in run("recipes", "resnt", status=2).stderr
 
 
+@pytest.mark.slow
 def test_models_lists_papers_sizes_and_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each beside its published size; the FLOPs are those that tests/models counts layer by layer."""
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in run("models").stdout.splitlines()]

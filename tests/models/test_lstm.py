@@ -63,6 +63,7 @@ def test_embeddings_have_length_1_and_no_negative_values() -> None:
     assert embeddings.min() >= 0
 
 
+@pytest.mark.slow
 def test_exported_from_the_waveform() -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     features = replace(RESEMBLYZER, num_mels=5)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, get_type_hints
 
 import torch
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from xvectors.config import BACKBONES
@@ -154,10 +155,32 @@ def build_model(name: str, **settings: Any) -> Backbone:
 
 def count_parameters(model: Backbone) -> int:
     """Count the parameters that the embedding depends on, which excludes the classifier and the layers before it."""
-    shadow = copy.deepcopy(model).to("meta").eval()
-    frames = torch.zeros(1, model.context_frames, model.input_dim, device="meta")
-    torch.autograd.backward(shadow.embed(frames).sum())
-    return sum(parameter.numel() for parameter in shadow.parameters() if parameter.grad is not None)
+    # on the CPU, because torch computes on the meta device in Python, which takes seconds for a deep network
+    shadow = copy.deepcopy(model).to_empty(device="cpu").eval()
+    with torch.no_grad():
+        for tensor in (*shadow.parameters(), *shadow.buffers()):
+            tensor.zero_()
+    return sum(
+        tensor.numel() for tensor in _leaves(shadow.embed(torch.zeros(1, model.context_frames, model.input_dim)))
+    )
+
+
+def _leaves(output: Tensor) -> list[Tensor]:
+    """Return the tensors with a gradient that `output` was computed from."""
+    waiting, seen, leaves = [output.grad_fn], set(), []
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if (leaf := getattr(node, "variable", None)) is not None:  # AccumulateGrad, which ends the graph
+            leaves.append(leaf)
+        waiting += [before for before, _ in node.next_functions]
+    return leaves
+
+
+def _unchanged(x: Tensor, padding: Padding | None = None) -> Tensor:
+    return x
 
 
 def count_flops(model: Backbone, num_frames: int) -> int:
@@ -172,6 +195,9 @@ def count_flops(model: Backbone, num_frames: int) -> int:
         There are fewer frames than `model.context_frames`.
     """
     shadow = copy.deepcopy(model).to("meta").eval()
+    for module in shadow.modules():
+        if isinstance(module, nn.BatchNorm1d):  # no products to count, and slow on the meta device
+            module.forward = _unchanged  # type: ignore[assignment, method-assign]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         shadow.embed(torch.zeros(1, num_frames, model.input_dim, device="meta"))
     return int(counter.get_total_flops())

@@ -45,6 +45,7 @@ def network_sizes(num_mels: int, seconds: float) -> list[NetworkSize]:
                 models.build_model(row.model, num_speakers=2, input_dim=input_dim, **row.settings)
                 for input_dim in (row.num_mels, num_mels)
             )
+        at_published = models.count_parameters(published)
         sizes.append(
             NetworkSize(
                 name=row.model,
@@ -53,8 +54,8 @@ def network_sizes(num_mels: int, seconds: float) -> list[NetworkSize]:
                 embedding_dim=model.embedding_dim,
                 published_parameters_m=row.size_m,
                 published_mels=row.num_mels,
-                parameters_at_published_mels=models.count_parameters(published),
-                parameters=models.count_parameters(model),
+                parameters_at_published_mels=at_published,
+                parameters=at_published if row.num_mels == num_mels else models.count_parameters(model),
                 flop=models.count_flops(model, round(FRAMES_PER_S * seconds)),
             )
         )
