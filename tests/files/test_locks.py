@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,3 +104,21 @@ def test_of_two_trainings_into_one_folder_one_is_refused(toy_corpus: Path, tmp_p
     assert (alone.communicate(), alone.returncode)[1] == 0
     for name in ("model.safetensors", "corpus.csv", "speakers.csv"):
         assert (tmp_path / "xv" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes(), name
+
+
+def test_a_holder_that_is_waited_for(tmp_path: Path) -> None:
+    released = []
+    with held(tmp_path / ".lock"):
+        started = time.monotonic()
+        with pytest.raises(BusyError), exclusive(tmp_path / ".lock", of="it", wait_s=0.2):
+            pass
+        assert time.monotonic() - started >= 0.2
+        waiter = threading.Thread(target=lambda: released.append(_taken_within(tmp_path / ".lock", 60.0)))
+        waiter.start()
+    waiter.join()
+    assert released == [True]
+
+
+def _taken_within(lock: Path, wait_s: float) -> bool:
+    with exclusive(lock, of="it", wait_s=wait_s):
+        return True

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -14,13 +15,15 @@ from pathlib import Path
 from xvectors.errors import BusyError, StorageError
 from xvectors.files.writing import why_unwritable
 
+POLL_S = 0.05
+
 _held: dict[Path, int] = {}
 """The locks of this process, and the thread that holds each."""
 _held_changes = threading.Lock()
 
 
 @contextmanager
-def exclusive(path: Path | str, *, of: str) -> Iterator[None]:
+def exclusive(path: Path | str, *, of: str, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the lock file `path` for the duration of the block. The lock is reentrant within a thread.
 
     The operating system releases it when the process ends, even if killed.
@@ -32,6 +35,8 @@ def exclusive(path: Path | str, *, of: str) -> Iterator[None]:
         empty.
     of
         Name for error messages: a system directory, an output file.
+    wait_s
+        Seconds to wait for another holder.
 
     Raises
     ------
@@ -43,18 +48,14 @@ def exclusive(path: Path | str, *, of: str) -> Iterator[None]:
     path = Path(path).absolute()
     me = threading.get_ident()
     with _held_changes:
-        holder = _held.get(path)
-        if holder is None:
-            _held[path] = me
-    if holder == me:
+        is_mine = _held.get(path) == me
+    if is_mine:
         yield
         return
-    if holder is not None:
-        raise BusyError(f"{of}: this process is already writing it; wait until it ends, or choose another")
     made = [folder for folder in path.parents if not folder.exists()]
     descriptor = -1
     try:
-        descriptor = _locked(path, of)
+        descriptor = _awaited(path, of, wait_s)
         yield
     finally:
         if descriptor >= 0:
@@ -64,8 +65,34 @@ def exclusive(path: Path | str, *, of: str) -> Iterator[None]:
         for folder in made:
             with suppress(OSError):  # folders that are not empty stay
                 folder.rmdir()
+        if descriptor >= 0:
+            with _held_changes:
+                del _held[path]
+
+
+def _awaited(path: Path, of: str, wait_s: float) -> int:
+    """Take the lock for this thread and return its descriptor; wait up to `wait_s` for another holder."""
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            return _taken(path, of)
+        except BusyError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(POLL_S)
+
+
+def _taken(path: Path, of: str) -> int:
+    with _held_changes:
+        if path in _held:
+            raise BusyError(f"{of}: this process is already writing it; wait until it ends, or choose another")
+        _held[path] = threading.get_ident()
+    try:
+        return _locked(path, of)
+    except BaseException:
         with _held_changes:
             del _held[path]
+        raise
 
 
 def _locked(path: Path, of: str) -> int:

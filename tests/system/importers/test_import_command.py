@@ -1,16 +1,10 @@
-"""`xvectors import` from file to system, the files it refuses, and downloads that stop."""
+"""`xvectors import` from file to system, and the files it refuses."""
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import http.server
 import json
-import threading
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import torch
@@ -19,12 +13,9 @@ from torch import Tensor
 from support.commands import run
 from support.published import golden, golden_checkpoint
 from xvectors import SpeakerEncoder
-from xvectors.errors import CheckpointError, StorageError
 from xvectors.files import digest
-from xvectors.system.importers import sources
 
 FAMILY = "wespeaker-xvector"
-CONTENT = bytes(range(256)) * 4000
 
 
 @pytest.fixture(scope="module")
@@ -80,49 +71,3 @@ def test_files_that_are_refused(tmp_path: Path, tensors: dict[str, Tensor]) -> N
     said = refused(path)
     assert "classifier.weight" in said
     assert FAMILY in said, "the families that were tried"
-
-
-@pytest.fixture
-def address() -> Iterator[str]:
-    """A server on this machine that sends CONTENT, by ranges too; the first answer breaks off halfway."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            stated = self.headers.get("Range")
-            start = int(stated.removeprefix("bytes=").rstrip("-")) if stated else 0
-            if self.path != "/model.pt":
-                return self.send_error(404)
-            self.send_response(206 if stated else 200)
-            self.send_header("Content-Length", str(len(CONTENT) - start))
-            self.end_headers()
-            self.wfile.write(CONTENT[start:] if stated else CONTENT[: len(CONTENT) // 2])
-            return None
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/model.pt"
-        server.shutdown()
-
-
-def test_a_download_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
-    monkeypatch.setattr(sources, "user_folder", lambda kind: tmp_path)
-    with pytest.raises(CheckpointError, match=f"after 512,000 of {len(CONTENT):,} bytes; run the command again"):
-        sources.download(address)
-    path = sources.download(address)
-    assert digest(path) == hashlib.sha256(CONTENT).hexdigest()
-    with mock.patch("urllib.request.urlopen", side_effect=AssertionError("the cache answers")):
-        assert sources.download(address) == path
-    with pytest.raises(CheckpointError, match="cannot be downloaded"):
-        sources.download(address.replace("model.pt", "none.pt"))
-    with pytest.raises(CheckpointError, match="check the address and the network"):
-        sources.download("http://127.0.0.1:9/model.pt")
-
-
-def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
-    monkeypatch.setattr(sources, "user_folder", lambda kind: tmp_path)
-    full = OSError(errno.ENOSPC, "No space left on device")
-    with mock.patch.object(Path, "open", side_effect=full), pytest.raises(StorageError, match="No space left"):
-        sources.download(address)

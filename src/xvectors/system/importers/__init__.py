@@ -6,7 +6,8 @@ import datetime
 import hashlib
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -34,7 +35,7 @@ from xvectors.system.importers import (
 from xvectors.system.importers.checkpoint import read_checkpoint
 from xvectors.system.importers.family import Family, Imported, Source
 from xvectors.system.importers.parity import check_parity
-from xvectors.system.importers.sources import Found, find_source
+from xvectors.system.importers.sources import WAIT_S, Found, find_source
 from xvectors.system.serialization import ONNX, load_state, make_features, make_model, write_description, write_weights
 from xvectors.text import first_few, nearest
 
@@ -105,7 +106,7 @@ def import_model(
     folder = SystemFolder(Path(output))
     if folder.description.is_file():
         raise CheckpointError(f"{folder.path} holds a system already; give another directory")
-    found = find_source(source)
+    found = find_source(source, sha256)
     _import(found, folder, family, sha256, check, features)
     return folder
 
@@ -118,7 +119,7 @@ def import_to_cache(source: str | Path) -> SystemFolder:
     found = find_source(source)
     key = hashlib.sha256(f"{digest(found.path)} {metadata.version('xvectors')}".encode()).hexdigest()[:16]
     folder = SystemFolder(user_folder("cache") / "imported" / f"{found.path.stem}-{key}")
-    with exclusive(folder.lock, of=str(folder.path)):
+    with exclusive(folder.lock, of=str(folder.path), wait_s=WAIT_S):
         if not folder.description.is_file():
             _import(found, folder)
     return folder
@@ -144,10 +145,10 @@ def _import(
     )
     origin = _origin(converted, found, file_sha256)
     if recipe.model.name == ONNX:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        with atomic_write(folder.network) as temporary:
-            shutil.copyfile(found.path, temporary)
-        write_description(folder, recipe, (), origin)
+        with _whole_or_nothing(folder):
+            with atomic_write(folder.network) as temporary:
+                shutil.copyfile(found.path, temporary)
+            write_description(folder, recipe, (), origin)
         return
     model = make_model(recipe, 0)
     weights = complete(model, converted.imported.weights, str(found.path))
@@ -163,9 +164,24 @@ def _import(
         )
     for note in converted.notes:
         logger.warning("%s: %s", found.path, note)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    write_weights(folder, weights, epoch=0)
-    write_description(folder, recipe, (), origin)
+    with _whole_or_nothing(folder):
+        write_weights(folder, weights, epoch=0)
+        write_description(folder, recipe, (), origin)
+
+
+@contextmanager
+def _whole_or_nothing(folder: SystemFolder) -> Iterator[None]:
+    """Remove the files of a system that could not be written to its end, as on a full disk."""
+    made = [path for path in (folder.path, *folder.path.parents) if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        for path in (folder.network, folder.weights, folder.speakers):
+            path.unlink(missing_ok=True)
+        for path in made:
+            with suppress(OSError):  # it is not empty, or was not made
+                path.rmdir()
+        raise
 
 
 def convert(path: Path, family: str | None = None, features: Sequence[str] = ()) -> Conversion:

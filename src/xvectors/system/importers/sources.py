@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from email.message import Message
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
+from urllib.error import URLError
 
 from xvectors.errors import CheckpointError, StorageError
-from xvectors.files import user_folder
+from xvectors.files import digest, exclusive, user_folder, write_text
 from xvectors.system.hub import fetch_files, is_on_hub
 from xvectors.text import first_few
 
@@ -21,6 +25,8 @@ BESIDE = ("*.yaml", "README.md", "LICENSE*", "mean.vec", "transform.mat", "plda"
 """Files beside the weights that are downloaded too; none of them is executed."""
 BLOCK_BYTES = 1 << 20
 TIMEOUT_S = 30.0
+WAIT_S = 600.0
+"""How long to wait for another process that writes the same file or system into the cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +42,8 @@ class Found:
     """What the source states."""
 
 
-def find_source(source: str | Path) -> Found:
-    """Find the file of a model, downloading it if need be.
+def find_source(source: str | Path, sha256: str | None = None) -> Found:
+    """Find the file of a model, downloading it if need be; a download with another digest than `sha256` is refused.
 
     Raises
     ------
@@ -54,7 +60,7 @@ def find_source(source: str | Path) -> Found:
         return Found(path=_model_in(folder), address=address, revision=revision, license=_license(folder))
     if re.match(r"https?:/", text):
         address = re.sub(r"^(https?):/+", r"\1://", text)
-        return Found(path=download(address), address=address)
+        return Found(path=download(address, sha256), address=address)
     path = Path(source)
     if path.is_dir():
         return Found(path=_model_in(path), address=path.name, license=_license(path))
@@ -87,38 +93,83 @@ def _license(folder: Path) -> str:
     return found[1] if found else ""
 
 
-def download(address: str) -> Path:
-    """Download a file into the user's cache, going on where an earlier download stopped; returns its path.
+def download(address: str, sha256: str | None = None) -> Path:
+    """Download a file into the user's cache, resuming an earlier download of the same file, and return its path.
 
-    Raises CheckpointError where the server does not deliver it, StorageError for a full disk.
+    A cached file with another digest than `sha256` is downloaded again. What is downloaded with another digest is
+    removed.
+
+    Raises
+    ------
+    CheckpointError
+        The server does not deliver the file, or delivers another.
+    StorageError
+        The cache cannot be written, as with a full disk.
     """
     name = address.rstrip("/").rpartition("/")[2].partition("?")[0] or "model"
     folder = user_folder("cache") / "imports" / hashlib.sha256(address.encode()).hexdigest()[:16]
-    path, part = folder / name, folder / f"{name}.part"
-    if path.is_file():
-        return path
+    path = folder / name
+    with exclusive(folder / ".lock", of=address, wait_s=WAIT_S):
+        if path.is_file() and (sha256 is None or digest(path) == sha256.lower()):
+            return path
+        part, validator = folder / f"{name}.part", folder / f"{name}.validator"
+        _fetch(address, part, validator)
+        if sha256 is not None and (found := digest(part)) != sha256.lower():
+            part.unlink()
+            raise CheckpointError(f"{address}: the file's sha256 is {found}, not {sha256}; it was not kept")
+        part.replace(path)
+        validator.unlink(missing_ok=True)
+    return path
+
+
+def _fetch(address: str, part: Path, validator: Path) -> None:
+    """Download into `part`, after what it holds if that belongs to the same file on the server.
+
+    `validator` keeps the server's ETag or date of the file, by which the server recognizes it.
+    """
     start = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(address, headers={"Range": f"bytes={start}-"} if start else {})
+    headers = {"Range": f"bytes={start}-"} if start else {}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-            resumed = answer.status == 206
+        if start and validator.is_file() and (known := validator.read_text(encoding="utf-8")):
+            headers["If-Range"] = known
+        with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=TIMEOUT_S) as answer:
+            resumed = answer.status == HTTPStatus.PARTIAL_CONTENT
+            if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+                part.unlink(missing_ok=True)
+                raise URLError("the server sent another range than asked for")
             expected = int(answer.headers.get("Content-Length") or 0) + (start if resumed else 0)
+            if not resumed:
+                write_text(validator, _validator(answer.headers))
             with part.open("ab" if resumed else "wb") as file:
                 while block := answer.read(BLOCK_BYTES):
                     file.write(block)
-    except (urllib.error.URLError, TimeoutError, ConnectionError, ValueError) as error:
-        reason = getattr(error, "reason", error)
+                file.flush()
+                os.fsync(file.fileno())
+    except (URLError, HTTPException, TimeoutError, ConnectionError, ValueError) as error:
+        if getattr(error, "code", None) == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
+            part.unlink()  # it holds the whole file, or more
+            return _fetch(address, part, validator)
         raise CheckpointError(
-            f"{address}: cannot be downloaded ({reason}); check the address and the network, or download the file by "
-            "hand and give its path"
+            f"{address}: cannot be downloaded ({getattr(error, 'reason', error)}); check the address and the network, "
+            "or download the file by hand and give its path"
         ) from error
+    except StorageError:
+        raise
     except OSError as error:
         raise StorageError(f"{part}: cannot be written: {error.strerror or error}; what was loaded is kept") from error
-    if expected and part.stat().st_size != expected:
+    loaded = part.stat().st_size
+    if loaded < expected:
         raise CheckpointError(
-            f"{address}: the download stopped after {part.stat().st_size:,} of {expected:,} bytes; run the command "
+            f"{address}: the download stopped after {loaded:,} of {expected:,} bytes; run the command "
             "again, and it goes on from there"
         )
-    part.replace(path)
-    return path
+    if expected and loaded > expected:
+        part.unlink()
+        raise CheckpointError(f"{address}: the server sent more bytes than it announced; run the command again")
+    return None
+
+
+def _validator(headers: Message) -> str:
+    """Return what identifies the state of a file on the server: a strong ETag or a date; empty without."""
+    tag: str = headers.get("ETag", "")
+    return tag if tag and not tag.startswith("W/") else str(headers.get("Last-Modified", ""))
