@@ -287,7 +287,7 @@ def test_gradients_are_finite(features: FeaturesConfig) -> None:
         ({"power_floor": math.nan}, "power_floor is nan; it must be at least 0"),
         ({"remove_dc_over": "file"}, "remove_dc_over 'file' is unknown; known are frame, recording"),
         ({"edge_zeros_ms": 12.5}, "edge_zeros_ms is 12.5; it must be less than half of frame_length_ms"),
-        ({"edge_zeros_ms": 5.0, "snip_edges": False}, "edge_zeros_ms is 5.0; it must be .* 0 unless snip_edges is true"),
+        ({"edge_zeros_ms": 5.0, "snip_edges": False}, "edge_zeros_ms is 5.0; .* 0 unless snip_edges is true"),
         ({"top_db": 80.0}, "top_db is 80.0; it must be 0 unless log is decibel"),
         ({"num_ceps": 25}, "num_ceps is 25; it must be 0 to num_mels, 24"),
         ({"cepstral_lifter": math.nan}, "cepstral_lifter is nan; it must be at least 0"),
