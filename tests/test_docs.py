@@ -21,6 +21,8 @@ from scipy.signal import resample_poly
 import xvectors
 from support.commands import run
 from support.documents import BLOCK, ROOT, PageRun, blocks_of
+from support.onnx_networks import write_network
+from support.published import golden, golden_checkpoint
 from xvectors import load_recipe
 from xvectors.backends import PLDA, load_backend
 from xvectors.config import extensions
@@ -337,6 +339,14 @@ def test_every_snippet_of_a_light_page_runs(page: str, tmp_path: Path, monkeypat
         assert costs[0] < 0.65 * costs[1]
 
 
+def write_published_models(here: Path) -> None:
+    """Models of other toolkits, with weights by a formula, under the names that the pages use."""
+    torch.save(golden_checkpoint(golden("3dspeaker-campplus")), here / "campplus_cn_en_common.pt")
+    torch.save(golden_checkpoint(golden("wespeaker-ecapa")), here / "model.pt")
+    write_network(here / "other.onnx", metadata={"framework": "wespeaker"})
+    shutil.copytree(here / "others", here / "recordings")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", HEAVY)
 def test_every_snippet_of_a_page_runs(
@@ -349,4 +359,10 @@ def test_every_snippet_of_a_page_runs(
         shutil.move(here / "exp" / "xv", here / "exp" / "accuracy" / "system0-seed3")
         shutil.copytree(here / "my-recordings", here / "shared" / "data" / "speechocean762")
         shutil.copytree(here / "others", here / "shared" / "data" / "alphanumeric-accents")
+    if page in ("how-to/import-a-model.md", "reference/published-models.md"):
+        write_published_models(here)
+    if page == "how-to/calibrate.md":
+        run("embed", here / "my-recordings", "--system", here / "exp" / "xv", "-o", here / "vectors.npz")
+        run("trials", here / "my-recordings", "-o", here / "trials.txt")
+        shutil.copy(here / "my-recordings" / "metadata.csv", here / "speakers.csv")
     check_every_block_ran(page, run_page(page, tmp_path, monkeypatch))

@@ -35,6 +35,7 @@ SMALL: dict[str, list[str]] = {
     "simam_resnet": ["model.channels=4", "model.depths=[1, 2, 1, 1]"],
     "preact_resnet": ["model.channels=8", "model.depths=[1, 2, 1, 1]"],
     "eres2netv2": ["model.channels=16", "model.depths=[1, 2, 2, 1]"],
+    "lstm": ["model.width=16", "model.depth=2"],
     "redimnet": [
         "model.channels=4",
         "model.band_strides=[1, 3]",

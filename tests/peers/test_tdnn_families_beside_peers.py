@@ -31,7 +31,7 @@ WESPEAKER = STAND_INS + "bare('wespeaker')\n"
 SPEECHBRAIN = (
     STAND_INS
     + """
-for name in ("torchaudio", "hyperpyyaml", "sentencepiece"):
+for name in ("torchaudio", "hyperpyyaml", "sentencepiece", "huggingface_hub", "joblib", "tqdm"):
     sys.modules[name] = mock.MagicMock(__spec__=None)
 bare("speechbrain")
 import speechbrain.nnet.containers

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
 
 from support.commands import run
+from support.onnx_networks import DIM, MELS, write_network
 from xvectors import SpeakerEncoder
 from xvectors.errors import CheckpointError, ConfigError, XVectorsError
 from xvectors.export.onnx_file import export_onnx
@@ -27,38 +26,8 @@ from xvectors.system.importers.onnx import KALDI
 from xvectors.system.serialization import read_description
 from xvectors.training.calibrate import calibrate
 
-MELS, DIM = 80, 16
 SHERPA = {"framework": "3d-speaker", "sample_rate": "16000", "output_dim": str(DIM), "normalize_samples": "1"}
 WAVE = (0.1 * np.random.default_rng(0).standard_normal(24_000)).astype(np.float32)
-
-
-def write_network(
-    path: Path,
-    shape: tuple[int | str, ...] = ("batch", "frames", MELS),
-    metadata: dict[str, str] | None = None,
-    outputs: tuple[str, ...] = ("embedding",),
-) -> Path:
-    """A network that multiplies the mean over axis 1, of frames or of the samples' first values, by a matrix."""
-    matrix = np.random.default_rng(1).standard_normal((MELS if len(shape) != 2 else 1, DIM)).astype(np.float32)
-    nodes, constants = [], [helper.make_tensor("matrix", TensorProto.FLOAT, matrix.shape, matrix.tobytes(), raw=True)]
-    constants.append(helper.make_tensor("axis", TensorProto.INT64, [1], [1]))
-    if len(shape) != 2:
-        nodes.append(helper.make_node("ReduceMean", ["input", "axis"], ["mean"], keepdims=0))
-    else:
-        nodes.append(helper.make_node("Mul", ["input", "input"], ["squares"]))
-        nodes.append(helper.make_node("ReduceMean", ["squares", "axis"], ["mean"], keepdims=1))
-    nodes += [helper.make_node("MatMul", ["mean", "matrix"], [name]) for name in outputs]
-    graph = helper.make_graph(
-        nodes,
-        "network",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [shape[0], DIM]) for name in outputs],
-        constants,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    helper.set_model_props(model, metadata or {})
-    onnx.save(model, path)
-    return path
 
 
 def matrix_of(rows: int) -> np.ndarray:
