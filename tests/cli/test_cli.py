@@ -26,6 +26,9 @@ from xvectors.cli.shared import EMBED, MEASURE, RECOGNIZE, TRAIN, TRY
 from xvectors.config import load_recipe, recipe_names
 from xvectors.encoder.sharded import read_parts
 from xvectors.models import MODELS, PUBLISHED
+from xvectors.system import SystemFolder
+from xvectors.system.model_card import read_results
+from xvectors.verification import fingerprint_of, load_verifier
 
 SETTINGS = [
     "--recipe",
@@ -70,6 +73,11 @@ def test_evaluate_embed_and_plot(system: tuple[Path, str], toy_corpus: Path, tmp
     assert f"EER          {metrics['eer']:.2%}" in printed
     as_json = json.loads(run("evaluate", out, "--device", "cpu", "-q", "--json").stdout)
     assert as_json == metrics
+    folder, digest = SystemFolder(out), fingerprint_of(SystemFolder(out))
+    verifier = load_verifier(backend=folder.backend, calibration=folder.calibration, fingerprint=digest)
+    results, of_other_states = read_results(folder, digest, verifier)
+    assert [result.figures["eer"]["value"] for result in results] == [metrics["eer"]]
+    assert of_other_states == []
     assert (metrics["num_target_trials"], metrics["num_nontarget_trials"]) == (84, 192)
     assert 0 <= metrics["eer"] <= 1
     assert 0 <= metrics["min_dcf"] <= 1

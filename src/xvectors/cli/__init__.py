@@ -24,6 +24,7 @@ from xvectors.cli import calibration  # noqa: F401
 from xvectors.cli import evaluation  # noqa: F401
 from xvectors.cli import embedding  # noqa: F401
 from xvectors.cli import importing  # noqa: F401
+from xvectors.cli import pushing  # noqa: F401
 from xvectors.cli import demo  # noqa: F401
 
 # isort: on

@@ -34,6 +34,9 @@ class Evaluation:
     ----------
     system : str
         The system as the user named it; `system_path` is its folder.
+    system_sha256, calibration_sha256 : str
+        Fingerprint of the system, and digest of its calibration (empty without one); both empty for embeddings of
+        other networks.
     data : str
         The corpus as the user named it.
     report : Path
@@ -105,6 +108,8 @@ class Evaluation:
 
     system: str
     system_path: Path
+    system_sha256: str = ""
+    calibration_sha256: str = ""
     data: str
     report: Path
     command: str

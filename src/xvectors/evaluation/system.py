@@ -31,6 +31,7 @@ from xvectors.system import SystemFolder, find_system
 from xvectors.system.serialization import current_versions, kept_epoch, read_description
 from xvectors.verification import Verifier, verifier_of
 from xvectors.verification.learning import FEW_SPEAKERS, few_speakers_warning
+from xvectors.verification.verifier import calibration_digest
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +110,8 @@ def measure_system(
     return Evaluation(
         system=str(folder),
         system_path=paths.path,
+        system_sha256=encoder.fingerprint,
+        calibration_sha256=calibration_digest(verifier),
         data=str(data or paths.corpus),
         report=report,
         command=_command(

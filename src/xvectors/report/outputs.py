@@ -80,6 +80,8 @@ def evaluation_to_dict(evaluation: Evaluation) -> dict[str, Any]:
     """The content of metrics.json. Rates are shares, not percent; thresholds are on the scale "llr" or "cosine"."""
     eer, slices = evaluation.equal_error, evaluation.slices
     return {
+        "system_sha256": evaluation.system_sha256,
+        "calibration_sha256": evaluation.calibration_sha256,
         "data": evaluation.data,
         "trials": evaluation.trials_source,
         "num_speakers": len(evaluation.manifest.speakers),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,6 +129,13 @@ def duration_quality(
     if bounds is not None:
         logs = np.clip(logs, *bounds)
     return np.concatenate([logs, logs**2, logs[:, :1] * logs[:, 1:]], axis=1)
+
+
+def calibration_digest(verifier: Verifier) -> str:
+    """Return the SHA-256, in hex, of a calibration with its record; empty without one."""
+    if not verifier.is_calibrated:
+        return ""
+    return hashlib.sha256(json.dumps(verifier.table(), sort_keys=True).encode()).hexdigest()
 
 
 def cosine_verifier() -> Verifier:

@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 from support.commands import run
-from support.https_server import FileServer, serving
+from support.file_server import FileServer, serving
 from xvectors.errors import CheckpointError, StorageError
 from xvectors.files import digest
 from xvectors.system.importers import sources
