@@ -61,6 +61,18 @@ def test_figures_are_of_the_held_out_speakers() -> None:
     assert (found.figures[0].difference, found.figures[0].low, found.figures[0].high) == (0, 0, 0)
 
 
+def test_figures_are_of_trials_within_a_domain() -> None:
+    x, speakers = HELD_OUT
+    domains = np.where(speakers < 10, "a", "b")
+    found = select_backend(*TRAINING, x, speakers, {"cosine": BACKENDS["cosine"]}, domains=domains)
+    trials = all_pairs(speakers)
+    within = domains[trials.enroll] == domains[trials.test]
+    scores = make_backend("cosine").score(x, trials)[within]
+    expected = ROC.from_scores(scores[trials.target[within]], scores[~trials.target[within]]).eer().eer
+    assert found.figures[0].eer == pytest.approx(expected)
+    assert found.figures[0].eer != select_backend(*TRAINING, *HELD_OUT, {"cosine": BACKENDS["cosine"]}).figures[0].eer
+
+
 def test_in_doubt_the_reference_is_taken() -> None:
     """LDA before PLDA, of which it is a part, gains or loses a trifle: eight speakers cannot tell."""
     some = {name: BACKENDS[name] for name in ("plda", "lda_plda")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from importlib import resources
@@ -179,6 +180,17 @@ def test_a_corpus_of_other_speakers(held_out: SystemFolder, toy_corpus: Path, tm
     assert calibrate(tmp_path, backend="cosine", **others).backend_table == {"reason": "as asked for"}
     with pytest.raises(ConfigError, match="back-end 'plada' is not known"):
         calibrate(tmp_path, backend="plada", **others)
+    with (tmp_path / "others.csv").open(newline="") as file:
+        rows = [row | {"domain": "a" if row["speaker"] < "s08" else "b"} for row in csv.DictReader(file)]
+    with (tmp_path / "divided.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    divided = calibrate(tmp_path, data=tmp_path / "divided.csv", device="cpu").basis
+    assert divided["domains"] == ["a", "b"]
+    assert divided["num_target_trials"] == verifier.basis["num_target_trials"]
+    # of the six pairs of four speakers, two are of one domain
+    assert 3 * divided["num_nontarget_trials"] == verifier.basis["num_nontarget_trials"]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -166,6 +167,22 @@ def test_trials_are_of_two_recordings(simulate: Simulate) -> None:
     trials = all_trials(basis)
     assert (basis.recording[trials.enroll] != basis.recording[trials.test]).all()
     assert (len(trials), trials.num_target) == (190 * 16, 10 * 16)
+
+
+def test_trials_are_within_a_domain(simulate: Simulate) -> None:
+    """Of two domains that are far apart, trials between them would be easy."""
+    basis = simulate(10, 2, seed=8)
+    domain = np.where(basis.speakers < "s06", "near", "far")
+    divided = replace(basis, domain=domain)
+    trials = all_trials(divided)
+    assert (domain[trials.enroll] == domain[trials.test]).all()
+    assert (len(trials), trials.num_target) == ((66 + 28) * 16, 10 * 16)
+    far = np.where(domain[:, None] == "far", basis.embeddings + 100, basis.embeddings)
+    apart = replace(divided, embeddings=far.astype(np.float32))
+    together = learn_verifier(replace(apart, domain=None)).figures["all"]
+    within = learn_verifier(apart).figures["all"]
+    assert within["num_nontarget_trials"] == (66 + 28 - 10) * 16
+    assert together["eer"] < within["eer"]
 
 
 def test_many_recordings_are_thinned_evenly(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:

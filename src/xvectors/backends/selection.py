@@ -83,6 +83,7 @@ def select_backend(
     speakers: ArrayLike,
     candidates: Mapping[str, Callable[[], Backend]] = BACKENDS,
     *,
+    domains: ArrayLike | None = None,
     reference: str = "cosine",
     complete: Callable[[Backend], object] = lambda backend: None,
     seed: int = 0,
@@ -100,6 +101,8 @@ def select_backend(
         [m, D] of at least five other speakers, whom the network was not trained on either.
     candidates
         Factories of back-ends by name. Among equally good ones the reference is chosen, otherwise the first.
+    domains
+        The domain of each of the m rows [m]; they are compared within their domain only. Default: all are of one.
     reference
         The candidate to prefer in doubt.
     complete
@@ -122,6 +125,8 @@ def select_backend(
     some = sample_recordings(numbers, each=EACH, at_most=AT_MOST, seed=seed)
     rows, numbers = rows[some], numbers[some]
     trials = all_pairs(numbers)
+    if domains is not None:
+        trials = _within(trials, np.asarray(domains)[some])
     resample = ScoredTrials.of(trials.target, numbers[trials.enroll], numbers[trials.test])
     fitted: dict[str, Backend] = {}
     llrs: dict[str, NDArray[np.float64]] = {}
@@ -160,6 +165,11 @@ def select_backend(
         num_speakers=len(np.unique(numbers)),
         figures=figures,
     )
+
+
+def _within(trials: Trials, domains: NDArray[Any]) -> Trials:
+    kept = domains[trials.enroll] == domains[trials.test]
+    return Trials(enroll=trials.enroll[kept], test=trials.test[kept], target=trials.target[kept])
 
 
 def _calibrated(backend: Backend, rows: NDArray[Any], trials: Trials) -> NDArray[np.float64]:

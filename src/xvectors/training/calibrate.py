@@ -65,8 +65,9 @@ def calibrate(
     validation recordings of training speakers, with a warning, because scores of known voices are too good. With `data`
     it is that corpus (see `open_corpus` for `metadata` and `speaker_level`); where the training corpus is not at hand,
     as for imported models, half of its speakers also fit the back-ends and are the cohort (see `learn_from_own`).
-    Labels that two people seem to share are left out, with a warning. `p_target` is the prior at which the calibration
-    is fitted and the system decides.
+    Labels that two people seem to share are left out, with a warning. Where a manifest has the column `domain`, such as
+    the corpus that a recording is from, trials are between recordings of one domain. `p_target` is the prior at which
+    the calibration is fitted and the system decides.
 
     Parameters
     ----------
@@ -146,6 +147,8 @@ def calibrate(
         longest_s = float(known_durations(manifest).max())
         crops = [length for length in CROP_DURATIONS_S if shortest_s <= length < longest_s]
         facts = {**learned.basis, "source": source, "held_out": held_out, "crop_durations_s": crops, **given.facts}
+        if basis.domain is not None:
+            facts["domains"] = np.unique(basis.domain).tolist()
         if two_voices:
             facts["left_out_as_two_voices"] = two_voices
         verifier = replace(learned, basis=facts)
@@ -356,10 +359,12 @@ def embed_with_crops(
         )
     names = np.array(manifest.speakers, dtype=np.str_)
     at = embedded.rows[enough]
+    domain = manifest.extra.get("domain")
     return Basis(
         embeddings=embedded.embeddings[enough],
         speakers=names[manifest.speaker_index[of_row[at]]],
         recording=of_row[at],
         duration_s=embedded.speech_s[enough],
         whole=whole[enough],
+        domain=None if domain is None else np.array([domain[row] for row in of_row[at].tolist()], dtype=np.str_),
     )

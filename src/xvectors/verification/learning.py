@@ -48,6 +48,7 @@ class Basis:
     recording : [n] number of the recording; its crops share it
     duration_s : [n] embedded seconds
     whole : bool [n] whether the row is the whole recording
+    domain : [n] names; trials are between rows of one domain. None: all rows are of one.
     """
 
     embeddings: NDArray[np.float32]
@@ -55,12 +56,13 @@ class Basis:
     recording: NDArray[np.int64]
     duration_s: NDArray[np.float64]
     whole: NDArray[np.bool_]
+    domain: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         rows = len(real_rows(self.embeddings))
-        for name in ("speakers", "recording", "duration_s", "whole"):
-            shape = getattr(self, name).shape
-            if shape != (rows,):
+        for name in ("speakers", "recording", "duration_s", "whole", "domain"):
+            value = getattr(self, name)
+            if value is not None and (shape := value.shape) != (rows,):
                 raise ShapeError(f"{name} has the shape {list(shape)}, but there are {rows} embeddings")
 
     def take(self, rows: ArrayLike) -> Basis:
@@ -71,6 +73,7 @@ class Basis:
             recording=self.recording[at],
             duration_s=self.duration_s[at],
             whole=self.whole[at],
+            domain=None if self.domain is None else self.domain[at],
         )
 
 
@@ -88,7 +91,7 @@ def learn_verifier(
 
     The back-end is fitted on training speakers and selected by Cllr on whole recordings of held-out speakers (see
     `select_backend`). The reference is AS-norm with a cohort of 50 training speakers or more, else cosine. The
-    calibration uses all pairs of two recordings, whole and cropped.
+    calibration uses all pairs of two recordings of one domain, whole and cropped.
 
     Parameters
     ----------
@@ -183,8 +186,16 @@ def _choose(
     reference = NORMALIZED if num_training >= MIN_IN_COHORT else COSINE
     num_speakers = len(np.unique(whole.speakers))
     if num_speakers >= MIN_SPEAKERS:
-        others = whole.embeddings, whole.speakers
-        chosen = select_backend(*training, *others, candidates, reference=reference, complete=complete, seed=seed)
+        chosen = select_backend(
+            *training,
+            whole.embeddings,
+            whole.speakers,
+            candidates,
+            domains=whole.domain,
+            reference=reference,
+            complete=complete,
+            seed=seed,
+        )
         table = chosen.table()
         return table.pop("name"), chosen.backend, {"reason": table.pop("reason"), "selection": table}
     reason = f"{num_speakers} held-out speakers; to choose takes {MIN_SPEAKERS}"
@@ -207,12 +218,14 @@ def some_recordings(basis: Basis, seed: int, at_most: int | None = None) -> Basi
 
 
 def all_trials(basis: Basis) -> Trials:
-    """Return all pairs of rows of two recordings."""
+    """Return all pairs of rows of two recordings of one domain."""
     speakers = speaker_numbers(basis.speakers)
+    domains = np.zeros(len(speakers), dtype=np.int64) if basis.domain is None else speaker_numbers(basis.domain)
     enroll, test = [], []
     for row in range(len(speakers) - 1):
         others = np.arange(row + 1, len(speakers), dtype=np.int32)
-        test.append(others[basis.recording[others] != basis.recording[row]])
+        paired = (basis.recording[others] != basis.recording[row]) & (domains[others] == domains[row])
+        test.append(others[paired])
         enroll.append(np.full(len(test[-1]), row, dtype=np.int32))
     left, right = np.concatenate(enroll), np.concatenate(test)
     return Trials(enroll=left, test=right, target=speakers[left] == speakers[right])
