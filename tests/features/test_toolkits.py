@@ -23,6 +23,8 @@ from xvectors.features.toolkits import (
     KALDI_SRE16,
     KALDI_VOXCELEB,
     REDIMNET,
+    REDIMNET2,
+    REDIMNET_NORM_SIGNAL,
     RESEMBLYZER,
     SPEECHBRAIN,
     TOOLKITS,
@@ -90,6 +92,29 @@ def redimnet(wave: Tensor, num_mels: int) -> Tensor:
     return logarithm - logarithm.mean(dim=0)
 
 
+def of_unit_deviation(wave: Tensor, epsilon: float) -> Tensor:
+    return (wave.double() - wave.double().mean()) / (wave.double().std(correction=0) + epsilon)
+
+
+def redimnet2(wave: Tensor, num_mels: int) -> Tensor:
+    """Transform by transform; bins below the Nyquist frequency count as evenly spaced up to it, in mel."""
+    wave = of_unit_deviation(wave, 1e-8)
+    wave = torch.cat((wave[:1] - 0.97 * wave[1:2], wave[1:] - 0.97 * wave[:-1]))
+    padded = np.concatenate((np.zeros(80), wave.numpy(), np.zeros(80)))
+    starts = range(0, len(padded) - 399, 160)
+    spectra = np.stack([np.fft.rfft(padded[i : i + 400] * np.hamming(400), 512)[:256] for i in starts])
+    mel = 2595 * np.log10(1 + np.linspace(0, 8000, 256) / 700)
+    corners = np.linspace(*(2595 * math.log10(1 + hz / 700) for hz in (20, 7600)), num_mels + 2)
+    table = np.zeros((256, num_mels))
+    for m in range(num_mels):
+        left, center, right = corners[m : m + 3]
+        for k in range(1, 256):
+            table[k, m] = max(0.0, min((mel[k] - left) / (center - left), (right - mel[k]) / (right - center)))
+    energies = np.maximum(np.maximum(np.abs(spectra) ** 2, 1e-8) @ table, 1e-8)
+    logarithm = torch.from_numpy(np.log(energies + 1e-8))
+    return logarithm - logarithm.mean(dim=0)
+
+
 def resemblyzer(wave: Tensor) -> Tensor:
     corners = slaney_hz(np.linspace(0, 15 + 27 * math.log(8) / math.log(6.4), 42))
     area = torch.from_numpy(2 / (corners[2:] - corners[:-2]))
@@ -129,6 +154,21 @@ def test_speechbrain(num_mels: int, samples: int) -> None:
 def test_redimnet(num_mels: int, samples: int) -> None:
     ours = fbank(REDIMNET, num_mels=num_mels)(voice(samples))[0].double()
     torch.testing.assert_close(ours, redimnet(voice(samples), num_mels), atol=1e-3, rtol=0.0)
+
+
+@pytest.mark.parametrize("samples", [257, 16_159])
+def test_redimnet_of_unit_deviation(samples: int) -> None:
+    wave = 0.3 + voice(samples)  # a recording with a DC offset
+    theirs = redimnet(of_unit_deviation(wave, 1e-6), 72)
+    torch.testing.assert_close(fbank(REDIMNET_NORM_SIGNAL)(wave)[0].double(), theirs, atol=2e-3, rtol=0.0)
+
+
+@pytest.mark.parametrize("samples", [240, 399, 400, 16_000, 16_159])
+@pytest.mark.parametrize("num_mels", [60, 72])
+def test_redimnet2(num_mels: int, samples: int) -> None:
+    wave = 0.3 + voice(samples)
+    ours = fbank(REDIMNET2, num_mels=num_mels)(wave)[0].double()
+    torch.testing.assert_close(ours, redimnet2(wave, num_mels), atol=2e-3, rtol=0.0)
 
 
 @pytest.mark.parametrize("gain", [1.0, 0.01])
@@ -244,6 +284,10 @@ def test_gradients_are_finite(features: FeaturesConfig) -> None:
         ({"extra_frames": 2}, "extra_frames is 2; it must be 0 to 1000, and 0 unless center_padding is zeros"),
         ({"energy_floor": 0.0}, "energy_floor is 0.0; it must be above 0"),
         ({"energy_offset": -1.0}, "energy_offset is -1.0; it must be at least 0"),
+        ({"power_floor": math.nan}, "power_floor is nan; it must be at least 0"),
+        ({"remove_dc_over": "file"}, "remove_dc_over 'file' is unknown; known are frame, recording"),
+        ({"edge_zeros_ms": 12.5}, "edge_zeros_ms is 12.5; it must be less than half of frame_length_ms"),
+        ({"edge_zeros_ms": 5.0, "snip_edges": False}, "edge_zeros_ms is 5.0; .* 0 unless snip_edges is true"),
         ({"top_db": 80.0}, "top_db is 80.0; it must be 0 unless log is decibel"),
         ({"num_ceps": 25}, "num_ceps is 25; it must be 0 to num_mels, 24"),
         ({"cepstral_lifter": math.nan}, "cepstral_lifter is nan; it must be at least 0"),

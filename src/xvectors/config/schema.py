@@ -94,6 +94,16 @@ class FeaturesConfig:
         "With mean_normalization: number of frames around each frame for its mean; 0 takes the recording.",
         "[0, 100000]",
     )
+    remove_dc_over: Literal["frame", "recording"] = setting(
+        "frame", "With remove_dc: subtract the mean of each frame, or that of the recording before anything else."
+    )
+    edge_zeros_ms: float = setting(
+        0.0, "Length of the zeros before and after the recording in milliseconds; frames may lie in them.", "[0, inf)"
+    )
+    power_floor: float = setting(0.0, "Lower bound of the spectrum's values, before the filters.", "[0, inf)")
+    stretched_bins: bool = setting(
+        False, "Leave out the bin at the Nyquist frequency, and take the others as evenly spaced up to it."
+    )
 
     @property
     def dimension(self) -> int:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from xvectors.features import Fbank
 from xvectors.features.fbank import log_energy
-from xvectors.features.normalization import leveled, limit_range, mean_normalize, preemphasized
+from xvectors.features.normalization import leveled, limit_range, mean_normalize, preemphasized, without_dc
 from xvectors.models import Backbone, EmbeddingMap
 from xvectors.models.folding import fold_norms
 
@@ -58,7 +58,8 @@ class GraphFbank(nn.Module):
             window = torch.cat((window, window[:1]))
         length = len(window)
         assert torch.allclose(window, window.flip(0), atol=1e-6), "the folded frame needs a symmetric window"
-        filters = self.fbank.filters[::2] if fbank.use_power else self.fbank.filters
+        doubled = len(self.fbank.filters) > fbank.fft_length // 2 + 1
+        filters = self.fbank.filters[::2] if doubled else self.fbank.filters
         bins = filters.any(dim=1).nonzero().squeeze(1)
         self.half_length = -(-length // 2)
         time = torch.arange(self.half_length, dtype=torch.float64) - (length - 1) / 2
@@ -72,6 +73,8 @@ class GraphFbank(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         fbank = self.fbank
+        if fbank.remove_dc and fbank.remove_dc_over == "recording":
+            waveform = without_dc(waveform, None)
         if fbank.normalize_level:
             waveform = leveled(waveform, None, increase_only=fbank.level_increase_only)
         if fbank.sample_scale != 1.0:
@@ -79,7 +82,7 @@ class GraphFbank(nn.Module):
         if fbank.preemphasis and fbank.preemphasis_over == "recording":
             waveform = preemphasized(waveform, fbank.preemphasis)
         frames = self._framed(waveform)
-        if fbank.remove_dc:
+        if fbank.remove_dc and fbank.remove_dc_over == "frame":
             frames = frames - frames.mean(dim=2, keepdim=True)
         energy = log_energy(frames) if fbank.energy_as_c0 else None
         if fbank.preemphasis and fbank.preemphasis_over == "frame":
@@ -89,8 +92,10 @@ class GraphFbank(nn.Module):
             frames = functional.pad(frames, (0, 1))
         head, tail = frames[..., : self.half_length], frames[..., frames.shape[2] - self.half_length :].flip(2)
         power = ((head + tail) @ self.cosines).square() + ((head - tail) @ self.sines).square()
-        mels = (power if fbank.use_power else power.sqrt()) @ self.filters
-        features = fbank.compressed(mels)
+        values = power if fbank.use_power else power.sqrt()
+        if fbank.power_floor:
+            values = values.clamp(min=fbank.power_floor)
+        features = fbank.compressed(values @ self.filters)
         if fbank.cepstra is not None:
             features = features @ fbank.cepstra
         if energy is not None:
@@ -110,7 +115,7 @@ class GraphFbank(nn.Module):
         elif framing.mirrored:
             count = (samples + shift // 2) // shift
         else:
-            count = (samples - length) // shift + 1
+            count = (samples + 2 * framing.edge_zeros - length) // shift + 1
         waveform = framing.extended(waveform, None)[:, : (count - 1) * shift + length]
         piece = math.gcd(length, shift)
         index = torch.arange(count).unsqueeze(1) * (shift // piece) + torch.arange(length // piece)

@@ -18,7 +18,14 @@ from xvectors.config import MAX_HZ, MAX_MELS
 from xvectors.errors import ConfigError, ShapeError, TooShortError
 from xvectors.features.framing import Framing, make_window
 from xvectors.features.mel import cepstrum_matrix, mel_filters
-from xvectors.features.normalization import leveled, limit_range, mean_normalize, padding_of, preemphasized
+from xvectors.features.normalization import (
+    leveled,
+    limit_range,
+    mean_normalize,
+    padding_of,
+    preemphasized,
+    without_dc,
+)
 from xvectors.text import nearest
 
 # Floor of the mel energies, as in Kaldi: digital silence becomes log(1.19e-07) = -15.94.
@@ -107,6 +114,16 @@ class Fbank(nn.Module):
     mean_window_frames
         With `mean_normalization`: the mean over this many frames around each frame, as in Kaldi's
         apply-cmvn-sliding --center=true; 0 for the mean over the recording.
+    remove_dc_over
+        With `remove_dc`, "frame": each frame's mean is removed. "recording": the recording's, before all else.
+    edge_zeros_ms
+        Zeros before and after the recording, between which frames lie. Not with `center_padding`, or without
+        `snip_edges`.
+    power_floor
+        Lower bound of the power or magnitude of each bin, before the filters.
+    stretched_bins
+        Whether the spectrum lacks the bin at the Nyquist frequency and the filters take the bins below for evenly
+        spaced up to it, so that each counts as a frequency 0.4 % above its own with an FFT of 512 (ReDimNet2).
 
     Raises
     ------
@@ -157,6 +174,10 @@ class Fbank(nn.Module):
         cepstral_lifter: float = 22.0,
         energy_as_c0: bool = True,
         mean_window_frames: int = 0,
+        remove_dc_over: str = "frame",
+        edge_zeros_ms: float = 0.0,
+        power_floor: float = 0.0,
+        stretched_bins: bool = False,
     ) -> None:
         super().__init__()
         if not 1 <= sample_rate_hz <= MAX_HZ:
@@ -184,11 +205,19 @@ class Fbank(nn.Module):
         self.num_ceps = num_ceps
         self.energy_as_c0 = bool(num_ceps) and energy_as_c0
         self.mean_window_frames = mean_window_frames
-        self.preemphasis_over = preemphasis_over
+        self.preemphasis_over, self.remove_dc_over = preemphasis_over, remove_dc_over
+        self.power_floor = power_floor
         self._check_names()
         self._check_numbers(cepstral_lifter)
         self.framing = Framing(
-            sample_rate_hz, frame_length_ms, frame_shift_ms, fft_length, snip_edges, center_padding, extra_frames
+            sample_rate_hz,
+            frame_length_ms,
+            frame_shift_ms,
+            fft_length,
+            snip_edges,
+            center_padding,
+            extra_frames,
+            edge_zeros_ms,
         )
         self.frame_length, self.frame_shift = self.framing.length, self.framing.shift
         self.fft_length = self.framing.fft_length
@@ -201,8 +230,9 @@ class Fbank(nn.Module):
             scale=mel_scale,
             triangles=triangles,
             equal_area=equal_area,
+            stretched_bins=stretched_bins,
         )
-        if use_power:
+        if use_power and not power_floor:
             # Power is re^2 + im^2: with every row repeated, the matrix product also does this addition.
             filters = filters.repeat_interleave(2, dim=0)
         table = make_window(window, self.frame_length, periodic=periodic_window)
@@ -222,7 +252,11 @@ class Fbank(nn.Module):
         return self
 
     def _check_names(self) -> None:
-        for name, value, known in (("log", self.log, LOGS), ("preemphasis_over", self.preemphasis_over, SCOPES)):
+        for name, value, known in (
+            ("log", self.log, LOGS),
+            ("preemphasis_over", self.preemphasis_over, SCOPES),
+            ("remove_dc_over", self.remove_dc_over, SCOPES),
+        ):
             if value not in known:
                 raise ConfigError(f"{name} {value!r} is unknown{nearest(value, known)}")
 
@@ -231,6 +265,7 @@ class Fbank(nn.Module):
         rules = [
             ("energy_floor", self.energy_floor, 0.0 < self.energy_floor < math.inf, "above 0"),
             ("energy_offset", self.energy_offset, 0.0 <= self.energy_offset < math.inf, "at least 0"),
+            ("power_floor", self.power_floor, 0.0 <= self.power_floor < math.inf, "at least 0"),
             ("top_db", self.top_db, 0.0 <= self.top_db < math.inf, "at least 0"),
             ("top_db", self.top_db, not limited or decibel, "0 unless log is decibel"),
             ("top_db", self.top_db, not (limited and self.num_ceps), "0 with num_ceps"),
@@ -291,6 +326,8 @@ class Fbank(nn.Module):
             lengths = self._checked_lengths(waveforms, lengths)
             num_frames = self.num_frames(lengths)
         with torch.autocast(waveforms.device.type, enabled=False):
+            if self.remove_dc and self.remove_dc_over == "recording":
+                waveforms = without_dc(waveforms, lengths)
             if self.normalize_level:
                 waveforms = leveled(waveforms, lengths, increase_only=self.level_increase_only)
             if self.sample_scale != 1.0:
@@ -337,7 +374,7 @@ class Fbank(nn.Module):
         return torch.cat([self._log_mels_of_block(block) for block in blocks], dim=1)
 
     def _log_mels_of_block(self, frames: Tensor) -> Tensor:
-        if self.remove_dc:
+        if self.remove_dc and self.remove_dc_over == "frame":
             frames = frames - frames.mean(dim=2, keepdim=True)
         # the FFT is fastest on a buffer of its own length
         padded = frames.new_zeros(*frames.shape[:2], self.fft_length)
@@ -350,12 +387,21 @@ class Fbank(nn.Module):
         else:
             padded[..., :length] = frames * window
         spectrum = torch.fft.rfft(padded)
-        parts = torch.view_as_real(spectrum).square().flatten(2) if self.use_power else spectrum.abs()
-        features = self.compressed(parts @ self.filters)
+        features = self.compressed(self._values(spectrum) @ self.filters)
         if self.cepstra is None:
             return features
         features = features @ self.cepstra
         return torch.cat((log_energy(frames), features[..., 1:]), dim=2) if self.energy_as_c0 else features
+
+    def _values(self, spectrum: Tensor) -> Tensor:
+        """Return what the rows of the filters weigh, of a complex spectrum [batch, frames, bins]."""
+        if not self.use_power:
+            values = spectrum.abs()
+        elif self.power_floor:
+            values = torch.view_as_real(spectrum).square().sum(dim=3)
+        else:
+            return torch.view_as_real(spectrum).square().flatten(2)
+        return values.clamp(min=self.power_floor) if self.power_floor else values
 
     def compressed(self, mels: Tensor) -> Tensor:
         """Return the logarithm that the settings ask for."""

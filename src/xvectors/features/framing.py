@@ -31,6 +31,7 @@ class Framing:
         snip_edges: bool,
         center_padding: str,
         extra_frames: int = 0,
+        edge_zeros_ms: float = 0.0,
     ) -> None:
         if center_padding not in CENTER_PADDINGS:
             raise ConfigError(f"center_padding {center_padding!r} is unknown{nearest(center_padding, CENTER_PADDINGS)}")
@@ -50,8 +51,15 @@ class Framing:
         self.extra_frames = extra_frames
         self.centered = center_padding != "none"
         self.mirrored = center_padding == "reflect" or not (self.centered or snip_edges)
+        inside = snip_edges and not self.centered
+        if edge_zeros_ms and not (inside and 0.0 < edge_zeros_ms < frame_length_ms / 2):
+            raise ConfigError(
+                f"edge_zeros_ms is {edge_zeros_ms}; it must be less than half of frame_length_ms, and 0 unless "
+                "snip_edges is true and center_padding is none"
+            )
+        self.edge_zeros = math.floor(edge_zeros_ms * sample_rate_hz / 1000.0 + 1e-6)
         # samples of the first frame that lie before the recording
-        self.before = 0
+        self.before = self.edge_zeros
         if self.centered:  # the FFT is centered; a shorter frame lies in its middle
             self.before = self.fft_length // 2 - (self.fft_length - self.length) // 2
         elif self.mirrored:
@@ -68,7 +76,7 @@ class Framing:
         if self.mirrored:
             frames = (lengths + self.shift // 2) // self.shift
         else:
-            frames = (lengths - self.length) // self.shift + 1
+            frames = (lengths + 2 * self.edge_zeros - self.length) // self.shift + 1
         return frames.clamp(min=0) if isinstance(frames, Tensor) else max(frames, 0)
 
     def samples_for(self, num_frames: int) -> int:
@@ -78,7 +86,7 @@ class Framing:
             return max((frames_inside - 1) * self.shift, self.fft_length // 2 + 1 if self.mirrored else 2)
         if self.mirrored:
             return num_frames * self.shift - self.shift // 2
-        return self.length + (num_frames - 1) * self.shift
+        return max(self.length + (num_frames - 1) * self.shift - 2 * self.edge_zeros, 2)
 
     def extended(self, waveforms: Tensor, lengths: Tensor | None) -> Tensor:
         """Return waveforms in which frame t begins at sample t * shift: [batch, at least all frames' samples]."""
@@ -93,12 +101,13 @@ class Framing:
             position = position % period
             position = torch.minimum(position, period - repeats - position)
             return waveforms[:, position] if lengths is None else waveforms.gather(1, position)
-        if self.centered:
-            if lengths is not None:
-                sample = torch.arange(samples, device=waveforms.device)
-                waveforms = waveforms.masked_fill(sample >= lengths.unsqueeze(1), 0.0)
-            return functional.pad(waveforms, (self.before, self.length - self.before + self.extra_frames * self.shift))
-        return waveforms
+        if not (self.centered or self.edge_zeros):
+            return waveforms
+        if lengths is not None:
+            sample = torch.arange(samples, device=waveforms.device)
+            waveforms = waveforms.masked_fill(sample >= lengths.unsqueeze(1), 0.0)
+        after = self.edge_zeros or self.length - self.before + self.extra_frames * self.shift
+        return functional.pad(waveforms, (self.before, after))
 
 
 def make_window(name: str, length: int, *, periodic: bool = False) -> Tensor:

@@ -41,6 +41,7 @@ def mel_filters(
     scale: str = "htk",
     triangles: str = "mel",
     equal_area: bool = False,
+    stretched_bins: bool = False,
 ) -> Tensor:
     """Return filters, float64 [fft_length // 2 + 1, num_mels]; the arguments are those of `Fbank`.
 
@@ -56,7 +57,8 @@ def mel_filters(
     edges = to_mel(torch.tensor([low_hz, top_hz], dtype=torch.float64), scale)
     corners = torch.linspace(float(edges[0]), float(edges[1]), num_mels + 2, dtype=torch.float64)
     corners_hz = to_hz(corners, scale)
-    bins = torch.arange(fft_length // 2 + 1, dtype=torch.float64) * (sample_rate_hz / fft_length)
+    last = fft_length // 2 - 1 if stretched_bins else fft_length // 2
+    bins = torch.arange(fft_length // 2 + 1, dtype=torch.float64) * (sample_rate_hz / 2 / last)
     if triangles == "mel":
         bins = to_mel(bins, scale)
     else:

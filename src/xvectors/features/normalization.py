@@ -37,6 +37,14 @@ def leveled(waveforms: Tensor, lengths: Tensor | None, *, increase_only: bool = 
     return waveforms * (10 ** (LEVEL_DBFS / 20) / variance.clamp(min=MIN_STD**2).sqrt())
 
 
+def without_dc(waveforms: Tensor, lengths: Tensor | None) -> Tensor:
+    """Subtract the mean of its own samples from each waveform of [batch, samples]."""
+    if lengths is None:
+        return waveforms - waveforms.mean(dim=1, keepdim=True)
+    own = waveforms.masked_fill(padding_of(waveforms, lengths), 0.0)
+    return waveforms - own.sum(dim=1, keepdim=True) / lengths.unsqueeze(1)
+
+
 def preemphasized(waveforms: Tensor, coefficient: float) -> Tensor:
     """Return x[t] - coefficient * x[t - 1], where the sample before the first is taken to be the second."""
     before = torch.cat((waveforms[:, 1:2], waveforms[:, :-1]), dim=1)

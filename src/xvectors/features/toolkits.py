@@ -48,7 +48,26 @@ REDIMNET = replace(
     energy_offset=1e-6,
     mean_normalization=True,
 )
-"""ReDimNet and ReDimNet2: torchaudio's filterbanks of the pre-emphasized recording; some sizes have 60 filters."""
+"""ReDimNet: torchaudio's filterbanks of the pre-emphasized recording. Some sizes have 60 filters; the published ones a
+shift of 15 ms."""
+
+REDIMNET_NORM_SIGNAL = replace(
+    REDIMNET, remove_dc=True, remove_dc_over="recording", normalize_level=True, sample_scale=10.0**1.5
+)
+"""ReDimNet with `norm_signal`: samples have the mean 0 and the standard deviation 1, which is 30 dB above -30 dBFS."""
+
+REDIMNET2 = replace(
+    REDIMNET_NORM_SIGNAL,
+    periodic_window=False,
+    center_padding="none",
+    edge_zeros_ms=5.0,
+    triangles="mel",
+    stretched_bins=True,
+    power_floor=1e-8,
+    energy_floor=2e-8,
+    energy_offset=1e-8,
+)
+"""ReDimNet2: filterbanks of a Fourier transform by convolution, of samples with the mean 0 and the deviation 1."""
 
 RESEMBLYZER = replace(
     _STFT,
@@ -84,6 +103,8 @@ TOOLKITS = {
     "WeSpeaker": WESPEAKER,
     "SpeechBrain": SPEECHBRAIN,
     "ReDimNet": REDIMNET,
+    "ReDimNet (norm_signal)": REDIMNET_NORM_SIGNAL,
+    "ReDimNet2": REDIMNET2,
     "Resemblyzer": RESEMBLYZER,
     "Kaldi (VoxCeleb)": KALDI_VOXCELEB,
     "Kaldi (SRE16)": KALDI_SRE16,
