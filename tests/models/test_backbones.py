@@ -65,6 +65,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "block": "excited",
         "head_channels": 8,
         "aggregate_norm": True,
+        "sum_maps": True,
     },
     "lstm": {"width": 24, "depth": 2},
 }

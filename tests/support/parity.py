@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +23,8 @@ print(json.dumps(shapes))
 OUTPUTS = """
 import json, sys, numpy as np, torch
 network = make()
-network.load_state_dict(torch.load(sys.argv[1], weights_only=True), strict=False)
+weights = torch.load(sys.argv[1], weights_only=True)
+network.load_state_dict(weights.get("state_dict", weights), strict=False)
 network.eval()
 features = torch.load(sys.argv[2], weights_only=True)
 with torch.inference_mode():
@@ -41,6 +44,8 @@ def compare_with_class(
     write_golden: bool = False,
     golden: str = "",
     gain: float = 1.0,
+    model_config: Mapping[str, Any] | None = None,
+    settings: str = "",
 ) -> None:
     """Assert that an imported model computes what the reference class computes, within 1e-4 of its largest value.
 
@@ -61,13 +66,15 @@ def compare_with_class(
         Name of the golden file, where a family has several.
     gain
         Factor on the matrices and kernels of the formula.
+    model_config, settings
+        As in `imported`; golden files keep them.
     write_golden
         Write the golden file; otherwise it is compared with the reference's outputs.
     """
     shapes = json.loads(run_peer(package, make + SHAPES, stand_ins=stand_ins).splitlines()[-1])
     tensors = formula_checkpoint(shapes, gain)
     path = folder / "published.pt"
-    model = imported(path, tensors, family)
+    model = imported(path, tensors, family, model_config=model_config, settings=settings)
     assert convert(path).family.name.partition("-")[2] == family.partition("-")[2], "recognized by its tensors"
     torch.save(our_features(model), folder / "features.pt")
     program = make + OUTPUTS
@@ -79,6 +86,8 @@ def compare_with_class(
         "family": family,
         "reference": f"{package} {VERSIONS[package]}",
         "gain": gain,
+        **({"model_config": model_config} if model_config else {}),
+        **({"settings": settings} if settings else {}),
         "tensors": shapes,
         "scale": [float(np.abs(values).max()) for values in theirs],
         "outputs": [values[:KEPT].tolist() for values in theirs],

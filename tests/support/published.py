@@ -45,9 +45,27 @@ def golden_checkpoint(known: Mapping[str, Any]) -> dict[str, Tensor]:
     return formula_checkpoint(known["tensors"], known.get("gain", 1.0))
 
 
-def imported(path: Path, tensors: Mapping[str, Tensor], family: str | None = None) -> Imported:
-    """Write the tensors to a checkpoint at `path`, and convert it as `xvectors import` does."""
-    torch.save(dict(tensors), path)
+def imported(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    family: str | None = None,
+    *,
+    model_config: Mapping[str, Any] | None = None,
+    settings: str = "",
+) -> Imported:
+    """Write the tensors to a checkpoint at `path`, and convert it as `xvectors import` does.
+
+    Parameters
+    ----------
+    model_config
+        Stands beside the weights in the checkpoint.
+    settings
+        Text of the `config.yaml` beside the checkpoint.
+    """
+    content = dict(tensors)
+    torch.save({"model_config": model_config, "state_dict": content} if model_config else content, path)
+    if settings:
+        (path.parent / "config.yaml").write_text(settings, encoding="utf-8")
     return convert(path, family).imported
 
 

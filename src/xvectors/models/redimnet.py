@@ -61,7 +61,9 @@ class ReDimNet(Backbone):
     head_per_band
         Whether that layer maps each band of the last stage, or all bands together.
     aggregate_norm
-        Whether a group normalization follows the stem and each stage, as in the ReDimNet2 of VoxBlink2.
+        Whether a group normalization follows the stem and each stage, as in ReDimNet2's training recipes.
+    sum_maps
+        Whether a stage has two outputs in the weighted sums: the map before its context over time, and the one after.
     pooling
         Pooling over frames: a name that `xvectors.models.POOLINGS` lists.
     pooled_norm
@@ -95,6 +97,7 @@ class ReDimNet(Backbone):
         head_channels: int = -1,
         head_per_band: bool = True,
         aggregate_norm: bool = False,
+        sum_maps: bool = False,
         pooling: str = "astp",
         pooled_norm: bool = True,
     ) -> None:
@@ -125,15 +128,16 @@ class ReDimNet(Backbone):
         flat = layout.channels * bands
         self.stem = MapConv(1, layout.channels, 3, bias=True)
         self.stem_norm = nn.LayerNorm(layout.channels, eps=NORM_EPS)
-        stages, own, frame_stride = [], layout.channels, 1
+        stages, outputs, own, frame_stride = [], [1], layout.channels, 1
         for index, band_stride in enumerate(layout.band_strides):
             frame_stride *= layout.frame_strides[index]
-            stages.append(_Stage(layout, index, bands, own, frame_stride, flat, self.compressed))
+            stages.append(_Stage(layout, index, bands, own, frame_stride, flat, self.compressed, sum_maps))
+            outputs.append(outputs[-1] + stages[-1].outputs)
             bands, own = bands // band_stride, own * band_stride
         self.stages = nn.ModuleList(stages)
         # the first stage has one input
-        self.sums = nn.ModuleList(WeightedSum(2 + index, flat) for index in range(len(stages)))
-        norms = [GroupedNorm(layout.channels, flat) for _ in range(1 + len(stages))] if aggregate_norm else []
+        self.sums = nn.ModuleList(WeightedSum(number, flat) for number in outputs[1:])
+        norms = [GroupedNorm(layout.channels, flat) for _ in range(outputs[-1])] if aggregate_norm else []
         self.aggregate_norms = nn.ModuleList(norms)
         self.bands = bands if head_per_band else 1
         pooled = self.bands * layout.head_channels if layout.head_channels else flat
@@ -151,7 +155,8 @@ class ReDimNet(Backbone):
         outputs = [self._normed(0, self.stem_norm(self.stem(x.unsqueeze(3))).flatten(2), padding)]
         for index, stage in enumerate(self.stages):
             entering = self.sums[index - 1](outputs) if index else outputs[0]
-            outputs.append(self._normed(index + 1, stage(entering, padding), padding))
+            for output in stage(entering, padding):
+                outputs.append(self._normed(len(outputs), output, padding))
         x = self.sums[-1](outputs)
         if self.head is not None:
             x = self.head(x.view(*x.shape[:2], self.bands, -1)).flatten(2)
@@ -170,8 +175,8 @@ class ReDimNet2(ReDimNet):
     Notes
     -----
     Published sizes with 72 filterbanks, without the classifier: 1.1, 2.1, 3.6, 4.1, 6.6, 8.9 and 12.3 M parameters for
-    b0 to b6, cut to one digit. The stages of all sizes are published; the heads of b0, b1, b2 and b5 are those with
-    which parameters and operations agree with the published ones.
+    b0 to b6, cut to one digit. Stages and heads are those of the authors' training recipes for VoxCeleb2, which set
+    `aggregate_norm` besides; the b3 of VoxBlink2 has a head of 224 channels for each band.
     """
 
     SIZES = SECOND_SIZES
@@ -182,7 +187,15 @@ class _Stage(nn.Module):
     """Joined bands, convolution blocks over the map, fewer channels again, and context over time."""
 
     def __init__(
-        self, layout: Layout, index: int, bands: int, channels: int, frame_stride: int, flat: int, compressed: bool
+        self,
+        layout: Layout,
+        index: int,
+        bands: int,
+        channels: int,
+        frame_stride: int,
+        flat: int,
+        compressed: bool,
+        sum_maps: bool,
     ) -> None:
         super().__init__()
         stride, width, reduction = layout.band_strides[index], layout.widths[index], layout.reductions[index]
@@ -196,9 +209,10 @@ class _Stage(nn.Module):
         if width != channels:
             self.narrow = _Narrow(width, channels, 0 if compressed else max(1, channels // layout.group_width))
         self.context = TimeContext(flat, max(HEADS, flat // reduction // HEADS * HEADS)) if reduction else None
+        self.outputs = 2 if sum_maps and reduction else 1
 
-    def forward(self, x: Tensor, padding: Padding | None) -> Tensor:
-        """Map [batch, frames, numbers] to the same shape."""
+    def forward(self, x: Tensor, padding: Padding | None) -> list[Tensor]:
+        """Map [batch, frames, numbers] to one or two outputs of the same shape."""
         padding = padding and padding.strided(self.frame_stride)
         x = self.join(x.view(*x.shape[:2], *self.entering))
         if padding is not None:
@@ -207,10 +221,11 @@ class _Stage(nn.Module):
             x = block(x, padding)
         if self.narrow is not None:
             x = self.narrow(x, padding)
-        x = x.flatten(2)
+        outputs = [x.flatten(2)]
         if self.context is not None:
-            x = self.context(x, padding)
-        return x.repeat_interleave(self.frame_stride, dim=1) if self.frame_stride > 1 else x
+            outputs.append(self.context(outputs[0], padding))
+        outputs = outputs[-self.outputs :]
+        return [each.repeat_interleave(self.frame_stride, dim=1) if self.frame_stride > 1 else each for each in outputs]
 
 
 class _Residual(nn.Module):

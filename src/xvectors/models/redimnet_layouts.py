@@ -137,4 +137,4 @@ SECOND_SIZES: Mapping[str, Layout] = {
         head_channels=224,
     ),
 }
-"""The second generation's, which have the published parameters and operations."""
+"""The second generation's, as in the authors' training recipes."""

@@ -15,7 +15,13 @@ FAMILIES = sorted(path.stem for path in GOLDEN.glob("*.json"))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_computes_what_its_own_class_computed(family: str, tmp_path: Path) -> None:
     known = golden(family)
-    model = imported(tmp_path / "published.pt", golden_checkpoint(known), known.get("family", family))
+    model = imported(
+        tmp_path / "published.pt",
+        golden_checkpoint(known),
+        known.get("family", family),
+        model_config=known.get("model_config"),
+        settings=known.get("settings", ""),
+    )
     found = our_outputs(model, len(known["outputs"]))
     for ours, expected, scale in zip(found, known["outputs"], known["scale"], strict=True):
         np.testing.assert_allclose(ours[:KEPT], expected, rtol=0, atol=1e-4 * scale)
