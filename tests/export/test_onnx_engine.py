@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ import torch
 from support.tolerances import ROUNDING
 from support.voices import spoken
 from xvectors import SpeakerEncoder
+from xvectors.backends import PLDA, Backend, save_backend
 from xvectors.errors import AudioError, CheckpointError, ConfigError, MissingExtraError, MissingFileError, TooShortError
 from xvectors.trials import all_pairs
 from xvectors.verification import Verifier
+from xvectors.verification.verifier import IMPORTED
 
 onnx = pytest.importorskip("onnx", reason="not installed; pip install 'xvectors[onnx]'")
 pytest.importorskip("onnxruntime", reason="not installed; pip install 'xvectors[onnx]'")
@@ -212,6 +215,17 @@ def test_metadata_survive_the_round_trip(path: Path) -> None:
     assert (again.fingerprint, again.min_samples, again.versions) == (
         about.fingerprint, about.min_samples, about.versions,
     )  # fmt: skip
+
+
+def test_a_back_end_without_calibration_is_in_the_metadata(path: Path, tmp_path: Path) -> None:
+    scorer = PLDA.from_covariances(np.zeros(3), within=np.eye(3), between=np.diag([4.0, 2.0, 1.0]))
+    verifier = Verifier(backend=Backend([], scorer), name=IMPORTED)
+    save_backend(tmp_path / "backend.npz", verifier.backend)
+    about = replace(OnnxEngine(path).description, verifier=verifier)
+    again = OnnxDescription.from_metadata(about.to_metadata((tmp_path / "backend.npz").read_bytes()), "here").verifier
+    assert (again.name, again.is_calibrated) == (IMPORTED, False)
+    rows = np.random.default_rng(0).standard_normal((4, 3))
+    np.testing.assert_array_equal(again.backend.score_matrix(rows, rows), verifier.backend.score_matrix(rows, rows))
 
 
 def test_without_onnxruntime_the_extra_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,9 @@ def calibrate_command(
     backend: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Back-end to use, such as asnorm. By default the most accurate on held-out speakers."
+            metavar="NAME",
+            help="Back-end to use, such as asnorm. By default that of an imported model, if it came with one, or the "
+            "most accurate on held-out speakers.",
         ),
     ] = None,
     cohort: Annotated[

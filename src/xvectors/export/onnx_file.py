@@ -98,7 +98,7 @@ def export_onnx(system: str | Path, path: str | Path, *, int8: bool = False) -> 
         },
         verifier=verifier,
     )
-    backend_file = folder.backend.read_bytes() if verifier.is_calibrated else None
+    backend_file = folder.backend.read_bytes() if folder.calibration.is_file() else None
     onnx.helper.set_model_props(model, description.to_metadata(backend_file))
     content = sealed(model.SerializeToString())
     with exclusive(path.with_name(f".{path.name}.lock"), of=str(path)), atomic_write(path, private=True) as temporary:

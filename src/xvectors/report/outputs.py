@@ -22,7 +22,7 @@ def summary_lines(evaluation: Evaluation) -> list[str]:
     """The result of an evaluation to print."""
     measures, trials = evaluation.measures, evaluation.trials
     num_trials = f"{trials.num_target:,} target and {count(trials.num_nontarget, 'non-target trial')}"
-    scale = "LLR" if evaluation.is_calibrated else "cosine"
+    scale = "LLR" if evaluation.is_calibrated else evaluation.backend
     cost, threshold = evaluation.cost.label, evaluation.equal_error.threshold
     utterances = count(len(evaluation.manifest), "utterance")
     lines = [
@@ -77,7 +77,7 @@ def _errors(rate: ErrorRate) -> str:
 
 
 def evaluation_to_dict(evaluation: Evaluation) -> dict[str, Any]:
-    """The content of metrics.json. Rates are shares, not percent; thresholds are on the scale "llr" or "cosine"."""
+    """The content of metrics.json. Rates are shares, not percent; thresholds are LLRs or the back-end's scores."""
     eer, slices = evaluation.equal_error, evaluation.slices
     return {
         "system_sha256": evaluation.system_sha256,
@@ -89,7 +89,7 @@ def evaluation_to_dict(evaluation: Evaluation) -> dict[str, Any]:
         "num_target_trials": evaluation.trials.num_target,
         "num_nontarget_trials": evaluation.trials.num_nontarget,
         "backend": evaluation.backend,
-        "scale": "llr" if evaluation.is_calibrated else "cosine",
+        "scale": "llr" if evaluation.is_calibrated else evaluation.backend,
         "eer": eer.eer,
         "eer_threshold": eer.threshold,
         "min_dcf": evaluation.measures["min_dcf"].value,

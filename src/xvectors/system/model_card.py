@@ -185,7 +185,8 @@ def front_end(features: FeaturesConfig) -> str:
 
 def _scores(verifier: Verifier) -> str:
     if not verifier.is_calibrated:
-        return "cosine, not calibrated: learn a calibration with `xvectors calibrate` before you trust an answer"
+        scorer = "cosine" if verifier.name == "cosine" else f"back-end `{verifier.name}`"
+        return f"{scorer}, not calibrated: learn a calibration with `xvectors calibrate` before you trust an answer"
     basis = verifier.basis
     people = count(int(basis["num_speakers"]), "speaker") if "num_speakers" in basis else "an unknown number of people"
     return f"back-end `{verifier.name}`, calibrated to log-likelihood ratios on {people}"

@@ -127,7 +127,7 @@ def publish(
         }
         names = [numbers.get(speaker, speaker) for speaker in description.speakers]
         write_table(prepared.speakers, ["index", "speaker"], enumerate(names))
-        if verifier.is_calibrated:
+        if system.calibration.is_file():
             numbers = _save_backend(system, prepared, numbers, replace=not speaker_names)
             files[system.backend.name] = prepared.backend
             files[system.calibration.name] = _calibration_toml(system, numbers)

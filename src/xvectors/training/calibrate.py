@@ -29,12 +29,12 @@ from xvectors.system import SystemFolder, find_system
 from xvectors.system.hub import is_on_hub
 from xvectors.text import agree, count, first_few
 from xvectors.trials import sample_recordings
-from xvectors.verification import CROP_DURATIONS_S, Basis, Verifier, learn_verifier, save_verifier
+from xvectors.verification import CROP_DURATIONS_S, Basis, Verifier, learn_verifier, save_verifier, verifier_of
 from xvectors.verification.decision import MIN_SPEECH_S
 from xvectors.verification.label_check import find_two_voices
 from xvectors.verification.learning import FEW_SPEAKERS, few_speakers_warning
 from xvectors.verification.own_speakers import learn_from_own
-from xvectors.verification.verifier import P_TARGET
+from xvectors.verification.verifier import IMPORTED, P_TARGET
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +65,7 @@ def calibrate(
     validation recordings of training speakers, with a warning, because scores of known voices are too good. With `data`
     it is that corpus (see `open_corpus` for `metadata` and `speaker_level`); where the training corpus is not at hand,
     as for imported models, half of its speakers also fit the back-ends and are the cohort (see `learn_from_own`).
+    The back-end that came with an imported model is kept, unless another is named, and is calibrated on all speakers.
     Labels that two people seem to share are left out, with a warning. Where a manifest has the column `domain`, such as
     the corpus that a recording is from, trials are between recordings of one domain. `p_target` is the prior at which
     the calibration is fitted and the system decides.
@@ -94,8 +95,9 @@ def calibrate(
         raise CheckpointError(f"the {folder} system belongs to the {owner}; copy its folder and calibrate the copy")
     # check the options now, not after minutes
     check_adaptation(adapt_by)
-    if backend is not None:
-        _check_used(backend, make_backend(backend), cohort, adapt_to)
+    imported = _imported_backend(paths, backend)
+    if imported is not None or backend is not None:
+        _check_used(backend or IMPORTED, imported or make_backend(str(backend)), cohort, adapt_to)
     bayes_threshold(p_target)
     encoder = SpeakerEncoder.from_pretrained(folder, device=device)
     with exclusive(paths.lock, of=str(paths.path)):
@@ -133,7 +135,9 @@ def calibrate(
         basis, two_voices = _of_one_voice_each(basis, manifest, seed)
         # training speakers cannot judge a back-end fitted on them
         training = training_embeddings(paths, encoder, seed=seed, progress=progress) if held_out else None
-        if training is None and held_out:
+        if imported is not None:
+            learned = learn_verifier(basis, fitted=imported, complete=given.complete, p_target=p_target, seed=seed)
+        elif training is None and held_out:
             # an imported system, or one without its corpus: these speakers fit the back-end too
             learned = learn_from_own(basis, backend_name=backend, complete=given.complete, p_target=p_target, seed=seed)
         else:
@@ -157,6 +161,23 @@ def calibrate(
             logger.warning("%s", few_speakers_warning(num_speakers))
         save_verifier(verifier, backend=paths.backend, calibration=paths.calibration, fingerprint=encoder.fingerprint)
         return verifier
+
+
+def _imported_backend(paths: SystemFolder, backend: str | None) -> Backend | None:
+    """Return the back-end that came with an imported model, unless another is named or it has none."""
+    if backend not in (None, IMPORTED):
+        return None
+    try:
+        verifier = verifier_of(paths)
+    except CheckpointError:
+        if backend == IMPORTED:
+            raise
+        return None  # a damaged or stale calibration is learned again
+    if verifier.name == IMPORTED:
+        return verifier.backend
+    if backend == IMPORTED:
+        raise ConfigError(f"{paths.path} has no back-end that came with an imported model; leave --backend out")
+    return None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

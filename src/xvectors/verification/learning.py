@@ -21,7 +21,7 @@ from xvectors.metrics.bootstrap import MIN_SPEAKERS
 from xvectors.text import count, short_repr
 from xvectors.trials import Trials, sample_recordings
 from xvectors.trials.pairs import speaker_numbers
-from xvectors.verification.verifier import P_TARGET, QUALITY_NAMES, Verifier, duration_quality
+from xvectors.verification.verifier import IMPORTED, P_TARGET, QUALITY_NAMES, Verifier, duration_quality
 
 CROP_DURATIONS_S = (0.5, 1.0, 2.0)
 COSINE, NORMALIZED = "cosine", "asnorm"
@@ -83,6 +83,7 @@ def learn_verifier(
     *,
     candidates: Mapping[str, Callable[[], Backend]] | None = None,
     backend_name: str | None = None,
+    fitted: Backend | None = None,
     complete: Callable[[Backend], object] = lambda backend: None,
     p_target: float = P_TARGET,
     seed: int = 0,
@@ -104,6 +105,8 @@ def learn_verifier(
         Back-ends by name, `COSINE` and `NORMALIZED` among them; by default `CANDIDATES`.
     backend_name
         The back-end to use, one of `BACKENDS`, instead of a selection.
+    fitted
+        The back-end of an imported model, which is calibrated as it is, instead of a selection.
     complete
         Called with every fitted back-end, to set another cohort or to adapt it.
     p_target
@@ -128,7 +131,10 @@ def learn_verifier(
             f"calibration needs at least two speakers, one of them with two recordings; there are {len(names)}, "
             f"{repeated} of them with two recordings"
         )
-    if backend_name is None:
+    if fitted is not None:
+        name, backend, table = IMPORTED, fitted, {"reason": "it came with the imported model"}
+        complete(backend)
+    elif backend_name is None:
         among = candidates or {name: BACKENDS[name] for name in CANDIDATES}
         name, backend, table = _choose(basis.take(basis.whole), training, among, complete, seed)
     else:

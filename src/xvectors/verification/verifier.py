@@ -35,6 +35,8 @@ MIN_HEARD_S = 0.01
 """Seconds of speech assumed for a recording without detected speech that needs an LLR."""
 P_TARGET = 0.5
 """Default prior of a target trial in decisions."""
+IMPORTED = "imported"
+"""Name of a back-end that came with an imported model. It may be without calibration."""
 
 
 @short_repr()
@@ -103,11 +105,11 @@ class Verifier:
 
     def table(self) -> dict[str, Any]:
         """Return the content of calibration.toml without the fingerprint."""
-        if self.calibration is None:
+        if self.calibration is None and self.name != IMPORTED:
             raise ConfigError("there is no calibration to write: learn one first")
         return {
             "backend": {"name": self.name, **self.backend_table},
-            "calibration": self.calibration.to_dict(),
+            **({} if self.calibration is None else {"calibration": self.calibration.to_dict()}),
             "decision": {"p_target": self.p_target},
             "basis": dict(self.basis),
             "figures": dict(self.figures),
@@ -166,6 +168,9 @@ def remove_verifier(*, backend: Path, calibration: Path) -> None:
 def load_verifier(*, backend: Path, calibration: Path, fingerprint: str) -> Verifier:
     """Load the verifier that `save_verifier` wrote; plain cosine without calibration.toml.
 
+    The back-end of an imported model has a calibration.toml from the start, which lacks the table [calibration] until
+    the system is calibrated.
+
     Raises
     ------
     CheckpointError
@@ -193,7 +198,9 @@ def load_verifier(*, backend: Path, calibration: Path, fingerprint: str) -> Veri
             "put back what was changed, or calibrate again with `xvectors calibrate`"
         )
     parts: dict[str, Mapping[str, Any]] = {}
-    for key in ("backend", "calibration", "decision", "basis", "figures"):
+    of_backend = table.get("backend")
+    is_imported = isinstance(of_backend, Mapping) and of_backend.get("name") == IMPORTED and "calibration" not in table
+    for key in ("backend", *(() if is_imported else ("calibration",)), "decision", "basis", "figures"):
         part = table.get(key)
         if not isinstance(part, Mapping):
             raise CheckpointError(f"{calibration} is damaged: the table [{key}] is missing; calibrate the system again")
@@ -204,8 +211,8 @@ def load_verifier(*, backend: Path, calibration: Path, fingerprint: str) -> Veri
             f"{calibration}: decision.p_target must be a number above 0 and below 1, backend.name a name; "
             f"they are {p_target!r} and {name!r}"
         )
-    fitted = AffineCalibration.from_dict(parts["calibration"])
-    if len(fitted.quality_names_) != len(QUALITY_NAMES):
+    fitted = None if is_imported else AffineCalibration.from_dict(parts["calibration"])
+    if fitted is not None and len(fitted.quality_names_) != len(QUALITY_NAMES):
         raise CheckpointError(
             f"{calibration}: {len(fitted.quality_names_)} quality measures where there are {len(QUALITY_NAMES)} "
             f"({', '.join(QUALITY_NAMES)}); calibrate the system again"

@@ -75,7 +75,7 @@ class OnnxDescription:
     def to_metadata(self, backend_file: bytes | None) -> dict[str, str]:
         """Return the metadata of the file.
 
-        `backend_file` holds the bytes of backend.npz if the system is calibrated. The names of the speakers that the
+        `backend_file` holds the bytes of backend.npz if the system has one. The names of the speakers that the
         calibration was learned from are left out.
         """
         values = {
@@ -167,7 +167,7 @@ def _verifier(own: Mapping[str, str]) -> Verifier:
     return Verifier(
         backend=backend,
         name=backend_table.pop("name"),
-        calibration=AffineCalibration.from_dict(table["calibration"]),
+        calibration=AffineCalibration.from_dict(table["calibration"]) if "calibration" in table else None,
         backend_table=backend_table,
         basis=table["basis"],
         figures=table["figures"],

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xvectors.config import Recipe
+from xvectors.config import Recipe, recipe_to_mapping
 from xvectors.errors import CheckpointError, ConfigError
 from xvectors.files import atomic_write, digest, exclusive, user_folder
 from xvectors.models import Backbone
@@ -24,6 +24,7 @@ from xvectors.system.folder import ONNX_SUFFIX, WEIGHTS_SUFFIXES, SystemFolder
 from xvectors.system.importers import (
     eres2net,
     exercise,
+    kaldi,
     onnx,
     redimnet,
     resemblyzer,
@@ -36,9 +37,12 @@ from xvectors.system.importers import (
 from xvectors.system.importers.checkpoint import read_checkpoint
 from xvectors.system.importers.family import Family, Imported, Source
 from xvectors.system.importers.parity import check_parity
-from xvectors.system.importers.sources import WAIT_S, Found, find_source
+from xvectors.system.importers.sources import KALDI_FILES, WAIT_S, Found, find_source
 from xvectors.system.serialization import ONNX, load_state, make_features, make_model, write_description, write_weights
 from xvectors.text import first_few, nearest
+from xvectors.verification import Verifier, save_verifier
+from xvectors.verification.fingerprint import embedding_settings, fingerprint, weights_digest
+from xvectors.verification.verifier import IMPORTED
 
 __all__ = ["FAMILIES", "Family", "Imported", "Source", "convert", "import_model", "import_to_cache"]
 
@@ -54,6 +58,7 @@ FAMILIES: tuple[Family, ...] = (
     *redimnet.FAMILIES,
     *resemblyzer.FAMILIES,
     *exercise.FAMILIES,
+    kaldi.FAMILY,
     onnx.FAMILY,
 )
 """The kinds of models that can be imported, in the order in which they are tried."""
@@ -119,7 +124,9 @@ def import_to_cache(source: str | Path) -> SystemFolder:
     Raises CheckpointError as `import_model` does, StorageError where the cache cannot be written.
     """
     found = find_source(source)
-    key = hashlib.sha256(f"{digest(found.path)} {metadata.version('xvectors')}".encode()).hexdigest()[:16]
+    beside = [path for name in KALDI_FILES if (path := found.path.parent / name).is_file()]
+    digests = [digest(path) for path in (found.path, *beside)]
+    key = hashlib.sha256(" ".join((*digests, metadata.version("xvectors"))).encode()).hexdigest()[:16]
     folder = SystemFolder(user_folder("cache") / "imported" / f"{found.path.stem}-{key}")
     with exclusive(folder.lock, of=str(folder.path), wait_s=WAIT_S):
         if not folder.description.is_file():
@@ -135,9 +142,10 @@ def _import(
     check: bool = False,
     features: Sequence[str] = (),
 ) -> None:
-    file_sha256 = digest(found.path)
+    given = found.archive or found.path
+    file_sha256 = digest(given)
     if sha256 is not None and sha256.lower() != file_sha256:
-        raise CheckpointError(f"{found.path}: its sha256 is {file_sha256}, not {sha256}; it is another file")
+        raise CheckpointError(f"{given}: its sha256 is {file_sha256}, not {sha256}; it is another file")
     converted = convert(found.path, family, features)
     recipe = Recipe(
         name=converted.family.name,
@@ -152,7 +160,9 @@ def _import(
                 shutil.copyfile(found.path, temporary)
             write_description(folder, recipe, (), origin)
         return
-    model = make_model(recipe, 0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = make_model(recipe, 0)
     weights = complete(model, converted.imported.weights, str(found.path))
     if check:
         origin["parity"] = check_parity(
@@ -168,6 +178,14 @@ def _import(
         logger.warning("%s: %s", found.path, note)
     with _whole_or_nothing(folder):
         write_weights(folder, weights, epoch=0)
+        if converted.imported.backend is not None:
+            settings = embedding_settings({"recipe": recipe_to_mapping(recipe)}, str(folder.description))
+            save_verifier(
+                Verifier(backend=converted.imported.backend, name=IMPORTED),
+                backend=folder.backend,
+                calibration=folder.calibration,
+                fingerprint=fingerprint(settings, weights_digest(folder.weights)),
+            )
         write_description(folder, recipe, (), origin)
 
 
@@ -178,7 +196,7 @@ def _whole_or_nothing(folder: SystemFolder) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for path in (folder.network, folder.weights, folder.speakers):
+        for path in (folder.network, folder.weights, folder.calibration, folder.backend, folder.speakers):
             path.unlink(missing_ok=True)
         for path in made:
             with suppress(OSError):  # it is not empty, or was not made
@@ -195,7 +213,7 @@ def convert(path: Path, family: str | None = None, features: Sequence[str] = ())
     if features:
         raise ConfigError(f"{path}: --features is for .onnx files; the features of other models are known")
     chosen = None if family is None else _named(family)
-    if path.suffix.lower() in WEIGHTS_SUFFIXES or chosen is not None:
+    if path.suffix.lower() in WEIGHTS_SUFFIXES if chosen is None else chosen.is_checkpoint:
         checkpoint = read_checkpoint(path)
         source = Source(path=path, tensors=checkpoint.tensors, extras=checkpoint.extras)
         notes = checkpoint.notes
@@ -207,14 +225,20 @@ def convert(path: Path, family: str | None = None, features: Sequence[str] = ())
 
 
 def complete(model: Backbone, weights: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """Add what an imported model lacks and its embedding does not need: the class layers, as zeros, and counters.
+    """Add what an imported model lacks and its embedding does not need.
+
+    The class layer becomes zeros, since it is replaced in training. Layers between embedding and classes, and counters
+    of BatchNorm, are those of `model`, which has just been built: of zeros, they could never learn.
 
     Raises CheckpointError, naming the tensors, where the embedding needs others.
     """
     own = model.state_dict()
     needed = used_by_embedding(model)
-    extra = {key: torch.zeros_like(value) for key, value in own.items() if key not in needed and key not in weights}
-    extra |= {key: torch.ones_like(own[key]) for key in extra if key.endswith("running_var")}
+    extra = {
+        key: torch.zeros_like(value) if key.startswith("classifier.") else value
+        for key, value in own.items()
+        if key not in needed and key not in weights
+    }
     full = {**weights, **extra}
     load_state(model, full, source)
     return full
@@ -265,7 +289,7 @@ def _origin(converted: Conversion, found: Found, sha256: str) -> dict[str, Any]:
         "family": converted.family.name,
         "title": converted.family.title,
         "source": found.address,
-        "file": found.path.name,
+        "file": (found.archive or found.path).name,
         "sha256": sha256,
         "imported": datetime.date.today().isoformat(),
         "published_weights_seen": converted.family.seen,

@@ -56,6 +56,8 @@ class Family:
     seen: bool
     """Whether weights that the family's toolkit published were imported and compared, or only its classes with other
     weights."""
+    is_checkpoint: bool = True
+    """Whether its file is a checkpoint of torch or safetensors; otherwise `convert` reads the file itself."""
     reference: str = ""
     """The installable package with the family's own code."""
     reference_network: Callable[[Source], Callable[[Tensor], Tensor | tuple[Tensor, ...]]] | None = None

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import re
+import shutil
+import tarfile
 import urllib.request
+import zlib
 from dataclasses import dataclass
 from email.message import Message
 from http import HTTPStatus
 from http.client import HTTPException
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.error import URLError
 
 from xvectors.errors import CheckpointError, StorageError
-from xvectors.files import digest, exclusive, user_folder, write_text
+from xvectors.files import atomic_write, digest, exclusive, user_folder, write_text
 from xvectors.system.hub import fetch_files, is_on_hub
 from xvectors.text import first_few
 
 NAMES = ("avg_model.pt", "embedding_model.ckpt", "pytorch_model.bin", "model.safetensors", "final.raw", "model.onnx")
 """Files that toolkits call their model, in the order in which a folder is searched."""
 PATTERNS = ("*.safetensors", "*.pt", "*.pth", "*.ckpt", "*.bin", "*.onnx", "*.raw")
-BESIDE = ("*.yaml", "README.md", "LICENSE*", "mean.vec", "transform.mat", "plda")
+NESTED = ("exp/xvector_nnet*/final.raw", "*/exp/xvector_nnet*/final.raw")
+"""Where Kaldi's recipes and published archives keep it."""
+KALDI_FILES = ("extract.config", "mfcc.conf", "mean.vec", "transform.mat", "plda", "plda_adapt")
+BESIDE = ("*.yaml", "README.md", "LICENSE*", *KALDI_FILES)
 """Files beside the weights that are downloaded too; none of them is executed."""
+ARCHIVES = (".tar.gz", ".tgz", ".tar")
+MAX_UNPACKED_BYTES = 1 << 30
+"""Ten times the files of a published archive of Kaldi."""
 BLOCK_BYTES = 1 << 20
 TIMEOUT_S = 30.0
 WAIT_S = 600.0
@@ -40,6 +50,8 @@ class Found:
     """The commit of a repository on the hub."""
     license: str = ""
     """What the source states."""
+    archive: Path | None = None
+    """The archive that the file was unpacked from."""
 
 
 def find_source(source: str | Path, sha256: str | None = None) -> Found:
@@ -60,13 +72,49 @@ def find_source(source: str | Path, sha256: str | None = None) -> Found:
         return Found(path=_model_in(folder), address=address, revision=revision, license=_license(folder))
     if re.match(r"https?:/", text):
         address = re.sub(r"^(https?):/+", r"\1://", text)
-        return Found(path=download(address, sha256), address=address)
+        return _in_file(download(address, sha256), address)
     path = Path(source)
     if path.is_dir():
         return Found(path=_model_in(path), address=path.name, license=_license(path))
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file or folder; give a model's file, its folder, or hf://owner/name")
-    return Found(path=path, address=path.name, license=_license(path.parent))
+    return _in_file(path, path.name, _license(path.parent))
+
+
+def _in_file(path: Path, address: str, license: str = "") -> Found:
+    if not path.name.lower().endswith(ARCHIVES):
+        return Found(path=path, address=address, license=license)
+    return Found(path=_model_in(unpack(path)), address=address, license=license, archive=path)
+
+
+def unpack(archive: Path) -> Path:
+    """Unpack the files of a model of Kaldi from a tar archive into the user's cache; returns the folder.
+
+    Raises CheckpointError for a damaged archive, or one with far larger files, StorageError for a full disk.
+    """
+    folder = user_folder("cache") / "imports" / digest(archive)[:16]
+    left = MAX_UNPACKED_BYTES
+    try:
+        with tarfile.open(archive) as opened:
+            for member in opened:
+                parts = PurePosixPath(member.name).parts
+                if not member.isfile() or parts[-1] not in ("final.raw", *KALDI_FILES) or {"/", ".."} & set(parts):
+                    continue
+                left -= member.size
+                content = opened.extractfile(member)
+                if left < 0 or content is None:
+                    raise CheckpointError(f"{archive}: {member.name} is larger than any file of an x-vector of Kaldi")
+                target = folder.joinpath(*parts)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with atomic_write(target) as temporary, temporary.open("wb") as file:
+                    shutil.copyfileobj(content, file)
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise CheckpointError(f"{archive} is damaged or cut off ({error}); download it again") from error
+    except OSError as error:
+        raise StorageError(f"{archive} cannot be unpacked to {folder}: {error.strerror or error}") from error
+    if not folder.is_dir():
+        raise CheckpointError(f"{archive}: holds no final.raw; only archives of Kaldi's x-vectors can be imported")
+    return folder
 
 
 def _model_in(folder: Path) -> Path:
@@ -74,10 +122,11 @@ def _model_in(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     files = sorted({path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()})
+    files = files or sorted(path for pattern in NESTED for path in folder.glob(pattern) if path.is_file())
     if len(files) == 1:
         return files[0]
     if files:
-        names = first_few([path.name for path in files], 6)
+        names = first_few([str(path.relative_to(folder)) for path in files], 6)
         raise CheckpointError(f"{folder}: holds {len(files)} files that may be the model ({names}); give the one")
     raise CheckpointError(f"{folder}: holds no model; looked for {', '.join([*NAMES, *PATTERNS])}")
 
