@@ -25,7 +25,7 @@ from xvectors.system.importers.redimnet_features import (
     with_options,
 )
 from xvectors.system.importers.redimnet_tensors import BACKBONE, Network, Reader, convert_network
-from xvectors.system.importers.wespeaker_settings import Settings, check_pooling, configured, read_beside
+from xvectors.system.importers.wespeaker_settings import Settings, check_pooling, read_beside, with_settings
 
 BLOCKS = {"convnext_like": "next", "basic_resnet": "residual", "basic_resnet_fwse": "excited"}
 """Kinds of convolution blocks, in the configuration and here."""
@@ -99,7 +99,7 @@ def _from_wespeaker(source: Source) -> Imported:
             f"{source.path}: has a second embedding layer (seg_2); only networks with one are imported"
         )
     imported = convert_network(source, second=False, features=WESPEAKER, embed="seg_1", is_map=False)
-    return replace(imported, features=configured(source, imported.features, "ASTP"))
+    return with_settings(source, imported, "ASTP")
 
 
 def _second_from_wespeaker(source: Source) -> Imported:

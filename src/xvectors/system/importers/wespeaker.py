@@ -15,6 +15,7 @@ from xvectors.system.importers.networks_1d import reference_network
 from xvectors.system.importers.networks_2d import depths_of, outputs_of, pooled_embedding, residual_blocks
 from xvectors.system.importers.tensors import Tensors, band_major
 from xvectors.system.importers.threedspeaker import convert_campplus, is_campplus, is_wespeaker
+from xvectors.system.importers.wespeaker_settings import with_settings
 
 README = "WeSpeaker's README for VoxCeleb"
 RESNET_FIGURES: dict[tuple[int, ...], str] = {
@@ -36,7 +37,11 @@ def _is_resnet(source: Source, prefix: str = "") -> bool:
     return has(source, *(prefix + name for name in names)) and not has(source, prefix + "layer1.0.convs.0.weight")
 
 
-def _convert_resnet(source: Source, prefix: str = "", pooling: str = "tstp") -> Imported:
+def _convert_resnet(source: Source) -> Imported:
+    return with_settings(source, _resnet(source), "TSTP")
+
+
+def _resnet(source: Source, prefix: str = "", pooling: str = "tstp") -> Imported:
     tensors = Tensors(source, prefix)
     if "seg_2.weight" in tensors:
         raise CheckpointError(
@@ -102,7 +107,7 @@ def _convert_simam(source: Source) -> Imported:
     embedding_dim = outputs_of(rest, "bottleneck")
     weights = front.finish() | rest.finish(ignored=("projection.", "front."))
     is_largest = depths == [6, 16, 24, 3]
-    return Imported(
+    imported = Imported(
         features=features,
         model=ModelConfig(
             name="simam_resnet",
@@ -111,6 +116,7 @@ def _convert_simam(source: Source) -> Imported:
         weights=weights,
         figures={"VoxCeleb1-O EER": f"0.202 %, trained on VoxBlink2 and VoxCeleb2: {README}"} if is_largest else {},
     )
+    return with_settings(source, imported, "ASP")
 
 
 def _simam_class(source: Source) -> nn.Module:
@@ -127,7 +133,7 @@ def _simam_class(source: Source) -> nn.Module:
 
 
 def _convert_campplus(source: Source) -> Imported:
-    return replace(convert_campplus(source, WESPEAKER, "tstp"), notes=(CAMPPLUS_NOTE,))
+    return with_settings(source, replace(convert_campplus(source, WESPEAKER, "tstp"), notes=(CAMPPLUS_NOTE,)), "TSTP")
 
 
 def _campplus_class(source: Source) -> nn.Module:
@@ -170,7 +176,7 @@ FAMILIES = (
         title="pyannote's WeSpeaker ResNet-34",
         matches=lambda source: _is_resnet(source, PYANNOTE),
         # its deviations have no constant added to the variance
-        convert=lambda source: _convert_resnet(source, PYANNOTE, "unbiased_statistics"),
+        convert=lambda source: _resnet(source, PYANNOTE, "unbiased_statistics"),
         seen=False,
     ),
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 from xvectors.config import FeaturesConfig
 from xvectors.errors import CheckpointError
-from xvectors.system.importers.family import Source
+from xvectors.system.importers.family import Imported, Source
 from xvectors.system.importers.plain_yaml import read_settings
 
 NAME = "config.yaml"
@@ -97,6 +97,15 @@ def configured(source: Source, features: FeaturesConfig, pooling: str) -> Featur
         mean_normalization=settings.get("dataset_args.cmvn", bool, True)
         and settings.get("dataset_args.cmvn_args.norm_mean", bool, True),
     )
+
+
+def with_settings(source: Source, imported: Imported, pooling: str) -> Imported:
+    """Return an import with the features of its config.yaml; arguments and errors of `configured`.
+
+    Published error rates are left out where the features are not those of the published models.
+    """
+    features = configured(source, imported.features, pooling)
+    return replace(imported, features=features, figures=imported.figures if features == imported.features else {})
 
 
 def check_pooling(settings: Settings, pooling: str) -> None:

@@ -19,6 +19,7 @@ from xvectors.system.importers.networks_1d import (
     xvector_widths,
 )
 from xvectors.system.importers.tensors import Tensors, stages
+from xvectors.system.importers.wespeaker_settings import with_settings
 
 ECAPA_FIGURES = {
     512: "0.782 %, with large-margin fine-tuning and AS-norm: WeSpeaker's README for VoxCeleb",
@@ -70,7 +71,7 @@ def _convert_ecapa(source: Source) -> Imported:
         "pooling": "astp" if has_context else "channel",
         "variance_floor": 1e-7,
     }
-    return Imported(
+    imported = Imported(
         features=with_mels(WESPEAKER, first),
         model=ModelConfig(name="ecapa", settings=settings),
         weights=tensors.finish(ignored=("projection.",)),
@@ -78,6 +79,7 @@ def _convert_ecapa(source: Source) -> Imported:
         if has_context and first.shape[0] in ECAPA_FIGURES
         else {},
     )
+    return with_settings(source, imported, "ASTP")
 
 
 def _conv(tensors: Tensors, conv: str, norm: str, ours: str) -> None:
@@ -116,12 +118,13 @@ def _convert_xvector(source: Source) -> Imported:
         "batch_norm": True,
         **own,
     }
-    return Imported(
+    imported = Imported(
         features=with_mels(WESPEAKER if has_second else THREE_D_SPEAKER, first),
         model=ModelConfig(name="xvector", settings=settings),
         weights=tensors.finish(ignored=("projection.", "classifier.")),
         figures={"VoxCeleb1-O EER": XVECTOR_FIGURE} if has_second else {},
     )
+    return with_settings(source, imported, "TSTP") if has_second else imported
 
 
 def _ecapa_class(source: Source) -> nn.Module:
