@@ -291,14 +291,16 @@ def environment(hub: HubServer, home: str, token: str = "") -> dict[str, str]:
 
 def use_in_this_process(patch: pytest.MonkeyPatch, hub: HubServer, home: str) -> None:
     """Let huggingface_hub, which reads its environment when it is imported, use the stand-in, without a token."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
 
     patch.setattr(constants, "ENDPOINT", hub.endpoint)
-    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}")
+    for module in (constants, file_download):  # the second in versions such as 0.30
+        template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        patch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     patch.setattr(constants, "HF_HUB_CACHE", f"{home}/hub")
     patch.setattr(constants, "HF_TOKEN_PATH", f"{home}/token")
     patch.setattr(constants, "HF_HUB_OFFLINE", False)
-    patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    patch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)  # newer than 0.30
     patch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
     for name in TOKEN_VARIABLES:
         patch.delenv(name, raising=False)
