@@ -52,8 +52,9 @@ def import_command(
 ) -> None:
     """Import a published model of another toolkit as a system that every other command takes.
 
-    The model is recognized by its tensors. Nothing in its file is run. Calibrate the system on recordings of your own
-    before you trust its answers: xvectors calibrate DIR --data RECORDINGS.
+    The model is recognized by its tensors. Nothing in its file is run. For a few published files a calibration comes
+    with xvectors. Calibrate the system on recordings of your own before you trust its answers: xvectors calibrate DIR
+    --data RECORDINGS.
     """
     from xvectors.system.importers import import_model
     from xvectors.system.importers.parity import Parity
@@ -68,5 +69,12 @@ def import_command(
     lines = [f"{folder.path}: {origin['title']}, {description.recipe.model.name}, from {origin['source']}"]
     lines += [f"license: {origin.get('license', 'not stated by the source; ask its publisher')}"]
     lines += [Parity(**origin["parity"]).sentence()] if check else []
-    lines += [f"next: xvectors calibrate {folder.path} --data RECORDINGS (20 speakers with 10 recordings, or more)"]
+    calibrate = f"xvectors calibrate {folder.path} --data RECORDINGS (20 speakers with 10 recordings, or more)"
+    if "calibration" in origin:
+        lines += [
+            f"calibrated: it answers at once, as learned on {origin['calibration']['learned_on']}",
+            f"better: {calibrate}, with recordings of your own",
+        ]
+    else:
+        lines += [f"next: {calibrate}"]
     print_lines(lines)

@@ -36,6 +36,7 @@ from xvectors.system.importers import (
 )
 from xvectors.system.importers.checkpoint import read_checkpoint
 from xvectors.system.importers.family import Family, Imported, Source
+from xvectors.system.importers.known import Card, find_card
 from xvectors.system.importers.parity import check_parity
 from xvectors.system.importers.sources import KALDI_FILES, WAIT_S, Found, find_source
 from xvectors.system.serialization import ONNX, load_state, make_features, make_model, write_description, write_weights
@@ -83,7 +84,7 @@ def import_model(
     check: bool = False,
     features: Sequence[str] = (),
 ) -> SystemFolder:
-    """Import a published model as a system directory.
+    """Import a published model as a system directory, calibrated if the package ships a calibration for this very file.
 
     Parameters
     ----------
@@ -153,7 +154,8 @@ def _import(
         features=converted.imported.features,
         model=converted.imported.model,
     )
-    origin = _origin(converted, found, file_sha256)
+    card = find_card(file_sha256)
+    origin = _origin(converted, found, file_sha256, card)
     if recipe.model.name == ONNX:
         with _whole_or_nothing(folder):
             with atomic_write(folder.network) as temporary:
@@ -176,16 +178,18 @@ def _import(
         )
     for note in converted.notes:
         logger.warning("%s: %s", found.path, note)
+    settings = embedding_settings({"recipe": recipe_to_mapping(recipe)}, str(folder.description))
+    verifier = None
+    if converted.imported.backend is not None:
+        verifier = Verifier(backend=converted.imported.backend, name=IMPORTED)
+    elif card is not None and card.fits(settings):
+        verifier = card.verifier(settings)
+        origin["calibration"] = dict(card.calibration)
     with _whole_or_nothing(folder):
         write_weights(folder, weights, epoch=0)
-        if converted.imported.backend is not None:
-            settings = embedding_settings({"recipe": recipe_to_mapping(recipe)}, str(folder.description))
-            save_verifier(
-                Verifier(backend=converted.imported.backend, name=IMPORTED),
-                backend=folder.backend,
-                calibration=folder.calibration,
-                fingerprint=fingerprint(settings, weights_digest(folder.weights)),
-            )
+        if verifier is not None:
+            own = fingerprint(settings, weights_digest(folder.weights))
+            save_verifier(verifier, backend=folder.backend, calibration=folder.calibration, fingerprint=own)
         write_description(folder, recipe, (), origin)
 
 
@@ -283,7 +287,7 @@ def _looks_like(source: Source) -> str:
     )
 
 
-def _origin(converted: Conversion, found: Found, sha256: str) -> dict[str, Any]:
+def _origin(converted: Conversion, found: Found, sha256: str, card: Card | None) -> dict[str, Any]:
     """The table [origin] of system.toml."""
     table: dict[str, Any] = {
         "family": converted.family.name,
@@ -294,9 +298,10 @@ def _origin(converted: Conversion, found: Found, sha256: str) -> dict[str, Any]:
         "imported": datetime.date.today().isoformat(),
         "published_weights_seen": converted.family.seen,
     }
-    table |= {key: value for key, value in (("revision", found.revision), ("license", found.license)) if value}
+    license_ = found.license or (card.license if card else "")
+    table |= {key: value for key, value in (("revision", found.revision), ("license", license_)) if value}
     if converted.notes:
         table["notes"] = list(converted.notes)
-    if converted.imported.figures:
-        table["figures"] = dict(converted.imported.figures)
+    if figures := {**converted.imported.figures, **(card.figures if card else {})}:
+        table["figures"] = figures
     return table
