@@ -19,7 +19,7 @@ import pytest
 from support.commands import run
 from support.hub_server import TOKEN, HubServer, environment, hub_server, use_in_this_process
 from xvectors import SpeakerEncoder
-from xvectors.backends import load_backend
+from xvectors.backends import load_backend, make_backend
 from xvectors.config import load_recipe
 from xvectors.errors import CheckpointError, ConfigError, MissingExtraError, StorageError
 from xvectors.system import SystemFolder, find_system
@@ -27,7 +27,7 @@ from xvectors.system.publishing import publish
 from xvectors.system.serialization import make_model, read_description, write_description, write_weights
 from xvectors.trials import all_pairs
 from xvectors.verification import Basis, Verifier, fingerprint_of, learn_verifier, load_verifier, save_verifier
-from xvectors.verification.verifier import calibration_digest
+from xvectors.verification.verifier import IMPORTED, calibration_digest
 
 # huggingface_hub's own, for files that it uploads in one piece
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -146,11 +146,28 @@ def test_a_calibrated_system_gives_the_same_llrs(hub: HubServer, mine: SystemFol
     assert len(pushed.speakers) == 8
     assert not pushed.speakers & set(cohort.cohort_speakers_.tolist()), "different people stay different"
     assert pushed.basis["source"] == "speakers of offices"
+    assert pushed.basis["domains"] == ["calls", "offices"]
+    assert pushed.basis["left_out_as_two_voices"] == ["withheld"]
     # what no longer belongs to the system goes
     mine.calibration.unlink()
     publish(mine.path, ADDRESS)
     assert not on_hub(hub).keys() & {"backend.npz", "calibration.toml"}
     assert not verifier_in(find_system(ADDRESS)).is_calibrated
+
+
+def test_the_back_end_of_an_imported_model_is_published(hub: HubServer, mine: SystemFolder) -> None:
+    """It has no calibration yet, but scores otherwise than cosine."""
+    rng = np.random.default_rng(2)
+    backend = make_backend("cosine_centered").fit(rng.standard_normal((40, 16)), np.repeat(np.arange(8), 5))
+    digest = fingerprint_of(mine)
+    verifier = Verifier(backend=backend, name=IMPORTED)
+    save_verifier(verifier, backend=mine.backend, calibration=mine.calibration, fingerprint=digest)
+    publish(mine.path, ADDRESS)
+    pushed = verifier_in(find_system(ADDRESS))
+    assert (pushed.name, pushed.is_calibrated) == (IMPORTED, False)
+    rows, trials = rng.standard_normal((4, 16)).astype(np.float32), all_pairs(np.array([0, 0, 1, 1]))
+    assert np.array_equal(pushed.score(rows, trials), verifier.score(rows, trials))
+    assert "back-end `imported`, not calibrated" in on_hub(hub)["README.md"].decode()
 
 
 def calibrated(folder: SystemFolder) -> None:
@@ -167,7 +184,8 @@ def calibrated(folder: SystemFolder) -> None:
         whole=np.ones(40, dtype=np.bool_),
     )
     verifier = learn_verifier(basis, (embeddings[:100], names[:100]), backend_name="asnorm")
-    verifier = replace(verifier, basis={**verifier.basis, "source": "speakers of /home/ada/offices"})
+    facts = {"source": "speakers of /home/ada/offices", "domains": ["calls", "offices"]}
+    verifier = replace(verifier, basis={**verifier.basis, **facts, "left_out_as_two_voices": ["Ada Byron"]})
     digest = fingerprint_of(folder)
     save_verifier(verifier, backend=folder.backend, calibration=folder.calibration, fingerprint=digest)
 

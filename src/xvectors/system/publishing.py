@@ -26,6 +26,8 @@ from xvectors.verification import fingerprint_of, load_verifier
 LICENSE = re.compile(r"[A-Za-z0-9][\w.+-]*")
 FOLDERS = ("noise_folder", "reverb_folder")
 """Settings of the augmentation that are folders of the machine that trained."""
+NAMES = frozenset(("speakers", "fitted_speakers", "test_speakers", "left_out_as_two_voices"))
+"""Lists of speakers in the table [basis] of calibration.toml."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,9 +211,8 @@ def _calibration_toml(system: SystemFolder, numbers: Mapping[str, str]) -> bytes
     """Return calibration.toml with numbers for the names in [basis], and without the folder of the recordings."""
     table = parse_toml(system.calibration.read_text(encoding="utf-8"), str(system.calibration))
     basis: dict[str, Any] = table["basis"]
-    for key, value in basis.items():
-        if numbers and isinstance(value, list) and all(isinstance(one, str) for one in value):
-            basis[key] = [numbers.get(one, "withheld") for one in value]
+    for key in NAMES.intersection(basis) if numbers else ():
+        basis[key] = [numbers.get(name, "withheld") for name in basis[key]]
     if match := re.fullmatch(r"speakers of (.+)", str(basis.get("source", ""))):
         basis["source"] = f"speakers of {Path(match[1]).name}"
     return to_toml(table).encode()

@@ -134,8 +134,8 @@ def duration_quality(
 
 
 def calibration_digest(verifier: Verifier) -> str:
-    """Return the SHA-256, in hex, of a calibration with its record; empty without one."""
-    if not verifier.is_calibrated:
+    """Return the SHA-256, in hex, of a back-end's record and calibration; empty for a system that has neither."""
+    if not verifier.is_calibrated and verifier.name != IMPORTED:
         return ""
     return hashlib.sha256(json.dumps(verifier.table(), sort_keys=True).encode()).hexdigest()
 
