@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 
 from xvectors import SpeakerEncoder
 from xvectors.backends import all_pairs_scores
+from xvectors.config import FeaturesConfig
 from xvectors.corpus import open_corpus
 from xvectors.errors import CheckpointError, ExportError, MissingExtraError, StorageError
+from xvectors.features.toolkits import KALDI_SRE16, REDIMNET
 from xvectors.metrics import eer
 from xvectors.models import MODELS
 from xvectors.system import SystemFolder
@@ -51,6 +54,19 @@ def test_every_network_exports_and_computes_the_same(
     scale = max(1.0, np.abs(expected).max())
     assert np.ptp(expected, axis=0).max() >= 0.05 * scale  # recordings are told apart, so the comparison could fail
     np.testing.assert_allclose(found / scale, expected / scale, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("features", [KALDI_SRE16, REDIMNET])
+def test_features_that_mirror_the_recording_export(
+    features: FeaturesConfig, small_system: Callable[..., SystemFolder], tmp_path: Path
+) -> None:
+    defaults = asdict(FeaturesConfig())
+    changed = {key: value for key, value in asdict(features).items() if value != defaults[key]}
+    settings = [f"features.{key}={json.dumps(value)}" for key, value in changed.items()]
+    folder = small_system(tmp_path / "system", "xvector", *settings)
+    exported = export_onnx(folder.path, tmp_path / "model.onnx")
+    assert max(difference.largest for difference in exported.differences) <= 1e-4
 
 
 def test_the_graph_takes_waveforms_of_any_length_and_number(exported: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ import torch
 from campaign import Reader
 from pyarrow import parquet
 
+from support.kaldi_models import draw_backend, draw_network, model_folder, network_bytes, write_backend
 from xvectors.backends import AffineCalibration, load_fusion, make_backend, save_fusion
 from xvectors.backends.fusion import Fusion
 from xvectors.config import load_recipe
@@ -29,6 +30,7 @@ from xvectors.evaluation.system import read_history
 from xvectors.gallery import Gallery, SqliteStore, export_gallery, import_gallery
 from xvectors.models import EmbeddingMap
 from xvectors.system import SystemFolder
+from xvectors.system.importers import convert
 from xvectors.system.serialization import kept_epoch, make_model, write_description, write_weights
 from xvectors.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from xvectors.trials import all_pairs
@@ -39,6 +41,7 @@ from xvectors.verification import Verifier, cosine_verifier, fingerprint_of, sav
 from xvectors.verification.verifier import QUALITY_NAMES, duration_quality
 
 DIM = 8
+KALDI_FAMILY = "kaldi-xvector"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 MANIFEST = (
@@ -84,6 +87,7 @@ def make_readers(folder: Path) -> list[Reader]:
     return [
         *_texts(folder),
         *_kaldi(folder / "kaldi"),
+        *_kaldi_models(folder / "kaldi_models"),
         *_recipes(folder / "recipes"),
         *_system(folder / "system"),
         *_embeddings(folder),
@@ -140,6 +144,18 @@ def _kaldi(folder: Path) -> list[Reader]:
     for name, text in KALDI.items():
         (folder / name).write_text(text)
     return [Reader(f"kaldi {name}", folder / name, lambda: open_corpus(folder)) for name in KALDI]
+
+
+def _kaldi_models(folder: Path) -> list[Reader]:
+    readers = []
+    for kind in ("binary", "text"):
+        own = model_folder(folder / kind, [("final.raw", network_bytes(draw_network(23), binary=kind == "binary"))])
+        write_backend(own, draw_backend(4), binary=kind == "binary")
+        readers += [
+            Reader(f"{kind} {name}", own / name, lambda own=own: convert(own / "final.raw", KALDI_FAMILY))
+            for name in ("final.raw", "plda", "transform.mat")
+        ]
+    return readers
 
 
 def _recipes(folder: Path) -> list[Reader]:

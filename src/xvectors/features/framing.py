@@ -96,7 +96,9 @@ class Framing:
             position = torch.arange(-self.before, after, device=waveforms.device)
             # Kaldi's reflection repeats the end sample, so its period is twice the recording
             repeats = 0 if self.centered else 1
-            last = (samples if lengths is None else lengths.unsqueeze(1)) - 1
+            # a tensor in either case: ONNX has no remainder by a number that is not known while exporting
+            own = torch.scalar_tensor(samples, dtype=torch.int64, device=waveforms.device)
+            last = (own if lengths is None else lengths.unsqueeze(1)) - 1
             period = 2 * last + 2 * repeats
             position = position % period
             position = torch.minimum(position, period - repeats - position)

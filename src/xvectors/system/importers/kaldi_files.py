@@ -83,7 +83,7 @@ class Component:
         value = self._field(field)
         if not isinstance(value, np.ndarray) or value.ndim != axes:
             self._wrong(field, "a vector" if axes == 1 else "a matrix")
-        if not np.isfinite(value).all():
+        if not is_usable(value):
             self._wrong(field, "free of NaN and infinity")
         return value
 
@@ -157,7 +157,7 @@ def read_plda(path: Path) -> KaldiPlda:
             f"{path}: a PLDA of shapes mean {list(mean.shape)}, transform {list(transform.shape)} and psi "
             f"{list(psi.shape)}, where [D], [D, D] and [D] are expected; the file is damaged"
         )
-    if not all(np.isfinite(part).all() for part in (mean, transform, psi)) or (psi < 0).any():
+    if not all(is_usable(part) for part in (mean, transform, psi)) or (psi < 0).any():
         raise CheckpointError(f"{path}: the PLDA holds NaN, infinity or a negative psi; the file is damaged")
     return KaldiPlda(mean=mean, transform=transform, psi=psi)
 
@@ -165,9 +165,14 @@ def read_plda(path: Path) -> KaldiPlda:
 def read_array(path: Path, axes: int) -> Array:
     """Read a vector (`axes` 1) or matrix (`axes` 2), float64. Raises CheckpointError for any other file."""
     array = _Reader(path).array("values", axes)
-    if not array.size or not np.isfinite(array).all():
+    if not array.size or not is_usable(array):
         raise CheckpointError(f"{path}: holds no values, or NaN or infinity; the file is damaged")
     return array
+
+
+def is_usable(array: Array) -> bool:
+    """Whether all values are finite in float32 too."""
+    return bool((np.abs(array) <= np.finfo(np.float32).max).all())
 
 
 class _Reader:
@@ -265,7 +270,8 @@ class _Reader:
         size, left = math.prod(shape) * np.dtype(dtype).itemsize, len(self.data) - self.at
         if size > left:
             self.cut_off(f"{what} of shape {shape} with {size:,} bytes ({left:,} are there)")
-        values = np.frombuffer(self.data, dtype, math.prod(shape), self.at).reshape(shape).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # about NaN, which `is_usable` finds
+            values = np.frombuffer(self.data, dtype, math.prod(shape), self.at).reshape(shape).astype(np.float64)
         self.at += size
         return values
 
