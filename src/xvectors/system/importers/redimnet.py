@@ -6,6 +6,8 @@ from the tensors; the configuration says what these do not: the features, and wh
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
@@ -198,8 +200,8 @@ def _second_class(source: Source) -> nn.Module:
     head = source.tensors.get(f"{BACKBONE}head.weight")
     config = source.extras.get("model_config", {})
     is_map = config.get("return_2d_output", head is not None and head.dim() == 4)
-    return _Transposed(
-        reference_network(
+    with contextlib.redirect_stdout(io.StringIO()):  # the class prints a setting
+        theirs = reference_network(
             source,
             "wespeaker.models.redimnet2",
             "ReDimNet2Wrap",
@@ -212,7 +214,7 @@ def _second_class(source: Source) -> nn.Module:
             global_context_att=_takes_context(source),
             **_arguments(network),
         )
-    )
+    return _Transposed(theirs)
 
 
 def _takes_context(source: Source) -> bool:
