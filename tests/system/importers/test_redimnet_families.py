@@ -26,7 +26,7 @@ FIRST_CONFIG: dict[str, Any] = {
     "hop_length": 240,
     "pooling_func": "ASTP",
 }
-"""As a reader of the published b5-vox2-ft_lm.pt reports it, with the size of the golden network."""
+"""As findit-studio/coremlit reads it from the published b5-vox2-ft_lm.pt, with the size of the golden network."""
 
 
 def as_published(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
