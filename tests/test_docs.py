@@ -7,6 +7,7 @@ import functools
 import re
 import shutil
 import sys
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from scipy.signal import resample_poly
 import xvectors
 from support.commands import run
 from support.documents import BLOCK, ROOT, PageRun, blocks_of
+from support.kaldi_models import draw_backend, draw_network, model_folder, network_bytes, write_backend
 from support.onnx_networks import write_network
 from support.published import golden, golden_checkpoint
 from xvectors import load_recipe
@@ -344,6 +346,11 @@ def write_published_models(here: Path) -> None:
     torch.save(golden_checkpoint(golden("3dspeaker-campplus")), here / "campplus_cn_en_common.pt")
     torch.save(golden_checkpoint(golden("wespeaker-ecapa")), here / "model.pt")
     write_network(here / "other.onnx", metadata={"framework": "wespeaker"})
+    network = network_bytes(draw_network(30), binary=True)
+    kaldi = model_folder(here / "0007_voxceleb_v2_1a", [("exp/xvector_nnet_1a/final.raw", network)])
+    write_backend(kaldi / "exp" / "xvector_nnet_1a" / "xvectors_train", draw_backend(4), binary=True)
+    with tarfile.open(here / "0007_voxceleb_v2_1a.tar.gz", "w:gz") as archive:
+        archive.add(kaldi, kaldi.name)
     shutil.copytree(here / "others", here / "recordings")
 
 
