@@ -128,7 +128,7 @@ def test_what_is_shipped(folder: Path) -> None:
     )
     assert all(row["source"] and row["license"] for row in card["data"])
     basis = parse_toml((folder / "calibration.toml").read_text(encoding="utf-8"), "calibration.toml")["basis"]
-    assert basis["num_speakers"] >= 100
+    assert basis["num_speakers"] + basis["num_fitted_speakers"] == 104
     assert basis["held_out"]
     assert not {"speakers", "fitted_speakers", "left_out_as_two_voices"} & basis.keys()
     assert load_backend(folder / "backend.npz").normalizer is None
