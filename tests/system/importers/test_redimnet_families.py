@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,10 +14,13 @@ import torch
 from torch import Tensor
 
 from support.published import golden, golden_checkpoint, imported, our_outputs
-from xvectors.errors import CheckpointError
+from xvectors.config import Recipe
+from xvectors.errors import CheckpointError, XVectorsError
 from xvectors.features import Fbank
 from xvectors.features.toolkits import REDIMNET, REDIMNET2, REDIMNET_NORM_SIGNAL, WESPEAKER
-from xvectors.system.importers import convert
+from xvectors.system.importers import complete, convert, redimnet
+from xvectors.system.importers.family import Family, Source
+from xvectors.system.serialization import make_model
 
 FIRST_CONFIG: dict[str, Any] = {
     "F": 24,
@@ -156,15 +160,38 @@ def test_the_tables_of_the_features_are_compared(kind: str, features: Any, tmp_p
             convert(written(tmp_path / "a.pt", changed, model_config=config))
 
 
-def test_missing_tensors_are_named(tmp_path: Path) -> None:
+def loaded(family: Family, source: Source) -> None:
+    model = family.convert(source)
+    complete(make_model(Recipe(name="imported", features=model.features, model=model.model), 0), model.weights, "a.pt")
+
+
+@pytest.mark.parametrize("step", [20, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [("wespeaker-redimnet-excited", "wespeaker-redimnet"), ("redimnet2-dual", "redimnet2")],
+)
+def test_any_missing_tensor_is_named_and_any_other_shape_is_refused(name: str, family: str, step: int) -> None:
+    known = golden(name)
+    (chosen,) = (each for each in redimnet.FAMILIES if each.name == family)
+    tensors = golden_checkpoint(known)
+    whole = Source(path=Path("a.pt"), tensors=tensors, extras={"model_config": known.get("model_config")})
+    without_effect = (".k_proj.bias", ".linear2.bias", "stage0_pre.0.w", "inputs_weights.0")
+    for key in list(tensors)[::step]:
+        rest = {other: value for other, value in tensors.items() if other != key}
+        with pytest.raises(CheckpointError, match=rf"a\.pt: .*{re.escape(key)}(,|$|;| |\.)"):
+            chosen.convert(replace(whole, tensors=rest))
+        if not key.endswith(without_effect):
+            larger = torch.zeros([size + 1 for size in tensors[key].shape])
+            with pytest.raises(XVectorsError):
+                loaded(chosen, replace(whole, tensors={**rest, key: larger}))
+
+
+def test_missing_tensors_are_named_together(tmp_path: Path) -> None:
     tensors = golden_checkpoint(golden("wespeaker-redimnet-excited"))
     for name in ("backbone.stage0.5.tcm.4.attention.q_proj.bias", "backbone.mfa.1.running_var", "pool.linear2.weight"):
         del tensors[name]
     message = r"lacks 3 tensors: backbone\.stage0\.5\.tcm.*q_proj\.bias, backbone\.mfa\.1\.running_var, pool\.linear2"
     with pytest.raises(CheckpointError, match=message):
-        imported(tmp_path / "a.pt", tensors, "wespeaker-redimnet")
-    del tensors["backbone.stage1.0.weight"]
-    with pytest.raises(CheckpointError, match=r"lacks the tensor backbone\.stage1\.0\.weight, which sizes follow from"):
         imported(tmp_path / "a.pt", tensors, "wespeaker-redimnet")
 
 
@@ -172,6 +199,11 @@ def test_missing_tensors_are_named(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"hop_length": None}, "does not state hop_length"),
+        ({"hop_length": "160"}, "does not state hop_length"),
+        ({"feat_type": ["tf"]}, r"feat_type is \['tf'\]; known are pt"),
+        ({"spec_params": "norm"}, "does not state spec_params"),
+        ({"spec_params": {"n_fft": 512.0}}, r"spec_params.n_fft is 512\.0, which is not supported"),
+        ({"spec_params": {"sample_rate": 0}}, "spec_params.sample_rate is 0; it must be at least 1"),
         ({"block_2d_type": "convnext_like_relu"}, "block_2d_type is 'convnext_like_relu'"),
         ({"block_1d_type": "conv+att-rope"}, "block_1d_type is 'conv\\+att-rope'; only 'conv\\+att' can be"),
         ({"causal": "full"}, "causal is 'full'"),

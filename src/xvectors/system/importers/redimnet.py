@@ -64,18 +64,19 @@ def _check_network(where: str, config: Mapping[str, Any], channels: int) -> None
 def _published(source: Source, *, second: bool) -> Imported:
     """Convert a file of the authors."""
     where, config = f"{source.path}: model_config", source.extras.get("model_config")
-    if not isinstance(config, Mapping) or "hop_length" not in config:
+    hop_length = config.get("hop_length") if isinstance(config, Mapping) else None
+    if not isinstance(config, Mapping) or not isinstance(hop_length, int) or hop_length < 1:
         raise CheckpointError(
             f"{where} does not state hop_length; the shift of the frames and the level of the samples are not in the "
             "tensors, so get the file as its authors published it"
         )
     kind, options = config.get("feat_type", "pt"), config.get("spec_params", {})
-    if kind not in FRONT_ENDS:
+    if not isinstance(kind, str) or kind not in FRONT_ENDS:
         raise CheckpointError(f"{where}.feat_type is {kind!r}; known are {', '.join(FRONT_ENDS)}")
-    if second and "spec_params" not in config:
+    if not isinstance(options, Mapping) or (second and "spec_params" not in config):
         raise CheckpointError(f"{where} does not state spec_params, whose norm_signal has had two defaults")
     check_options(f"{where}.spec_params", options)
-    rate, hop_length = options.get("sample_rate", 16_000), config["hop_length"]
+    rate = options.get("sample_rate", 16_000)
     if FRONT_ENDS[kind] == "torchaudio":
         features = with_options(REDIMNET, options, rate, hop_length)
     else:

@@ -15,7 +15,18 @@ from xvectors.features.toolkits import REDIMNET2, REDIMNET_NORM_SIGNAL
 from xvectors.system.importers.family import Source
 
 FRONT_ENDS = {"pt": "torchaudio", "pt_mel": "torchaudio", "tf": "convolutions", "tf_mel": "convolutions"}
-SPEC_KEYS = ("n_fft", "win_length", "f_min", "f_max", "sample_rate", "norm_signal", "do_preemph", "spec_norm", "eps")
+SPEC_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "n_fft": int,
+    "win_length": int,
+    "sample_rate": int,
+    "f_min": (int, float),
+    "f_max": (int, float),
+    "eps": (int, float),
+    "norm_signal": bool,
+    "do_preemph": bool,
+    "spec_norm": str,
+}
+"""Settings of the features, and what their values are."""
 TRAINING_KEYS = ("do_spec_aug", "freq_mask_width", "time_mask_width", "freq_start_bin", "num_apply_spec_aug", "n_mels")
 """Settings of the features that are of the training alone, or are stated elsewhere."""
 MAX_DIFFERENCE = 1e-4
@@ -64,11 +75,12 @@ def check_options(where: str, options: Mapping[str, Any]) -> None:
     for key, value in options.items():
         if key in TRAINING_KEYS:
             continue
-        kinds = {"norm_signal": bool, "do_preemph": bool, "spec_norm": str}
-        if key not in SPEC_KEYS or not isinstance(value, kinds.get(key, (int, float))):
+        if key not in SPEC_KINDS or not isinstance(value, SPEC_KINDS[key]):
             raise CheckpointError(
-                f"{where}.{key} is {value!r}, which is not supported; known are {', '.join(SPEC_KEYS)}"
+                f"{where}.{key} is {value!r}, which is not supported; known are {', '.join(SPEC_KINDS)}"
             )
+        if SPEC_KINDS[key] is int and options[key] < 1:
+            raise CheckpointError(f"{where}.{key} is {value}; it must be at least 1")
     if options.get("spec_norm", "mn") != "mn":
         raise CheckpointError(f"{where}.spec_norm is {options['spec_norm']!r}; only mn, the mean, is supported")
 

@@ -66,17 +66,17 @@ class Network:
 
 
 class Reader:
-    """Moves a backbone's tensors; `sums` are the names of the weights of its sums, by stage."""
+    """Moves a backbone's tensors to our names, and finds its sizes on the way."""
 
     def __init__(self, source: Source, *, second: bool) -> None:
         self.source, self.second = source, second
         self.tensors = Tensors(source, BACKBONE)
         # the authors' stages begin with a sum and a change of shape
-        self.has_lists = f"{BACKBONE}inputs_weights.1" in source.tensors
+        self.has_lists = _has_any(self.tensors, "inputs_weights.")
         self.first = 0 if self.has_lists else 2
         final = "inputs_weights." + str(self._stages()) if self.has_lists else "fin_wght1d.w"
         channels, flat = self._shape("stem.0.weight")[0], self._shape(final)[2]
-        if flat % channels:
+        if not channels or not flat or flat % channels:
             raise CheckpointError(f"{source.path}: {BACKBONE}{final} has {flat} numbers, no multiple of {channels}")
         self.network = Network(channels=channels, flat=flat)
 
@@ -85,22 +85,15 @@ class Reader:
 
     def _shape(self, name: str) -> torch.Size:
         """Return the shape of a tensor that sizes follow from. Raises CheckpointError where it is missing."""
-        if BACKBONE + name not in self.source.tensors:
-            raise CheckpointError(f"{self.source.path}: it lacks the tensor {BACKBONE}{name}, which sizes follow from")
-        shape = self.source.tensors[BACKBONE + name].shape
-        expected = 4
-        if len(shape) != expected:
-            raise CheckpointError(
-                f"{self.source.path}: {BACKBONE}{name} is {list(shape)}, where {expected} axes are expected"
-            )
-        return shape
+        _check_present(self.tensors, name)
+        return self.tensors.take(name, dims=4).shape
 
     def read(self) -> Network:
         """Copy stem, stages and sums, and return the sizes."""
         tensors, network = self.tensors, self.network
         tensors.map_conv("stem.0", "stem", bias=True)
         _layer_norm(tensors, "stem.1", "stem_norm")
-        network.has_norms = "stem_gnorm.weight" in tensors
+        network.has_norms = _has_any(tensors, "stem_gnorm.")
         if network.has_norms:
             _layer_norm(tensors, "stem_gnorm", "aggregate_norms.0")
         own, outputs = network.channels, 1
@@ -117,7 +110,7 @@ class Reader:
 
     def _stage(self, index: int, own: int, outputs: int) -> tuple[int, int]:
         tensors, network, ours = self.tensors, self.network, f"stages.{index}"
-        is_dual = any(name.startswith(f"{BACKBONE}stage{index}_pre.") for name in self.source.tensors)
+        is_dual = _has_any(tensors, f"stage{index}_pre.")
         theirs = f"stage{index}_pre" if is_dual else f"stage{index}"
         if self.has_lists:
             self._sum(f"inputs_weights.{index}", index)
@@ -140,19 +133,19 @@ class Reader:
             position += 1
         # a change of shape, then the context over time, the repetition of frames, and a norm
         context = f"stage{index}_1d" if is_dual else f"{theirs}.{position + 1}"
-        has_context = any(name.startswith(f"{BACKBONE}{context}.") and ".tcm." in name for name in self.source.tensors)
+        has_context = _has_any(tensors, f"{context}.tcm.")
         network.reductions.append(self._context(context, f"{ours}.context") if has_context else 0)
         network.sums_maps = network.sums_maps or is_dual
         if network.has_norms:
-            last = position + (3 if has_context else 2)
-            norms = [f"stage{index}_up_2d.1", f"stage{index}_up_1d.1"] if is_dual else [f"{theirs}.{last}"]
+            last = f"{theirs}.{position + (3 if has_context else 2)}"
+            norms = [f"stage{index}_up_2d.1", f"stage{index}_up_1d.1"] if is_dual else [last]
             for number, norm in enumerate(norms):
                 _layer_norm(tensors, norm, f"aggregate_norms.{outputs + number}")
         return own, 2 if is_dual else 1
 
     def _block(self, theirs: str, ours: str) -> None:
         tensors, network = self.tensors, self.network
-        if f"{theirs}.dwconvs.0.weight" in tensors:
+        if _has_any(tensors, f"{theirs}.dwconvs."):
             network.block = "next"
             grouped = f"{theirs}.dwconvs.0.weight"
             _next_block(tensors, theirs, ours)
@@ -163,7 +156,7 @@ class Reader:
                 tensors.linear(f"{theirs}.conv{number}pw", f"{ours}.mix{number}", bias=number == 1)
                 tensors.norm(f"{theirs}.bn{number}", f"{ours}.norm{number}")
             _without_bias(tensors, f"{theirs}.conv2pw", f"{ours}.norm2")
-            if f"{theirs}.se.squeeze.weight" in tensors:
+            if _has_any(tensors, f"{theirs}.se."):
                 network.block = "excited"
                 tensors.linear(f"{theirs}.se.squeeze", f"{ours}.squeeze")
                 tensors.linear(f"{theirs}.se.exitation", f"{ours}.excite")
@@ -188,7 +181,7 @@ class Reader:
         tensors.linear(f"{theirs}.red_dim_conv.0", f"{ours}.reduce")
         _layer_norm(tensors, f"{theirs}.red_dim_conv.1", f"{ours}.reduced_norm")
         for block in range(4):
-            _next_block(tensors, f"{theirs}.tcm.{block}", f"{ours}.blocks.{block}")
+            _next_block(tensors, f"{theirs}.tcm.{block}", f"{ours}.blocks.{block}", over_time=True)
         encoder = f"{theirs}.tcm.4"
         names = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "output"}
         for their_name, name in names.items():
@@ -200,8 +193,18 @@ class Reader:
         tensors.linear(f"{encoder}.feed_forward.output_dense", f"{ours}.narrow")
         _layer_norm(tensors, f"{encoder}.final_layer_norm", f"{ours}.output_norm")
         tensors.linear(f"{theirs}.exp_dim_conv", f"{ours}.expand")
-        width = len(tensors.weights[f"{ours}.expand.weight"].T)
+        width = tensors.weights[f"{ours}.expand.weight"].shape[-1]
         return self.network.flat // width if width else 1
+
+
+def _has_any(tensors: Tensors, prefix: str) -> bool:
+    """Whether any tensor has this prefix, so that the others of its layer must be there too."""
+    return any(name.startswith(tensors.prefix + prefix) for name in tensors.source.tensors)
+
+
+def _check_present(tensors: Tensors, name: str) -> None:
+    if name not in tensors:
+        raise CheckpointError(f"{tensors.source.path}: lacks {tensors.prefix}{name}, from which the sizes follow")
 
 
 def _layer_norm(tensors: Tensors, theirs: str, ours: str) -> None:
@@ -209,10 +212,11 @@ def _layer_norm(tensors: Tensors, theirs: str, ours: str) -> None:
         tensors.put(f"{ours}.{key}", tensors.take(f"{theirs}.{key}"))
 
 
-def _next_block(tensors: Tensors, theirs: str, ours: str) -> None:
-    weight = tensors.take(f"{theirs}.dwconvs.0.weight")
-    # over time alone there is no axis of bands
-    tensors.put(f"{ours}.conv.weight", weight.unsqueeze(3) if weight.dim() == 3 else weight.transpose(-2, -1))
+def _next_block(tensors: Tensors, theirs: str, ours: str, *, over_time: bool = False) -> None:
+    if over_time:
+        tensors.put(f"{ours}.conv.weight", tensors.take(f"{theirs}.dwconvs.0.weight", dims=3).unsqueeze(3))
+    else:
+        tensors.map_conv(f"{theirs}.dwconvs.0", f"{ours}.conv")
     tensors.norm(f"{theirs}.norm", f"{ours}.norm")
     _without_bias(tensors, f"{theirs}.dwconvs.0", f"{ours}.norm")
     tensors.linear(f"{theirs}.pwconv1", f"{ours}.mix")
@@ -221,8 +225,14 @@ def _next_block(tensors: Tensors, theirs: str, ours: str) -> None:
 def _without_bias(tensors: Tensors, theirs: str, norm: str) -> None:
     """Subtract the bias of a layer from the mean of the BatchNorm that follows it; ours has none."""
     bias, mean = tensors.take(f"{theirs}.bias"), tensors.weights[f"{norm}.running_mean"]
-    if bias.shape == mean.shape:
-        tensors.put(f"{norm}.running_mean", mean - bias)
+    if not bias.numel() or not mean.numel():
+        return
+    if bias.shape != mean.shape:
+        raise CheckpointError(
+            f"{tensors.source.path}: {tensors.prefix}{theirs}.bias is {list(bias.shape)}, where the BatchNorm after it "
+            f"has {list(mean.shape)}"
+        )
+    tensors.put(f"{norm}.running_mean", mean - bias)
 
 
 def convert_network(source: Source, *, second: bool, features: FeaturesConfig, embed: str, is_map: bool) -> Imported:
@@ -239,19 +249,25 @@ def convert_network(source: Source, *, second: bool, features: FeaturesConfig, e
     network = reader.read()
     backbone, tail = reader.tensors, Tensors(source)
     head_channels, per_band = _head(backbone, network)
-    bands = network.flat // network.last_channels
+    bands, rest = divmod(network.flat, network.last_channels)
+    if not bands or rest:
+        raise CheckpointError(
+            f"{source.path}: its stages join bands to maps of {network.last_channels} channels, which do not divide "
+            f"the {network.flat} numbers of a frame"
+        )
     is_map = is_map or per_band
     pooled = head_channels * (bands if per_band else 1) if head_channels else network.flat
     has_context = _pooling(tail, pooled, pooled // bands if is_map else 0)
-    has_norm = "bn.running_mean" in tail
+    has_norm = _has_any(tail, "bn.")
     if has_norm:
         tail.norm("bn", "pooled_norm")
     tail.linear(embed, "embedding")
     if is_map:
         for key in [key for key in tail.weights if key.startswith(("pooled_norm.", "embedding.w"))]:
             value = tail.weights[key]
-            ordered = band_major(value.view(-1, value.shape[-1]), pooled // bands, parts=2)
-            tail.put(key, ordered.view(value.shape) if value.numel() else value)
+            if value.shape[-1] == 2 * pooled:  # others are missing, or an error when they are loaded
+                ordered = band_major(value.view(-1, 2 * pooled), pooled // bands, parts=2)
+                tail.put(key, ordered.view(value.shape))
     # one list of what is missing or left over
     tail.taken |= backbone.taken
     tail.missing = [*backbone.missing, *tail.missing]
@@ -284,20 +300,27 @@ def _settings(layout: Layout, sizes: Mapping[str, Layout]) -> dict[str, Value]:
 
 def _head(tensors: Tensors, network: Network) -> tuple[int, bool]:
     """Copy the layer before the pooling; return its channels, 0 where there is none, and whether it maps each band."""
-    if "head.weight" in tensors:
+    if _has_any(tensors, "head."):
+        _check_present(tensors, "head.weight")
         weight = tensors.take("head.weight")
         tensors.linear("head", "head")
         return len(weight), weight.dim() == 4 and weight.shape[1] == network.last_channels
-    if "mfa.0.weight" not in tensors:
+    if not _has_any(tensors, "mfa."):
         return 0, False
+    _check_present(tensors, "mfa.0.weight")
     # a convolution and its BatchNorm as one layer
     weight, bias = tensors.take("mfa.0.weight", dims=3).flatten(1), tensors.take("mfa.0.bias")
     scale, mean, variance, offset = (
         tensors.take(f"mfa.1.{key}") for key in ("weight", "running_mean", "running_var", "bias")
     )
-    if not tensors.missing:
+    lengths = {len(each) for each in (bias, scale, mean, variance, offset)}
+    if lengths == {len(weight)}:
         scale = scale / (variance + NORM_EPS).sqrt()
         weight, bias = weight * scale.unsqueeze(1), (bias - mean) * scale + offset
+    elif 0 not in lengths:
+        raise CheckpointError(
+            f"{tensors.source.path}: {tensors.prefix}mfa.0 has {len(weight)} channels, and its bias or BatchNorm others"
+        )
     tensors.put("head.weight", weight)
     tensors.put("head.bias", bias)
     return len(weight), False
@@ -316,7 +339,7 @@ def _pooling(tensors: Tensors, pooled: int, map_channels: int) -> bool:
             f"{tensors.source.path}: pool.linear1.weight takes {weight.shape[1]} numbers, where {pooled} or "
             f"{3 * pooled} are expected; its pooling is another"
         )
-    if map_channels:
+    if map_channels and len(scores) == pooled and weight.numel():
         weight, scores = band_major(weight, map_channels, parts=parts), band_major(scores.T, map_channels).T
     tensors.put("pooling.hidden.weight", weight[:, :pooled])
     tensors.put("pooling.hidden.bias", tensors.take("pool.linear1.bias"))
