@@ -298,8 +298,9 @@ def _origin(converted: Conversion, found: Found, sha256: str, card: Card | None)
         "imported": datetime.date.today().isoformat(),
         "published_weights_seen": converted.family.seen,
     }
-    license_ = found.license or (card.license if card else "")
-    table |= {key: value for key, value in (("revision", found.revision), ("license", license_)) if value}
+    table |= {key: value for key, value in (("revision", found.revision), ("license", found.license)) if value}
+    if card is not None and not found.license:
+        table |= {"license": card.license, "license_source": card.license_source}
     if converted.notes:
         table["notes"] = list(converted.notes)
     if figures := {**converted.imported.figures, **(card.figures if card else {})}:

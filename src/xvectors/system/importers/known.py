@@ -31,7 +31,7 @@ class Card:
     ----------
     folder : where backend.npz and calibration.toml lie
     sha256 : digest of the published file
-    license : its license, with the page that states it
+    license, license_source : identifier of its license, and what states it
     figures : as `Imported.figures`
     calibration : as `[origin.calibration]` of system.toml: what it was learned on and what it holds for
     """
@@ -39,6 +39,7 @@ class Card:
     folder: SystemFolder
     sha256: str
     license: str
+    license_source: str
     figures: Mapping[str, str]
     calibration: Mapping[str, Any]
 
@@ -66,6 +67,7 @@ def find_card(sha256: str) -> Card | None:
         folder=folder,
         sha256=sha256,
         license=table["license"],
+        license_source=table["license_source"],
         figures=table.get("figures", {}),
         calibration=table["calibration"],
     )
