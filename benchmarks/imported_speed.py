@@ -43,8 +43,7 @@ def campplus() -> Any:
 def resnet34() -> Any:
     package = types.ModuleType("wespeaker")  # without what its `__init__` imports
     found = importlib.util.find_spec("wespeaker")
-    assert found is not None and found.submodule_search_locations is not None
-    package.__path__ = list(found.submodule_search_locations)
+    package.__path__ = list((found and found.submodule_search_locations) or ())
     sys.modules["wespeaker"] = package
     from wespeaker.models.resnet import ResNet34
 
@@ -112,9 +111,7 @@ def main() -> None:
     torch.manual_seed(0)
     network = make()
     manifest = open_corpus(arguments.corpus)
-    manifest = manifest.take(
-        np.linspace(0, len(manifest) - 1, min(arguments.most, len(manifest))).round().astype(int)
-    )
+    manifest = manifest.take(np.linspace(0, len(manifest) - 1, min(arguments.most, len(manifest))).round().astype(int))
     paths = [manifest.full_path(row) for row in range(len(manifest))]
     audio_s = sum(audio.probe(path).duration_s for path in paths)
     print(f"{arguments.model[0]}: {len(paths)} recordings, {audio_s:.0f} s; medians of {arguments.rounds} rounds")

@@ -16,7 +16,7 @@ from torch.nn import functional
 from xvectors.errors import ConfigError
 from xvectors.models.backbone import Backbone, check_depths, check_sizes
 from xvectors.models.layers.maps import MapConv, ResidualBlock
-from xvectors.models.layers.padding import FrameNorm, Padding
+from xvectors.models.layers.padding import Padding, RectifiedNorm
 from xvectors.models.layers.pooling import make_pooling
 from xvectors.models.layers.tdnn import TDNNLayer
 
@@ -70,13 +70,13 @@ class CAMPlusPlus(Backbone):
             raise ConfigError(f"CAMPlusPlus: growth {growth} and channels {channels} must be even; they are halved")
         self.front = _FrontEnd(input_dim, map_channels)
         self.first = MapConv(self.front.output_dim, channels, (5, 1), stride=(2, 1))
-        self.first_norm = FrameNorm(channels)
+        self.first_norm = RectifiedNorm(channels)
         blocks = []
         for depth, dilation in zip(depths, DILATIONS, strict=True):
             blocks.append(_DenseBlock(channels, growth, depth, dilation))
             channels = blocks[-1].output_dim
         self.blocks = nn.ModuleList(blocks)
-        self.last_norm = FrameNorm(channels)
+        self.last_norm = RectifiedNorm(channels)
         self.pooling = make_pooling(pooling, channels)
         self.embedding = nn.Linear(self.pooling.out_dim(channels), embedding_dim, bias=False)
         # without weight and bias, because the layer that follows scales and shifts
@@ -86,10 +86,10 @@ class CAMPlusPlus(Backbone):
     def embed_frames(self, x: Tensor, padding: Padding | None) -> Tensor:
         x = self.front(x, padding)
         padding = padding and padding.strided(2)
-        x = functional.relu(self.first_norm(self.first(x.unsqueeze(2)).squeeze(2), padding))
+        x = self.first_norm(self.first(x.unsqueeze(2)).squeeze(2), padding)
         for block in self.blocks:
             x = block(x, padding)
-        x = functional.relu(self.last_norm(x, padding))
+        x = self.last_norm(x, padding)
         return cast(Tensor, self.embedding_norm(self.embedding(self.pooling(x, padding))))
 
 
@@ -98,17 +98,17 @@ class _FrontEnd(nn.Module):
 
     def __init__(self, input_dim: int, channels: int) -> None:
         super().__init__()
-        self.first, self.first_norm = MapConv(1, channels, 3), FrameNorm(channels)
+        self.first, self.first_norm = MapConv(1, channels, 3), RectifiedNorm(channels)
         self.blocks = nn.ModuleList(ResidualBlock(channels, channels, (1, stride)) for stride in (2, 1, 2, 1))
-        self.last, self.last_norm = MapConv(channels, channels, 3, stride=(1, 2)), FrameNorm(channels)
+        self.last, self.last_norm = MapConv(channels, channels, 3, stride=(1, 2)), RectifiedNorm(channels)
         self.output_dim = channels * -(-input_dim // 8)
 
     def forward(self, x: Tensor, padding: Padding | None) -> Tensor:
         """Map [batch, frames, mels] to [batch, frames, output_dim]."""
-        x = functional.relu(self.first_norm(self.first(x.unsqueeze(3)), padding))
+        x = self.first_norm(self.first(x.unsqueeze(3)), padding)
         for block in self.blocks:
             x, _ = block(x, padding)
-        return functional.relu(self.last_norm(self.last(x), padding)).flatten(2)
+        return cast(Tensor, self.last_norm(self.last(x), padding)).flatten(2)
 
 
 class _DenseBlock(nn.Module):
@@ -119,13 +119,13 @@ class _DenseBlock(nn.Module):
         self.layers = nn.ModuleList(_DenseLayer(channels + i * growth, growth, dilation) for i in range(depth))
         channels += depth * growth
         self.output_dim = channels // 2
-        self.norm = FrameNorm(channels)
+        self.norm = RectifiedNorm(channels)
         self.halve = nn.Linear(channels, self.output_dim, bias=False)
 
     def forward(self, x: Tensor, padding: Padding | None) -> Tensor:
         for layer in self.layers:
             x = torch.cat((x, layer(x, padding)), dim=2)
-        return cast(Tensor, self.halve(functional.relu(self.norm(x, padding))))
+        return cast(Tensor, self.halve(self.norm(x, padding)))
 
 
 class _DenseLayer(nn.Module):
@@ -134,16 +134,15 @@ class _DenseLayer(nn.Module):
     def __init__(self, inputs: int, growth: int, dilation: int) -> None:
         super().__init__()
         width = BOTTLENECK * growth
-        self.input_norm = FrameNorm(inputs)
+        self.input_norm = RectifiedNorm(inputs)
         self.bottleneck = nn.Linear(inputs, width, bias=False)
-        self.norm = FrameNorm(width)
+        self.norm = RectifiedNorm(width)
         self.tdnn = TDNNLayer(width, (-dilation, 0, dilation), growth, bias=False, activation=None)
         self.squeeze = nn.Linear(width, width // 2)
         self.excite = nn.Linear(width // 2, growth)
 
     def forward(self, x: Tensor, padding: Padding | None) -> Tensor:
-        x = self.bottleneck(functional.relu(self.input_norm(x, padding)))
-        x = functional.relu(self.norm(x, padding))
+        x = self.norm(self.bottleneck(self.input_norm(x, padding)), padding)
         span = self.tdnn.span // 2
         local = self.tdnn(functional.pad(x, (0, 0, span, span)))
         # one mask per segment, computed from its context and repeated over its frames

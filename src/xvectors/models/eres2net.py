@@ -17,7 +17,7 @@ from torch.nn import functional
 from xvectors.errors import ConfigError
 from xvectors.models.backbone import Backbone, check_depths, check_sizes
 from xvectors.models.layers.maps import MapConv, SkipBlock
-from xvectors.models.layers.padding import FrameNorm, Padding
+from xvectors.models.layers.padding import FrameNorm, Padding, RectifiedNorm
 from xvectors.models.layers.pooling import make_pooling
 
 CEILING = 20.0
@@ -76,7 +76,7 @@ class ERes2NetV2(Backbone):
                 f"ERes2NetV2: channels {channels} with base_width {base_width} leave chunks of fewer than {REDUCTION} "
                 "channels; raise one of the two"
             )
-        self.first, self.first_norm = MapConv(1, channels, 3), FrameNorm(channels)
+        self.first, self.first_norm = MapConv(1, channels, 3), RectifiedNorm(channels)
         stages, inputs, bands = [], channels, input_dim
         for stage, depth in enumerate(depths):
             width, outputs = channels * 2**stage * base_width // 64, channels * 2**stage * expansion
@@ -94,7 +94,7 @@ class ERes2NetV2(Backbone):
         self.classifier = nn.Linear(embedding_dim, num_speakers)
 
     def embed_frames(self, x: Tensor, padding: Padding | None) -> Tensor:
-        x = functional.relu(self.first_norm(self.first(x.unsqueeze(3)), padding))
+        x = self.first_norm(self.first(x.unsqueeze(3)), padding)
         outputs = []
         for stage in self.stages:
             for block in cast(nn.ModuleList, stage):

@@ -90,5 +90,7 @@ class GE2ELSTM(Backbone):
         return 3 * self.window_frames // 4 + 1 + self.tail_frames
 
     def _embed_windows(self, windows: Tensor) -> Tensor:
-        _, (hidden, _) = self.lstm(windows)
+        # in float32 on CPUs, because oneDNN has an LSTM in half precision for some processors only
+        with torch.autocast("cpu", enabled=False):
+            _, (hidden, _) = self.lstm(windows.to(self.linear.weight.dtype))
         return functional.normalize(functional.relu(self.linear(hidden[-1])), dim=1)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xvectors.models.layers.maps import MapConv, SkipBlock
-from xvectors.models.layers.padding import FrameNorm, Padding
+from xvectors.models.layers.padding import Padding, RectifiedNorm
 from xvectors.models.resnet import ResNet34
 
 
@@ -23,15 +23,15 @@ class PreActivationBlock(SkipBlock):
 
     def __init__(self, inputs: int, outputs: int, stride: tuple[int, int]) -> None:
         super().__init__()
-        self.norm1, self.conv1 = FrameNorm(inputs), MapConv(inputs, outputs, 3, stride)
-        self.norm2, self.conv2 = FrameNorm(outputs), MapConv(outputs, outputs, 3)
-        self.norm3, self.conv3 = FrameNorm(outputs), MapConv(outputs, outputs, 1)
+        self.norm1, self.conv1 = RectifiedNorm(inputs), MapConv(inputs, outputs, 3, stride)
+        self.norm2, self.conv2 = RectifiedNorm(outputs), MapConv(outputs, outputs, 3)
+        self.norm3, self.conv3 = RectifiedNorm(outputs), MapConv(outputs, outputs, 1)
         self.add_shortcut(inputs, outputs, stride)
 
     def residual(self, x: Tensor, before: Padding | None, after: Padding | None) -> Tensor:
-        hidden = self.conv1(functional.relu(self.norm1(x, before)))
-        hidden = self.conv2(functional.relu(self.norm2(hidden, after)))
-        return cast(Tensor, self.conv3(functional.relu(self.norm3(hidden, after))))
+        hidden = self.conv1(self.norm1(x, before))
+        hidden = self.conv2(self.norm2(hidden, after))
+        return cast(Tensor, self.conv3(self.norm3(hidden, after)))
 
     def activation(self, x: Tensor) -> Tensor:
         return x

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from typing import ClassVar, cast
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from xvectors.models.backbone import Backbone, check_depths, check_sizes
 from xvectors.models.layers.maps import BottleneckBlock, MapConv, ResidualBlock, SimAMBlock, SkipBlock
-from xvectors.models.layers.padding import FrameNorm, Padding
+from xvectors.models.layers.padding import Padding, RectifiedNorm
 from xvectors.models.layers.pooling import make_pooling
 
 
@@ -75,7 +74,7 @@ class ResNet34(Backbone):
         super().__init__(num_speakers, embedding_dim, input_dim, context_frames=8 * frame_stride + 1)
         self.frame_stride = frame_stride
         self.first = MapConv(1, channels, 3, (frame_stride, band_stride))
-        self.first_norm = FrameNorm(channels)
+        self.first_norm = RectifiedNorm(channels)
         blocks, inputs, bands = [], channels, -(-input_dim // band_stride)
         for stage, depth in enumerate(depths):
             for i in range(depth):
@@ -94,7 +93,7 @@ class ResNet34(Backbone):
 
     def embed_frames(self, x: Tensor, padding: Padding | None) -> Tensor:
         padding = padding and padding.strided(self.frame_stride)
-        x = functional.relu(self.first_norm(self.first(x.unsqueeze(3)), padding))
+        x = self.first_norm(self.first(x.unsqueeze(3)), padding)
         for block in self.blocks:
             x, padding = block(x, padding)
         pooled = self.pooled_norm(self.pooling(x.flatten(2), padding))

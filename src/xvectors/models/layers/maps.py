@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from xvectors.models.layers.padding import FrameNorm, Padding
+from xvectors.models.layers.padding import FrameNorm, Padding, RectifiedNorm
 
 
 class MapConv(nn.Conv2d):
@@ -31,13 +32,24 @@ class MapConv(nn.Conv2d):
         padded: bool = True,
     ) -> None:
         frames, bands = (kernel, kernel) if isinstance(kernel, int) else kernel
-        padding = (frames // 2, bands // 2) if padded else (0, 0)
-        super().__init__(inputs, outputs, (frames, bands), stride=stride, padding=padding, groups=groups, bias=bias)
+        self.sides = (frames // 2, bands // 2) if padded else (0, 0)
+        super().__init__(inputs, outputs, (frames, bands), stride=stride, padding=self.sides, groups=groups, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.kernel_size == (1, 1) and self.groups == 1:
-            return functional.linear(input[:, :: self.stride[0], :: self.stride[1]], self.weight.flatten(1), self.bias)
-        return super().forward(input.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return convolve(input, self.weight, self.bias, self.stride, self.sides, self.groups)
+
+
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int], groups: int
+) -> Tensor:
+    """Convolve `x` [batch, frames, bands, channels] with `weight` [outputs, channels / groups, frames, bands]."""
+    if weight.shape[2:] == (1, 1) and groups == 1:
+        return functional.linear(x[:, :: stride[0], :: stride[1]], weight.flatten(1), bias)
+    if x.shape[2] == weight.shape[3] == 1:  # over frames alone: as a row of pixels, more than twice as fast on CPUs
+        image, weight, stride, padding = x.transpose(1, 2), weight.transpose(2, 3), stride[::-1], padding[::-1]
+        out = functional.conv2d(image.permute(0, 3, 1, 2), weight, bias, stride, padding, groups=groups)
+        return out.permute(0, 2, 3, 1).transpose(1, 2)
+    return functional.conv2d(x.permute(0, 3, 1, 2), weight, bias, stride, padding, groups=groups).permute(0, 2, 3, 1)
 
 
 class SkipBlock(nn.Module):
@@ -58,7 +70,8 @@ class SkipBlock(nn.Module):
         raise NotImplementedError
 
     def activation(self, x: Tensor) -> Tensor:
-        return functional.relu(x)
+        """Return the activation of a sum that nothing else reads."""
+        return torch.relu_(x)
 
     def forward(self, x: Tensor, padding: Padding | None) -> tuple[Tensor, Padding | None]:
         """Map [batch, frames, bands, inputs] to fewer frames and bands, and their padding; zeros in it stay zeros."""
@@ -74,12 +87,12 @@ class ResidualBlock(SkipBlock):
 
     def __init__(self, inputs: int, outputs: int, stride: tuple[int, int]) -> None:
         super().__init__()
-        self.conv1, self.norm1 = MapConv(inputs, outputs, 3, stride), FrameNorm(outputs)
+        self.conv1, self.norm1 = MapConv(inputs, outputs, 3, stride), RectifiedNorm(outputs)
         self.conv2, self.norm2 = MapConv(outputs, outputs, 3), FrameNorm(outputs)
         self.add_shortcut(inputs, outputs, stride)
 
     def residual(self, x: Tensor, before: Padding | None, after: Padding | None) -> Tensor:
-        hidden = functional.relu(self.norm1(self.conv1(x), after))
+        hidden = self.norm1(self.conv1(x), after)
         return cast(Tensor, self.norm2(self.conv2(hidden), after))
 
 
@@ -89,14 +102,14 @@ class BottleneckBlock(SkipBlock):
     def __init__(self, inputs: int, outputs: int, stride: tuple[int, int]) -> None:
         super().__init__()
         width = outputs // 4
-        self.conv1, self.norm1 = MapConv(inputs, width, 1), FrameNorm(width)
-        self.conv2, self.norm2 = MapConv(width, width, 3, stride), FrameNorm(width)
+        self.conv1, self.norm1 = MapConv(inputs, width, 1), RectifiedNorm(width)
+        self.conv2, self.norm2 = MapConv(width, width, 3, stride), RectifiedNorm(width)
         self.conv3, self.norm3 = MapConv(width, outputs, 1), FrameNorm(outputs)
         self.add_shortcut(inputs, outputs, stride)
 
     def residual(self, x: Tensor, before: Padding | None, after: Padding | None) -> Tensor:
-        hidden = functional.relu(self.norm1(self.conv1(x), before))
-        hidden = functional.relu(self.norm2(self.conv2(hidden), after))
+        hidden = self.norm1(self.conv1(x), before)
+        hidden = self.norm2(self.conv2(hidden), after)
         return cast(Tensor, self.norm3(self.conv3(hidden), after))
 
 

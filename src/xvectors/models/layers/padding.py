@@ -125,3 +125,10 @@ class FrameNorm(nn.BatchNorm1d):
         own = frames.index_select(0, padding.rows)
         normalized = super().forward(own.reshape(-1, self.num_features)).view(own.shape)
         return torch.zeros_like(frames).index_copy(0, padding.rows, normalized).view(input.shape)
+
+
+class RectifiedNorm(FrameNorm):
+    """A `FrameNorm` and a ReLU after it. What it returns goes to one layer only, so that the two can be folded."""
+
+    def forward(self, input: Tensor, padding: Padding | None = None) -> Tensor:
+        return torch.relu_(super().forward(input, padding))
