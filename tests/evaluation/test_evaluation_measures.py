@@ -198,7 +198,7 @@ def test_rank_rates_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(found) == ["rank_1", "rank_2"]  # there are three speakers
     assert found["rank_1"].value == pytest.approx(2 / 3)
     assert found["rank_2"].value == 1.0
-    assert found["rank_1"].name == "identification, rank 1"
+    assert found["rank_1"].name == "closed-set identification, rank 1"
     assert found["rank_1"].note == "of 3 speakers, the first recording of each enrolled; 3 others looked for"
     assert rank_measures(cosine, EMBEDDINGS[:3], SPEAKERS[:3]) == {}
     monkeypatch.setattr(measures, "MAX_RANK_SCORES", 6)

@@ -9,7 +9,16 @@ import pytest
 
 from xvectors.evaluation.measures import Measure
 from xvectors.evaluation.mistakes import DecidedTrials
-from xvectors.evaluation.verdict import Concentration, ErrorRate, Style, Verdict, people, reach_verdict, times_in
+from xvectors.evaluation.verdict import (
+    Commands,
+    Concentration,
+    ErrorRate,
+    Style,
+    Verdict,
+    people,
+    reach_verdict,
+    times_in,
+)
 from xvectors.trials import all_pairs
 
 
@@ -31,7 +40,8 @@ def decided(target_misses: int, false_accepts: list[tuple[int, int]], speakers: 
 
 def reached(trials: DecidedTrials, system: str = "exp/xv") -> Verdict:
     some = Measure(name="", value=0.1, unit="share")
-    return reach_verdict(trials, dict.fromkeys(("eer", "far", "frr"), some), is_calibrated=True, system=system)
+    measures = dict.fromkeys(("eer", "far", "frr"), some)
+    return reach_verdict(trials, measures, is_calibrated=True, commands=Commands.for_system(system))
 
 
 def verdict(**changed: object) -> Verdict:
@@ -42,7 +52,7 @@ def verdict(**changed: object) -> Verdict:
         "misses": ErrorRate(num_errors=6, num_trials=170, low=0.006, high=0.071),
         "is_calibrated": True,
         "is_guessing": False,
-        "command": "xvectors evaluate exp/xv --data FOLDER",
+        "commands": Commands.for_system("exp/xv"),
     }
     return Verdict(**(values | changed))  # type: ignore[arg-type]
 
@@ -113,10 +123,20 @@ def test_rates_are_so_many_times_in_a_power_of_ten(rate: float, expected: tuple[
     assert times_in(rate) == expected
 
 
-def test_plurals_and_what_is_said_of_weak_systems() -> None:
+def test_plurals() -> None:
     assert (people(1), people(2), people(10_000)) == ("1 person", "2 people", "10,000 people")
     once = ErrorRate(num_errors=1, num_trials=1_000_000)
     assert "takes them for one person once in 1,000,000." in verdict(false_accepts=once).sentences()[0]
-    weak = verdict(is_guessing=True, is_calibrated=False).sentences()
-    assert "This is close to guessing." in weak
-    assert "not calibrated" in weak[-1]
+
+
+def test_a_weak_system_is_told_the_command_that_helps() -> None:
+    style = Style(code="<{}>".format)
+    uncalibrated = verdict(is_calibrated=False).sentences(style)[-1]
+    assert "not calibrated" in uncalibrated
+    assert "<xvectors calibrate exp/xv --data RECORDINGS>" in uncalibrated
+    guessing = verdict(is_guessing=True, is_calibrated=False).sentences(style)
+    (remedy,) = (line for line in guessing if "close to guessing" in line)
+    assert "train longer" in remedy
+    assert "<xvectors import MODEL -o SYSTEM>" in remedy
+    assert "not calibrated" in guessing[-1]
+    assert "xvectors calibrate" not in " ".join(guessing)  # it would be refused

@@ -176,8 +176,8 @@ def test_twenty_speakers_fit_in_the_legend_below_the_map() -> None:
     ]
 
 
-@pytest.mark.parametrize(("speakers", "at_least"), [(21, 21), (60, 60), (200, 195)])
-def test_names_on_a_map_of_many_speakers_do_not_overlap(speakers: int, at_least: int) -> None:
+@pytest.mark.parametrize(("speakers", "at_least"), [(21, 21), (60, 60), (200, 160)])
+def test_names_on_a_map_of_many_speakers_cover_neither_names_nor_points(speakers: int, at_least: int) -> None:
     rng = np.random.default_rng(0)
     side = math.ceil(math.sqrt(speakers))
     speaker = np.repeat(np.arange(speakers), 5)
@@ -187,10 +187,12 @@ def test_names_on_a_map_of_many_speakers_do_not_overlap(speakers: int, at_least:
     boxes = [text.get_window_extent() for text in axes.texts]
     assert len(boxes) >= at_least
     extents = np.array([box.extents for box in boxes])
+    dots, radius = axes.transData.transform(points), axes.lines[0].get_markersize() / 2
     for place, (x0, y0, x1, y1) in enumerate(extents):
         others = np.delete(extents, place, axis=0)
         apart = (others[:, 2] <= x0) | (others[:, 0] >= x1) | (others[:, 3] <= y0) | (others[:, 1] >= y1)
         assert apart.all()
+        assert np.linalg.norm(np.maximum([x0, y0] - dots, dots - [x1, y1]).clip(min=0), axis=1).min() > radius
         assert axes.bbox.x0 <= x0 <= x1 <= axes.bbox.x1
         assert axes.bbox.y0 <= y0 <= y1 <= axes.bbox.y1
     assert legend_texts(figure) == [
@@ -217,13 +219,13 @@ def test_awkward_names_and_titles_are_drawn_as_they_are(tmp_path: Path) -> None:
 
 
 def test_names_do_not_hide_crowds_of_points() -> None:
-    points = np.random.default_rng(0).uniform(0, 1, (20_000, 2))
-    figure = speaker_figure(points, [f"speaker {n % 100}" for n in range(20_000)], [0] * 20_000)
+    points = np.random.default_rng(0).uniform(0, 1, (4_000, 2))
+    figure = speaker_figure(points, [f"speaker {n % 100}" for n in range(4_000)], [0] * 4_000)
     axes = figure.axes[0]
     pixels = axes.transData.transform(points)
     for text in axes.texts:
         box = text.get_window_extent()
-        assert np.count_nonzero(((pixels > box.min) & (pixels < box.max)).all(axis=1)) <= 6
+        assert not ((pixels > box.min) & (pixels < box.max)).all(axis=1).any()
     assert axes.get_title(loc="right") == f"names of {len(axes.texts)} of 100 speakers fit"
 
 

@@ -19,7 +19,7 @@ from xvectors.evaluation.mistakes import DecidedTrials, find_mistakes
 from xvectors.evaluation.slice_dimensions import trial_dimensions
 from xvectors.evaluation.slices import measure_slices
 from xvectors.evaluation.speaker_map import map_speakers
-from xvectors.evaluation.verdict import reach_verdict
+from xvectors.evaluation.verdict import Commands, reach_verdict
 from xvectors.metrics import ROC, Interval, LeastCost, operating_points
 from xvectors.trials import all_pairs
 
@@ -147,7 +147,10 @@ def evaluation(
         "speaker_map": map_speakers(embeddings, names_of_rows, manifest.gender) if mapped else None,
         "leakage": Leakage(checked=True),
         "verdict": reach_verdict(
-            decided, measures, is_calibrated=llrs is not None, system=changed.get("system", "exp/xv")
+            decided,
+            measures,
+            is_calibrated=llrs is not None,
+            commands=Commands.for_system(changed.get("system", "exp/xv")),
         ),
     }
     return Evaluation(**(values | changed))

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import logging
 import platform
-import shlex
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xvectors.errors import CheckpointError, ManifestError, ShapeError
 from xvectors.evaluation.leakage import cohort_line, find_leakage, leakage_lines
-from xvectors.evaluation.measuring import Clock, measure_trials, score_trials
+from xvectors.evaluation.measuring import Clock, evaluate_command, measure_trials, score_trials
 from xvectors.evaluation.result import NOT_CALIBRATED, Evaluation
 from xvectors.evaluation.trial_lists import choose_trials
+from xvectors.evaluation.verdict import Commands
 from xvectors.labeled_embeddings import LabeledEmbeddings, load_back_end, read_labeled
 from xvectors.metrics import LeastCost as LeastCost
 from xvectors.metrics.operating_points import DEFAULT_COST as DEFAULT_COST
@@ -106,9 +104,13 @@ def measure_embeddings(
         chosen,
         scored,
         duration_s=data.seconds,
-        snr_db=_unknown(len(data.seconds)),
+        snr_db=np.full(len(data.seconds), np.nan),
         cost=cost,
-        system="cosine" if system is None else str(system),
+        commands=Commands(
+            evaluate=evaluate_command(system, embeddings="EMBEDDINGS", labels="LABELS"),
+            argument="LABELS names the speaker of each embedding",
+            calibrate="xvectors calibrate --embeddings EMBEDDINGS --labels LABELS -o BACKEND",
+        ),
         clock=clock,
     )
     report = Path(f"{Path(embeddings).resolve().stem}-report") if out is None else Path(out)
@@ -117,7 +119,7 @@ def measure_embeddings(
         system_path=Path(embeddings) if system is None else Path(system),
         data=str(embeddings),
         report=report,
-        command=_command(embeddings, cost, labels=labels, system=system, trials=trials, out=out),
+        command=evaluate_command(system, cost=cost, embeddings=embeddings, labels=labels, trials=trials, output=out),
         started=started.isoformat(timespec="seconds"),
         timings_s=clock.seconds,
         versions={
@@ -146,19 +148,3 @@ def _of_other_speakers(data: LabeledEmbeddings, verifier: Verifier) -> tuple[Lab
         f"the other {left_out:,}, or these had too few recordings"
     )
     return data.take(kept), [line]
-
-
-def _unknown(number: int) -> NDArray[np.float64]:
-    return np.full(number, np.nan)
-
-
-def _command(embeddings: str | Path, cost: LeastCost, **given: Any) -> str:
-    """Return the command line that repeats this evaluation."""
-    words = ["xvectors", "evaluate", *([str(given["system"])] if given["system"] is not None else [])]
-    words += ["--embeddings", str(embeddings)]
-    for name in ("labels", "trials", "out"):
-        if given[name] is not None:
-            words += [f"--{'output' if name == 'out' else name}", str(given[name])]
-    for name, chosen, default in zip(("p-target", "c-miss", "c-fa"), cost.settings, DEFAULT_COST.settings, strict=True):
-        words += [] if chosen == default else [f"--{name}", f"{chosen:g}"]
-    return shlex.join(words)

@@ -153,7 +153,7 @@ def measure_scores(
             far = point.criterion.far
             read = partial(ROC.tpr_at_fpr, fpr=far)
             definitions[f"tpr_at_fpr_{far:g}"] = MeasureDefinition(f"TPR at FPR {100 * far:g} %", "share", read)
-    of_points = {
+    thresholds = {
         f"point {at}": point.criterion.threshold for at, point in enumerate(points) if point.threshold is not None
     }
     plain = {key: float(definition.read(roc)) for key, definition in definitions.items()}
@@ -169,20 +169,20 @@ def measure_scores(
     intervals = speaker_intervals(
         _levelled(drawn_scores),
         ScoredTrials.of(drawn_target, *sides, weight=resampled.weight),
-        {key: definition.read for key, definition in definitions.items()} | of_points,
+        {key: definition.read for key, definition in definitions.items()} | thresholds,
         centered=(LOSS,),
         num_draws=num_draws,
         seed=seed,
     )
-    few = {}
+    support_notes = {}
     for key, rows in _error_trials(drawn_scores, drawn_target, threshold).items():
         num_rate_speakers, num_error_speakers = (len(np.unique([side[at] for side in sides])) for at in rows)
         if num_error_speakers < MIN_SPEAKERS:
-            intervals[key], few[key] = _widened(intervals[key], num_rate_speakers, num_error_speakers)
+            intervals[key], support_notes[key] = _widened(intervals[key], num_rate_speakers, num_error_speakers)
     if LOSS in intervals:  # moved as it is, it may reach below 0, where no loss is
         intervals[LOSS] = replace(intervals[LOSS], low=max(0.0, intervals[LOSS].low))
     measures = {
-        key: _measure(name, plain[key], unit, intervals[key], few.get(key, ""))
+        key: _measure(name, plain[key], unit, intervals[key], support_notes.get(key, ""))
         for key, (name, unit, _) in definitions.items()
     }
     with_intervals = [
@@ -279,11 +279,11 @@ def _levelled(scores: NDArray[Any]) -> NDArray[Any]:
 def rank_measures(
     backend: Backend, embeddings: NDArray[np.float32], speaker_index: NDArray[np.integer]
 ) -> dict[str, Measure]:
-    """Measure how often the right speaker ranks first, and among the first five, by the back-end's scores.
+    """Measure closed-set identification: how often the right speaker ranks first, and among the first five.
 
-    The first recording of every speaker is enrolled and the others are searched for; `note` gives the numbers. The
-    result is empty with fewer than two speakers or without second recordings, and lacks ranks that are not below the
-    number of speakers.
+    The first recording of every speaker is enrolled and the others are searched for by the back-end's scores; `note`
+    gives the numbers. The result is empty with fewer than two speakers or without second recordings, and lacks ranks
+    that are not below the number of speakers.
 
     Parameters
     ----------
@@ -302,8 +302,6 @@ def rank_measures(
         f"of {len(speakers):,} speakers, the first recording of each enrolled; {len(some):,}{of_all} "
         f"{'other' if len(some) == 1 else 'others'} looked for"
     )
-    return {
-        f"rank_{k}": Measure(name=f"identification, rank {k}", value=found.rank_rate(k), unit="share", note=note)
-        for k in RANKS
-        if k < len(speakers)
-    }
+    ranks = [k for k in RANKS if k < len(speakers)]
+    name = "closed-set identification, rank"
+    return {f"rank_{k}": Measure(name=f"{name} {k}", value=found.rank_rate(k), unit="share", note=note) for k in ranks}

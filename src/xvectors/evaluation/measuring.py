@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +22,9 @@ from xvectors.evaluation.slice_dimensions import trial_dimensions
 from xvectors.evaluation.slices import measure_slices
 from xvectors.evaluation.speaker_map import map_speakers
 from xvectors.evaluation.trial_lists import ChosenTrials
-from xvectors.evaluation.verdict import reach_verdict
+from xvectors.evaluation.verdict import Commands, reach_verdict
 from xvectors.metrics import LeastCost, eer
+from xvectors.metrics.operating_points import DEFAULT_COST
 from xvectors.trials.score_files import write_scores
 from xvectors.verification import Verifier
 from xvectors.verification.verifier import MIN_HEARD_S
@@ -40,6 +43,18 @@ class Clock:
         started = time.monotonic()
         yield
         self.seconds[name] = time.monotonic() - started
+
+
+def evaluate_command(
+    system: str | Path | None, *, cost: LeastCost = DEFAULT_COST, **options: str | Path | int | None
+) -> str:
+    """Return the command line of an evaluation, without options that are None and costs that are the defaults."""
+    for name, chosen, default in zip(("p_target", "c_miss", "c_fa"), cost.settings, DEFAULT_COST.settings, strict=True):
+        options[name] = None if chosen == default else f"{chosen:g}"
+    words = ["xvectors", "evaluate", *([] if system is None else [str(system)])]
+    for name, value in options.items():
+        words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,7 +87,7 @@ def measure_trials(
     duration_s: NDArray[np.float64],
     snr_db: NDArray[np.float64],
     cost: LeastCost,
-    system: str,
+    commands: Commands,
     clock: Clock,
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the fields of `Evaluation` that depend on embeddings and trials alone, and notes on the measures."""
@@ -147,7 +162,7 @@ def measure_trials(
         "slices": slices,
         "mistakes": mistakes,
         "speaker_map": speaker_map,
-        "verdict": reach_verdict(decided, found.measures, is_calibrated=llrs is not None, system=system),
+        "verdict": reach_verdict(decided, found.measures, is_calibrated=llrs is not None, commands=commands),
     }
     return fields, tuple(found.notes)
 

@@ -124,12 +124,12 @@ def measure_slices(
     if num_draws is None:
         num_draws = int(np.clip(WORK // max(1, len(labels)), 200, 1000))
     resample = _Resample(np.asarray(scores), labels, enroll_speaker, test_speaker, threshold, cost, num_draws, seed)
-    whole, of_whole = resample.whole(confidence)
+    whole, whole_draws = resample.whole(confidence)
     found = [
         one
         for dimension in dimensions
         for code in range(len(dimension.labels))
-        if (one := resample.slice(dimension, code, whole, of_whole, confidence)) is not None
+        if (one := resample.slice(dimension, code, whole, whole_draws, confidence)) is not None
     ]
     found.sort(key=lambda one: -one.departure)
     return Slices(whole=whole, slices=tuple(found), confidence=confidence, num_draws=num_draws)
@@ -176,7 +176,9 @@ class _Resample:
         }
         return self._slice("", "all trials", "both", targets, nontargets, measures, ""), drawn
 
-    def slice(self, dimension: Dimension, code: int, whole: Slice, of_whole: Draws, confidence: float) -> Slice | None:
+    def slice(
+        self, dimension: Dimension, code: int, whole: Slice, whole_draws: Draws, confidence: float
+    ) -> Slice | None:
         kind, name = dimension.kinds[code], dimension.labels[code]
         chosen = dimension.codes == code
         if not chosen.any():
@@ -195,7 +197,7 @@ class _Resample:
                 note = "too few speakers to resample"
             for key, value in self._values(roc).items():
                 if key in supported and key not in unsure:
-                    compared = whole.measures[key].value, of_whole.get(key), self._errors(key, roc, value, whole)
+                    compared = whole.measures[key].value, whole_draws.get(key), self._errors(key, roc, value, whole)
                     measures[key] = _measure(value, drawn.get(key), confidence, self._num_speakers(chosen), compared)
         return self._slice(dimension.name, name, kind, targets, nontargets, measures, note, chosen)
 
@@ -258,11 +260,11 @@ class _Resample:
         if self.cost is not None:
             edges.append(np.array([bayes_threshold(*self.cost.settings)]).astype(self.scores.dtype).astype(np.float64))
         thresholds: NDArray[np.float64] = np.unique(np.concatenate(edges))
-        of_targets = self._below(thresholds, targets, self.counts, square=False)
-        of_nontargets = self._below(thresholds, nontargets, self.counts, square=True)
+        target_weights = self._below(thresholds, targets, self.counts, square=False)
+        nontarget_weights = self._below(thresholds, nontargets, self.counts, square=True)
         with np.errstate(invalid="ignore"):
-            frr = of_targets[:-1] / of_targets[-1]
-            far = 1.0 - of_nontargets[:-1] / of_nontargets[-1]
+            frr = target_weights[:-1] / target_weights[-1]
+            far = 1.0 - nontarget_weights[:-1] / nontarget_weights[-1]
         at = int(np.searchsorted(thresholds, self.threshold))
         drawn = {"eer": _crossings(frr, far), "frr": frr[at], "far": far[at]}
         if self.cost is not None:

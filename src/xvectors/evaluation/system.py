@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,10 @@ from xvectors.encoder import Embedded, SpeakerEncoder, save_embeddings
 from xvectors.encoder.results import known_durations
 from xvectors.errors import AudioError, CheckpointError, ManifestError, MissingExtraError
 from xvectors.evaluation.leakage import cohort_line, find_leakage, leakage_lines
-from xvectors.evaluation.measuring import Clock, measure_trials, score_trials
+from xvectors.evaluation.measuring import Clock, evaluate_command, measure_trials, score_trials
 from xvectors.evaluation.result import NOT_CALIBRATED, Evaluation
 from xvectors.evaluation.trial_lists import choose_trials
+from xvectors.evaluation.verdict import Commands
 from xvectors.files import why_no_file
 from xvectors.metrics import LeastCost as LeastCost
 from xvectors.metrics.operating_points import DEFAULT_COST as DEFAULT_COST
@@ -102,7 +102,7 @@ def measure_system(
         duration_s=duration_s,
         snr_db=snr_db,
         cost=cost,
-        system=str(folder),
+        commands=Commands.for_system(str(folder)),
         clock=clock,
     )
     history, damage = _history(paths.history)
@@ -114,14 +114,14 @@ def measure_system(
         calibration_sha256=calibration_digest(verifier),
         data=str(data or paths.corpus),
         report=report,
-        command=_command(
+        command=evaluate_command(
             folder,
-            cost,
+            cost=cost,
             data=data,
             metadata=metadata,
             speaker_level=speaker_level,
             trials=trials,
-            out=out,
+            output=out,
             device=None if device == "auto" else device,
         ),
         started=started.isoformat(timespec="seconds"),
@@ -197,16 +197,6 @@ def report_folder(
     report = paths.report if paths.path == Path(folder) else beside_the_caller
     measured_on = [Path(name).resolve().stem or "data" for name in (data, trials) if name is not None]
     return report / "-".join(measured_on)
-
-
-def _command(folder: str | Path, cost: LeastCost, **options: str | Path | int | None) -> str:
-    """The command line that repeats this evaluation."""
-    for name, chosen, default in zip(("p-target", "c-miss", "c-fa"), cost.settings, DEFAULT_COST.settings, strict=True):
-        options[name] = None if chosen == default else f"{chosen:g}"
-    words = ["xvectors", "evaluate", str(folder)]
-    for name, value in options.items():
-        words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
 
 
 def _training_facts(paths: SystemFolder, corpus: Manifest | None, num_speakers: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,23 @@ class Style:
 PLAIN = Style()
 
 
+class Commands(NamedTuple):
+    """What to run next: the evaluation of more people, what its argument stands for, and the calibration."""
+
+    evaluate: str
+    argument: str
+    calibrate: str
+
+    @classmethod
+    def for_system(cls, system: str) -> Commands:
+        quoted = shlex.quote(system)
+        return cls(
+            evaluate=f"xvectors evaluate {quoted} --data FOLDER",
+            argument="FOLDER holds a folder for each speaker",
+            calibrate=f"xvectors calibrate {quoted} --data RECORDINGS",
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """How often two people are taken for one, how often one person for two, and who causes many of these errors."""
@@ -86,8 +104,7 @@ class Verdict:
     """The speaker behind many of the misses."""
     is_calibrated: bool
     is_guessing: bool
-    command: str
-    """The command that measures the system on more people."""
+    commands: Commands
 
     @property
     def is_too_few(self) -> bool:
@@ -95,26 +112,36 @@ class Verdict:
         return self.num_speakers < MIN_SPEAKERS
 
     def sentences(self, style: Style = PLAIN) -> list[str]:
-        """Return the verdict, the data behind it and, with too few speakers, what to do."""
-        if self.is_too_few:
-            return self._too_few(style)
-        found = [
-            f"When two recordings are of different people, it {_often(self.false_accepts, 'takes', 'took', style)}.",
-            f"When both are of one person, it {_often(self.misses, 'misses', 'missed', style)}.",
-        ]
-        if self.is_guessing:
-            found.append(style.strong("This is close to guessing."))
-        found += self._whose(style)
-        basis = f"Measured on {people(self.num_speakers)} and {count(self.num_trials, 'pair')} of recordings"
-        if any(rate.high is not None for rate in (self.false_accepts, self.misses)):
-            basis += "; the brackets hold with 95 % confidence for other people of the same kind"
-        found.append(f"{basis}.")
+        """Return the verdict, the data behind it, and what to do if that is not good enough."""
+        found = self._too_few(style) if self.is_too_few else self._enough(style)
         if not self.is_calibrated:
             found.append(
                 "The system is not calibrated. Its threshold was chosen on these same pairs, so expect more errors "
                 "with other recordings."
             )
+            if not self.is_guessing:  # scores that do not separate speakers cannot be calibrated
+                found[-1] += (
+                    f" Calibrate it: {style.code(self.commands.calibrate)}, with 20 speakers or more that it was not "
+                    "trained on."
+                )
         return found
+
+    def _enough(self, style: Style) -> list[str]:
+        found = [
+            f"When two recordings are of different people, it {_often(self.false_accepts, 'takes', 'took', style)}.",
+            f"When both are of one person, it {_often(self.misses, 'misses', 'missed', style)}.",
+        ]
+        if self.is_guessing:
+            found.append(
+                f"{style.strong('This is close to guessing.')} Check the speaker labels. If they are right, train "
+                "longer or on more speakers, or import a published model: "
+                f"{style.code('xvectors import MODEL -o SYSTEM')}."
+            )
+        found += self._whose(style)
+        basis = f"Measured on {people(self.num_speakers)} and {count(self.num_trials, 'pair')} of recordings"
+        if any(rate.high is not None for rate in (self.false_accepts, self.misses)):
+            basis += "; the brackets hold with 95 % confidence for other people of the same kind"
+        return [*found, f"{basis}."]
 
     def _too_few(self, style: Style) -> list[str]:
         measured_on = f"it was measured on {people(self.num_speakers)}, and at least {MIN_SPEAKERS} are needed"
@@ -122,8 +149,8 @@ class Verdict:
             f"{style.strong('Too few speakers to say')} how well the system works: {measured_on}.",
             f"It took two people for one in {_of(self.false_accepts)} pairs, and missed {_of(self.misses)} pairs of "
             "one person.",
-            f"Measure it on more people: {style.code(self.command)} (FOLDER holds a folder for each speaker, with two "
-            "or more recordings in each).",
+            f"Measure it on more people: {style.code(self.commands.evaluate)} ({self.commands.argument}, with two or "
+            "more recordings of each).",
         ]
 
     def _whose(self, style: Style) -> list[str]:
@@ -140,7 +167,7 @@ class Verdict:
 
 
 def reach_verdict(
-    decided: DecidedTrials, measures: Mapping[str, Measure], *, is_calibrated: bool, system: str
+    decided: DecidedTrials, measures: Mapping[str, Measure], *, is_calibrated: bool, commands: Commands
 ) -> Verdict:
     """Turn the errors at the threshold into a verdict; `measures` holds eer, far and frr of the same trials."""
     num_speakers = len(decided.speakers)
@@ -155,7 +182,7 @@ def reach_verdict(
         missed=_missed(decided, misses) if enough else None,
         is_calibrated=is_calibrated,
         is_guessing=measures["eer"].value >= GUESSING,
-        command=f"xvectors evaluate {shlex.quote(system)} --data FOLDER",
+        commands=commands,
     )
 
 

@@ -199,10 +199,11 @@ class Gallery:
     def identify(
         self, embedding: ArrayLike, duration_s: float, *, top: int = 3, p_target: float | None = None
     ) -> Identification:
-        """Find the enrolled speaker that a recording, its embedding [D] and its seconds of speech, is of, if any.
+        """Identify the speaker of a recording, given its embedding [D] and its seconds of speech.
 
-        Probabilities are those of `open_set_posterior`. With one enrolled speaker, that is the one of `verify`. Among
-        more than 200 speakers, those with the highest scores are compared by their LLRs.
+        The set is open: the speaker may be nobody enrolled. Probabilities are those of `open_set_posterior`. With one
+        enrolled speaker, that is the one of `verify`. Among more than 200 speakers, those with the highest scores are
+        compared by their LLRs.
 
         Parameters
         ----------

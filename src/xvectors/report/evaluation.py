@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from xvectors.report.training_plots import training_curves
 from xvectors.report.writing import write_report
 from xvectors.system import SystemFolder, find_system
 from xvectors.system.serialization import kept_epoch, read_description
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -89,7 +92,9 @@ def plot(folder: str | Path, *, device: str = "auto", progress: bool = False) ->
     if not embeddings_file.is_file() or embeddings_file.stat().st_mtime < paths.weights.stat().st_mtime:
         evaluate(folder, device=device, progress=progress)
     found = map_saved_embeddings(embeddings_file)
-    if found is not None:
+    if found is None:
+        logger.warning("no speakers.png: fewer than 3 embeddings of %s are finite and not zero", embeddings_file)
+    else:
         names = [found.speakers[at] for at in found.speaker_index]
         title = f"Speakers never trained on ({len(found.speakers)}), t-SNE of {len(names)} embeddings"
         written.append(

@@ -11,7 +11,7 @@ from typing import Any
 from xvectors.corpus import PackedStrings
 from xvectors.evaluation.leakage import Leakage
 from xvectors.evaluation.measures import COVERAGE, Interval, Measure, OperatingPoint
-from xvectors.evaluation.result import NOT_CALIBRATED, Evaluation
+from xvectors.evaluation.result import Evaluation
 from xvectors.evaluation.slices import Slice
 from xvectors.evaluation.verdict import ErrorRate
 from xvectors.files import write_text
@@ -41,8 +41,6 @@ def summary_lines(evaluation: Evaluation) -> list[str]:
             f"decisions    false acceptances {_errors(evaluation.verdict.false_accepts)}, false rejections "
             f"{_errors(evaluation.verdict.misses)} (LLR {evaluation.threshold:g}, back-end {evaluation.backend})",
         ]
-    else:
-        lines.append(NOT_CALIBRATED)
     lines += [
         f"TPR          {_percent(measure)}  (at {measure.name.removeprefix('TPR at ')})"
         for key, measure in measures.items()
@@ -50,7 +48,7 @@ def summary_lines(evaluation: Evaluation) -> list[str]:
     ]
     ranks = [measure for key, measure in measures.items() if key.startswith("rank_")]
     if ranks:
-        shown = ", ".join(f"{rank.name.removeprefix('identification, ')} {rank.value:.2%}" for rank in ranks)
+        shown = ", ".join(f"{rank.name.removeprefix('closed-set identification, ')} {rank.value:.2%}" for rank in ranks)
         lines.append(f"identified   {shown}  ({ranks[0].note})")
     left_out = evaluation.left_out
     return [*lines, *([f"{count(len(left_out), 'recording')} left out"] if left_out else [])]

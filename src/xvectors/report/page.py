@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xvectors.evaluation.measures import COVERAGE, MIN_SPEAKERS
-from xvectors.evaluation.result import Evaluation
+from xvectors.evaluation.result import NOT_CALIBRATED, Evaluation
 from xvectors.evaluation.verdict import Style
 from xvectors.files import write_text
 from xvectors.report.formats import MAX_NAME, clean, shortened
@@ -65,7 +65,7 @@ def render_page(evaluation: Evaluation, folder: Path, *, audio: bool) -> str:
     macros: Any = environment.get_template("macros.html").make_module({"max_name": MAX_NAME, "max_id": MAX_ID})
     recordings = Recordings(evaluation, folder, audio=audio)
     mistakes = evaluation.mistakes
-    explained = {measure.note for measure in evaluation.measures.values()}
+    said_elsewhere = {NOT_CALIBRATED, *(measure.note for measure in evaluation.measures.values())}
     return environment.get_template("page.html").render(
         e=evaluation,
         audio=audio,
@@ -73,7 +73,7 @@ def render_page(evaluation: Evaluation, folder: Path, *, audio: bool) -> str:
         max_id=MAX_ID,
         style=files("xvectors.report").joinpath("page.css").read_text(encoding="utf-8"),
         sentences=evaluation.verdict.sentences(Style(strong=macros.strong, name=macros.name, code=macros.code)),
-        warnings=[line for line in evaluation.warnings if line not in explained],
+        warnings=[line for line in evaluation.warnings if line not in said_elsewhere],
         unit="LLR" if evaluation.is_calibrated else "score",
         cards=view_cards(evaluation),
         slices=view_slices(evaluation),

@@ -22,10 +22,10 @@ from xvectors.text import count
 MAX_TITLE = 60  # characters in a line
 NAME_FONT = 8  # points
 LETTER, LINE = 0.62 * NAME_FONT, 1.35 * NAME_FONT  # width of a letter and height of a line, in points
-MAX_HIDDEN = 6  # points that a name may cover
-MAX_WRITTEN = 200  # speakers whose names are written; more would hide the points
-NAME_PLACES = ((0.0, 0.0), (0.0, 1.0), (0.0, -1.0), (0.0, 1.7), (0.0, -1.7), (0.7, 0.0), (-0.7, 0.0))
-"""Where a name may stand, in its own widths and heights from the middle of its speaker's points."""
+MAX_POINTS_TRIED = 10  # of a speaker, to write its name beside
+MAX_WRITTEN = 200  # speakers whose names are written; of more, hardly any would fit
+NAME_PLACES = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1))
+"""Where a name may stand: above, below, right or left of a point, or at its corners."""
 
 
 def speaker_map(
@@ -39,7 +39,7 @@ def speaker_map(
     """Draw points of the plane, with a color for each speaker and a marker for each gender.
 
     A legend names up to 20 speakers; the second ten have outlined markers. With more speakers, whose looks repeat,
-    names stand beside the points as far as they fit, and a note says how many. More than 200 have no names.
+    names stand beside the points where they cover none, and a note says how many. More than 200 have no names.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def speaker_figure(
         note = f"{len(names):,} speakers: too many to write their names"
         axes.set_title(note, loc="right", fontsize=style.SMALL, color=style.MUTED)
     elif not is_few:
-        written = _write_names(axes, [short(name) for name in names], xy, speaker)
+        written = _write_names(axes, [short(name) for name in names], xy, speaker, size / 2)
         if written < len(names):
             note = f"names of {written} of {len(names)} speakers fit"
             axes.set_title(note, loc="right", fontsize=style.SMALL, color=style.MUTED)
@@ -161,29 +161,36 @@ def _key(marker: str, speaker: int | None = None) -> Line2D:
     return Line2D([], [], ls="", marker=marker, ms=7, **look)
 
 
-def _write_names(axes: Axes, names: Sequence[str], xy: NDArray[np.float64], speaker: NDArray[np.int64]) -> int:
-    """Write names near the middle of their points where they fit, those of more points first; return how many do."""
+def _write_names(
+    axes: Axes, names: Sequence[str], xy: NDArray[np.float64], speaker: NDArray[np.int64], radius: float
+) -> int:
+    """Write each name beside a point of its speaker, where it covers no point and no other speaker's is nearer.
+
+    Speakers with more points come first. Returns how many names fit; `radius` is that of the markers, in points.
+    """
     axes.apply_aspect()
     to_points = axes.transData  # the figure has 72 dots an inch, so that its pixels are points
     dots, frame = to_points.transform(xy), axes.bbox
     taken = np.empty((0, 4))
     for index in np.argsort(-np.bincount(speaker), kind="stable"):
         half = np.array([LETTER * len(names[index]) / 2 + 2, LINE / 2])
-        middle = np.median(dots[speaker == index], axis=0)
-        for place in NAME_PLACES:
-            low, high = (middle + np.array(place) * 2 * half + side * half for side in (-1, 1))
+        own = dots[speaker == index]
+        from_middle = np.linalg.norm(own - np.median(own, axis=0), axis=1)
+        near = own[np.argsort(from_middle, kind="stable")[:MAX_POINTS_TRIED]]
+        for center in (dot + np.array(place) * (half + radius + 2) for dot in near for place in NAME_PLACES):
+            low, high = center - half, center + half
             if (low < frame.min).any() or (high > frame.max).any():
                 continue
             if ((taken[:, :2] < high) & (taken[:, 2:] > low)).all(axis=1).any():
                 continue
-            if np.count_nonzero(((dots > low) & (dots < high)).all(axis=1)) > MAX_HIDDEN:
+            distance = np.linalg.norm(np.maximum(low - dots, dots - high).clip(min=0), axis=1)
+            if distance.min() <= radius or speaker[distance.argmin()] != index:
                 continue
             taken = np.vstack([taken, [*low, *high]])
-            x, y = to_points.inverted().transform((low + high) / 2)
+            x, y = to_points.inverted().transform(center)
             axes.text(
                 x, y, names[index], ha="center", va="center",
                 fontsize=NAME_FONT, color=style.INK, parse_math=False, gid=name_gid(int(index)),
-                bbox={"facecolor": style.PAPER, "edgecolor": "none", "alpha": 0.7, "pad": 0.5},
             )  # fmt: skip
             break
     return len(taken)

@@ -73,8 +73,8 @@ def view_cards(e: Evaluation) -> list[dict[str, str]]:
     ]
     if rank is None:
         return [*cards, card("People measured", f"{num_speakers:,}", f"{len(e.manifest):,} recordings")]
-    before = f"among {num_speakers:,} people; "
-    return [*cards, card("The right person found first", percent(rank.value), before, "rank", "identification, rank 1")]
+    title, before = "The right person found first", f"among {num_speakers:,} people; "
+    return [*cards, card(title, percent(rank.value), before, "rank", "closed-set identification")]
 
 
 def view_measures(e: Evaluation) -> dict[str, Any]:
