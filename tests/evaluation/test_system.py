@@ -1,4 +1,4 @@
-"""The SNR of a corpus's recordings; the estimate itself is tested in tests/test_quality.py."""
+"""Evaluation of a system: the SNR of its recordings, and the command that repeats it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 import soundfile
 
 from xvectors.corpus import Manifest
+from xvectors.evaluation.measuring import evaluate_command
 from xvectors.evaluation.system import estimate_manifest_snr_db
+from xvectors.metrics import LeastCost
 
 RATE = 16_000
 
@@ -30,3 +32,9 @@ def test_rows_have_an_estimate_where_they_can_be_read_and_last_long_enough(tmp_p
     found = estimate_manifest_snr_db(Manifest.from_rows(rows, root=tmp_path))
     assert np.isnan(found).tolist() == [False, True, True]
     assert found[0] == pytest.approx(15, abs=2)
+
+
+def test_the_command_names_what_was_asked_for() -> None:
+    assert evaluate_command("my system") == "xvectors evaluate 'my system'"
+    command = evaluate_command(None, cost=LeastCost(0.05, 10.0), speaker_level=2, trials=None, output=Path("out"))
+    assert command == "xvectors evaluate --speaker-level 2 --output out --p-target 0.05 --c-miss 10"
