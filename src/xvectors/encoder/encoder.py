@@ -11,25 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.audio import Channel
-from xvectors.audio.recording import FileRecording, Recording, as_list, channels_apart
+from xvectors.audio.recording import Recording, as_list, channels_apart
 from xvectors.audio.speech import Heard, listen
 from xvectors.audio.vad import DetectorName, find_detector
 from xvectors.corpus import Manifest
 from xvectors.encoder.batching import embed_all
-from xvectors.encoder.engines import Engine, load_engine
+from xvectors.encoder.engines import Engine, load_engine, torch_engine
 from xvectors.encoder.results import Embedded
-from xvectors.encoder.sources import (
-    Long,
-    Whole,
-    blocks_of,
-    name_of,
-    opened,
-    read_segment,
-    ready,
-    silent,
-)
-from xvectors.encoder.windows import Windows, WindowStream
-from xvectors.errors import AudioError, CheckpointError, XVectorsError
+from xvectors.encoder.sources import Long, Whole, name_of, opened, read_row, ready
+from xvectors.encoder.windows import Windows, WindowStream, embed_windows
+from xvectors.errors import XVectorsError
 from xvectors.system.folder import STARTER
 from xvectors.verification import Verifier
 from xvectors.verification.decision import Decision, verify
@@ -39,7 +30,6 @@ if TYPE_CHECKING:
     import torch
 
     from xvectors.config import Recipe
-    from xvectors.encoder.engines.torch import TorchEngine
     from xvectors.features import Fbank
     from xvectors.models import Backbone
     from xvectors.system.onnx_network import Waveforms
@@ -139,38 +129,27 @@ class SpeakerEncoder:
     @property
     def model(self) -> Backbone:
         """The network as it was trained. A copy of it computes the embeddings, so changing it has no effect on them."""
-        return self._torch.model
+        return torch_engine(self.engine).model
 
     @property
     def fbank(self) -> Fbank | Waveforms:
         """The features of the system; for an imported network that takes waveforms, the samples themselves."""
-        return self._torch.fbank
+        return torch_engine(self.engine).fbank
 
     @property
     def recipe(self) -> Recipe:
         """The recipe that the system was trained with."""
-        return self._torch.recipe
+        return torch_engine(self.engine).recipe
 
     @property
     def speakers(self) -> tuple[str, ...]:
         """Names of the speakers that the system was trained on."""
-        return self._torch.speakers
+        return torch_engine(self.engine).speakers
 
     @property
     def device(self) -> torch.device:
         """The device that computes the embeddings."""
-        return self._torch.device
-
-    @property
-    def _torch(self) -> TorchEngine:
-        only = "the network, recipe and speakers are only available for a system directory loaded with torch; load that"
-        try:
-            from xvectors.encoder.engines.torch import TorchEngine
-        except ModuleNotFoundError as error:
-            raise CheckpointError(only) from error
-        if not isinstance(self.engine, TorchEngine):
-            raise CheckpointError(only)
-        return self.engine
+        return torch_engine(self.engine).device
 
     def encode(
         self,
@@ -346,25 +325,15 @@ class SpeakerEncoder:
         batch_size, trim_silence, progress
             As in `encode`.
         """
-        # as in the scan: in a manifest without starts, a duration describes the file and does not select a segment
         has_segments = manifest.has_segments
         chosen = np.arange(len(manifest)) if rows is None else np.asarray(rows, dtype=np.int64)
         detector = find_detector(trim_silence)
 
         def read(index: int) -> Whole | Long:
             row = int(chosen[index])
-            duration_s = float(manifest.duration_s[row]) if has_segments else np.nan
-            path = manifest.full_path(row)
-            if row in manifest.faults:
-                raise AudioError(f"{path}: {manifest.faults[row]}; correct the table")
-            of_row = channel if channel is None or isinstance(channel, str | int) else channel[row]
-            found = read_segment(
-                FileRecording(path, str(path), self.engine.channel if of_row is None else of_row),
-                self.engine,
-                start_s=float(manifest.start_s[row]),
-                duration_s=None if np.isnan(duration_s) else duration_s,
-            )
-            return ready(found, str(path), self.engine, detector)
+            row_channel = channel if channel is None or isinstance(channel, str | int) else channel[row]
+            found = read_row(manifest, row, self.engine, row_channel, is_segment=has_segments)
+            return ready(found, name(index), self.engine, detector)
 
         def name(index: int) -> str:
             return str(manifest.full_path(int(chosen[index])))
@@ -404,14 +373,14 @@ class SpeakerEncoder:
         ConfigError
             The window is shorter than the network's context, or the hop is not above 0 and at most a window.
         """
-        name = name_of(recording, 0)
-        stream = WindowStream(self.engine, window_s=window_s, hop_s=hop_s, batch_size=batch_size, name=name)
-        source = opened(recording, 0, self.engine, sample_rate_hz)
-        parts = [stream.feed(block) for block in blocks_of(source)]
-        windows = Windows.join([*parts, stream.finish()])
-        if not len(windows):
-            raise silent(name)
-        return windows
+        return embed_windows(
+            self.engine,
+            recording,
+            window_s=window_s,
+            hop_s=hop_s,
+            sample_rate_hz=sample_rate_hz,
+            batch_size=batch_size,
+        )
 
     def stream(
         self,

@@ -11,7 +11,7 @@ import numpy as np
 
 from xvectors import audio
 from xvectors.audio import Channel, Samples
-from xvectors.audio.recording import OpenRecording, open_recording
+from xvectors.audio.recording import FileRecording, OpenRecording, open_recording
 from xvectors.audio.segments import Detector, hear
 from xvectors.audio.speech import MAX_WHOLE_S as MAX_WHOLE_S
 from xvectors.audio.speech import check_finite
@@ -76,6 +76,25 @@ def read_segment(
     if len(samples) <= longest_whole:
         return _whole(samples, recording.name, engine)
     return Long(name=recording.name, blocks=lambda: recording.stream(rate, BLOCK_S, start_s, duration_s))
+
+
+def read_row(
+    manifest: Manifest, row: int, engine: Engine, channel: Channel | None, *, is_segment: bool
+) -> Whole | Long:
+    """Read a recording of a corpus, or the segment that its row states if `is_segment`, `manifest.has_segments`.
+
+    `channel` is the system's by default. Raises AudioError for a faulty row or recording.
+    """
+    path = manifest.full_path(row)
+    if row in manifest.faults:
+        raise AudioError(f"{path}: {manifest.faults[row]}; correct the table")
+    duration_s = float(manifest.duration_s[row]) if is_segment else np.nan
+    return read_segment(
+        FileRecording(path, str(path), engine.channel if channel is None else channel),
+        engine,
+        start_s=float(manifest.start_s[row]),
+        duration_s=None if np.isnan(duration_s) else duration_s,
+    )
 
 
 def blocks_of(recording: Whole | Long) -> Iterator[Samples]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import platform
 from datetime import datetime
 from importlib import metadata
@@ -11,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from xvectors.errors import CheckpointError, ManifestError, ShapeError
-from xvectors.evaluation.leakage import cohort_line, find_leakage, leakage_lines
-from xvectors.evaluation.measuring import Clock, evaluate_command, measure_trials, score_trials
+from xvectors.evaluation.leakage import find_leakage, leakage_lines
+from xvectors.evaluation.measuring import Clock, evaluate_command, log_warnings, measure_trials, score_trials
 from xvectors.evaluation.result import NOT_CALIBRATED, Evaluation
 from xvectors.evaluation.trial_lists import choose_trials
 from xvectors.evaluation.verdict import Commands
@@ -22,8 +21,6 @@ from xvectors.metrics.operating_points import DEFAULT_COST as DEFAULT_COST
 from xvectors.text import count
 from xvectors.verification import Verifier, cosine_verifier
 from xvectors.verification.own_speakers import MIN_COMFORTABLE, trust_lines
-
-logger = logging.getLogger(__name__)
 
 MIN_SPEAKERS = 2
 
@@ -92,11 +89,7 @@ def measure_embeddings(
             data.manifest, data.embeddings, trained_speakers=(), calibration_speakers=verifier.speakers
         )
     warnings += leakage_lines(leakage, data.manifest)
-    for warning in warnings:
-        if warning != NOT_CALIBRATED:
-            logger.warning("%s", warning)
-    if in_cohort := verifier.backend.warn_of_overlap(data.manifest.speakers):
-        warnings.append(cohort_line(in_cohort, data.manifest))
+    warnings = log_warnings(warnings, verifier, data.manifest)
     fields, notes = measure_trials(
         verifier,
         data.manifest,

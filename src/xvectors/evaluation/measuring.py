@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 
 from xvectors.corpus import Manifest
 from xvectors.evaluation.curves import measure_curves
+from xvectors.evaluation.leakage import cohort_line
 from xvectors.evaluation.measures import measure_scores, rank_measures
 from xvectors.evaluation.mistakes import DecidedTrials, find_mistakes
-from xvectors.evaluation.result import Evaluation
+from xvectors.evaluation.result import NOT_CALIBRATED, Evaluation
 from xvectors.evaluation.slice_dimensions import trial_dimensions
 from xvectors.evaluation.slices import measure_slices
 from xvectors.evaluation.speaker_map import map_speakers
@@ -28,6 +30,8 @@ from xvectors.metrics.operating_points import DEFAULT_COST
 from xvectors.trials.score_files import write_scores
 from xvectors.verification import Verifier
 from xvectors.verification.verifier import MIN_HEARD_S
+
+logger = logging.getLogger(__name__)
 
 EQUAL_ERRORS = "chosen on these trials, where both error rates are equal"
 
@@ -55,6 +59,15 @@ def evaluate_command(
     for name, value in options.items():
         words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
+
+
+def log_warnings(warnings: Sequence[str], verifier: Verifier, manifest: Manifest) -> list[str]:
+    """Log the warnings; return them, and the one that the back-end logs if test speakers are in its cohort."""
+    for warning in warnings:
+        if warning != NOT_CALIBRATED:  # said by the verdict, and expected by users of the exercise's recipe
+            logger.warning("%s", warning)
+    in_cohort = verifier.backend.warn_of_overlap(manifest.speakers)
+    return [*warnings, *([cohort_line(in_cohort, manifest)] if in_cohort else [])]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -19,8 +19,8 @@ from xvectors.corpus.scanning import read_left_out
 from xvectors.encoder import Embedded, SpeakerEncoder, save_embeddings
 from xvectors.encoder.results import known_durations
 from xvectors.errors import AudioError, CheckpointError, ManifestError, MissingExtraError
-from xvectors.evaluation.leakage import cohort_line, find_leakage, leakage_lines
-from xvectors.evaluation.measuring import Clock, evaluate_command, measure_trials, score_trials
+from xvectors.evaluation.leakage import find_leakage, leakage_lines
+from xvectors.evaluation.measuring import Clock, evaluate_command, log_warnings, measure_trials, score_trials
 from xvectors.evaluation.result import NOT_CALIBRATED, Evaluation
 from xvectors.evaluation.trial_lists import choose_trials
 from xvectors.evaluation.verdict import Commands
@@ -55,7 +55,6 @@ def measure_system(
     started = datetime.now().astimezone()
     clock = Clock()
     paths = find_system(Path(folder))
-    description = read_description(paths)
     encoder = SpeakerEncoder.from_pretrained(folder, device=device)
     verifier = verifier_of(paths)
     with clock.step("scan"):
@@ -65,17 +64,16 @@ def measure_system(
             corpus, rejected = _scanned(data, metadata, speaker_level, encoder, progress)
     with clock.step("embedding"):
         embedded = encoder.encode_manifest(corpus, progress=progress)
-    _check_left_out(embedded, len(corpus), str(data or paths.corpus), encoder.recipe.data.max_rejected)
+    source = str(data or paths.corpus)
+    _check_left_out(embedded, len(corpus), source, encoder.recipe.data.max_rejected)
     chosen = choose_trials(corpus, trials, embedded.rows)
     manifest = corpus.take(embedded.rows)
-    duration_s = known_durations(manifest)
     report = report_folder(folder, paths, data, trials, out)
     save_embeddings(report / "embeddings.npz", corpus, embedded)
     with clock.step("scoring"):
         scored = score_trials(verifier, embedded.embeddings, chosen, embedded.speech_s)
-    warnings = [*chosen.findings, *_calibration_warnings(verifier)]
+    training = Manifest.read_csv(paths.corpus) if paths.corpus.is_file() else None
     with clock.step("leakage"):
-        training = Manifest.read_csv(paths.corpus) if paths.corpus.is_file() else None
         leakage = find_leakage(
             manifest,
             embedded.embeddings,
@@ -83,14 +81,11 @@ def measure_system(
             calibration_speakers=verifier.speakers,
             training_corpus=training,
         )
-    warnings += leakage_lines(leakage, manifest)
+    history, damage = _history(paths.history)
+    warnings = [*chosen.findings, *_calibration_warnings(verifier), *leakage_lines(leakage, manifest)]
     if rejected is None:
         warnings.append(f"{paths.left_out} is missing: the recordings that training left out are not known")
-    for warning in warnings:
-        if warning != NOT_CALIBRATED:  # printed with the measures, and expected by users of the exercise's recipe
-            logger.warning("%s", warning)
-    if in_cohort := verifier.backend.warn_of_overlap(manifest.speakers):  # which logs it
-        warnings.append(cohort_line(in_cohort, manifest))
+    warnings = [*log_warnings(warnings, verifier, manifest), *damage]
     with clock.step("snr"):
         snr_db = estimate_manifest_snr_db(manifest)
     fields, notes = measure_trials(
@@ -99,37 +94,30 @@ def measure_system(
         embedded.embeddings,
         chosen,
         scored,
-        duration_s=duration_s,
+        duration_s=known_durations(manifest),
         snr_db=snr_db,
         cost=cost,
         commands=Commands.for_system(str(folder)),
         clock=clock,
     )
-    history, damage = _history(paths.history)
-    warnings += damage
+    command = evaluate_command(
+        folder,
+        cost=cost,
+        data=data,
+        metadata=metadata,
+        speaker_level=speaker_level,
+        trials=trials,
+        output=out,
+        device=None if device == "auto" else device,
+    )
     return Evaluation(
+        **_origin(paths, encoder, verifier, training),
         system=str(folder),
-        system_path=paths.path,
-        system_sha256=encoder.fingerprint,
-        calibration_sha256=calibration_digest(verifier),
-        data=str(data or paths.corpus),
+        data=source,
         report=report,
-        command=evaluate_command(
-            folder,
-            cost=cost,
-            data=data,
-            metadata=metadata,
-            speaker_level=speaker_level,
-            trials=trials,
-            output=out,
-            device=None if device == "auto" else device,
-        ),
+        command=command,
         started=started.isoformat(timespec="seconds"),
         timings_s=clock.seconds,
-        versions=current_versions(),
-        trained_with=description.versions,
-        recipe=recipe_to_mapping(description.recipe),
-        training=_training_facts(paths, training, len(description.speakers)),
         history=history,
         left_out=(*(rejected or ()), *(reason for _, reason in embedded.failures)),
         left_out_known=rejected is not None,
@@ -137,110 +125,6 @@ def measure_system(
         warnings=(*warnings, *notes),
         **fields,
     )
-
-
-def estimate_manifest_snr_db(manifest: Manifest) -> NDArray[np.float64]:
-    """Estimate the SNR of each recording in dB, [n]; NaN where it cannot be read or has no pauses."""
-    has_segments = manifest.has_segments
-    found = np.full(len(manifest), np.nan)
-    for row in range(len(manifest)):
-        duration_s = float(manifest.duration_s[row]) if has_segments else np.nan
-        try:
-            samples, rate = audio.read(
-                manifest.full_path(row),
-                start_s=float(manifest.start_s[row]),
-                duration_s=None if np.isnan(duration_s) else duration_s,
-            )
-        except (AudioError, MissingExtraError):
-            continue
-        found[row] = estimate_snr_db(samples, rate)
-    return found
-
-
-def _calibration_warnings(verifier: Verifier) -> list[str]:
-    if not verifier.is_calibrated:
-        return [NOT_CALIBRATED]
-    if not verifier.basis.get("held_out", True):
-        return ["the calibration learned from speakers that the network was trained on, so its LLRs are too confident"]
-    num_speakers = int(verifier.basis["num_speakers"])
-    return [few_speakers_warning(num_speakers)] if num_speakers < FEW_SPEAKERS else []
-
-
-def _history(path: Path) -> tuple[tuple[dict[str, float], ...], list[str]]:
-    """Return the epochs of history.csv, empty without the file, and a warning if it is damaged."""
-    try:
-        return (tuple(read_history(path)) if path.is_file() else ()), []
-    except CheckpointError as error:
-        return (), [f"{error}; the report has no training curves"]
-
-
-def _check_left_out(embedded: Embedded, total: int, data: str, bound: float) -> None:
-    for _, reason in embedded.failures:
-        logger.warning("left out: %s", reason)
-    if not len(embedded.rows) or len(embedded.failures) > bound * total:
-        raise ManifestError(
-            f"{data}: {len(embedded.failures)} of {total} recordings could not be embedded, "
-            f"more than data.max_rejected = {bound:g}; see the warnings above"
-        )
-
-
-def report_folder(
-    folder: str | Path,
-    paths: SystemFolder,
-    data: str | Path | None,
-    trials: str | Path | None,
-    out: str | Path | None,
-) -> Path:
-    if out is not None:
-        return Path(out)
-    beside_the_caller = Path(f"{Path(folder).name}-report")  # not in the package or the hub's cache
-    report = paths.report if paths.path == Path(folder) else beside_the_caller
-    measured_on = [Path(name).resolve().stem or "data" for name in (data, trials) if name is not None]
-    return report / "-".join(measured_on)
-
-
-def _training_facts(paths: SystemFolder, corpus: Manifest | None, num_speakers: int) -> dict[str, Any]:
-    facts: dict[str, Any] = {"num_speakers": num_speakers, "epoch": kept_epoch(paths)}
-    if corpus is not None:
-        trained = corpus.split == TRAIN
-        facts["num_recordings"] = int(np.count_nonzero(trained))
-        if not np.isnan(corpus.duration_s[trained]).any():
-            facts["hours"] = float(corpus.duration_s[trained].sum() / 3600)
-    return facts
-
-
-def _scanned(
-    data: str | Path,
-    metadata: str | Path | None,
-    speaker_level: int | None,
-    encoder: SpeakerEncoder,
-    progress: bool,
-) -> tuple[Manifest, list[str]]:
-    """Open and scan a corpus; return the usable recordings and one line for each rejected one.
-
-    Duplicates are rejected because they would make the error rates too good.
-    """
-    shortest = encoder.fbank.samples_for(encoder.model.context_frames)
-    scanned = scan(
-        open_corpus(data, metadata=metadata, speaker_level=speaker_level),
-        min_duration_s=shortest / encoder.sample_rate_hz,
-        max_rejected=encoder.recipe.data.max_rejected,
-        progress=progress,
-    )
-    for line in scanned.report.lines() if scanned.report.rejected else []:
-        logger.warning("%s", line)
-    return scanned.manifest, [remark.line() for remark in scanned.report.rejected]
-
-
-def read_history(path: Path) -> list[dict[str, float]]:
-    """Read history.csv as rows of numbers. Raises CheckpointError for a missing or damaged file."""
-    if why := why_no_file(path):
-        raise CheckpointError(f"{path}: {why}")
-    with path.open(encoding="utf-8", newline="") as file:
-        try:
-            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
-        except (TypeError, ValueError, csv.Error) as error:
-            raise CheckpointError(f"{path} is damaged: {error}") from error
 
 
 def _test_corpus(paths: SystemFolder) -> tuple[Manifest, list[str] | None]:
@@ -269,3 +153,123 @@ def _test_corpus(paths: SystemFolder) -> tuple[Manifest, list[str] | None]:
         elif remark.speaker not in placed:
             lines.append(f"{remark.line()}; no recording of {remark.speaker} could be used, for training or test")
     return tested, lines
+
+
+def _scanned(
+    data: str | Path,
+    metadata: str | Path | None,
+    speaker_level: int | None,
+    encoder: SpeakerEncoder,
+    progress: bool,
+) -> tuple[Manifest, list[str]]:
+    """Open and scan a corpus; return the usable recordings and one line for each rejected one.
+
+    Duplicates are rejected because they would make the error rates too good.
+    """
+    shortest = encoder.fbank.samples_for(encoder.model.context_frames)
+    scanned = scan(
+        open_corpus(data, metadata=metadata, speaker_level=speaker_level),
+        min_duration_s=shortest / encoder.sample_rate_hz,
+        max_rejected=encoder.recipe.data.max_rejected,
+        progress=progress,
+    )
+    for line in scanned.report.lines() if scanned.report.rejected else []:
+        logger.warning("%s", line)
+    return scanned.manifest, [remark.line() for remark in scanned.report.rejected]
+
+
+def _check_left_out(embedded: Embedded, total: int, data: str, bound: float) -> None:
+    for _, reason in embedded.failures:
+        logger.warning("left out: %s", reason)
+    if not len(embedded.rows) or len(embedded.failures) > bound * total:
+        raise ManifestError(
+            f"{data}: {len(embedded.failures)} of {total} recordings could not be embedded, "
+            f"more than data.max_rejected = {bound:g}; see the warnings above"
+        )
+
+
+def report_folder(
+    folder: str | Path,
+    paths: SystemFolder,
+    data: str | Path | None,
+    trials: str | Path | None,
+    out: str | Path | None,
+) -> Path:
+    if out is not None:
+        return Path(out)
+    beside_the_caller = Path(f"{Path(folder).name}-report")  # not in the package or the hub's cache
+    report = paths.report if paths.path == Path(folder) else beside_the_caller
+    measured_on = [Path(name).resolve().stem or "data" for name in (data, trials) if name is not None]
+    return report / "-".join(measured_on)
+
+
+def _history(path: Path) -> tuple[tuple[dict[str, float], ...], list[str]]:
+    """Return the epochs of history.csv, empty without the file, and a warning if it is damaged."""
+    try:
+        return (tuple(read_history(path)) if path.is_file() else ()), []
+    except CheckpointError as error:
+        return (), [f"{error}; the report has no training curves"]
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Read history.csv as rows of numbers. Raises CheckpointError for a missing or damaged file."""
+    if why := why_no_file(path):
+        raise CheckpointError(f"{path}: {why}")
+    with path.open(encoding="utf-8", newline="") as file:
+        try:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        except (TypeError, ValueError, csv.Error) as error:
+            raise CheckpointError(f"{path} is damaged: {error}") from error
+
+
+def _calibration_warnings(verifier: Verifier) -> list[str]:
+    if not verifier.is_calibrated:
+        return [NOT_CALIBRATED]
+    if not verifier.basis.get("held_out", True):
+        return ["the calibration learned from speakers that the network was trained on, so its LLRs are too confident"]
+    num_speakers = int(verifier.basis["num_speakers"])
+    return [few_speakers_warning(num_speakers)] if num_speakers < FEW_SPEAKERS else []
+
+
+def estimate_manifest_snr_db(manifest: Manifest) -> NDArray[np.float64]:
+    """Estimate the SNR of each recording in dB, [n]; NaN where it cannot be read or has no pauses."""
+    has_segments = manifest.has_segments
+    found = np.full(len(manifest), np.nan)
+    for row in range(len(manifest)):
+        duration_s = float(manifest.duration_s[row]) if has_segments else np.nan
+        try:
+            samples, rate = audio.read(
+                manifest.full_path(row),
+                start_s=float(manifest.start_s[row]),
+                duration_s=None if np.isnan(duration_s) else duration_s,
+            )
+        except (AudioError, MissingExtraError):
+            continue
+        found[row] = estimate_snr_db(samples, rate)
+    return found
+
+
+def _origin(
+    paths: SystemFolder, encoder: SpeakerEncoder, verifier: Verifier, training: Manifest | None
+) -> dict[str, Any]:
+    """Return the fields of `Evaluation` that say what was measured, and how it was made."""
+    description = read_description(paths)
+    return {
+        "system_path": paths.path,
+        "system_sha256": encoder.fingerprint,
+        "calibration_sha256": calibration_digest(verifier),
+        "versions": current_versions(),
+        "trained_with": description.versions,
+        "recipe": recipe_to_mapping(description.recipe),
+        "training": _training_facts(paths, training, len(description.speakers)),
+    }
+
+
+def _training_facts(paths: SystemFolder, corpus: Manifest | None, num_speakers: int) -> dict[str, Any]:
+    facts: dict[str, Any] = {"num_speakers": num_speakers, "epoch": kept_epoch(paths)}
+    if corpus is not None:
+        trained = corpus.split == TRAIN
+        facts["num_recordings"] = int(np.count_nonzero(trained))
+        if not np.isnan(corpus.duration_s[trained]).any():
+            facts["hours"] = float(corpus.duration_s[trained].sum() / 3600)
+    return facts

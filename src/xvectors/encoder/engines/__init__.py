@@ -5,6 +5,6 @@ imports torch.
 """
 
 from xvectors.encoder.engines.engine import Engine
-from xvectors.encoder.engines.loading import load_engine
+from xvectors.encoder.engines.loading import load_engine, torch_engine
 
-__all__ = ["Engine", "load_engine"]
+__all__ = ["Engine", "load_engine", "torch_engine"]

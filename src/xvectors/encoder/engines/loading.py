@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xvectors.encoder.engines.engine import Engine
-from xvectors.errors import ConfigError, MissingExtraError
+from xvectors.errors import CheckpointError, ConfigError, MissingExtraError
 from xvectors.system.folder import ONNX_SUFFIX, find_system
+
+if TYPE_CHECKING:
+    from xvectors.encoder.engines.torch import TorchEngine
 
 
 def load_engine(name_or_path: str | PathLike[str], *, device: str, threads: int | None, precision: str) -> Engine:
@@ -41,3 +45,15 @@ def load_engine(name_or_path: str | PathLike[str], *, device: str, threads: int 
             ) from error
         return OnnxEngine.beside(folder, device=device, threads=threads)
     return TorchEngine.load(folder, device=device, threads=threads, precision=precision)
+
+
+def torch_engine(engine: Engine) -> TorchEngine:
+    """Return the engine if it has network, recipe and speakers at hand. Raises CheckpointError for other engines."""
+    only = "the network, recipe and speakers are only available for a system directory loaded with torch; load that"
+    try:
+        from xvectors.encoder.engines.torch import TorchEngine
+    except ModuleNotFoundError as error:
+        raise CheckpointError(only) from error
+    if not isinstance(engine, TorchEngine):
+        raise CheckpointError(only)
+    return engine
