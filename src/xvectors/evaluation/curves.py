@@ -37,8 +37,6 @@ class DET:
     ----------
     far, frr : float64 [k]
         False acceptance and false rejection rate, thresholds rising.
-    probit_far, probit_frr : float64 [k]
-        The same as normal deviates, infinite for rates of 0 and 1.
     eer : float
         The plain equal error rate.
     num_target, num_nontarget : int
@@ -47,8 +45,6 @@ class DET:
 
     far: NDArray[np.float64]
     frr: NDArray[np.float64]
-    probit_far: NDArray[np.float64]
-    probit_frr: NDArray[np.float64]
     eer: float
     num_target: int
     num_nontarget: int
@@ -59,8 +55,6 @@ class DET:
         return cls(
             far=curve.far,
             frr=curve.frr,
-            probit_far=curve.probit_far,
-            probit_frr=curve.probit_frr,
             eer=roc.eer().eer,
             num_target=round(roc.num_target),
             num_nontarget=round(roc.num_nontarget),

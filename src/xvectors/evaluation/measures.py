@@ -62,6 +62,18 @@ class Measure:
     interval: Interval | None = None
     note: str = ""
 
+    @property
+    def text(self) -> str:
+        """The value and its interval to print, without the unit bits."""
+        form = unit_format(self.unit)
+        ends = "" if self.interval is None else f" [{self.interval.low:{form}} to {self.interval.high:{form}}]"
+        return f"{self.value:{form}}{ends}"
+
+
+def unit_format(unit: str) -> str:
+    """Return the format of a number in this unit: a share as percent, others to three decimals."""
+    return ".2%" if unit == "share" else ".3f"
+
 
 class MeasureDefinition(NamedTuple):
     """An error measure that is read from a ROC, with its name and unit as in `Measure`."""
@@ -85,13 +97,9 @@ class ScoreMeasures:
         """Return the text to print: measures, operating points and notes."""
         lines = [] if self.num_draws else [TOO_FEW]
         for measure in self.measures.values():
-            form = ".2%" if measure.unit == "share" else ".3f"
-            ends = measure.interval
-            interval = "" if ends is None else f" [{ends.low:{form}} to {ends.high:{form}}]"
-            if measure.note and measure.note not in self.notes:
-                interval += f" ({measure.note})"
+            note = f" ({measure.note})" if measure.note and measure.note not in self.notes else ""
             unit = " bits" if measure.unit == "bits" else ""
-            lines.append(f"{measure.name:<23} {measure.value:{form}}{interval}{unit}")
+            lines.append(f"{measure.name:<23} {measure.text}{note}{unit}")
         return [*lines, *map(_point_line, self.operating_points), *self.notes]
 
 

@@ -21,6 +21,7 @@ from xvectors.evaluation.measures import (
     ScoreMeasures,
     measure_definitions,
     measure_scores,
+    unit_format,
 )
 from xvectors.evaluation.speakers import GUESSED, speakers_of
 from xvectors.files.tables import write_table
@@ -126,7 +127,7 @@ class SystemComparison:
         for name in self.names:
             lines.append(name)
             for key, value in self.values[name].items():
-                form = ".2%" if self.definitions[key].unit == "share" else ".3f"
+                form = unit_format(self.definitions[key].unit)
                 line = f"  {self.definitions[key].name:<23} {value:{form}}"
                 if (row := self.differences.get(name, {}).get(key)) is not None:
                     low, high = (f"{end:+{form}}" for end in (row.difference.low, row.difference.high))

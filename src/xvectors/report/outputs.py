@@ -29,20 +29,20 @@ def summary_lines(evaluation: Evaluation) -> list[str]:
         *evaluation.verdict.sentences(),
         f"{count(len(evaluation.manifest.speakers), 'speaker')}, {utterances}, {num_trials}",
         *([] if evaluation.trials_source == "all pairs" else [f"trials: {evaluation.trials_source}"]),
-        f"EER          {_percent(measures['eer'])}  (the plain one; threshold {threshold:.3f}, {scale})",
-        f"EER (hull)   {_percent(measures['rocch_eer'])}  (on the ROC's convex hull)",
-        f"minDCF({cost}) {_number(measures['min_dcf'])}",
+        f"EER          {measures['eer'].text}  (the plain one; threshold {threshold:.3f}, {scale})",
+        f"EER (hull)   {measures['rocch_eer'].text}  (on the ROC's convex hull)",
+        f"minDCF({cost}) {measures['min_dcf'].text}",
     ]
     if evaluation.is_calibrated:
         lines += [
-            f"actDCF({cost}) {_number(measures['actual_dcf'])}",
-            f"Cllr         {_number(measures['cllr'])}  (bits; at best {measures['min_cllr'].value:.3f}, "
-            f"calibration loss {_number(measures['calibration_loss'])})",
+            f"actDCF({cost}) {measures['actual_dcf'].text}",
+            f"Cllr         {measures['cllr'].text}  (bits; at best {measures['min_cllr'].value:.3f}, "
+            f"calibration loss {measures['calibration_loss'].text})",
             f"decisions    false acceptances {_errors(evaluation.verdict.false_accepts)}, false rejections "
             f"{_errors(evaluation.verdict.misses)} (LLR {evaluation.threshold:g}, back-end {evaluation.backend})",
         ]
     lines += [
-        f"TPR          {_percent(measure)}  (at {measure.name.removeprefix('TPR at ')})"
+        f"TPR          {measure.text}  (at {measure.name.removeprefix('TPR at ')})"
         for key, measure in measures.items()
         if key.startswith("tpr_at_fpr_")
     ]
@@ -52,20 +52,6 @@ def summary_lines(evaluation: Evaluation) -> list[str]:
         lines.append(f"identified   {shown}  ({ranks[0].note})")
     left_out = evaluation.left_out
     return [*lines, *([f"{count(len(left_out), 'recording')} left out"] if left_out else [])]
-
-
-def _percent(measure: Measure) -> str:
-    return _with_interval(measure, ".2%")
-
-
-def _number(measure: Measure) -> str:
-    return _with_interval(measure, ".3f")
-
-
-def _with_interval(measure: Measure, form: str) -> str:
-    found = measure.interval
-    ends = "" if found is None else f" [{found.low:{form}} to {found.high:{form}}]"
-    return f"{measure.value:{form}}{ends}"
 
 
 def _errors(rate: ErrorRate) -> str:

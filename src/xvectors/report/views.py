@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from xvectors.corpus.manifest import FEMALE, MALE
-from xvectors.evaluation.measures import OperatingPoint
+from xvectors.evaluation.measures import Interval
 from xvectors.evaluation.result import Evaluation
 from xvectors.evaluation.verdict import ErrorRate
 from xvectors.report.formats import (
@@ -96,8 +96,7 @@ def view_measures(e: Evaluation) -> dict[str, Any]:
                 "interval": "–" if ends is None else between(ends.low, ends.high, measure.unit),
             }
         )
-    level = next((confidence_level(one.interval.confidence) for one in e.measures.values() if one.interval), "")
-    return {"rows": rows, "level": level}
+    return {"rows": rows, "level": _level(one.interval for one in e.measures.values())}
 
 
 def view_points(e: Evaluation) -> dict[str, Any]:
@@ -129,11 +128,11 @@ def view_points(e: Evaluation) -> dict[str, Any]:
                 else " to ".join(score(end, calibrated) for end in (ends.low, ends.high)),
             }
         )
-    return {"rows": rows, "level": _level(e.operating_points)}
+    return {"rows": rows, "level": _level(point.threshold_interval for point in e.operating_points)}
 
 
-def _level(points: tuple[OperatingPoint, ...]) -> str:
-    return next((confidence_level(p.threshold_interval.confidence) for p in points if p.threshold_interval), "")
+def _level(intervals: Iterable[Interval | None]) -> str:
+    return next((confidence_level(one.confidence) for one in intervals if one is not None), "")
 
 
 def _errors(errors: int | None, trials: int, speakers: int | None) -> Cell:
