@@ -18,8 +18,8 @@ from xvectors.corpus import Manifest
 from xvectors.encoder.batching import embed_all
 from xvectors.encoder.engines import Engine, load_engine, torch_engine
 from xvectors.encoder.results import Embedded
-from xvectors.encoder.sources import Long, Whole, name_of, opened, read_row, ready
-from xvectors.encoder.windows import Windows, WindowStream, embed_windows
+from xvectors.encoder.sources import Long, Whole, blocks_of, name_of, opened, read_row, ready
+from xvectors.encoder.windows import Windows, WindowStream
 from xvectors.errors import XVectorsError
 from xvectors.system.folder import STARTER
 from xvectors.verification import Verifier
@@ -373,14 +373,9 @@ class SpeakerEncoder:
         ConfigError
             The window is shorter than the network's context, or the hop is not above 0 and at most a window.
         """
-        return embed_windows(
-            self.engine,
-            recording,
-            window_s=window_s,
-            hop_s=hop_s,
-            sample_rate_hz=sample_rate_hz,
-            batch_size=batch_size,
-        )
+        name = name_of(recording, 0)
+        stream = WindowStream(self.engine, window_s=window_s, hop_s=hop_s, batch_size=batch_size, name=name)
+        return stream.embed(blocks_of(opened(recording, 0, self.engine, sample_rate_hz)))
 
     def stream(
         self,

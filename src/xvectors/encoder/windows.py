@@ -6,7 +6,7 @@ A recording shorter than a window is a single window.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.audio import Resampler, Samples
-from xvectors.audio.recording import Recording, as_waveform
+from xvectors.audio.recording import as_waveform
 from xvectors.audio.segments import without_zeros
 from xvectors.audio.speech import check_finite
 from xvectors.encoder.engines import Engine
-from xvectors.encoder.sources import blocks_of, name_of, opened, silent
+from xvectors.encoder.sources import silent
 from xvectors.errors import ConfigError
 from xvectors.text import short_repr
 
@@ -120,6 +120,13 @@ class WindowStream:
             return full
         return Windows.join([full, self._embedded([max(0, end - self._window)], min(end, self._window))])
 
+    def embed(self, blocks: Iterable[Samples]) -> Windows:
+        """Return the windows of a whole recording, which comes in blocks. Raises AudioError if it is silent."""
+        windows = Windows.join([*map(self.feed, blocks), self.finish()])
+        if not len(windows):
+            raise silent(self._name)
+        return windows
+
     def _check_open(self) -> None:
         if self._finished:
             raise ConfigError("this stream is finished; make a new one for the next recording")
@@ -147,23 +154,3 @@ class WindowStream:
             embeddings.append(self._engine.embed([cut[start] for start in batch]))
         start_s = np.array(heard, dtype=np.float64) / rate
         return Windows(start_s=start_s, end_s=start_s + length / rate, embeddings=np.concatenate(embeddings))
-
-
-def embed_windows(
-    engine: Engine,
-    recording: Recording,
-    *,
-    window_s: float,
-    hop_s: float,
-    sample_rate_hz: int | None,
-    batch_size: int,
-) -> Windows:
-    """Embed the windows of a recording of any length; parameters and errors are those of `encode_windows`."""
-    name = name_of(recording, 0)
-    stream = WindowStream(engine, window_s=window_s, hop_s=hop_s, batch_size=batch_size, name=name)
-    source = opened(recording, 0, engine, sample_rate_hz)
-    parts = [stream.feed(block) for block in blocks_of(source)]
-    windows = Windows.join([*parts, stream.finish()])
-    if not len(windows):
-        raise silent(name)
-    return windows

@@ -172,6 +172,7 @@ def reach_verdict(
     """Turn the errors at the threshold into a verdict; `measures` holds eer, far and frr of the same trials."""
     num_speakers = len(decided.speakers)
     misses, false_accepts = decided.misses, decided.false_accepts
+    missed = np.bincount(decided.speaker_pairs(misses)[0], minlength=num_speakers)
     enough = num_speakers >= MIN_SPEAKERS
     return Verdict(
         num_speakers=num_speakers,
@@ -179,7 +180,7 @@ def reach_verdict(
         false_accepts=_rate(measures["far"], len(false_accepts), decided.trials.num_nontarget),
         misses=_rate(measures["frr"], len(misses), decided.trials.num_target),
         confused=_confused(decided, false_accepts) if enough else None,
-        missed=_missed(decided, misses) if enough else None,
+        missed=_most_of(decided.speakers, missed, len(misses), sides=1) if enough else None,
         is_calibrated=is_calibrated,
         is_guessing=measures["eer"].value >= GUESSING,
         commands=commands,
@@ -229,12 +230,6 @@ def _confused(decided: DecidedTrials, rows: NDArray[np.int64]) -> Concentration 
         pair = tuple(names[at] for at in divmod(int(keys[most]), num_speakers))
         return Concentration(speakers=pair, num_errors=int(numbers[most]), num_all=num_all)
     return _most_of(names, np.bincount(np.concatenate([a, b]), minlength=num_speakers), num_all, sides=2)
-
-
-def _missed(decided: DecidedTrials, rows: NDArray[np.int64]) -> Concentration | None:
-    speaker, _ = decided.speaker_pairs(rows)
-    names = decided.speakers
-    return _most_of(names, np.bincount(speaker, minlength=len(names)), len(rows), sides=1)
 
 
 def _most_of(names: tuple[str, ...], numbers: NDArray[np.int64], num_all: int, *, sides: int) -> Concentration | None:

@@ -62,15 +62,13 @@ def write_page(evaluation: Evaluation, path: Path, *, audio: bool) -> Path:
 def render_page(evaluation: Evaluation, folder: Path, *, audio: bool) -> str:
     """Return the page's text, for a page in `folder`."""
     environment = _environment()
-    macros: Any = environment.get_template("macros.html").make_module({"max_name": MAX_NAME, "max_id": MAX_ID})
+    macros: Any = environment.get_template("macros.html").module
     recordings = Recordings(evaluation, folder, audio=audio)
     mistakes = evaluation.mistakes
     said_elsewhere = {NOT_CALIBRATED, *(measure.note for measure in evaluation.measures.values())}
     return environment.get_template("page.html").render(
         e=evaluation,
         audio=audio,
-        max_name=MAX_NAME,
-        max_id=MAX_ID,
         style=files("xvectors.report").joinpath("page.css").read_text(encoding="utf-8"),
         sentences=evaluation.verdict.sentences(Style(strong=macros.strong, name=macros.name, code=macros.code)),
         warnings=[line for line in evaluation.warnings if line not in said_elsewhere],
@@ -81,8 +79,6 @@ def render_page(evaluation: Evaluation, folder: Path, *, audio: bool) -> str:
         false_accepts=view_trials(evaluation, mistakes.worst_false_accepts, recordings),
         misses=view_trials(evaluation, mistakes.worst_misses, recordings),
         measures=view_measures(evaluation),
-        coverage=COVERAGE,
-        min_speakers=MIN_SPEAKERS,
         points=view_points(evaluation),
         calibration=view_calibration(evaluation),
         pictures=draw_pictures(evaluation),
@@ -104,6 +100,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals.update(max_name=MAX_NAME, max_id=MAX_ID, coverage=COVERAGE, min_speakers=MIN_SPEAKERS)
     environment.filters.update(shortened=shortened, count=count, agree=agree)
     return environment
 

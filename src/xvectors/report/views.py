@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from xvectors.corpus.manifest import FEMALE, MALE
 from xvectors.evaluation.measures import Interval
 from xvectors.evaluation.result import Evaluation
 from xvectors.evaluation.verdict import ErrorRate
@@ -23,7 +22,7 @@ from xvectors.report.formats import (
     seconds,
     shortened,
 )
-from xvectors.report.recordings import Recordings
+from xvectors.report.recordings import GENDER_WORDS, Recordings
 from xvectors.report.slice_view import Cell
 from xvectors.text import count
 
@@ -193,8 +192,8 @@ def view_data(e: Evaluation) -> list[tuple[str, str]]:
     manifest, trials = e.manifest, e.trials
     gender = np.full(len(manifest.speakers), -1)
     gender[manifest.speaker_index] = manifest.gender
-    genders = [f"{np.count_nonzero(gender == code):,} {word}" for code, word in ((FEMALE, "female"), (MALE, "male"))]
-    if unknown := int(np.count_nonzero((gender != FEMALE) & (gender != MALE))):
+    genders = [f"{np.count_nonzero(gender == code):,} {word}" for code, word in GENDER_WORDS.items()]
+    if unknown := np.count_nonzero(~np.isin(gender, list(GENDER_WORDS))):
         genders.append(f"{unknown:,} unknown")
     each = np.bincount(manifest.speaker_index)
     low, high = int(each.min()), int(each.max())
