@@ -82,7 +82,7 @@ def test_the_figures_are_there_with_intervals_and_units(text: str) -> None:
     assert f"{measured.measures['cllr'].value:.3f}\xa0bits" in text
     loss = measured.measures["cllr"].value - measured.measures["min_cllr"].value
     sure = "(95\N{NO-BREAK SPACE}% interval 0.012\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}0.457\N{NO-BREAK SPACE}bits)"
-    assert f"<b>{loss:.3f} bits</b> {sure} is the calibration loss" in text
+    assert f"<b>{loss:.3f}\xa0bits</b> {sure} is the calibration loss" in text
     assert "Measured on 12 people and 2,556 pairs of recordings" in text
     assert "FAR 0.1 % needs 30,000 non-target trials" in text
     assert ">1.85<" in text  # hours

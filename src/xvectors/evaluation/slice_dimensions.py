@@ -63,8 +63,9 @@ def trial_dimensions(manifest: Manifest, duration_s: ArrayLike, snr_db: ArrayLik
     trials
         Pairs of rows of the manifest.
     """
+    gender = np.select([manifest.gender == FEMALE, manifest.gender == MALE], [0, 1], -1)
     found = [
-        _by_gender(manifest.gender, trials),
+        _both("gender", gender, ("female speakers", "male speakers"), trials, mixed="a female and a male speaker"),
         _both("age", _banded(manifest.age, AGES), _band_names(AGES, "years", whole=True), trials),
         _by_age_difference(manifest.age.astype(np.float64), trials),
         _by_lesser("shorter recording", np.asarray(duration_s, dtype=np.float64), DURATIONS, "s", trials),
@@ -77,11 +78,6 @@ def trial_dimensions(manifest: Manifest, duration_s: ArrayLike, snr_db: ArrayLik
         if coded is not None:
             found.append(_by_column(name, *coded, trials))
     return [dimension for dimension in found if len(np.unique(dimension.codes[dimension.codes >= 0])) > 1]
-
-
-def _by_gender(gender: NDArray[np.int8], trials: Trials) -> Dimension:
-    group = np.select([gender == FEMALE, gender == MALE], [0, 1], -1)
-    return _both("gender", group, ("female speakers", "male speakers"), trials, mixed="a female and a male speaker")
 
 
 def _by_age_difference(age: NDArray[np.float64], trials: Trials) -> Dimension:

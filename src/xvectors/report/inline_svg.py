@@ -61,7 +61,8 @@ def inline_svg(
     for group in root.iter("g"):
         gid = group.get("id", "")
         if tips and gid in tips:
-            _add_tips(group, tips[gid])
+            for marker, tip in zip(list(group.iter("use")), tips[gid], strict=True):
+                ElementTree.SubElement(marker, "title").text = clean(tip)
         if texts and gid in texts and (text := group.find("text")) is not None:
             text.text = clean(texts[gid])
     for defs in root.findall("defs"):
@@ -74,12 +75,6 @@ def inline_svg(
         _share_style(group)
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": clean(label)}
     return ElementTree.tostring(root, encoding="unicode")
-
-
-def _add_tips(group: ElementTree.Element, tips: Sequence[str]) -> None:
-    markers = list(group.iter("use"))
-    for marker, tip in zip(markers, tips, strict=True):
-        ElementTree.SubElement(marker, "title").text = clean(tip)
 
 
 def _shorten_ids(root: ElementTree.Element, name: str) -> None:

@@ -16,12 +16,11 @@ from xvectors.evaluation.measures import COVERAGE, MIN_SPEAKERS
 from xvectors.evaluation.result import NOT_CALIBRATED, Evaluation
 from xvectors.evaluation.verdict import Style
 from xvectors.files import write_text
-from xvectors.report.formats import MAX_NAME, clean, shortened
+from xvectors.report.formats import MAX_NAME, amount, between, clean, confidence_level, shortened
 from xvectors.report.pictures import draw_maps, draw_pictures
 from xvectors.report.recordings import MAX_ID, Recordings
 from xvectors.report.slice_view import view_slices
 from xvectors.report.views import (
-    view_calibration,
     view_cards,
     view_data,
     view_leakage,
@@ -80,7 +79,6 @@ def render_page(evaluation: Evaluation, folder: Path, *, audio: bool) -> str:
         misses=view_trials(evaluation, mistakes.worst_misses, recordings),
         measures=view_measures(evaluation),
         points=view_points(evaluation),
-        calibration=view_calibration(evaluation),
         pictures=draw_pictures(evaluation),
         maps=draw_maps(evaluation),
         data=view_data(evaluation),
@@ -101,7 +99,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(max_name=MAX_NAME, max_id=MAX_ID, coverage=COVERAGE, min_speakers=MIN_SPEAKERS)
-    environment.filters.update(shortened=shortened, count=count, agree=agree)
+    environment.filters.update(shortened=shortened, count=count, agree=agree, amount=amount)
+    environment.globals.update(between=between, confidence_level=confidence_level)
     return environment
 
 

@@ -120,8 +120,6 @@ def draw_maps(evaluation: Evaluation) -> dict[str, Any] | None:
         pictures[key] = Picture(inline_svg(drawn, key, label, tips=tips, texts=texts), f"{title}: {caption}")
     return {
         **pictures,
-        "shown": len(found.rows),
-        "total": found.num_recordings,
         "is_large": len(found.speakers) > style.NUM_LOOKS,
         "num_looks": style.NUM_LOOKS,
     }

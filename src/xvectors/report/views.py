@@ -144,21 +144,6 @@ def _errors(errors: int | None, trials: int, speakers: int | None) -> Cell:
     return Cell(percent(errors / trials), f"{errors:,} of {trials:,}{of_speakers}")
 
 
-def view_calibration(e: Evaluation) -> dict[str, str]:
-    """Return Cllr and its parts; nothing for scores that are not LLRs."""
-    if not {"cllr", "min_cllr", "calibration_loss"} <= set(e.measures):
-        return {}
-    cllr, least, loss = (e.measures[key] for key in ("cllr", "min_cllr", "calibration_loss"))
-    ends = loss.interval
-    return {
-        "cllr": f"{cllr.value:.3f} bits",
-        "min_cllr": f"{least.value:.3f} bits",
-        "loss": f"{loss.value:.3f} bits",
-        "level": "" if ends is None else confidence_level(ends.confidence),
-        "interval": "" if ends is None else between(ends.low, ends.high, loss.unit),
-    }
-
-
 def view_pairs(e: Evaluation, recordings: Recordings) -> list[dict[str, Any]]:
     """Return the pairs of speakers that are most alike, each with its most alike recordings."""
     names = e.manifest.speakers
