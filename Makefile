@@ -30,7 +30,7 @@ test-older: $(VENV)/.test-installed  ## fast tests as on an x86 processor with A
 	$(OLDER) $(PYTEST) $(FILES)
 
 test-slow: $(VENV)/.test-installed  ## tests of more than about 10 seconds each, and those beside other toolkits
-	$(PYTEST) -m "slow or peers"
+	$(PYTEST) --no-loadscope-reorder -m "slow or peers"
 
 test-all: lint  ## lint and all tests, the slow ones included
 	$(PYTEST) -m "slow or peers or not slow"

@@ -19,6 +19,8 @@ from xvectors.training.calibrate import calibrate
 
 RATE = 16_000
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+LONGEST = ("real/test_recipes.py", "export/test_onnx_file.py", "test_docs.py", "kills/test_killed_commands.py")
+"""The files whose slow tests take longest. They begin first, so that no process ends long after the others."""
 
 
 def pytest_configure() -> None:
@@ -31,6 +33,12 @@ def pytest_configure() -> None:
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    rank = {here / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 def buzz(f0_hz: float, formant_hz: float, duration_s: float, seed: int) -> np.ndarray:
