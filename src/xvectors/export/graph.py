@@ -25,10 +25,12 @@ from xvectors.models.folding import fold_norms
 class WaveformGraph(nn.Module):
     """Features, network and embedding map, from waveforms [batch, samples] to embeddings [batch, embedding_dim]."""
 
-    def __init__(self, fbank: Fbank, model: Backbone, embedding_map: EmbeddingMap | None = None) -> None:
+    def __init__(
+        self, fbank: Fbank, model: Backbone, embedding_map: EmbeddingMap | None = None, *, int8: bool = False
+    ) -> None:
         super().__init__()
         self.features = GraphFbank(fbank)
-        self.model = fold_norms(copy.deepcopy(model).cpu().float())
+        self.model = fold_norms(copy.deepcopy(model).cpu().float(), clamped=not int8)
         self.embedding_map = copy.deepcopy(embedding_map)
 
     def forward(self, waveform: Tensor) -> Tensor:

@@ -80,7 +80,8 @@ def export_onnx(system: str | Path, path: str | Path, *, int8: bool = False) -> 
     fbank, network = make_features(source.recipe), make_model(source.recipe, len(source.speakers))
     embedding_map = load_weights(folder, network)
     min_samples = fbank.samples_for(network.context_frames)
-    model = build_onnx(WaveformGraph(fbank, network, embedding_map).eval(), min_samples, fbank.sample_rate_hz)
+    graph = WaveformGraph(fbank, network, embedding_map, int8=int8).eval()
+    model = build_onnx(graph, min_samples, fbank.sample_rate_hz)
     if int8:
         model = _quantized(model)
     verifier = verifier_of(folder)

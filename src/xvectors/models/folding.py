@@ -15,13 +15,16 @@ from xvectors.models.layers.maps import MapConv, convolve
 from xvectors.models.layers.padding import Padding, RectifiedNorm
 
 
-def fold_norms(model: Backbone) -> Backbone:
+def fold_norms(model: Backbone, *, clamped: bool = True) -> Backbone:
     """Fold every BatchNorm of `model` into a layer beside it, or replace it by an affine map.
 
     The network is changed in place and returned. It computes the same within float32's rounding, but can no longer be
     trained. A pass on the CPU shows which layer feeds which BatchNorm, and which linear layer a rectified one feeds.
     Only neighbors in the same module are folded, because the output of a block may be used elsewhere too. A network
     from outside xvectors is left unchanged: its BatchNorms may act on another axis.
+
+    Without `clamped`, no linear layer takes in the BatchNorm before it. Its inputs then keep their common scale, which
+    int8 needs.
     """
     if type(model).__module__.partition(".")[0] != __name__.partition(".")[0]:
         return model.requires_grad_(False).eval()
@@ -37,7 +40,7 @@ def fold_norms(model: Backbone) -> Backbone:
             other = made_by[id(inputs[0])][0]
             if isinstance(module, nn.BatchNorm1d) and isinstance(other, MapConv | nn.Linear):
                 before[module] = other
-            elif isinstance(module, nn.Linear) and isinstance(other, RectifiedNorm):
+            elif clamped and isinstance(module, nn.Linear) and isinstance(other, RectifiedNorm):
                 after[other] = module
 
     norms = {name: module for name, module in model.named_modules() if isinstance(module, nn.BatchNorm1d)}
