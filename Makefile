@@ -12,8 +12,9 @@ PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 OLDER := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OPENBLAS_CORETYPE=Haswell \
 	NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR"
 
-# Tests that read and write files, whose results no processor changes.
-FILES := $(addprefix --ignore=tests/,config corpus files fuzz kills trials test_docs.py test_readme.py)
+# Tests of files, commands and pages, whose results no processor changes.
+FILES := $(addprefix --ignore=tests/,cli config corpus evaluation files fuzz gallery kills report trials \
+	test_docs.py test_readme.py)
 
 .PHONY: help demo test test-older test-slow test-all coverage lint format docs build notebook starter-onnx clean
 

@@ -23,7 +23,7 @@ from xvectors.files import is_leftover
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no SIGKILL and no fork")
 
 KILLS = 2
-MANY_KILLS = int(os.environ.get("XVECTORS_KILLS", "5"))
+MANY_KILLS = int(os.environ.get("XVECTORS_KILLS", "3"))
 SMALL = ("model.size=0.03", "model.embedding_dim=16", "training.epochs=2", "training.workers=0")
 SHORT = ("data.chunk_min_s=0.5", "data.chunk_max_s=0.6", "data.validation_chunk_s=0.6", "training.batch_size=16")
 
