@@ -33,6 +33,7 @@ from xvectors.files import digest
 from xvectors.models import XVector
 from xvectors.system.importers import complete, convert, import_model, sources
 from xvectors.system.importers.family import Imported
+from xvectors.system.importers.kaldi import parse_line
 from xvectors.system.importers.kaldi_backend import kaldi_backend
 from xvectors.system.importers.kaldi_files import KaldiPlda, read_array, read_nnet3, read_plda
 from xvectors.system.importers.sources import find_source
@@ -192,6 +193,11 @@ def test_networks_that_are_no_x_vector(tmp_path: Path) -> None:
     )
     refused(r"tdnn2.relu sees the frames \[1\]", inputs={"tdnn2.relu": "Offset(tdnn2.affine, 1)"})
     refused("loop", inputs={"tdnn4.affine": "tdnn5.batchnorm"})
+
+
+def test_a_line_of_a_million_characters_is_not_searched() -> None:
+    assert parse_line("component-node name=a component=b")[1] == {"name": "a", "component": "b"}
+    assert parse_line("component-node name=" + 500_000 * "a ") == ("", {})
 
 
 def test_layers_that_do_not_fit_each_other(tmp_path: Path) -> None:

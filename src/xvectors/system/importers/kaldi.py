@@ -37,6 +37,8 @@ WITHOUT_EFFECT = ("NoOpComponent", "DropoutComponent", "GeneralDropoutComponent"
 FRAMES = r"(?P<frames>(?:ARB){4,}|(?:AR){4,})"
 CHAIN = re.compile(FRAMES + r"EP(?P<segments>A(?:RB?A)*)(?:RB?)?S?")
 MAX_STEPS = 1000
+MAX_LINE = 2000
+"""Characters of a line, of which an x-vector needs a tenth: the time for `SETTING` grows with their square."""
 SETTING = re.compile(r"([A-Za-z][\w-]*)=(.*?)(?=\s+[A-Za-z][\w-]*=|\s*$)")
 TAP = re.compile(r"(?:Offset\((?P<shifted>[^,()]+),(?P<offset>-?\d+)\)|(?P<plain>[^,()]+))(?:,|$)")
 AT_ONE_TIME = re.compile(r"Round\(([^,()]+),1\)|ReplaceIndex\(([^,()]+),t,0\)")
@@ -124,7 +126,12 @@ class Graph:
 
 
 def parse_line(line: str) -> tuple[str, dict[str, str]]:
-    """Split a line such as `component-node name=a component=b input=Append(c, d)`."""
+    """Split a line such as `component-node name=a component=b input=Append(c, d)` into its kind and its settings.
+
+    A line of more than MAX_LINE characters has neither.
+    """
+    if len(line) > MAX_LINE:
+        return "", {}
     kind, _, rest = line.strip().partition(" ")
     return kind, dict(SETTING.findall(rest))
 
