@@ -13,26 +13,15 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import kaldi_native_fbank
 import numpy as np
 import torch
 
+from _kaldi import RATE_HZ, filterbanks
 from xvectors import SpeakerEncoder, open_corpus
 from xvectors.audio import read
 from xvectors.backends import all_pairs_scores
 from xvectors.metrics import eer, min_dcf
 from xvectors.system.importers import import_model
-
-
-def filterbanks(wave: np.ndarray) -> torch.Tensor:
-    options = kaldi_native_fbank.FbankOptions()
-    options.frame_opts.dither = 0
-    options.mel_opts.num_bins = 80
-    computer = kaldi_native_fbank.OnlineFbank(options)
-    computer.accept_waveform(16_000, wave.tolist())
-    computer.input_finished()
-    frames = np.stack([computer.get_frame(index) for index in range(computer.num_frames_ready)])
-    return torch.from_numpy(frames - frames.mean(axis=0))[None]
 
 
 def main() -> None:
@@ -43,7 +32,7 @@ def main() -> None:
     options.add_argument("model", type=Path, help="campplus_cn_en_common.pt")
     arguments = options.parse_args()
     corpus = open_corpus(arguments.data)
-    waves = [read(corpus.full_path(row), sample_rate_hz=16_000)[0] for row in range(len(corpus))]
+    waves = [read(corpus.full_path(row), sample_rate_hz=RATE_HZ)[0] for row in range(len(corpus))]
     network = CAMPPlus(feat_dim=80, embedding_size=192)
     network.load_state_dict(torch.load(arguments.model, weights_only=True))
     with torch.inference_mode():

@@ -10,8 +10,8 @@ from test_backbones import BANDS, EVERY, padded, seeded, small, trained_a_little
 from torch import nn
 from torch.nn import functional
 
-from xvectors.models.folding import AffineNorm, BiasedConv, FoldedNorm, fold_norms
-from xvectors.models.layers.padding import FrameNorm, Padding
+from xvectors.models.folding import AffineNorm, BiasedConv, ClampedNorm, FoldedNorm, fold_norms
+from xvectors.models.layers.padding import FrameNorm, Padding, RectifiedNorm
 
 
 @pytest.mark.parametrize("filler", [0.0, float("nan")])
@@ -53,6 +53,24 @@ def test_a_batch_norm_after_training_is_an_affine_map(affine: bool) -> None:
     padding = Padding(torch.tensor([7, 4]), 7, x.device)
     for ends in (None, padding):
         torch.testing.assert_close(AffineNorm(norm)(x, ends), norm(x, ends), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scales", [[1.5, 0.7, 0.3, 1e-3, 0.2, 1.0], [1.5, -0.7, 0.3, -1e-3, 0.0, 1e-41]], ids=str)
+def test_a_rectified_norm_before_a_linear_layer_becomes_a_clamp(scales: list[float]) -> None:
+    """With scales above zero; and of either sign, zero, and too small to divide by."""
+    torch.manual_seed(0)
+    norm, linear = RectifiedNorm(6), nn.Linear(6, 3)
+    norm(3 + 2 * torch.randn(4, 20, 6))
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor(scales))
+        norm.bias.copy_(torch.tensor([-0.5, 0.4, -0.1, 0.3, 0.4, -0.6]))
+    norm.eval()
+    x = 3 + 4 * torch.randn(2, 50, 6)
+    expected = linear(norm(x)).detach()
+    clamp = ClampedNorm(norm, linear)
+    assert clamp.one_sided == (min(scales) > 0)
+    torch.testing.assert_close(linear(clamp(x)), expected, atol=1e-5, rtol=1e-5)
+    assert expected.std() > 0.1  # the comparison could fail
 
 
 def test_what_is_not_followed_by_a_norm_is_left_alone() -> None:

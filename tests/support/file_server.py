@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import http.server
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from support.servers import served
 
 
 @dataclass
@@ -60,10 +61,6 @@ def serving(file: FileServer) -> Iterator[FileServer]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        file.address = f"http://127.0.0.1:{server.server_address[1]}/model.pt"
-        try:
-            yield file
-        finally:
-            server.shutdown()
+    with served(Handler) as address:
+        file.address = f"{address}/model.pt"
+        yield file

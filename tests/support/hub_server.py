@@ -10,7 +10,6 @@ import hashlib
 import http.server
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
+from support.servers import served
 
 TOKEN = "hf_of_the_tests"
 """The token that may write, and read what is private."""
@@ -267,14 +268,8 @@ def hub_server() -> Iterator[HubServer]:
     """Run a stand-in for the duration of the block."""
     hub = HubServer()
     handler = type("BoundHandler", (Handler,), {"hub": hub})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        hub.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-        try:
-            yield hub
-        finally:
-            server.shutdown()
+    with served(handler) as hub.endpoint:
+        yield hub
 
 
 def environment(hub: HubServer, home: str, token: str = "") -> dict[str, str]:

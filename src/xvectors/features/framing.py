@@ -55,7 +55,7 @@ class Framing:
         if edge_zeros_ms and not (inside and 0.0 < edge_zeros_ms < frame_length_ms / 2):
             raise ConfigError(
                 f"edge_zeros_ms is {edge_zeros_ms}; it must be less than half of frame_length_ms, and 0 unless "
-                "snip_edges is true and center_padding is none"
+                'snip_edges is true and center_padding is "none"'
             )
         self.edge_zeros = math.floor(edge_zeros_ms * sample_rate_hz / 1000.0 + 1e-6)
         # samples of the first frame that lie before the recording

@@ -14,6 +14,9 @@ from xvectors.models.backbone import Backbone
 from xvectors.models.layers.maps import MapConv, convolve
 from xvectors.models.layers.padding import Padding, RectifiedNorm
 
+MIN_SCALE = 1e-12
+"""Scale of a BatchNorm's channel below which its input does not count."""
+
 
 def fold_norms(model: Backbone, *, clamped: bool = True) -> Backbone:
     """Fold every BatchNorm of `model` into a layer beside it, or replace it by an affine map.
@@ -91,7 +94,9 @@ class ClampedNorm(nn.Module):
     def __init__(self, norm: nn.BatchNorm1d, layer: nn.Linear) -> None:
         super().__init__()
         scale, shift = _scale_and_shift(norm)
-        # a channel without scale is a constant, which goes into the bias
+        # A channel without scale is a constant, which goes into the bias. Smaller scales than float32 can divide by
+        # are left by weight decay in channels that a network does not use.
+        scale = torch.where(scale.abs() < MIN_SCALE, 0.0, scale)
         turn = torch.where(scale == 0, 0.0, -shift / scale)
         self.register_buffer("lower", torch.where(scale < 0, -torch.inf, turn).float())
         self.register_buffer("upper", torch.where(scale > 0, torch.inf, turn).float())

@@ -28,7 +28,7 @@ ADAPTED_NOTE = "of two PLDA models plda was taken, not plda_adapt; to import tha
 
 
 def find_backend(model: Path, embedding_dim: int) -> tuple[Backend | None, tuple[str, ...]]:
-    """Return the back-end that lies beside a model, None where there is none, and what is to be said about it.
+    """Return the back-end beside a model, or None if it has no such files, and notes on it for the user.
 
     Raises CheckpointError where files are missing, are there several times, are damaged or do not fit each other.
     """
@@ -88,7 +88,7 @@ def kaldi_backend(mean: Array, transform: Array, plda: KaldiPlda) -> Backend:
     transform
         [D, E], or [D, E + 1] with an offset that is added, of rank D.
     plda
-        Of D dimensions.
+        The PLDA of the D transformed dimensions.
 
     Raises
     ------

@@ -55,7 +55,7 @@ class Card:
 
 
 def find_card(sha256: str) -> Card | None:
-    """Return the card of the published file with this digest; None if there is none."""
+    """Return the card of the published file with this digest, or None for a file that is not known."""
     folder = SystemFolder(KNOWN / sha256[:DIGITS])
     path = folder.path / "card.toml"
     if not path.is_file():

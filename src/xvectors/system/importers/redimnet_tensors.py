@@ -299,7 +299,7 @@ def _settings(layout: Layout, sizes: Mapping[str, Layout]) -> dict[str, Value]:
 
 
 def _head(tensors: Tensors, network: Network) -> tuple[int, bool]:
-    """Copy the layer before the pooling; return its channels, 0 where there is none, and whether it maps each band."""
+    """Copy the layer before the pooling; return its channels (0 without that layer) and whether it maps each band."""
     if _has_any(tensors, "head."):
         _check_present(tensors, "head.weight")
         weight = tensors.take("head.weight")
