@@ -110,6 +110,8 @@ def test_lists_texts_and_tags_are_passed_over(tmp_path: Path) -> None:
     [
         (b"model: ResNet34\nno setting here\n", r"config\.yaml, line 2: 'no setting here' is no setting"),
         (b"a:\n\tb: 1\n", r"config\.yaml, line 2"),
+        (b"a" + b" " * 900_000 + b"b\n", r"config\.yaml, line 1: .* of at most 2,000 characters"),  # read in hours
+        (b"a: " + b"9" * 5000, r"config\.yaml, line 1: 'a: 999"),  # more digits than Python reads
         (b"\xff\xfe", r"config\.yaml: is not a readable file of settings"),
         (b"a: 1\n" * (1 << 18), r"config\.yaml: has more than 1 MiB"),
     ],

@@ -15,6 +15,8 @@ from xvectors.errors import CheckpointError
 
 MAX_BYTES = 1 << 20
 """Far more than the settings of a training take."""
+MAX_LINE = 2000
+"""Characters of a setting: the time for `ENTRY` grows with their square, and Python reads no longer integers."""
 ENTRY = re.compile(r"""(?P<key>"[^"]*"|'[^']*'|[^\s"'#\-\[{][^:#]*|-[^\s:#][^:#]*?)\s*:(?:\s+(?P<value>.*))?$""")
 COMMENT = re.compile(r"(?:^|\s)#.*$")
 WORDS: Mapping[str, bool | None] = {
@@ -53,9 +55,12 @@ def read_settings(path: Path) -> dict[str, Any]:
         if is_item:
             open_at = (indent, True)
             continue
-        entry = ENTRY.match(text)
+        entry = ENTRY.match(text) if len(text) <= MAX_LINE else None
         if entry is None or line[indent] == "\t":
-            raise CheckpointError(f"{path}, line {number}: {text[:60]!r} is no setting; a setting is `key: value`")
+            raise CheckpointError(
+                f"{path}, line {number}: {text[:60]!r} is no setting; a setting is `key: value`, of at most "
+                f"{MAX_LINE:,} characters"
+            )
         while nests[-1][0] >= indent:
             nests.pop()
         key, raw = entry["key"].strip().strip("\"'"), _without_comment(entry["value"] or "")
