@@ -403,6 +403,7 @@ def test_an_archive_that_is_cut_off(archive: Path) -> None:
         find_source(archive)
     with tarfile.open(archive, "w:gz") as file:
         file.addfile(tarfile.TarInfo("readme.txt"))
+        file.addfile(tarfile.TarInfo(""))
     with pytest.raises(CheckpointError, match=r"holds no final\.raw"):
         find_source(archive)
 

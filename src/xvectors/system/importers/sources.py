@@ -98,7 +98,7 @@ def unpack(archive: Path) -> Path:
         with tarfile.open(archive) as opened:
             for member in opened:
                 parts = PurePosixPath(member.name).parts
-                if not member.isfile() or parts[-1] not in ("final.raw", *KALDI_FILES) or {"/", ".."} & set(parts):
+                if not member.isfile() or not {"final.raw", *KALDI_FILES} & set(parts[-1:]) or {"/", ".."} & set(parts):
                     continue
                 left -= member.size
                 content = opened.extractfile(member)
