@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -38,3 +39,10 @@ def write_network(
     helper.set_model_props(model, metadata or {})
     onnx.save(model, path)
     return path
+
+
+def copy_of(model: Any) -> Any:
+    """An equal `onnx.ModelProto`: an export writes metadata into its own."""
+    copied = type(model)()
+    copied.CopyFrom(model)
+    return copied

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from support.peers import VERSIONS, run_peer
 from support.published import GOLDEN, KEPT, formula_checkpoint, imported, our_features, our_outputs
@@ -18,11 +19,11 @@ SHAPES = """
 import json, sys, torch
 network = make()
 shapes = {n: list(v.shape) for n, v in network.state_dict().items() if not n.endswith("num_batches_tracked")}
-print(json.dumps(shapes))
+print("?", json.dumps(shapes), flush=True)
+sys.stdin.readline()
 """
-OUTPUTS = """
-import json, sys, numpy as np, torch
-network = make()
+COMPUTED = """
+import json, sys, torch
 weights = torch.load(sys.argv[1], weights_only=True)
 network.load_state_dict(weights.get("state_dict", weights), strict=False)
 network.eval()
@@ -32,6 +33,7 @@ with torch.inference_mode():
 outputs = [x[-1] if isinstance(x, tuple) else x for x in outputs]
 print(json.dumps([x.flatten().tolist() for x in outputs]))
 """
+OUTPUTS = "network = make()\n" + COMPUTED
 
 
 def compare_with_class(
@@ -71,17 +73,22 @@ def compare_with_class(
     write_golden
         Write the golden file; otherwise it is compared with the reference's outputs.
     """
-    shapes = json.loads(run_peer(package, make + SHAPES, stand_ins=stand_ins).splitlines()[-1])
-    tensors = formula_checkpoint(shapes, gain)
-    path = folder / "published.pt"
-    model = imported(path, tensors, family, model_config=model_config, settings=settings)
-    assert convert(path).family.name.partition("-")[2] == family.partition("-")[2], "recognized by its tensors"
-    torch.save(our_features(model), folder / "features.pt")
-    program = make + OUTPUTS
-    printed = run_peer(package, program, path, folder / "features.pt", stand_ins=stand_ins)
+    path, features = folder / "published.pt", folder / "features.pt"
+    ours: list[NDArray[np.float32]] = []
+    shapes: dict[str, list[int]] = {}
+
+    def write_files(question: str) -> None:
+        shapes.update(json.loads(question))
+        model = imported(path, formula_checkpoint(shapes, gain), family, model_config=model_config, settings=settings)
+        assert convert(path).family.name.partition("-")[2] == family.partition("-")[2], "recognized by its tensors"
+        torch.save(our_features(model), features)
+        ours.extend(our_outputs(model))
+
+    program = make + SHAPES + COMPUTED
+    printed = run_peer(package, program, path, features, stand_ins=stand_ins, answer=write_files)
     theirs = [np.array(values) for values in json.loads(printed.splitlines()[-1])]
-    for ours, reference in zip(our_outputs(model), theirs, strict=True):
-        np.testing.assert_allclose(ours, reference, rtol=0, atol=1e-4 * np.abs(reference).max())
+    for computed, reference in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(computed, reference, rtol=0, atol=1e-4 * np.abs(reference).max())
     content = {
         "family": family,
         "reference": f"{package} {VERSIONS[package]}",

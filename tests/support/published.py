@@ -6,6 +6,7 @@ The golden outputs are written by the tests marked `peers`, from the toolkits' o
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +19,9 @@ from torch import Tensor
 
 from support.formula_weights import formula_tensor
 from xvectors.config import Recipe
-from xvectors.system.importers import complete, convert
+from xvectors.system.importers import convert
 from xvectors.system.importers.family import Imported
+from xvectors.system.importers.importing import complete
 from xvectors.system.importers.parity import synthetic_voices
 from xvectors.system.serialization import make_features, make_model
 
@@ -81,5 +83,10 @@ def our_outputs(model: Imported, voices: int = 3) -> list[NDArray[np.float32]]:
 def our_features(model: Imported, voices: int = 3) -> list[Tensor]:
     """The features [1, frames, mels] of the first synthetic voices, by the front-end of an imported model."""
     fbank = make_features(Recipe(name="imported", features=model.features, model=model.model))
-    waves = synthetic_voices(model.features.sample_rate_hz)[:voices]
+    waves = _voices(model.features.sample_rate_hz)[:voices]
     return [fbank(torch.from_numpy(wave)) for wave in waves]
+
+
+@functools.cache
+def _voices(sample_rate_hz: int) -> list[NDArray[np.float32]]:
+    return synthetic_voices(sample_rate_hz)

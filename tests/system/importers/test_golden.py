@@ -10,9 +10,13 @@ import pytest
 from support.published import GOLDEN, KEPT, golden, golden_checkpoint, imported, our_outputs
 
 FAMILIES = sorted(path.stem for path in GOLDEN.glob("*.json"))
+LARGE = "3dspeaker-eres2netv2-w24s4ep4"
+"""Of 54 M parameters."""
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=pytest.mark.slow) if name == LARGE else name for name in FAMILIES]
+)
 def test_a_family_computes_what_its_own_class_computed(family: str, tmp_path: Path) -> None:
     known = golden(family)
     model = imported(

@@ -19,7 +19,8 @@ from xvectors import SpeakerEncoder
 from xvectors.errors import CheckpointError
 from xvectors.files import writing
 from xvectors.models import XVector
-from xvectors.system import SystemFolder, find_system, importers
+from xvectors.system import SystemFolder, find_system
+from xvectors.system.importers import importing
 from xvectors.system.serialization import read_description
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no SIGKILL and no fork")
@@ -30,7 +31,7 @@ WAVE = np.sin(np.arange(16_000) / 9).astype(np.float32)
 @pytest.fixture
 def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The exercise's network, small; the user's cache is the folder `cache` beside it."""
-    monkeypatch.setattr(importers, "user_folder", lambda kind: tmp_path / "cache")
+    monkeypatch.setattr(importing, "user_folder", lambda kind: tmp_path / "cache")
     path = tmp_path / "model.pt"
     torch.save(formula_state(XVector(0.02, num_speakers=2, embedding_dim=8)), path)
     return path
@@ -78,7 +79,7 @@ def test_a_second_call_takes_what_the_first_imported(checkpoint: Path, monkeypat
     first = find_system(checkpoint)
     assert cached(checkpoint) == [first.path]
     expected = SpeakerEncoder.from_pretrained(checkpoint, device="cpu").encode(WAVE, sample_rate_hz=16_000)
-    monkeypatch.setattr(importers, "convert", lambda *arguments: pytest.fail("imported again"))
+    monkeypatch.setattr(importing, "convert", lambda *arguments: pytest.fail("imported again"))
     assert find_system(checkpoint).path == first.path
     again = SpeakerEncoder.from_pretrained(checkpoint, device="cpu").encode(WAVE, sample_rate_hz=16_000)
     assert np.array_equal(again, expected)

@@ -31,11 +31,12 @@ from xvectors.errors import CheckpointError, ConfigError
 from xvectors.features.toolkits import KALDI_SRE16, KALDI_VOXCELEB
 from xvectors.files import digest
 from xvectors.models import XVector
-from xvectors.system.importers import complete, convert, import_model, sources
+from xvectors.system.importers import convert, import_model, sources
 from xvectors.system.importers.family import Imported
-from xvectors.system.importers.kaldi import parse_line
-from xvectors.system.importers.kaldi_backend import kaldi_backend
-from xvectors.system.importers.kaldi_files import KaldiPlda, read_array, read_nnet3, read_plda
+from xvectors.system.importers.importing import complete
+from xvectors.system.importers.kaldi.backend import kaldi_backend
+from xvectors.system.importers.kaldi.files import KaldiPlda, read_array, read_nnet3, read_plda
+from xvectors.system.importers.kaldi.network import parse_line
 from xvectors.system.importers.sources import find_source
 from xvectors.system.serialization import make_model
 from xvectors.training.calibrate import calibrate

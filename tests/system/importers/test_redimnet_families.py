@@ -18,8 +18,10 @@ from xvectors.config import Recipe
 from xvectors.errors import CheckpointError, XVectorsError
 from xvectors.features import Fbank
 from xvectors.features.toolkits import REDIMNET, REDIMNET2, REDIMNET_NORM_SIGNAL, WESPEAKER
-from xvectors.system.importers import complete, convert, redimnet
+from xvectors.system.importers import convert
 from xvectors.system.importers.family import Family, Source
+from xvectors.system.importers.importing import complete
+from xvectors.system.importers.redimnet import network as redimnet
 from xvectors.system.serialization import make_model
 
 FIRST_CONFIG: dict[str, Any] = {

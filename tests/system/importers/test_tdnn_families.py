@@ -16,15 +16,10 @@ from support.published import formula_checkpoint, golden, imported, our_features
 from xvectors.errors import CheckpointError
 from xvectors.features.toolkits import SPEECHBRAIN, THREE_D_SPEAKER, WESPEAKER
 from xvectors.models import XVector
-from xvectors.system.importers import (
-    FAMILIES,
-    Source,
-    convert,
-    exercise,
-    speechbrain,
-    speechbrain_resnet,
-    wespeaker_tdnn,
-)
+from xvectors.system.importers import FAMILIES, Source, convert, exercise
+from xvectors.system.importers.speechbrain import resnet as speechbrain_resnet
+from xvectors.system.importers.speechbrain import tdnn as speechbrain_tdnn
+from xvectors.system.importers.wespeaker import tdnn as wespeaker_tdnn
 
 NAMES = ["wespeaker-ecapa", "wespeaker-xvector", "speechbrain-ecapa", "speechbrain-xvector"]
 
@@ -144,7 +139,7 @@ def test_the_documentation_lists_the_families() -> None:
     known = {family.name: family for family in FAMILIES}
     own = {
         family.name
-        for module in (wespeaker_tdnn, speechbrain, speechbrain_resnet, exercise)
+        for module in (wespeaker_tdnn, speechbrain_tdnn, speechbrain_resnet, exercise)
         for family in module.FAMILIES
     }
     assert own | {"onnx"} <= dict(rows).keys() <= known.keys()

@@ -14,8 +14,8 @@ from xvectors.system.importers.family import Family, Imported, Source, has
 from xvectors.system.importers.networks_1d import reference_network
 from xvectors.system.importers.networks_2d import depths_of, outputs_of, pooled_embedding, residual_blocks
 from xvectors.system.importers.tensors import Tensors, band_major
-from xvectors.system.importers.threedspeaker import convert_campplus, is_campplus, is_wespeaker
-from xvectors.system.importers.wespeaker_settings import with_settings
+from xvectors.system.importers.threedspeaker.campplus import convert_campplus, is_campplus, is_wespeaker
+from xvectors.system.importers.wespeaker.settings import with_settings
 
 README = "WeSpeaker's README for VoxCeleb"
 RESNET_FIGURES: dict[tuple[int, ...], str] = {

@@ -19,15 +19,15 @@ from xvectors.errors import CheckpointError
 from xvectors.features.toolkits import REDIMNET, WESPEAKER
 from xvectors.system.importers.family import Family, Imported, Source, has
 from xvectors.system.importers.networks_1d import reference_network
-from xvectors.system.importers.redimnet_features import (
+from xvectors.system.importers.redimnet.features import (
     FRONT_ENDS,
     by_convolutions,
     check_options,
     check_tables,
     with_options,
 )
-from xvectors.system.importers.redimnet_tensors import BACKBONE, Network, Reader, convert_network
-from xvectors.system.importers.wespeaker_settings import Settings, check_pooling, read_beside, with_settings
+from xvectors.system.importers.redimnet.tensors import BACKBONE, Network, Reader, convert_network
+from xvectors.system.importers.wespeaker.settings import Settings, check_pooling, read_beside, with_settings
 
 BLOCKS = {"convnext_like": "next", "basic_resnet": "residual", "basic_resnet_fwse": "excited"}
 """Kinds of convolution blocks, in the configuration and here."""

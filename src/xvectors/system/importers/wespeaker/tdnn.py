@@ -19,7 +19,7 @@ from xvectors.system.importers.networks_1d import (
     xvector_widths,
 )
 from xvectors.system.importers.tensors import Tensors, stages
-from xvectors.system.importers.wespeaker_settings import with_settings
+from xvectors.system.importers.wespeaker.settings import with_settings
 
 ECAPA_FIGURES = {
     512: "0.782 %, with large-margin fine-tuning and AS-norm: WeSpeaker's README for VoxCeleb",

@@ -13,7 +13,7 @@ import numpy as np
 
 from xvectors.backends import LDA, PLDA, Backend, LengthNorm, Whiten
 from xvectors.errors import CheckpointError
-from xvectors.system.importers.kaldi_files import Array, KaldiPlda, read_array, read_plda
+from xvectors.system.importers.kaldi.files import Array, KaldiPlda, read_array, read_plda
 from xvectors.text import first_few
 
 MEAN, TRANSFORM, MODEL = FILES = ("mean.vec", "transform.mat", "plda")

@@ -17,9 +17,9 @@ from xvectors.config.schema import Value
 from xvectors.errors import CheckpointError
 from xvectors.models.xvector import SPLICED_CONTEXTS
 from xvectors.system.importers.family import Family, Imported, Source
-from xvectors.system.importers.kaldi_backend import find_backend
-from xvectors.system.importers.kaldi_features import find_features, read_config
-from xvectors.system.importers.kaldi_files import AFFINE, Component, Nnet3, is_nnet3, read_nnet3
+from xvectors.system.importers.kaldi.backend import find_backend
+from xvectors.system.importers.kaldi.features import find_features, read_config
+from xvectors.system.importers.kaldi.files import AFFINE, Component, Nnet3, is_nnet3, read_nnet3
 from xvectors.system.importers.networks_1d import EPSILON, identity, plain, xvector_widths
 from xvectors.system.importers.tensors import Tensors
 

@@ -1,0 +1,1 @@
+"""Kaldi's nnet3 x-vectors, with their back-end."""

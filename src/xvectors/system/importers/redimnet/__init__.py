@@ -1,0 +1,1 @@
+"""ReDimNet and ReDimNet2."""
