@@ -1,11 +1,16 @@
-"""A verifier that learned from simulated speakers, and others to use it on."""
+"""A verifier that learned from simulated speakers, others to use it on, and the places where galleries can be."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from support.drawn_voices import Voices, make_voices
+from support.gallery_places import Place, new_place
+from support.postgres import Server, running_server
 from xvectors.verification import Basis, Verifier, learn_verifier
 
 
@@ -34,3 +39,18 @@ def verifier() -> Verifier:
         whole=np.array(whole),
     )
     return learn_verifier(basis)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A PostgreSQL server with pgvector; what it confirms is not synced to the disk."""
+    with running_server("-c", "fsync=off") as started:
+        yield started
+
+
+@pytest.fixture(params=["file", "server"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A place of every kind, without a gallery as yet."""
+    if request.param == "file":
+        return Place(str(tmp_path / "data" / "gallery.sqlite"))
+    return new_place(request.getfixturevalue("server"))

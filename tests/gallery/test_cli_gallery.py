@@ -90,10 +90,10 @@ def test_enroll_identify_and_forget(command: Command, voices: Path, gallery: Pat
         ("bob", 1, "2999-12-31T00:00:00+00:00"),
     ]
 
-    assert command("forget", "alice").stdout == "alice is forgotten: 3 voiceprints removed from the file\n"
+    assert command("forget", "alice").stdout == "alice is forgotten: 3 voiceprints removed\n"
     assert b"alice" not in gallery.read_bytes()
     assert command("speakers").stdout.startswith("bob  1 voiceprint")
-    assert command("gallery purge").stdout == "0 expired voiceprints removed from the file\n"
+    assert command("gallery purge").stdout == "0 expired voiceprints removed\n"
 
 
 def test_verify_as(command: Command, voices: Path, tmp_path: Path) -> None:
@@ -164,9 +164,9 @@ def test_taking_back_what_was_enrolled_last(
     with SqliteStore(gallery) as store:
         store._connection.execute("UPDATE voiceprints SET enrolled_at = '2020-01-01T00:00:00Z'")
     command("enroll", "alice", voices / "bob" / "u7.flac")
-    assert command("forget", "alice", "--last").stdout == "alice: 1 voiceprint removed from the file\n"
+    assert command("forget", "alice", "--last").stdout == "alice: 1 voiceprint removed\n"
     assert command("speakers").stdout.startswith("alice  2 voiceprints, ")
-    assert command("forget", "alice", "--last").stdout == "alice: 2 voiceprints removed from the file\n"
+    assert command("forget", "alice", "--last").stdout == "alice: 2 voiceprints removed\n"
     assert "nobody is enrolled" in command("speakers").stdout
 
 

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from support.commands import run
+from support.conditions import record_conditions, some_conditions
 from support.drawn_voices import OTHER, SYSTEM, Voices, make_voices
 from support.tolerances import ROUNDING
+from xvectors.audio.condition import unknown_conditions
 from xvectors.backends import BACKENDS, LDA, PLDA, Backend, LengthNorm
+from xvectors.corpus.synth import synthesize
+from xvectors.encoder import SpeakerEncoder
 from xvectors.errors import AudioError, ConfigError, GalleryError, ShapeError, UnknownSpeakerError
-from xvectors.gallery import Gallery, Identification, SqliteStore
+from xvectors.gallery import Gallery, Identification, SqliteStore, open_gallery
 from xvectors.gallery.shortlist import SHORTLIST_SIZE
 from xvectors.gallery.store import Voiceprints
 from xvectors.trials import Trials
@@ -131,6 +139,21 @@ def test_one_enrolled_speaker_is_identified_as_verified(gallery: Gallery, voices
         "cannot tell, most likely ann",
         "cannot tell, most likely nobody enrolled",
     }
+
+
+def test_many_speakers_need_more_than_the_bound_of_llrs(gallery: Gallery, voices: Voices) -> None:
+    """With an LLR of 2.5 at most, one of forty enrolled speakers has a probability of 13 % at best."""
+    assert gallery.verifier.bounds is not None
+    bounded = replace(gallery.verifier, bounds=(-2.5, 2.5))
+    few = Gallery(gallery.store, system=SYSTEM, verifier=bounded)
+    for speaker in range(40):
+        rows, seconds = voices.record(speaker, 4.0)
+        few.enroll(f"s{speaker:02d}", rows, seconds)
+    found = few.identify(voices.record(0, 4.0)[0][0], 4.0)
+    assert found.matches[0].speaker == "s00"
+    assert (found.speaker, found.decided) == (None, False)
+    assert "LLRs of at most 2.5, too little for 40 enrolled speakers" in found.reasons[1]
+    assert "xvectors calibrate" in found.reasons[1]
 
 
 def test_two_who_are_alike_are_not_told_apart(gallery: Gallery, voices: Voices) -> None:
@@ -288,15 +311,19 @@ def test_what_cannot_be_enrolled(gallery: Gallery) -> None:
 
 def test_re_enrolling_renews_what_was_kept(store: SqliteStore, verifier: Verifier, voices: Voices) -> None:
     old = Gallery(store, system=OTHER, verifier=verifier)
-    old.enroll("alice", np.ones((2, 5)), [1.0, 2.0], audio=[b"alice 1", b"alice 2"], consent="signed")
+    audio = [b"alice 1", b"alice 2"]
+    old.enroll("alice", np.ones((2, 5)), [1.0, 2.0], audio=audio, consent="signed", condition=some_conditions(2, 7))
     old.enroll("bob", np.ones((1, 5)), [1.0])
     old.enroll("carol", np.ones((1, 5)), [1.0], audio=[b"broken"])
     (row,), _ = voices.record(0, 3.0)
 
-    def encode(audio: bytes) -> tuple[np.ndarray, float]:
+    conditions = some_conditions(2)
+
+    def encode(audio: bytes) -> tuple[np.ndarray, float, np.ndarray | None]:
         if audio == b"broken":
             raise AudioError("cannot be decoded")
-        return row + float(audio[-1:]) * 0.01, 3.0
+        number = int(audio[-1:])
+        return row + number * 0.01, 3.0, conditions[1] if number == 2 else None
 
     gallery = Gallery(store, system=SYSTEM, verifier=verifier)
     done = gallery.re_enroll(encode)
@@ -306,6 +333,8 @@ def test_re_enrolling_renews_what_was_kept(store: SqliteStore, verifier: Verifie
     assert gallery.verify("alice", row, 3.0).same_speaker
     assert store.speakers(START)[0].consent == ("signed",)
     assert gallery.re_enroll(encode).renewed == {}
+    renewed = store.voiceprints_of([store.id_of("alice")], SYSTEM, START)
+    np.testing.assert_array_equal(renewed.condition, [np.full(6, np.nan), conditions[1]])
 
 
 def simulated_store(path: Path, voices: Voices, count: int) -> SqliteStore:
@@ -377,7 +406,7 @@ def test_a_large_gallery_follows_what_others_change(
         kept = Gallery(other, system=SYSTEM, verifier=verifier)
         kept.enroll("kept", *voices.record(SHORTLIST_SIZE + 23, 3.0), audio=[b"sound"])
         assert asked(SHORTLIST_SIZE + 23).matches[0].speaker == "kept"
-        elsewhere.re_enroll(lambda audio: (np.ones(5, dtype=np.float32), 3.0))
+        elsewhere.re_enroll(lambda audio: (np.ones(5, dtype=np.float32), 3.0, None))
         assert asked(SHORTLIST_SIZE + 23).left_out == ("kept",)
 
 
@@ -394,6 +423,7 @@ def test_every_back_end_searches_as_it_scores(name: str) -> None:
         speaker=np.repeat(np.arange(50), 2),
         embeddings=np.concatenate([voices.record(speaker, 3.0, 1.0)[0] for speaker in range(50)]),
         duration_s=np.tile([3.0, 1.0], 50),
+        condition=unknown_conditions(100),
     )
     test = voices.record(7, 2.0)[0]
     models = model_speakers(Verifier(backend=backend, name=name), block.speaker, block.embeddings, block.duration_s)
@@ -436,3 +466,81 @@ with tempfile.TemporaryDirectory() as folder, SqliteStore(f"{folder}/g.sqlite", 
 """
     ended = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert ended.stdout == "alice\n"
+
+
+def test_the_calibration_is_given_the_conditions_of_both_sides(
+    gallery: Gallery, voices: Voices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrolled, (tested,) = some_conditions(3), some_conditions(1, seed=1)
+    enrolled[1, 4] = np.nan
+    rows, _ = voices.record(0, 1.0, 3.0)
+    gallery.enroll("alice", rows, [1.0, 3.0], condition=enrolled[:2])
+    gallery.enroll("bob", *voices.record(1, 2.0), condition=enrolled[2:])
+    gallery.enroll("carol", *voices.record(2, 2.0))
+    mean = (enrolled[0] + 3 * enrolled[1]) / 4
+    mean[4] = enrolled[0, 4]
+    (test,), _ = voices.record(0, 2.0)
+    calls = record_conditions(monkeypatch)
+
+    gallery.verify("alice", test, 2.0, condition=tested)
+    np.testing.assert_allclose(calls[0][0], [mean], rtol=1e-6)
+    np.testing.assert_array_equal(calls[0][1], [tested])
+    gallery.identify(test, 2.0, condition=tested)
+    np.testing.assert_allclose(calls[1][0], [mean, enrolled[2], np.full(6, np.nan)], rtol=1e-6)
+    np.testing.assert_array_equal(calls[1][1], [tested] * 3)
+    gallery.identify(test, 2.0)
+    assert np.isnan(calls[2][1]).all()
+
+    # what is enrolled is compared with what was, and with each other
+    calls.clear()
+    gallery.enroll("bob", *voices.record(1, 2.0), condition=[tested])
+    np.testing.assert_array_equal(calls[0], [enrolled[2:], [tested]])
+
+
+@pytest.mark.parametrize("condition", [np.ones(6), np.ones((1, 5)), np.full((1, 6), np.inf), np.ones((2, 6))])
+def test_conditions_that_are_none(gallery: Gallery, voices: Voices, condition: np.ndarray) -> None:
+    rows, seconds = voices.record(0, 2.0)
+    with pytest.raises(ShapeError, match="give 6 measures of each of 1 recordings, NaN where one is unknown"):
+        gallery.enroll("alice", rows, seconds, condition=condition)
+    assert gallery.store.speakers(START) == []
+    gallery.enroll("alice", rows, seconds)
+    for ask in (
+        lambda: gallery.verify("alice", rows[0], 2.0, condition=np.ones(5)),
+        lambda: gallery.identify(rows[0], 2.0, condition=np.full(6, -np.inf)),
+    ):
+        with pytest.raises(ShapeError, match="give 6 measures"):
+            ask()
+
+
+def test_recordings_are_enrolled_and_compared_with_their_conditions(
+    calibrated_starter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthesize(tmp_path / "made", speakers=2, utterances=2, seed=12, workers=1)
+    first, second, other = sorted((tmp_path / "made").glob("synth-*/*.flac"))[:3]
+    options = ("--gallery", tmp_path / "g.sqlite", "--system", calibrated_starter)
+    run("enroll", "ann", first, second, *options, "--keep-audio", "--device", "cpu")
+    encoder = SpeakerEncoder.from_pretrained(calibrated_starter, device="cpu")
+    heard = [encoder.listen(path) for path in (first, second, other)]
+    conditions = np.stack([one.condition for one in heard])
+    with open_gallery(tmp_path / "g.sqlite", system=encoder) as gallery:
+        (block,) = gallery.store.blocks(encoder.fingerprint, gallery.now())
+        np.testing.assert_array_equal(block.condition, conditions[:2])
+        mean = np.average(
+            conditions[:2],
+            axis=0,
+            weights=np.minimum([one.speech_s for one in heard[:2]], float(encoder.verifier.basis["longest_s"])),
+        )
+        calls = record_conditions(monkeypatch)
+        gallery.identify_recording(encoder, other)
+        encoder.verify(gallery.speaker("ann"), other)
+        for enroll, test in calls:
+            np.testing.assert_allclose(enroll, [mean], rtol=1e-5)
+            np.testing.assert_array_equal(test, conditions[2:])
+        assert len(calls) == 2
+        gallery.store.rebind(encoder.fingerprint, OTHER)
+    with closing(sqlite3.connect(tmp_path / "g.sqlite")) as connection:
+        connection.execute("UPDATE voiceprints SET condition = NULL")
+        connection.commit()
+    run("re-enroll", *options, "--device", "cpu")
+    with SqliteStore(tmp_path / "g.sqlite") as store:
+        np.testing.assert_array_equal([entry.voiceprint.condition for entry in store.voiceprints()], conditions[:2])

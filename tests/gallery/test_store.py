@@ -17,10 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.conditions import some_conditions
 from support.permissions import without_root
 from xvectors.errors import GalleryError, StorageError, UnknownSpeakerError
-from xvectors.gallery import Gallery, SqliteStore, Voiceprint, database, default_gallery, export_gallery, import_gallery
-from xvectors.gallery.migrations import MIGRATIONS
+from xvectors.gallery import Gallery, SqliteStore, Voiceprint, default_gallery, export_gallery, import_gallery
+from xvectors.gallery.sqlite import database
+from xvectors.gallery.sqlite.migrations import MIGRATIONS
 from xvectors.verification import cosine_verifier
 
 NOW = datetime(2030, 5, 1, 12, tzinfo=UTC)
@@ -55,6 +57,72 @@ def test_what_is_added_comes_back(path: Path) -> None:
         assert store.names_of_others(SYSTEM, NOW) == ["bob"]
         later = store.speakers(NOW + timedelta(days=1))[0]
         assert (later.num_voiceprints, later.num_expired) == (2, 1)
+
+
+def test_conditions_come_back(path: Path) -> None:
+    first, second = some_conditions(2)
+    second[4] = np.nan
+    with SqliteStore(path, create=True) as store:
+        store.add("alice", [voiceprint(1, condition=first), voiceprint(2), voiceprint(3, condition=second)])
+    with SqliteStore(path) as store:
+        for block in (*store.blocks(SYSTEM, NOW), store.voiceprints_of([store.id_of("alice")], SYSTEM, NOW)):
+            assert block.condition.dtype == np.float32
+            np.testing.assert_array_equal(block.condition, [first, np.full(6, np.nan), second])
+        assert store.voiceprints_of([], SYSTEM, NOW).condition.shape == (0, 6)
+        found = [entry.voiceprint.condition for entry in store.voiceprints()]
+        np.testing.assert_array_equal(found[0], first)
+        assert found[1] is None
+        np.testing.assert_array_equal(found[2], second)
+
+
+@pytest.mark.parametrize(
+    "blob", ["x'0000'", "zeroblob(28)", "'text of 24 characters...'", "1.5", f"x'0000807F{40 * '0'}'"]
+)
+def test_a_condition_that_is_none(path: Path, blob: str) -> None:
+    with SqliteStore(path, create=True) as store:
+        store.add("alice", [voiceprint(1)])
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"UPDATE voiceprints SET condition = {blob}")
+        connection.commit()
+    with SqliteStore(path) as store:
+        for read in (lambda: list(store.blocks(SYSTEM, NOW)), lambda: list(store.voiceprints())):
+            with pytest.raises(
+                GalleryError, match=r"the gallery is damaged: its condition is not 6 float32 numbers .*; restore a copy"
+            ):
+                read()
+
+
+def file_of_version_2(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alice, enrolled before voiceprints had conditions."""
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "MIGRATIONS", MIGRATIONS[:2])
+        database.connect(path, create=True).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("INSERT INTO speakers VALUES (1, 'alice', 1)")
+        row = (1, 1, SYSTEM, voiceprint(1).embedding.tobytes(), 2.5, "2030-01-01T00:00:00Z", None, None, 1)
+        connection.execute("INSERT INTO voiceprints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        connection.commit()
+
+
+def test_voiceprints_of_earlier_versions_have_no_condition(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_of_version_2(path, monkeypatch)
+    with SqliteStore(tmp_path / "new.sqlite", create=True) as store:
+        gallery = Gallery(store, system=SYSTEM, verifier=cosine_verifier(), now=lambda: NOW)
+        assert import_gallery(gallery, path).num_added == 1
+        assert [entry.voiceprint.condition for entry in store.voiceprints()] == [None]
+    with closing(sqlite3.connect(path)) as connection:  # an import changes nothing in the file
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    with SqliteStore(path) as store:
+        (block,) = store.blocks(SYSTEM, NOW)
+        np.testing.assert_array_equal(block.embeddings, [voiceprint(1).embedding])
+        assert np.isnan(block.condition).all()
+        store.add("alice", [voiceprint(2, condition=some_conditions(1)[0])])
+        (block,) = store.blocks(SYSTEM, NOW)
+        np.testing.assert_array_equal(block.condition, [np.full(6, np.nan), some_conditions(1)[0]])
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT condition IS NULL FROM voiceprints ORDER BY id").fetchall() == [(1,), (0,)]
 
 
 @pytest.mark.parametrize("name", ["a b.sqlite", "100%?mode=ro#1.sqlite", "Übung'\".sqlite"])
@@ -183,7 +251,7 @@ def test_a_file_of_a_newer_version(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 7")
     with pytest.raises(
-        GalleryError, match=r"newer xvectors wrote this gallery \(schema 7, newer than 2\); upgrade xvectors"
+        GalleryError, match=r"newer xvectors wrote this gallery \(schema 7, newer than 3\); upgrade xvectors"
     ):
         SqliteStore(path)
 
@@ -198,15 +266,15 @@ def test_a_file_of_an_older_version_is_brought_up_to_date(path: Path, monkeypatc
             assert [speaker.name for speaker in store.speakers(NOW)] == ["alice"]
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT name, note FROM speakers").fetchall() == [("alice", "moved")]
-        assert connection.execute("SELECT version FROM migrations").fetchall() == [(1,), (2,), (3,)]
-        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+        assert connection.execute("SELECT version FROM migrations").fetchall() == [(1,), (2,), (3,), (4,)]
+        assert connection.execute("PRAGMA user_version").fetchone() == (4,)
 
     broken = (*newer, ("ALTER TABLE speakers ADD COLUMN more TEXT", "INSERT INTO nowhere VALUES (1)"))
     monkeypatch.setattr(database, "MIGRATIONS", broken)
     with pytest.raises(GalleryError, match="no such table: nowhere"):
         SqliteStore(path)
     with closing(sqlite3.connect(path)) as connection:  # as it was before
-        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (4,)
         assert len(connection.execute("PRAGMA table_info(speakers)").fetchall()) == 4
 
 
@@ -396,8 +464,11 @@ def test_no_room_for_a_new_gallery(path: Path) -> None:
 
 def test_export_and_import(path: Path, tmp_path: Path) -> None:
     out = tmp_path / "out" / "everybody.sqlite"
+    (condition,) = some_conditions(1)
+    condition[4:] = np.nan
     with SqliteStore(path, create=True) as store:
-        store.add("alice", [voiceprint(1, audio=b"sound", consent="yes"), voiceprint(2, OTHER)])
+        first = voiceprint(1, audio=b"sound", consent="yes", condition=condition)
+        store.add("alice", [first, voiceprint(2, OTHER)])
         store.add("bob", [voiceprint(3, expires_at=NOW + timedelta(days=9))])
         assert export_gallery(store, out) == 3
         with pytest.raises(GalleryError, match="the file exists; name another, or remove it"):
@@ -416,6 +487,11 @@ def test_export_and_import(path: Path, tmp_path: Path) -> None:
         assert (done.num_added, done.num_known, done.merged) == (0, 3, ())
         alice, bob = store.speakers(NOW)
         assert alice == everybody[0]
+        conditions = {
+            entry.number: entry.voiceprint.condition for entry in store.voiceprints() if entry.speaker == "alice"
+        }
+        np.testing.assert_array_equal(conditions[min(conditions)], condition)
+        assert conditions[max(conditions)] is None
         assert (bob.num_voiceprints, bob.duration_s) == (2, 5.0)
         assert [(kept.speaker, kept.audio) for kept in store.kept_recordings(OTHER, NOW)] == [("alice", b"sound")]
         with pytest.raises(GalleryError, match="there is no gallery yet"):

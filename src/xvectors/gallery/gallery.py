@@ -18,15 +18,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.audio import Channel
+from xvectors.audio.condition import joined_conditions
 from xvectors.audio.recording import Recording
 from xvectors.backends.dot_products import Rows
 from xvectors.errors import AudioError, ConfigError, GalleryError, ShapeError, UnknownSpeakerError
 from xvectors.gallery.matching import add_answer, rank_matches, repeated_recordings
 from xvectors.gallery.results import Doubt, EnrollmentResult, Identification, ImportResult, Match, ReEnrollmentResult
-from xvectors.gallery.search import ExactSearch
-from xvectors.gallery.shortlist import MakeSearch, Shortlist
 from xvectors.gallery.store import Store, Voiceprint, Voiceprints, VoiceprintSource
-from xvectors.gallery.validation import check_embeddings, consent_note, speaker_name
+from xvectors.gallery.validation import check_conditions, check_embeddings, consent_note, speaker_name
 from xvectors.metrics.detection_cost import bayes_threshold
 from xvectors.verification.decision import (
     OTHER_SYSTEM_REMEDY,
@@ -39,8 +38,9 @@ from xvectors.verification.decision import (
     weigh,
     why_unusable,
 )
+from xvectors.verification.shift import caveats_of_condition
 from xvectors.verification.speaker_models import EnrolledSpeaker, SpeakerModels, model_speakers
-from xvectors.verification.verifier import Verifier
+from xvectors.verification.verifier import Verifier, magnitudes_of
 
 
 class Gallery:
@@ -54,8 +54,6 @@ class Gallery:
         Fingerprint of the system that makes the embeddings (`fingerprint_of`).
     verifier
         The system's back-end and calibration.
-    make_search
-        Makes a `Search` from blocks of rows and their total number.
     now
         The clock.
 
@@ -73,14 +71,13 @@ class Gallery:
         *,
         system: str,
         verifier: Verifier,
-        make_search: MakeSearch = ExactSearch,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.store = store
         self.system = system
         self.verifier = verifier
         self.now = now
-        self._shortlist = Shortlist(store, system, verifier, make_search)
+        self._shortlist = store.shortlist(system, verifier)
 
     def __repr__(self) -> str:
         calibrated = self.verifier.is_calibrated
@@ -98,6 +95,7 @@ class Gallery:
         embeddings: ArrayLike,
         duration_s: ArrayLike,
         *,
+        condition: ArrayLike | None = None,
         audio: Sequence[bytes] | None = None,
         consent: str | None = None,
         expires_at: datetime | None = None,
@@ -108,6 +106,8 @@ class Gallery:
         ----------
         embeddings, duration_s
             [n, D] as the encoder gives them, and seconds [n].
+        condition
+            [n, 6], the recordings' `Heard.condition`, which some calibrations use; None where unknown.
         audio
             The bytes of the sound files, to be kept for `re_enroll`.
         consent, expires_at
@@ -119,13 +119,15 @@ class Gallery:
             A name or note with control characters, an empty or too long name, an expiry in the past or without a time
             zone.
         ShapeError
-            Embeddings that are not finite, all zeros or not [n, D]; durations that are not above 0.
+            Embeddings that are not finite, all zeros or not [n, D]; durations that are not above 0; conditions
+            that are not [n, 6] or are infinite.
         GalleryError, StorageError
             The store cannot be used, or written.
         """
         name, now = speaker_name(name), self.now()
         consent = None if consent is None else consent_note(consent)
         rows, seconds = check_embeddings(embeddings, duration_s)
+        conditions = check_conditions(condition, len(rows))
         if audio is not None and len(audio) != len(rows):
             raise ShapeError(f"there are {len(audio)} sound files for {len(rows)} embeddings: give one for each")
         if expires_at is not None and (expires_at.tzinfo is None or expires_at <= now):
@@ -133,7 +135,7 @@ class Gallery:
         # everything that can fail comes before the first write
         known = self._known(name, now)
         self._check_dimensions(name, known, rows)
-        doubts = tuple(self._doubts(known, rows, seconds)) if self.verifier.is_calibrated else ()
+        doubts = tuple(self._doubts(known, rows, seconds, conditions)) if self.verifier.is_calibrated else ()
         repeated = repeated_recordings(known, rows, seconds)
         before = self.store.add(
             name,
@@ -145,6 +147,7 @@ class Gallery:
                     enrolled_at=now,
                     expires_at=expires_at,
                     consent=consent,
+                    condition=None if condition is None else conditions[at],
                     audio=None if audio is None else audio[at],
                 )
                 for at in range(len(rows))
@@ -183,9 +186,18 @@ class Gallery:
             model=self._models(voiceprints),
         )
 
-    def verify(self, name: str, embedding: ArrayLike, duration_s: float, *, p_target: float | None = None) -> Match:
+    def verify(
+        self,
+        name: str,
+        embedding: ArrayLike,
+        duration_s: float,
+        *,
+        condition: ArrayLike | None = None,
+        p_target: float | None = None,
+    ) -> Match:
         """Compare a recording, its embedding [D] and its seconds of speech, with the speaker enrolled as `name`.
 
+        `condition` [6] is the recording's `Heard.condition`, which some calibrations use; None where unknown.
         `p_target` is the prior probability that the recording is of this speaker, by default the system's. Raises as
         `speaker` does, ConfigError for a `p_target` outside (0, 1), and ShapeError as `enroll` does.
         """
@@ -193,11 +205,18 @@ class Gallery:
         prior = self.verifier.p_target if p_target is None else p_target
         bayes_threshold(prior)
         rows, seconds = check_embeddings(np.asarray(embedding)[None], [duration_s])
-        evidence = self._evidence(speaker.model, rows[0], seconds[0], prior, num_enrolled=1)
+        (measures,) = check_conditions(None if condition is None else np.asarray(condition)[None], 1)
+        evidence = self._evidence(speaker.model, rows[0], seconds[0], measures, prior, num_enrolled=1)
         return rank_matches(evidence, [speaker.name], num_enrolled=1)[0]
 
     def identify(
-        self, embedding: ArrayLike, duration_s: float, *, top: int = 3, p_target: float | None = None
+        self,
+        embedding: ArrayLike,
+        duration_s: float,
+        *,
+        condition: ArrayLike | None = None,
+        top: int = 3,
+        p_target: float | None = None,
     ) -> Identification:
         """Identify the speaker of a recording, given its embedding [D] and its seconds of speech.
 
@@ -207,6 +226,8 @@ class Gallery:
 
         Parameters
         ----------
+        condition
+            [6], as in `verify`.
         top
             Number of matches to return.
         p_target
@@ -227,6 +248,7 @@ class Gallery:
         found = self.no_answer(*caveats_of_system(self.verifier), p_target=p_target)
         prior = found.p_target
         rows, seconds = check_embeddings(np.asarray(embedding)[None], [duration_s])
+        (measures,) = check_conditions(None if condition is None else np.asarray(condition)[None], 1)
         now = self.now()
         near = self._shortlist.nearest(rows, top, now)
         if not near.num_enrolled:
@@ -236,7 +258,7 @@ class Gallery:
         if not len(voiceprints.speaker):  # forgotten, or expired, since the names were read
             raise self._empty(near.left_out)
         models = self._models(voiceprints)
-        evidence = self._evidence(models, rows[0], seconds[0], prior, num_enrolled=near.num_enrolled)
+        evidence = self._evidence(models, rows[0], seconds[0], measures, prior, num_enrolled=near.num_enrolled)
         speakers = [names[int(number)] for number in models.speaker]
         matches = rank_matches(evidence, speakers, num_enrolled=near.num_enrolled)
         found = replace(
@@ -246,7 +268,8 @@ class Gallery:
             num_enrolled=near.num_enrolled,
             left_out=near.left_out,
         )
-        return add_answer(found, evidence, matches)
+        bounds = self.verifier.bounds
+        return add_answer(found, evidence, matches, None if bounds is None else bounds[1])
 
     def identify_recording(
         self,
@@ -268,8 +291,9 @@ class Gallery:
             found = self.no_answer(reason, p_target=p_target)
         else:
             (embedding,) = encoder.encode_heard([heard.samples])
-            found = self.identify(embedding, heard.speech_s, top=top, p_target=p_target)
-            found = replace(found, reasons=(*found.reasons, *caveats_of_recordings([heard])))
+            found = self.identify(embedding, heard.speech_s, condition=heard.condition, top=top, p_target=p_target)
+            caveats = caveats_of_recordings([heard]) + caveats_of_condition(self.verifier, [heard])
+            found = replace(found, reasons=(*found.reasons, *caveats))
         return replace(found, recording=RecordingSummary.from_heard(heard))
 
     def no_answer(self, *reasons: str, p_target: float | None = None) -> Identification:
@@ -303,7 +327,8 @@ class Gallery:
             if new:
                 vectors, seconds = check_embeddings([row.embedding for row in new], [row.duration_s for row in new])
                 self._check_dimensions(name, known, vectors)
-                found = tuple(self._doubts(known, vectors, seconds))
+                conditions = joined_conditions([row.condition for row in new])
+                found = tuple(self._doubts(known, vectors, seconds, conditions))
                 doubts.update({name: found} if found else {})
             if all(row.system == self.system for row in rows):
                 compared.add(name)
@@ -316,7 +341,9 @@ class Gallery:
             unchecked=tuple(sorted(added.keys() - compared)),
         )
 
-    def re_enroll(self, encode: Callable[[bytes], tuple[NDArray[np.float32], float]]) -> ReEnrollmentResult:
+    def re_enroll(
+        self, encode: Callable[[bytes], tuple[NDArray[np.float32], float, NDArray[np.float32] | None]]
+    ) -> ReEnrollmentResult:
         """Embed the kept recordings of other systems' voiceprints with this system, and replace the embeddings.
 
         Where it is interrupted, the next call resumes it.
@@ -324,33 +351,58 @@ class Gallery:
         Parameters
         ----------
         encode
-            Returns the embedding [D] and the seconds of speech of a sound file's bytes. Where it raises AudioError, the
-            voiceprint is left unchanged and reported.
+            Returns the embedding [D], the seconds of speech and the condition [6], None where unknown, of a sound
+            file's bytes. Where it raises AudioError, the voiceprint is left unchanged and reported.
         """
         now = self.now()
         renewed: dict[str, int] = {}
         failed: list[str] = []
         for kept in self.store.kept_recordings(self.system, now):
             try:
-                embedding, seconds = encode(kept.audio)
+                embedding, seconds, condition = encode(kept.audio)
                 row, _ = check_embeddings(np.asarray(embedding)[None], [seconds])
+                (measures,) = check_conditions(None if condition is None else np.asarray(condition)[None], 1)
             except (AudioError, ShapeError) as error:
                 failed.append(f"{kept.speaker}: {error}")
                 continue
-            if self.store.replace(kept.voiceprint, row[0], self.system):
+            known = None if condition is None else measures
+            if self.store.replace(kept.voiceprint, row[0], self.system, known):
                 renewed[kept.speaker] = renewed.get(kept.speaker, 0) + 1
         left = tuple(self.store.names_of_others(self.system, now))
         return ReEnrollmentResult(renewed=renewed, failed=tuple(failed), without_audio=left)
 
     def _models(self, voiceprints: Voiceprints) -> SpeakerModels:
-        return model_speakers(self.verifier, voiceprints.speaker, voiceprints.embeddings, voiceprints.duration_s)
+        return model_speakers(
+            self.verifier,
+            voiceprints.speaker,
+            voiceprints.embeddings,
+            voiceprints.duration_s,
+            voiceprints.condition,
+        )
 
     def _evidence(
-        self, models: SpeakerModels, embedding: Rows, test_s: float, p_target: float, *, num_enrolled: int
+        self,
+        models: SpeakerModels,
+        embedding: Rows,
+        test_s: float,
+        condition: NDArray[np.float32],
+        p_target: float,
+        *,
+        num_enrolled: int,
     ) -> Evidence:
-        """Compare a recording [D] with every model."""
-        scores = models.scores(self.verifier, embedding)
-        return weigh(self.verifier, scores, models.duration_s, test_s, p_target, num_enrolled)
+        """Compare a recording, its embedding [D] and its condition [6], with every model."""
+        return weigh(
+            self.verifier,
+            models.scores(self.verifier, embedding),
+            models.duration_s,
+            test_s,
+            p_target,
+            num_enrolled,
+            enroll_condition=models.condition,
+            test_condition=condition,
+            enroll_magnitude=models.magnitude,
+            test_magnitude=float(magnitudes_of(embedding[None])[0]),
+        )
 
     def _known(self, name: str, now: datetime) -> Voiceprints:
         """Return the voiceprints enrolled under a name; none for a new name."""
@@ -360,7 +412,9 @@ class Gallery:
             ids = []
         return self.store.voiceprints_of(ids, self.system, now)
 
-    def _doubts(self, known: Voiceprints, rows: Rows, seconds: NDArray[np.float64]) -> Iterator[Doubt]:
+    def _doubts(
+        self, known: Voiceprints, rows: Rows, seconds: NDArray[np.float64], conditions: NDArray[np.float32]
+    ) -> Iterator[Doubt]:
         """Compare each new recording with all others of the speaker, and yield those below the threshold."""
         for at in range(len(rows)):
             new = np.delete(rows, at, axis=0)
@@ -372,9 +426,12 @@ class Gallery:
                     speaker=np.zeros(len(others), dtype=np.int64),
                     embeddings=others,
                     duration_s=np.concatenate([known.duration_s, np.delete(seconds, at)]),
+                    condition=np.concatenate([known.condition, np.delete(conditions, at, axis=0)]),
                 )
             )
-            evidence = self._evidence(models, rows[at], seconds[at], self.verifier.p_target, num_enrolled=1)
+            evidence = self._evidence(
+                models, rows[at], seconds[at], conditions[at], self.verifier.p_target, num_enrolled=1
+            )
             if evidence.llrs is None or evidence.posterior is None:
                 return
             llr, threshold = float(evidence.llrs[0]), evidence.posterior.threshold

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from xvectors.backends.dot_products import Rows
 from xvectors.gallery.results import Identification, Match
 from xvectors.gallery.store import Voiceprints
+from xvectors.text import count
 from xvectors.verification.decision import MIN_PROBABILITY, Evidence, accepts, caveats_of_prior
 
 SAME_EMBEDDING = 1e-3
@@ -44,14 +45,17 @@ def rank_matches(evidence: Evidence, speakers: Sequence[str], *, num_enrolled: i
             threshold=posterior.threshold,
             same_speaker=accepts(float(posterior.enrolled[at]), float(complement[at])),
         )
-        for at in np.argsort(-llrs, kind="stable")
+        for at in np.lexsort((-scores, -llrs))  # LLRs at a bound are alike, scores are not
     ]
 
 
-def add_answer(found: Identification, evidence: Evidence, matches: Sequence[Match]) -> Identification:
+def add_answer(
+    found: Identification, evidence: Evidence, matches: Sequence[Match], greatest_llr: float | None = None
+) -> Identification:
     """Add the answer that all matches, the best first, and the probability of nobody enrolled allow.
 
-    Without probabilities, `found` is returned unchanged.
+    Without probabilities, `found` is returned unchanged. `greatest_llr` is the bound of LLRs: where the best match
+    reaches it and is still too uncertain, more calibration speakers are the remedy.
     """
     best = matches[0]
     if evidence.posterior is None or best.probability is None:
@@ -66,6 +70,13 @@ def add_answer(found: Identification, evidence: Evidence, matches: Sequence[Matc
         reasons = caveats_of_prior(_logit(after) - _logit(before), found.p_target)
     else:
         reasons = [_why_undecided(matches, p_nobody)]
+        alike = len(matches) > 1 and matches[1].llr == best.llr
+        if greatest_llr is not None and best.llr is not None and best.llr >= greatest_llr and not alike:
+            reasons.append(
+                f"the calibration set bears out LLRs of at most {greatest_llr:.1f}, too little for "
+                f"{count(found.num_enrolled, 'enrolled speaker')}; calibrate on more speakers with `xvectors calibrate "
+                "DIR --data`"
+            )
     return replace(
         found,
         decided=decided,

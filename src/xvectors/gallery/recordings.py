@@ -11,20 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.audio import Channel
+from xvectors.audio.recording import Recording
 from xvectors.audio.speech import Heard
 from xvectors.encoder import SpeakerEncoder
 from xvectors.errors import TooShortError
-from xvectors.files import exclusive
-from xvectors.gallery.database import default_gallery
-from xvectors.gallery.files import open_gallery
+from xvectors.gallery.opening import Location, open_gallery
 from xvectors.gallery.results import ReEnrollmentResult
 from xvectors.verification.decision import why_unusable
 
 
 def embed_recordings(
-    encoder: SpeakerEncoder, paths: Sequence[Path], *, channel: Channel | None = None
+    encoder: SpeakerEncoder,
+    recordings: Sequence[Recording],
+    *,
+    names: Sequence[str] | None = None,
+    channel: Channel | None = None,
 ) -> tuple[NDArray[np.float32], list[Heard]]:
-    """Embed the speech of recordings that are to be enrolled.
+    """Embed the speech of recordings that are to be enrolled; `names` are those of recordings without a path.
 
     Returns
     -------
@@ -37,7 +40,11 @@ def embed_recordings(
     TooShortError
         A recording holds too little speech to be compared.
     """
-    heard = [encoder.listen(path, channel=channel) for path in paths]
+    titles = names or ["recording"] * len(recordings)
+    heard = [
+        encoder.listen(recording, name=title, channel=channel)
+        for recording, title in zip(recordings, titles, strict=True)
+    ]
     for recording in heard:
         if reason := why_unusable(recording, encoder.verifier):
             raise TooShortError(f"{reason}; give a recording with more speech")
@@ -45,25 +52,23 @@ def embed_recordings(
 
 
 def re_enroll_kept(
-    gallery: str | PathLike[str] | None, *, system: str | PathLike[str], device: str = "auto"
+    gallery: Location | None, *, system: str | PathLike[str], device: str = "auto"
 ) -> ReEnrollmentResult:
-    """Embed the kept recordings of a gallery file with another system. Only one process at a time can do so.
+    """Embed the kept recordings of a gallery with another system. Only one process at a time can do so.
 
     Raises the errors of `open_gallery` and `Gallery.re_enroll`, and StorageError if another process is at it.
     """
-    path = Path(gallery) if gallery is not None else default_gallery()
-    lock = path.with_name(f".{path.name}.re-enroll.lock")
     with (
-        open_gallery(path, system=system) as opened,
-        exclusive(lock, of=str(path)),
+        open_gallery(gallery, system=system) as opened,
+        opened.store.exclusive(),
         tempfile.TemporaryDirectory() as folder,
     ):
         encoder = SpeakerEncoder.from_pretrained(system, device=device)
 
-        def encode(audio: bytes) -> tuple[NDArray[np.float32], float]:
+        def encode(audio: bytes) -> tuple[NDArray[np.float32], float, NDArray[np.float32]]:
             recording = Path(folder) / "recording"
             recording.write_bytes(audio)
             embeddings, heard = embed_recordings(encoder, [recording])
-            return embeddings[0], heard[0].speech_s
+            return embeddings[0], heard[0].speech_s, heard[0].condition
 
         return opened.re_enroll(encode)

@@ -1,7 +1,7 @@
 """Find the nearest of many enrolled speakers, exactly, in memory.
 
 Each speaker has a row whose dot product with the row of a recording is the speaker's score. `Search` is the protocol
-that `Gallery` needs; a database server with a vector index can be another search.
+of such searches.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ each row and for the result; the rest allows for sums in float32."""
 class Search(Protocol):
     """Rows of enrolled speakers, found by the speakers' ids."""
 
+    @property
+    def exact(self) -> bool:
+        """Whether `candidates` misses none. If not, the search's documentation states how many it finds."""
+        ...
+
     def __len__(self) -> int: ...
 
     def update(self, ids: NDArray[np.int64], rows: Rows) -> None:
@@ -36,7 +41,8 @@ class Search(Protocol):
     def candidates(self, query: Rows, count: int) -> NDArray[np.int64]:
         """Return the ids of the `count` speakers whose rows have the highest products with `query` [d], in any order.
 
-        None of them is missing, but others may be among them. Where there are fewer speakers, all are returned.
+        None of them is missing where the search is exact, but others may be among them. Where there are fewer
+        speakers, all are returned.
         """
         ...
 
@@ -56,6 +62,8 @@ class ExactSearch:
     size
         The expected number of rows; others may be enrolled while they are read.
     """
+
+    exact = True
 
     def __init__(self, blocks: Iterable[tuple[NDArray[np.int64], Rows]], size: int) -> None:
         self._count = 0

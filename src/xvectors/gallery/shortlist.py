@@ -1,7 +1,4 @@
-"""Find the enrolled speakers that a recording may be of, from a copy of the store in memory.
-
-The copy is brought up to date at every call, whichever process has changed the store.
-"""
+"""Find the enrolled speakers that a recording may be of."""
 
 from __future__ import annotations
 
@@ -9,13 +6,15 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.backends.dot_products import Rows
-from xvectors.gallery.search import Search
+from xvectors.gallery.search import ExactSearch, Search
 from xvectors.gallery.store import State, Store, Voiceprints
+from xvectors.text import short_repr
 from xvectors.verification.speaker_models import model_speakers
 from xvectors.verification.verifier import Verifier
 
@@ -53,10 +52,22 @@ class _Copy:
     left_out: tuple[str, ...]
 
 
-class Shortlist:
-    """The speakers of one system, for a search. Threads may share it; they take turns, as a search uses all cores."""
+class Shortlist(Protocol):
+    """The speakers of one system in a store, as they are now, whichever process has changed them."""
 
-    def __init__(self, store: Store, system: str, verifier: Verifier, make_search: MakeSearch) -> None:
+    def nearest(self, embedding: Rows, count: int, now: datetime) -> Nearest:
+        """Return the `count` speakers, or SHORTLIST_SIZE if more, who score highest with a recording [1, D]."""
+        ...
+
+
+@short_repr("_system")
+class MemoryShortlist:
+    """A shortlist from a copy of the store in memory, which is brought up to date at every call.
+
+    Threads may share it; they take turns, as a search uses all cores.
+    """
+
+    def __init__(self, store: Store, system: str, verifier: Verifier, make_search: MakeSearch = ExactSearch) -> None:
         self._store = store
         self._system = system
         self._verifier = verifier
@@ -65,13 +76,10 @@ class Shortlist:
         self._turn = threading.Lock()
 
     def nearest(self, embedding: Rows, count: int, now: datetime) -> Nearest:
-        """Return the `count` speakers, or SHORTLIST_SIZE if more, who score highest with a recording [1, D]."""
-        _, right = self._verifier.backend.project(
-            self._verifier.backend.enroll(embedding, [0], average=True), embedding
-        )
+        query = query_row(self._verifier, embedding)
         with self._turn:
             copy = self._current(now)
-            ids = copy.ids if copy.search is None else copy.search.candidates(right[0], max(SHORTLIST_SIZE, count))
+            ids = copy.ids if copy.search is None else copy.search.candidates(query, max(SHORTLIST_SIZE, count))
         return Nearest(ids=ids, num_enrolled=len(copy.ids), left_out=copy.left_out)
 
     def _current(self, now: datetime) -> _Copy:
@@ -101,7 +109,7 @@ class Shortlist:
         if copy.search is None and len(ids) > SHORTLIST_SIZE:
             return None
         if copy.search is not None and len(added.speaker):
-            copy.search.update(*self._projected(added))
+            copy.search.update(*speaker_rows(self._verifier, added))
         left_out = {*copy.left_out} - {*self._store.names_of(changed).values()}
         left_out.update(self._store.names_of_others(self._system, now, changed))
         return _Copy(state=state, ids=ids, search=copy.search, left_out=tuple(sorted(left_out)))
@@ -109,10 +117,18 @@ class Shortlist:
     def _rows(self, now: datetime) -> Iterator[tuple[NDArray[np.int64], Rows]]:
         for block in self._store.blocks(self._system, now):
             if len(block.speaker):
-                yield self._projected(block)
+                yield speaker_rows(self._verifier, block)
 
-    def _projected(self, block: Voiceprints) -> tuple[NDArray[np.int64], Rows]:
-        """Return the ids [k], and the models' rows [k, d] whose dot products with a recording's row are scores."""
-        models = model_speakers(self._verifier, block.speaker, block.embeddings, block.duration_s)
-        left, _ = self._verifier.backend.project(models.models, block.embeddings[:1])
-        return models.speaker, left
+
+def speaker_rows(verifier: Verifier, block: Voiceprints) -> tuple[NDArray[np.int64], Rows]:
+    """Return the ids [k], and the models' rows [k, d] whose dot products with a recording's row are scores."""
+    models = model_speakers(verifier, block.speaker, block.embeddings, block.duration_s)
+    left, _ = verifier.backend.project(models.models, block.embeddings[:1])
+    return models.speaker, left
+
+
+def query_row(verifier: Verifier, embedding: Rows) -> Rows:
+    """Return the row [d] of a recording, its embedding [1, D], whose dot products with `speaker_rows` are scores."""
+    _, right = verifier.backend.project(verifier.backend.enroll(embedding, [0], average=True), embedding)
+    row: Rows = right[0]
+    return row

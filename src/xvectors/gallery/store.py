@@ -1,6 +1,6 @@
 """The records that a gallery keeps, and the protocol of the stores that keep them.
 
-`SqliteStore` is one store; a database server can be another.
+`SqliteStore` keeps them in a file.
 """
 
 from __future__ import annotations
@@ -8,12 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.text import short_repr
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from xvectors.gallery.shortlist import Shortlist
+    from xvectors.verification.verifier import Verifier
 
 
 @short_repr()
@@ -29,6 +36,7 @@ class Voiceprint:
     enrolled_at : time with its time zone
     expires_at : time with its time zone, from which the voiceprint no longer matches; None where it does not expire
     consent : a note on what the speaker agreed to
+    condition : float32 [6], the measures of `audio.condition`; None where unknown
     audio : the bytes of the sound file, where the recording is kept
     """
 
@@ -38,6 +46,7 @@ class Voiceprint:
     enrolled_at: datetime
     expires_at: datetime | None = None
     consent: str | None = None
+    condition: NDArray[np.float32] | None = None
     audio: bytes | None = None
 
 
@@ -98,11 +107,13 @@ class Voiceprints:
     speaker : [n] each row's speaker by id, ascending
     embeddings : float32 [n, D]
     duration_s : [n]
+    condition : float32 [n, 6]; NaN where unknown
     """
 
     speaker: NDArray[np.int64]
     embeddings: NDArray[np.float32]
     duration_s: NDArray[np.float64]
+    condition: NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +143,7 @@ class KeptRecording:
     audio: bytes
 
 
-class Store(Protocol):
+class Store(VoiceprintSource, Protocol):
     """Enrolled speakers, safe from other processes that read and write them at the same time.
 
     A method writes everything or nothing, and what it wrote lasts once it has returned. Every method may raise
@@ -146,6 +157,23 @@ class Store(Protocol):
         ...
 
     def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None: ...
+
+    def shortlist(self, system: str, verifier: Verifier) -> Shortlist:
+        """Return what finds the speakers of a system that a recording may be of, in the way that suits this store."""
+        ...
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Let no other process re-enroll the speakers of this gallery for the duration of the block.
+
+        Raises BusyError if another process does so now.
+        """
+        ...
 
     def add(self, name: str, voiceprints: Sequence[Voiceprint]) -> int:
         """Enroll; return the number of voiceprints that the name had before."""
@@ -208,6 +236,15 @@ class Store(Protocol):
         """
         ...
 
-    def replace(self, voiceprint: int, embedding: NDArray[np.float32], system: str) -> bool:
-        """Replace a voiceprint's embedding by that of another system; False where it was forgotten in the meantime."""
+    def replace(
+        self,
+        voiceprint: int,
+        embedding: NDArray[np.float32],
+        system: str,
+        condition: NDArray[np.float32] | None = None,
+    ) -> bool:
+        """Replace a voiceprint's embedding and condition by those of another system.
+
+        False where it was forgotten in the meantime.
+        """
         ...

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.audio.condition import CONDITION_NAMES, unknown_conditions
 from xvectors.backends.dot_products import Rows
-from xvectors.errors import ConfigError, ShapeError
+from xvectors.errors import ConfigError, GalleryError, ShapeError
 from xvectors.text import is_printable, printable
 
 MAX_AUDIO_BYTES = 500_000_000
@@ -18,6 +20,15 @@ EMBEDDING_LENGTHS = (1e-15, 1e15)
 """Between these, the length of an embedding can be squared in float32 without overflow or underflow."""
 MAX_NAME_CHARACTERS = 200
 MAX_NOTE_CHARACTERS = 10_000
+
+
+def refuse_large_audio(recordings: Iterable[bytes | None]) -> None:
+    """Raise GalleryError for a recording of more than MAX_AUDIO_BYTES."""
+    for audio in recordings:
+        if audio is not None and len(audio) > MAX_AUDIO_BYTES:
+            raise GalleryError(
+                f"a recording of {len(audio) / 1e6:.0f} MB is too large to keep; enroll a part of it, or do not keep it"
+            )
 
 
 def check_embeddings(embeddings: ArrayLike, duration_s: ArrayLike) -> tuple[Rows, NDArray[np.float64]]:
@@ -39,6 +50,33 @@ def check_embeddings(embeddings: ArrayLike, duration_s: ArrayLike) -> tuple[Rows
     if seconds.shape != (len(rows),) or not (np.isfinite(seconds) & (seconds > 0)).all():
         raise ShapeError(f"durations are {seconds.tolist()} for {len(rows)} embeddings: give seconds above 0 for each")
     return rows, seconds
+
+
+def check_conditions(condition: ArrayLike | None, count: int) -> NDArray[np.float32]:
+    """Return conditions as float32 [count, 6], NaN where they are None.
+
+    Raises ShapeError for another shape and for infinite measures.
+    """
+    if condition is None:
+        return unknown_conditions(count)
+    rows = np.asarray(condition, dtype=np.float32)
+    if rows.shape != (count, len(CONDITION_NAMES)) or np.isinf(rows).any():
+        raise ShapeError(
+            f"conditions have the shape {list(rows.shape)}, or infinite values: give {len(CONDITION_NAMES)} measures "
+            f"of each of {count} recordings, NaN where one is unknown"
+        )
+    return rows
+
+
+def condition_of_blob(blob: object) -> NDArray[np.float32] | None:
+    """Return the condition [6] that a gallery file holds; None for NULL. Raises ShapeError if it is damaged."""
+    if blob is None:
+        return None
+    if isinstance(blob, bytes) and len(blob) == 4 * len(CONDITION_NAMES):
+        condition = np.frombuffer(blob, dtype="<f4").astype(np.float32)
+        if not np.isinf(condition).any():
+            return condition
+    raise ShapeError(f"its condition is not {len(CONDITION_NAMES)} float32 numbers that are finite or NaN")
 
 
 def check_embedding_values(rows: Rows) -> None:
@@ -84,6 +122,15 @@ def speaker_name(text: str, *, known: bool = False) -> str:
             f"the speaker's name {printable(name)} has control characters or others that cannot be seen; remove them"
         )
     return name
+
+
+def is_storable(name: str) -> bool:
+    """Return whether a database can hold this text: no zero characters, no halves of surrogate pairs."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in name
 
 
 def consent_note(text: str) -> str:

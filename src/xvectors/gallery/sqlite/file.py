@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from xvectors.errors import GalleryError, StorageError
 from xvectors.files import is_leftover
-from xvectors.gallery.database import connect, explain_errors, is_busy, may_write, remove_database, wait_for
+from xvectors.gallery.sqlite.database import connect, explain_errors, is_busy, may_write, remove_database, wait_for
 
 
 class SqliteFile:

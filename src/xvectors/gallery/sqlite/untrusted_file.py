@@ -14,13 +14,14 @@ from typing import Any, Self
 import numpy as np
 
 from xvectors.errors import ConfigError, GalleryError, ShapeError
-from xvectors.gallery.database import check_kind, check_version, explain_errors, to_time
-from xvectors.gallery.migrations import MIGRATIONS
+from xvectors.gallery.sqlite.database import check_kind, check_version, explain_errors, to_time
+from xvectors.gallery.sqlite.migrations import MIGRATIONS
 from xvectors.gallery.store import NamedVoiceprint, Voiceprint
 from xvectors.gallery.validation import (
     MAX_AUDIO_BYTES,
     check_duration,
     check_embedding_values,
+    condition_of_blob,
     consent_note,
     speaker_name,
 )
@@ -30,6 +31,8 @@ MAX_VOICEPRINTS = 100_000
 """Largest number of voiceprints of one speaker."""
 CLOCK_TOLERANCE = timedelta(days=1)
 """Largest lead of the other machine's clock."""
+CONDITION_VERSION = 3
+"""The first version of the tables with conditions."""
 _FINGERPRINT = re.compile("[0-9a-f]{64}")
 
 
@@ -64,6 +67,7 @@ class UntrustedFile:
                 version = check_version(self._connection, self.path)
                 self._connection.execute("BEGIN")
                 self._check_tables(version)
+                self._condition = "condition" if version >= CONDITION_VERSION else "NULL"
             except BaseException:
                 self._connection.close()
                 raise
@@ -85,7 +89,7 @@ class UntrustedFile:
         for number, name in self._select("SELECT id, name FROM speakers ORDER BY id"):
             self._check_name(name)
             rows = self._select(
-                """SELECT id, system, embedding, duration_s, enrolled_at, expires_at, consent
+                f"""SELECT id, system, embedding, duration_s, enrolled_at, expires_at, consent, {self._condition}
                 FROM voiceprints WHERE speaker = ? ORDER BY id LIMIT ?""",
                 (number, MAX_VOICEPRINTS + 1),
             )
@@ -116,6 +120,7 @@ class UntrustedFile:
         enrolled_at: object,
         expires_at: object,
         consent: object,
+        condition: object,
     ) -> Voiceprint:
         """Return the columns as a record. Raises ConfigError or ShapeError for values that `enroll` does not write."""
         if not isinstance(system, str) or not _FINGERPRINT.fullmatch(system):
@@ -136,6 +141,7 @@ class UntrustedFile:
             enrolled_at=enrolled,
             expires_at=None if expires_at is None else _time("expires_at", expires_at),
             consent=None if consent is None else consent_note(consent),
+            condition=condition_of_blob(condition),
         )
 
     def _check_name(self, name: object) -> None:

@@ -9,15 +9,19 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.errors import GalleryError, UnknownSpeakerError
-from xvectors.gallery.database import to_text, to_time
-from xvectors.gallery.sqlite_file import SqliteFile
+from xvectors.audio.condition import unknown_conditions
+from xvectors.errors import GalleryError
+from xvectors.files import exclusive
+from xvectors.gallery.shortlist import MemoryShortlist
+from xvectors.gallery.sqlite.database import to_text, to_time
+from xvectors.gallery.sqlite.file import SqliteFile
 from xvectors.gallery.store import (
     KeptRecording,
     NamedVoiceprint,
@@ -27,8 +31,10 @@ from xvectors.gallery.store import (
     Voiceprints,
     VoiceprintSource,
 )
-from xvectors.gallery.validation import MAX_AUDIO_BYTES
-from xvectors.text import first_few, nearest, short_repr
+from xvectors.gallery.stored_rows import condition_of, consent_by_name, unknown_speaker, voiceprints_of
+from xvectors.gallery.validation import is_storable, refuse_large_audio
+from xvectors.text import first_few, short_repr
+from xvectors.verification.verifier import Verifier
 
 BLOCK_SPEAKERS = 8192
 MAX_PARAMETERS = 500
@@ -61,13 +67,14 @@ class SqliteStore(SqliteFile):
         The file cannot be made.
     """
 
+    def shortlist(self, system: str, verifier: Verifier) -> MemoryShortlist:
+        return MemoryShortlist(self, system, verifier)
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        return exclusive(self.path.with_name(f".{self.path.name}.re-enroll.lock"), of=str(self.path))
+
     def add(self, name: str, voiceprints: Sequence[Voiceprint]) -> int:
-        for voiceprint in voiceprints:
-            if voiceprint.audio is not None and len(voiceprint.audio) > MAX_AUDIO_BYTES:
-                raise GalleryError(
-                    f"a recording of {len(voiceprint.audio) / 1e6:.0f} MB is too large to keep; enroll a part of it, "
-                    "or do not keep it"
-                )
+        refuse_large_audio(voiceprint.audio for voiceprint in voiceprints)
         with self._transaction() as connection:
             speaker = _changed_speaker(connection, name)
             before = connection.execute("SELECT count(*) FROM voiceprints WHERE speaker = ?", (speaker,)).fetchone()[0]
@@ -104,12 +111,12 @@ class SqliteStore(SqliteFile):
             GROUP BY speakers.id""",
             (at, at, at),
         )
-        consent: dict[str, dict[str, None]] = {}
-        for name, note in self._select(
-            """SELECT name, consent FROM speakers JOIN voiceprints ON speaker = speakers.id
-            WHERE consent IS NOT NULL ORDER BY voiceprints.id"""
-        ):
-            consent.setdefault(name, {})[note] = None
+        consent = consent_by_name(
+            self._select(
+                """SELECT name, consent FROM speakers JOIN voiceprints ON speaker = speakers.id
+                WHERE consent IS NOT NULL ORDER BY voiceprints.id"""
+            )
+        )
         return [
             Speaker(
                 name=name,
@@ -118,7 +125,7 @@ class SqliteStore(SqliteFile):
                 num_kept=kept,
                 duration_s=duration_s,
                 systems=tuple(sorted(systems.split(","))) if systems else (),
-                consent=tuple(consent.get(name, ())),
+                consent=consent.get(name, ()),
                 enrolled_at=self._time(enrolled),
                 expires_at=None if expires is None else self._time(expires),
             )
@@ -138,11 +145,9 @@ class SqliteStore(SqliteFile):
         return np.array([speaker for (speaker,) in rows], dtype=np.int64)
 
     def id_of(self, name: str) -> int:
-        rows = self._select("SELECT id FROM speakers WHERE name = ?", (name,))
+        rows = self._select("SELECT id FROM speakers WHERE name = ?", (name,)) if is_storable(name) else []
         if not rows:
-            names = [known for (known,) in self._select("SELECT name FROM speakers")]
-            hint = nearest(name, names, otherwise="`xvectors speakers` lists all names")
-            raise UnknownSpeakerError(f"no speaker {name} is enrolled in {self.path}{hint}")
+            raise unknown_speaker(name, self._select("SELECT name FROM speakers"), self.path)
         return int(rows[0][0])
 
     def names_of(self, ids: Sequence[int]) -> dict[int, str]:
@@ -186,6 +191,7 @@ class SqliteStore(SqliteFile):
             speaker=np.concatenate([np.empty(0, dtype=np.int64), *(part.speaker for part in parts)]),
             embeddings=np.concatenate([part.embeddings for part in parts]) if parts else np.empty((0, 0), np.float32),
             duration_s=np.concatenate([np.empty(0), *(part.duration_s for part in parts)]),
+            condition=np.concatenate([unknown_conditions(0), *(part.condition for part in parts)]),
         )
 
     def kept_recordings(self, other_than: str, now: datetime) -> Iterator[KeptRecording]:
@@ -199,12 +205,18 @@ class SqliteStore(SqliteFile):
             if (audio := self.audio(voiceprint)) is not None:
                 yield KeptRecording(voiceprint=voiceprint, speaker=name, audio=audio)
 
-    def replace(self, voiceprint: int, embedding: NDArray[np.float32], system: str) -> bool:
+    def replace(
+        self,
+        voiceprint: int,
+        embedding: NDArray[np.float32],
+        system: str,
+        condition: NDArray[np.float32] | None = None,
+    ) -> bool:
         with self._transaction() as connection:
             _count_removal(connection)
             changed = connection.execute(
-                "UPDATE voiceprints SET embedding = ?, system = ? WHERE id = ?",
-                (_to_blob(embedding), system, voiceprint),
+                "UPDATE voiceprints SET embedding = ?, system = ?, condition = ? WHERE id = ?",
+                (_to_blob(embedding), system, None if condition is None else _to_blob(condition), voiceprint),
             ).rowcount
         return changed > 0
 
@@ -252,9 +264,10 @@ class SqliteStore(SqliteFile):
 
     def voiceprints(self) -> Iterator[NamedVoiceprint]:
         for (number,) in self._select("SELECT id FROM speakers ORDER BY id"):
-            for voiceprint, name, system, embedding, duration_s, enrolled, expires, consent in self._select(
-                """SELECT voiceprints.id, name, system, embedding, duration_s, enrolled_at, expires_at, consent
-                FROM voiceprints JOIN speakers ON speakers.id = speaker WHERE speaker = ? ORDER BY voiceprints.id""",
+            for voiceprint, name, system, embedding, duration_s, enrolled, expires, consent, condition in self._select(
+                """SELECT voiceprints.id, name, system, embedding, duration_s, enrolled_at, expires_at, consent,
+                condition FROM voiceprints JOIN speakers ON speakers.id = speaker
+                WHERE speaker = ? ORDER BY voiceprints.id""",
                 (number,),
             ):
                 row = Voiceprint(
@@ -264,6 +277,7 @@ class SqliteStore(SqliteFile):
                     enrolled_at=self._time(enrolled),
                     expires_at=None if expires is None else self._time(expires),
                     consent=consent,
+                    condition=condition_of(condition, self.path),
                 )
                 yield NamedVoiceprint(speaker=name, number=voiceprint, voiceprint=row)
 
@@ -274,21 +288,11 @@ class SqliteStore(SqliteFile):
 
     def _block(self, which: str, parameters: Sequence[Any], system: str, now: datetime) -> Voiceprints:
         rows = self._select(
-            f"""SELECT speaker, embedding, duration_s FROM voiceprints
+            f"""SELECT speaker, embedding, duration_s, condition FROM voiceprints
             WHERE {which} AND system = ? AND {MATCHES} ORDER BY speaker, id""",
             (*parameters, system, to_text(now)),
         )
-        sizes = {len(embedding) for _, embedding, _ in rows}
-        if len(sizes) > 1 or any(size % 4 for size in sizes):
-            raise GalleryError(
-                f"{self.path}: the gallery is damaged: embeddings of one system have unequal sizes; restore a copy"
-            )
-        joined = b"".join([embedding for _, embedding, _ in rows])
-        return Voiceprints(
-            speaker=np.array([speaker for speaker, _, _ in rows], dtype=np.int64),
-            embeddings=np.frombuffer(joined, dtype="<f4").reshape(len(rows), -1) if rows else np.empty((0, 0), "f4"),
-            duration_s=np.array([duration for _, _, duration in rows], dtype=np.float64),
-        )
+        return voiceprints_of(rows, self.path)
 
     def _time(self, text: object) -> datetime:
         try:
@@ -330,8 +334,8 @@ def _remove_empty_speakers(connection: sqlite3.Connection) -> None:
 def _insert(connection: sqlite3.Connection, speaker: int, voiceprint: Voiceprint) -> int:
     """Add a voiceprint, and its recording where there is one; return its number."""
     cursor = connection.execute(
-        f"""INSERT INTO voiceprints (speaker, system, embedding, duration_s, enrolled_at, expires_at, consent, added)
-        VALUES (?, ?, ?, ?, ?, ?, ?, {NEXT})""",
+        f"""INSERT INTO voiceprints (speaker, system, embedding, duration_s, enrolled_at, expires_at, consent,
+        condition, added) VALUES (?, ?, ?, ?, ?, ?, ?, ?, {NEXT})""",
         (
             speaker,
             voiceprint.system,
@@ -340,6 +344,7 @@ def _insert(connection: sqlite3.Connection, speaker: int, voiceprint: Voiceprint
             to_text(voiceprint.enrolled_at),
             None if voiceprint.expires_at is None else to_text(voiceprint.expires_at),
             voiceprint.consent,
+            None if voiceprint.condition is None else _to_blob(voiceprint.condition),
         ),
     )
     assert cursor.lastrowid is not None
@@ -348,8 +353,8 @@ def _insert(connection: sqlite3.Connection, speaker: int, voiceprint: Voiceprint
     return cursor.lastrowid
 
 
-def _to_blob(embedding: NDArray[np.float32]) -> bytes:
-    return np.ascontiguousarray(embedding, dtype="<f4").tobytes()
+def _to_blob(values: NDArray[np.float32]) -> bytes:
+    return np.ascontiguousarray(values, dtype="<f4").tobytes()
 
 
 def _batches(ids: Sequence[int]) -> Iterator[list[int]]:

@@ -26,7 +26,7 @@ from xvectors.files import (
     why_no_file,
     why_unwritable,
 )
-from xvectors.gallery.migrations import MIGRATIONS
+from xvectors.gallery.sqlite.migrations import MIGRATIONS
 
 APPLICATION_ID = 0x78766763
 """Identifies a gallery ("xvgc") in the header of the SQLite file."""

@@ -50,4 +50,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # copies of the gallery that are being written
         "CREATE TABLE exports (path TEXT PRIMARY KEY)",
     ),
+    (
+        # six float32, little-endian, as in xvectors.audio.condition; NULL where unknown
+        "ALTER TABLE voiceprints ADD COLUMN condition BLOB",
+    ),
 )
