@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -18,11 +19,12 @@ import torch
 from support.tolerances import ROUNDING
 from support.voices import spoken
 from xvectors import SpeakerEncoder
-from xvectors.backends import PLDA, Backend, save_backend
+from xvectors.audio.condition import CONDITION_NAMES, LEAST_SPREAD
+from xvectors.backends import PLDA, AffineCalibration, Backend, ConditionCalibration, save_backend
 from xvectors.errors import AudioError, CheckpointError, ConfigError, MissingExtraError, MissingFileError, TooShortError
 from xvectors.trials import all_pairs
-from xvectors.verification import Verifier
-from xvectors.verification.verifier import IMPORTED
+from xvectors.verification import Verifier, cosine_verifier
+from xvectors.verification.verifier import IMPORTED, QUALITY_NAMES, duration_quality
 
 onnx = pytest.importorskip("onnx", reason="not installed; pip install 'xvectors[onnx]'")
 pytest.importorskip("onnxruntime", reason="not installed; pip install 'xvectors[onnx]'")
@@ -215,6 +217,30 @@ def test_metadata_survive_the_round_trip(path: Path) -> None:
     assert (again.fingerprint, again.min_samples, again.versions) == (
         about.fingerprint, about.min_samples, about.versions,
     )  # fmt: skip
+
+
+def test_conditions_and_bounds_are_in_the_metadata(path: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    target = np.arange(200) % 2 == 0
+    scores, sides = rng.normal(size=200) + target, [rng.normal(size=(200, 6)) * 9 for _ in range(2)]
+    condition = ConditionCalibration(CONDITION_NAMES, LEAST_SPREAD).fit(
+        rng.normal(size=(50, 6)), scores, target, *sides
+    )
+    seconds = np.full(200, 3.0)
+    calibration = AffineCalibration().fit(scores, target, duration_quality(seconds, seconds), QUALITY_NAMES)
+    verifier = replace(cosine_verifier(), calibration=calibration, condition=condition, bounds=(-2.0, 3.0))
+    save_backend(tmp_path / "backend.npz", verifier.backend)
+    about = replace(OnnxEngine(path).description, verifier=verifier)
+    again = OnnxDescription.from_metadata(about.to_metadata((tmp_path / "backend.npz").read_bytes()), "here").verifier
+    assert again.bounds == (-2.0, 3.0)
+    np.testing.assert_array_equal(
+        again.llrs(scores, seconds, seconds, *sides), verifier.llrs(scores, seconds, seconds, *sides)
+    )
+    damaged = about.to_metadata((tmp_path / "backend.npz").read_bytes())
+    table = json.loads(damaged["xvectors.verifier"])
+    table["bounds"]["least_llr"] = 1.0
+    with pytest.raises(CheckpointError, match=r"here.*bounds"):
+        OnnxDescription.from_metadata({**damaged, "xvectors.verifier": json.dumps(table)}, "here")
 
 
 def test_a_back_end_without_calibration_is_in_the_metadata(path: Path, tmp_path: Path) -> None:

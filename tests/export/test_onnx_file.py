@@ -172,10 +172,10 @@ def test_what_cannot_be_exported(exported: dict[str, Any], tmp_path: Path, monke
 
 def test_a_difference_is_a_share_of_large_values() -> None:
     ours, theirs = np.array([2.0, -4.0], np.float32), np.array([2.0, -3.0], np.float32)
-    difference = checking._difference("a", ours, theirs)
+    difference = checking.difference_of("a", ours, theirs)
     assert difference.largest == 0.25
     assert difference.cosine == pytest.approx(16 / (20 * 13) ** 0.5)
-    assert checking._difference("a", ours / 4, theirs / 4).largest == 0.25
+    assert checking.difference_of("a", ours / 4, theirs / 4).largest == 0.25
 
 
 @pytest.mark.slow

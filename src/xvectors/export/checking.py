@@ -44,7 +44,7 @@ def compare_embeddings(
     """
     both = (encoder, exported)
     return [
-        _difference(name, *(one.encode([recording], trim_silence=None)[0] for one in both))
+        difference_of(name, *(one.encode([recording], trim_silence=None)[0] for one in both))
         for name, recording in recordings.items()
     ]
 
@@ -67,7 +67,8 @@ def signals(sample_rate_hz: int, min_samples: int) -> dict[str, NDArray[np.float
     return made
 
 
-def _difference(name: str, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> Difference:
+def difference_of(name: str, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> Difference:
+    """Return the difference between two embeddings [D] of the recording `name`."""
     a, b = ours.astype(np.float64), theirs.astype(np.float64)
     scale = max(1.0, float(np.abs(a).max()))
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))

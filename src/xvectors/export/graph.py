@@ -1,4 +1,4 @@
-"""A system as one graph, from waveforms to embeddings, that torch exports to ONNX.
+"""A system as one graph, from waveforms or features to embeddings, that torch exports to ONNX.
 
 It computes the same as the encoder for recordings of one length, in operations that every ONNX runtime has: a gather
 makes the frames, matrix products the spectrum, and each BatchNorm is folded into the layer before it or becomes an
@@ -22,20 +22,30 @@ from xvectors.models import Backbone, EmbeddingMap
 from xvectors.models.folding import fold_norms
 
 
-class WaveformGraph(nn.Module):
+class EmbeddingGraph(nn.Module):
+    """Network and embedding map, from features [batch, frames, mels] to embeddings [batch, embedding_dim]."""
+
+    def __init__(self, model: Backbone, embedding_map: EmbeddingMap | None = None, *, int8: bool = False) -> None:
+        super().__init__()
+        self.model = fold_norms(copy.deepcopy(model).cpu().float(), clamped=not int8)
+        self.embedding_map = copy.deepcopy(embedding_map)
+
+    def forward(self, features: Tensor) -> Tensor:
+        embedding = self.model.embed(features)
+        return embedding if self.embedding_map is None else cast(Tensor, self.embedding_map(embedding))
+
+
+class WaveformGraph(EmbeddingGraph):
     """Features, network and embedding map, from waveforms [batch, samples] to embeddings [batch, embedding_dim]."""
 
     def __init__(
         self, fbank: Fbank, model: Backbone, embedding_map: EmbeddingMap | None = None, *, int8: bool = False
     ) -> None:
-        super().__init__()
+        super().__init__(model, embedding_map, int8=int8)
         self.features = GraphFbank(fbank)
-        self.model = fold_norms(copy.deepcopy(model).cpu().float(), clamped=not int8)
-        self.embedding_map = copy.deepcopy(embedding_map)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        embedding = self.model.embed(self.features(waveform))
-        return embedding if self.embedding_map is None else cast(Tensor, self.embedding_map(embedding))
+        return super().forward(self.features(waveform))
 
 
 class GraphFbank(nn.Module):

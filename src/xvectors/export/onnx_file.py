@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from xvectors.encoder import SpeakerEncoder
 from xvectors.encoder.engines.onnx import FLOAT32, INT8, OnnxDescription, OnnxEngine, sealed
@@ -72,7 +73,7 @@ def export_onnx(system: str | Path, path: str | Path, *, int8: bool = False) -> 
         The embeddings of the file differ from those of the system.
     """
     path = Path(path)
-    _check_installed(path)
+    check_installed(path)
     import onnx
 
     folder = find_system(system)
@@ -140,21 +141,29 @@ def check_onnx(
 
 def build_onnx(graph: WaveformGraph, min_samples: int, sample_rate_hz: int) -> Any:
     """Export a system's graph to an `onnx.ModelProto` without metadata, for waveforms of at least `min_samples`."""
-    from onnxscript import optimizer
-
     # longer than any context, so that the exporter treats no length as special
     example = torch.randn(2, min_samples + 2 * sample_rate_hz, generator=torch.Generator().manual_seed(0))
-    shapes = {"waveform": {0: torch.export.Dim("batch"), 1: torch.export.Dim("samples", min=min_samples)}}
+    shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("samples", min=min_samples)}
+    return export_graph(graph, "waveform", example, shape, opset=OPSET)
+
+
+def export_graph(graph: nn.Module, name: str, example: Tensor, shape: Mapping[int, Any], *, opset: int) -> Any:
+    """Export a graph with one input `name`, and the output `embedding`, to an `onnx.ModelProto` without metadata.
+
+    `shape` has the sizes that vary, by dimension.
+    """
+    from onnxscript import optimizer
+
     with torch.inference_mode(), warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")  # from torch, about its own exporter
         program = torch.onnx.export(
             graph,
             (example,),
             dynamo=True,
-            opset_version=OPSET,
-            input_names=["waveform"],
+            opset_version=opset,
+            input_names=[name],
             output_names=["embedding"],
-            dynamic_shapes=shapes,
+            dynamic_shapes={name: dict(shape)},
             verbose=False,
         )
         assert program is not None
@@ -164,7 +173,7 @@ def build_onnx(graph: WaveformGraph, min_samples: int, sample_rate_hz: int) -> A
         )
     _forget_origin(model)
     sizes = model.graph.input[0].type.tensor_type.shape.dim
-    assert all(size.dim_param for size in sizes), f"the graph takes only one size: {sizes}"
+    assert all(sizes[at].dim_param for at in shape), f"the graph takes only one size: {sizes}"
     return model
 
 
@@ -209,7 +218,8 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _check_installed(path: Path) -> None:
+def check_installed(path: Path) -> None:
+    """Raise MissingExtraError where `path` cannot be written for want of a package."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
