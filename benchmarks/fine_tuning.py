@@ -7,7 +7,8 @@ CORPUS has speakers that the start has not heard; of a manifest with test speake
 benchmarks/accuracy.py, they alone count. For every seed 15 of them are drawn; three quarters of what they said
 fine-tunes, the rest is tested: against the mean embedding of each one's training recordings (`identified`: the nearest
 is the right one; `enrolled EER`: over all pairs of test recording and speaker). `unseen EER` is over all pairs of the
-recordings of all other speakers.
+recordings of all other speakers. `--scratch` also trains the default recipe from random weights on the same recordings,
+for as many epochs.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from xvectors.corpus import TEST, TRAIN, VAL
 from xvectors.metrics import eer
 
 TRAIN_SHARE = 0.75
+SCRATCH = ("data.train_test_prop=1.0", "data.held_out_prop=0.0", "training.minutes=0")
 FIGURES = ("identified", "enrolled_eer", "unseen_eer")
 
 
@@ -71,6 +73,7 @@ def main() -> None:
     options.add_argument("--utterances", type=int, default=20)
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    options.add_argument("--scratch", action="store_true", help="train from random weights as well")
     options.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = options.parse_args()
     corpus = unheard(open_corpus(arguments.corpus), SpeakerEncoder.from_pretrained(arguments.start).speakers)
@@ -83,14 +86,20 @@ def main() -> None:
             divided.write_csv(manifest)
             start = SpeakerEncoder.from_pretrained(arguments.start)
             result = train(manifest, Path(scratch, "tuned"), recipe, start=arguments.start, overwrite=True)
-            tuned = SpeakerEncoder.from_pretrained(result.folder.path)
-            for name, encoder in (("start", start), ("fine-tuned", tuned)):
-                rows.append({"system": name, "seed": seed, "train_s": result.epochs[-1].elapsed_s})
+            systems = {"start": start, "fine-tuned": SpeakerEncoder.from_pretrained(result.folder.path)}
+            seconds = dict.fromkeys(systems, result.epochs[-1].elapsed_s)
+            if arguments.scratch:
+                new = load_recipe("resnet", [*SCRATCH, f"training.epochs={recipe.training.epochs}"])
+                result = train(manifest, Path(scratch, "new"), new, overwrite=True)
+                systems["from scratch"] = SpeakerEncoder.from_pretrained(result.folder.path)
+                seconds["from scratch"] = result.epochs[-1].elapsed_s
+            for name, encoder in systems.items():
+                rows.append({"system": name, "seed": seed, "train_s": seconds[name]})
                 rows[-1] |= measure(encoder, divided)
-                print(f"seed {seed} {name:<11}", *(f"{f} {rows[-1][f]:.2%} " for f in FIGURES), flush=True)
-    for name in ("start", "fine-tuned"):
+                print(f"seed {seed} {name:<12}", *(f"{f} {rows[-1][f]:.2%} " for f in FIGURES), flush=True)
+    for name in dict.fromkeys(row["system"] for row in rows):
         means = {f: statistics.mean(row[f] for row in rows if row["system"] == name) for f in FIGURES}
-        print(f"mean   {name:<11}", *(f"{f} {means[f]:.2%} " for f in FIGURES))
+        print(f"mean   {name:<12}", *(f"{f} {means[f]:.2%} " for f in FIGURES))
     write_json(arguments.json, rows)
 
 

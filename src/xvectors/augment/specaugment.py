@@ -23,8 +23,13 @@ class SpecAugment:
     def __init__(self, settings: AugmentConfig) -> None:
         self.settings = settings
 
-    def __call__(self, features: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self, features: Tensor, generator: torch.Generator, *, part: slice = slice(None), of: int | None = None
+    ) -> Tensor:
         """Mask floating-point features [batch, frames, mels] on any device; `generator` draws on its own device.
+
+        Features that are only a `part` of a batch get the masks that they would get in the whole batch, which has `of`
+        recordings.
 
         Returns a new tensor of the same shape, dtype and device. Raises ShapeError for other shapes.
         """
@@ -36,10 +41,11 @@ class SpecAugment:
         batch, frames, mels = features.shape
         if not frames:
             return features.clone()
-        drawn = torch.rand(batch, 1, generator=generator, device=generator.device) < settings.spec_augment_prob
-        times = _masks(batch, frames, settings.time_masks, settings.time_mask_max_share, generator)
-        frequencies = _masks(batch, mels, settings.frequency_masks, settings.frequency_mask_max_share, generator)
-        hidden = (times & drawn)[:, :, None] | (frequencies & drawn)[:, None, :]
+        whole = batch if of is None else of
+        drawn = torch.rand(whole, 1, generator=generator, device=generator.device) < settings.spec_augment_prob
+        times = _masks(whole, frames, settings.time_masks, settings.time_mask_max_share, generator)
+        frequencies = _masks(whole, mels, settings.frequency_masks, settings.frequency_mask_max_share, generator)
+        hidden = ((times & drawn)[:, :, None] | (frequencies & drawn)[:, None, :])[part][:batch]
         return torch.where(hidden.to(features.device), features.mean(dim=1, keepdim=True), features)
 
 
