@@ -23,7 +23,7 @@ from xvectors.gallery import open_gallery
 from xvectors.metrics import ROC
 from xvectors.training.calibrate import embed_with_crops
 from xvectors.verification import Basis
-from xvectors.verification.learning import all_trials, some_recordings
+from xvectors.verification.calibration_set import all_trials, some_recordings
 
 P_TARGET = 0.01
 ENROLLED = 3
@@ -37,7 +37,7 @@ def embedded(encoder: SpeakerEncoder, list_: Path) -> Basis:
         shortest_s = encoder.fbank.samples_for(encoder.model.context_frames) / encoder.sample_rate_hz
         basis = embed_with_crops(encoder, scan(open_corpus(list_)).manifest, shortest_s)
         assert basis.domain is not None, f"{list_} has no column `domain`"
-        np.savez(path, **vars(basis))
+        np.savez(path, **basis.arrays())
     with np.load(path) as arrays:
         return Basis(**arrays)
 
@@ -45,7 +45,7 @@ def embedded(encoder: SpeakerEncoder, list_: Path) -> Basis:
 def measure(encoder: SpeakerEncoder, basis: Basis) -> Row:
     verifier, trials = encoder.verifier, all_trials(basis)
     scores = verifier.score(basis.embeddings, trials)
-    llrs = verifier.llrs(scores, basis.duration_s[trials.enroll], basis.duration_s[trials.test])
+    llrs = verifier.trial_llrs(scores, trials, basis.embeddings, basis.duration_s, basis.condition)
     roc = ROC.from_scores(llrs[trials.target], llrs[~trials.target])
     false_rejections, false_acceptances = roc.rates_at(verifier.threshold)
     return {

@@ -34,9 +34,10 @@ from xvectors.system.importers import import_model
 from xvectors.system.importers.known import DIGITS, KNOWN, bound_to
 from xvectors.training.calibrate import calibrate, embed_with_crops
 from xvectors.verification import Basis, Verifier, save_verifier
+from xvectors.verification.calibration_set import all_trials, some_recordings
 from xvectors.verification.fingerprint import embedding_settings
-from xvectors.verification.learning import all_trials, some_recordings
-from xvectors.verification.own_speakers import OWN_CANDIDATES, learn_from_own
+from xvectors.verification.learning import CANDIDATES
+from xvectors.verification.own_speakers import learn_from_own
 
 CORPORA = ("speechocean762", "librispeech-dev-clean", "alphanumeric-accents", "arabic-speech-commands", "dspspeech20")
 """Corpora of DATA that may be learned from, for any use."""
@@ -139,13 +140,13 @@ def transfer(system: SystemFolder, learn: Path) -> None:
     for name in CORPORA:
         assert basis.domain is not None
         others, left_out = basis.take(basis.domain != name), basis.take(basis.domain == name)
-        for backend in OWN_CANDIDATES:
+        for backend in CANDIDATES:
             verifier = learn_from_own(others, backend_name=backend)
             line = f"{name:24}{backend:18}"
             for tested in (some_recordings(left_out, 0), left_out.take(left_out.whole)):
                 trials = all_trials(tested)
                 scores = verifier.score(tested.embeddings, trials)
-                llrs = verifier.llrs(scores, tested.duration_s[trials.enroll], tested.duration_s[trials.test])
+                llrs = verifier.trial_llrs(scores, trials, tested.embeddings, tested.duration_s, tested.condition)
                 roc = ROC.from_scores(llrs[trials.target], llrs[~trials.target])
                 line += f"{100 * roc.eer().eer:7.2f}%{roc.cllr():8.3f}{roc.min_cllr():9.3f}   "
             print(line, flush=True)
@@ -158,7 +159,7 @@ def cached(system: SystemFolder, encoder: SpeakerEncoder, learn: Path) -> Basis:
         manifest = scan(open_corpus(learn)).manifest
         shortest_s = encoder.fbank.samples_for(encoder.model.context_frames) / encoder.sample_rate_hz
         basis = embed_with_crops(encoder, manifest, shortest_s, progress=True)
-        np.savez(path, **vars(basis))
+        np.savez(path, **basis.arrays())
     with np.load(path) as arrays:
         return Basis(**arrays)
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from xvectors.corpus import Manifest as Manifest
     from xvectors.corpus import open_corpus as open_corpus
     from xvectors.dataset import load_all_data as load_all_data
+    from xvectors.diarization import Diarizer as Diarizer
     from xvectors.encoder import SpeakerEncoder as SpeakerEncoder
     from xvectors.errors import XVectorsError as XVectorsError
     from xvectors.export import export_onnx as export_onnx
@@ -26,6 +27,7 @@ _public_name, _, __all__ = lazy_names(
     config="Recipe load_recipe trust",
     corpus="Manifest open_corpus",
     dataset="load_all_data",
+    diarization="Diarizer",
     encoder="SpeakerEncoder",
     errors="XVectorsError",
     export="export_onnx",

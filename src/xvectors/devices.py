@@ -125,13 +125,13 @@ def threads_here(wanted: int) -> int:
     return 1 if _forked else wanted
 
 
-def choose_workers(wanted: int, device: torch.device) -> int:
-    """Return the number of loader processes.
+def choose_workers(wanted: int, device: torch.device, *, num_sharing: int = 1) -> int:
+    """Return the number of loader processes of each of `num_sharing` processes that train on this machine.
 
     -1 means two beside a network on the CPU, up to eight beside a GPU, and none on a single core. Raises ConfigError
     for more than `MAX_WORKERS_PER_CORE` per core, which would only fill memory.
     """
-    cores = os.cpu_count() or 1
+    cores = max(1, (os.cpu_count() or 1) // num_sharing)
     if wanted > MAX_WORKERS_PER_CORE * cores:
         raise ConfigError(
             f"training.workers = {wanted} is more than {MAX_WORKERS_PER_CORE} processes per core ({cores} cores here); "

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.audio.condition import CONDITION_NAMES
 from xvectors.corpus import Manifest
 from xvectors.encoder import Embedded, save_embeddings
 from xvectors.encoder.results import durations
@@ -79,7 +80,9 @@ def load_embeddings(path: Path | str, *columns: str, optional: Sequence[str] = (
     """Read embeddings that `xvectors embed` wrote, in any format, or another program as npz or Parquet.
 
     Another program's arrays or columns may have the names in `ALIASES`. Returns `embeddings` float32 [n, dim], the
-    named columns [n], and those of the `optional` columns that exist.
+    named columns [n], and those of the `optional` columns that exist; columns of a Parquet file that other programs
+    added are text. `condition` is float32 [n, 6]; another program's array or column of that name, such as text, does
+    not count as one.
     Raises CheckpointError if the file is missing, damaged or of another kind, or lacks a column.
     """
     path = Path(path)
@@ -90,7 +93,8 @@ def load_embeddings(path: Path | str, *columns: str, optional: Sequence[str] = (
         if why == IS_FOLDER:
             found = read_parts(path)
         elif path.suffix.lower() == ".parquet":
-            found = read_parquet(path, ALIASES)
+            known = {"embeddings", *TEXTS, *NUMBERS, "speech_s", "condition"}
+            found = read_parquet(path, ALIASES, [key for key in (*columns, *optional) if key not in known])
         elif path.suffix.lower() == ".csv":
             found = _read_csv(path)
         else:
@@ -99,6 +103,8 @@ def load_embeddings(path: Path | str, *columns: str, optional: Sequence[str] = (
             for alias, array in read_npz(path, wanted).items():
                 if wanted[alias] not in found or alias == wanted[alias]:
                     found[wanted[alias]] = array
+        if "condition" in found:
+            found = _with_condition(found)
         missing = [key for key in ("embeddings", *columns) if key not in found]
         if missing:
             raise ValueError(f"it has no {', '.join(missing)}")
@@ -109,13 +115,26 @@ def load_embeddings(path: Path | str, *columns: str, optional: Sequence[str] = (
             raise ValueError(f"embeddings have the shape {list(found['embeddings'].shape)}, not [n, dim]")
         chosen = {key: found[key] for key in ("embeddings", *columns, *optional) if key in found}
         for key, values in chosen.items():
-            if key != "embeddings" and values.shape != (len(found["embeddings"]),):
+            if key not in ("embeddings", "condition") and values.shape != (len(found["embeddings"]),):
                 raise ValueError(f"{key} has the shape {list(values.shape)}, not one value for each embedding")
         return chosen
     except CheckpointError:
         raise
     except (OSError, ValueError, LookupError) as error:
         raise CheckpointError(f"{path} is damaged or not an embeddings file: {error}") from error
+
+
+def _with_condition(found: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the columns with `condition` as float32 [n, 6], or without it if it is of another kind.
+
+    Raises ValueError for measures that are infinite, or not one row for each embedding.
+    """
+    condition = found["condition"]
+    if condition.dtype.kind != "f" or condition.ndim != 2 or condition.shape[1] != len(CONDITION_NAMES):
+        return {key: values for key, values in found.items() if key != "condition"}
+    if len(condition) != len(found.get("embeddings", condition)) or np.isinf(condition).any():
+        raise ValueError("condition has infinite values, or not one row for each embedding")
+    return {**found, "condition": condition.astype(np.float32, copy=False)}
 
 
 def _read_csv(path: Path) -> dict[str, NDArray[Any]]:

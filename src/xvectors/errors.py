@@ -17,6 +17,7 @@ XVectorsError
 ├── StorageError (also OSError)           a file that cannot be written: full disk, no permission
 │   └── BusyError                         ... because another process is writing it
 ├── MissingExtraError (also ImportError)  an optional dependency that is not installed
+├── ServiceError (also RuntimeError)      a service that refuses, fails or cannot be reached
 └── ShapeError (also ValueError)          an array of the wrong rank, size or values
 """
 
@@ -87,6 +88,21 @@ class BusyError(StorageError):
 
 class MissingExtraError(XVectorsError, ImportError):
     """An optional dependency that is not installed; the message names its extra."""
+
+
+class ServiceError(XVectorsError, RuntimeError):
+    """A service that refuses a request, fails or cannot be reached.
+
+    Attributes
+    ----------
+    status : HTTP status of its answer; None where there is none
+    kind : kind of the problem, such as `unknown-speaker`; empty where the service did not name one
+    request_id : identifies the request in the service's logs; empty where there is no answer
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, kind: str = "", request_id: str = "") -> None:
+        super().__init__(message)
+        self.status, self.kind, self.request_id = status, kind, request_id
 
 
 class ShapeError(XVectorsError, ValueError):

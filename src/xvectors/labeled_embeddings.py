@@ -51,11 +51,13 @@ class LabeledEmbeddings:
     embeddings : float32 [n, D], all finite and none of them zero
     manifest : the n recordings; where no paths are known, ids stand for them
     seconds : float64 [n] of speech, or of the recording where that is unknown; NaN where neither is known
+    condition : float32 [n, 6], the measures of `audio.condition`; None where the file has none
     """
 
     embeddings: NDArray[np.float32]
     manifest: Manifest
     seconds: NDArray[np.float64]
+    condition: NDArray[np.float32] | None = None
 
     @property
     def durations_known(self) -> bool:
@@ -64,7 +66,11 @@ class LabeledEmbeddings:
     def take(self, rows: NDArray[Any]) -> LabeledEmbeddings:
         """Return these rows, a mask or numbers."""
         return replace(
-            self, embeddings=self.embeddings[rows], manifest=self.manifest.take(rows), seconds=self.seconds[rows]
+            self,
+            embeddings=self.embeddings[rows],
+            manifest=self.manifest.take(rows),
+            seconds=self.seconds[rows],
+            condition=None if self.condition is None else self.condition[rows],
         )
 
 
@@ -87,7 +93,7 @@ def read_labeled(embeddings: str | Path, labels: str | Path | None = None) -> La
         A table that cannot be read, that names a recording twice, or that fits no embedding.
     """
     source = Path(embeddings)
-    optional = ["speaker", "path", "gender", "age", "duration_s", "speech_s"]
+    optional = ["speaker", "path", "gender", "age", "duration_s", "speech_s", "condition"]
     arrays = load_embeddings(source, "id", optional=optional)
     vectors, ids = arrays["embeddings"], [composed(str(name)) for name in arrays["id"].tolist()]
     if len(set(ids)) < len(ids):
@@ -118,7 +124,12 @@ def read_labeled(embeddings: str | Path, labels: str | Path | None = None) -> La
     manifest = Manifest.from_rows(dict(zip(cells, values, strict=True)) for values in zip(*cells.values(), strict=True))
     stated = next((arrays[key] for key in ("speech_s", "duration_s") if key in arrays), None)
     seconds = manifest.duration_s if stated is None else stated[rows].astype(np.float64)
-    return LabeledEmbeddings(embeddings=vectors[rows], manifest=manifest, seconds=np.maximum(seconds, MIN_HEARD_S))
+    return LabeledEmbeddings(
+        embeddings=vectors[rows],
+        manifest=manifest,
+        seconds=np.maximum(seconds, MIN_HEARD_S),
+        condition=arrays["condition"][rows] if "condition" in arrays else None,
+    )
 
 
 def _usable(source: Path, vectors: NDArray[np.float32], ids: Sequence[str]) -> NDArray[np.bool_]:
@@ -234,6 +245,7 @@ def _basis(data: LabeledEmbeddings) -> Basis:
         # one value for all where some are unknown, so that LLRs do not depend on it
         duration_s=data.seconds if data.durations_known else np.ones(number),
         whole=np.ones(number, dtype=bool),
+        condition=data.condition,
     )
 
 

@@ -31,4 +31,5 @@ from xvectors.audio.resampling import resample as resample
 from xvectors.audio.sound import AudioInfo as AudioInfo
 from xvectors.audio.sound import Samples as Samples
 from xvectors.audio.writing import encode_decode as encode_decode
+from xvectors.audio.writing import encode_flac as encode_flac
 from xvectors.audio.writing import write as write

@@ -1,4 +1,4 @@
-"""Prepare a recording for a decision: its speech as one waveform at the sample rate of the system, and its quality.
+"""Prepare a recording for a decision: its speech at the sample rate of the system, its quality and its condition.
 
 Memory does not grow with the length of the recording.
 """
@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xvectors.audio import Channel, Samples
 from xvectors.audio.activity import FRAMES_PER_S, KEPT_PAUSE_S, PIECE_S, Mask, runs
+from xvectors.audio.condition import measure_condition
 from xvectors.audio.nonspeech import SPEECH_LOG_ODDS, log_odds
 from xvectors.audio.quality import Meter, Quality
 from xvectors.audio.recording import open_recording
@@ -45,12 +47,14 @@ class Heard:
     speech_s : seconds of speech in `samples`
     samples : float32 [samples] at the sample rate of the system: up to 300 s of speech with pauses of at most 0.6 s and
         no runs of zeros; empty without speech. `SpeakerEncoder.encode` embeds the same of recordings of up to 120 s
+    condition : float32 [6], the measures `audio.condition.CONDITION_NAMES` of `samples`; NaN where one cannot be made
     """
 
     name: str
     quality: Quality
     speech_s: float
     samples: Samples
+    condition: NDArray[np.float32]
 
 
 def listen(
@@ -61,7 +65,7 @@ def listen(
     waveform_rate_hz: int | None = None,
     channel: Channel = "mix",
 ) -> Heard:
-    """Find the speech in a recording and measure the quality of the recording.
+    """Find the speech in a recording, and measure its condition and the quality of the recording.
 
     Parameters
     ----------
@@ -96,12 +100,17 @@ def listen(
     if quality.duration_s <= MAX_WHOLE_S:
         samples, speech_s = hear(sound.read(sample_rate_hz), sample_rate_hz, find_spoken)
         quality = replace(quality, speech_s=speech_s)
-        return Heard(name=sound.name, quality=quality, speech_s=speech_s, samples=samples if speech_s else samples[:0])
+        return _heard(sound.name, quality, speech_s, samples if speech_s else samples[:0], sample_rate_hz)
     stretches, speech_s = _stretches(mask, quality.duration_s)
     parts = [sound.read(sample_rate_hz, start_s, duration_s) for start_s, duration_s in stretches]
     samples = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.float32), *parts])
     samples = without_zeros(samples, sample_rate_hz)
-    return Heard(name=sound.name, quality=quality, speech_s=speech_s, samples=samples)
+    return _heard(sound.name, quality, speech_s, samples, sample_rate_hz)
+
+
+def _heard(name: str, quality: Quality, speech_s: float, samples: Samples, sample_rate_hz: int) -> Heard:
+    condition = measure_condition(samples, sample_rate_hz)
+    return Heard(name=name, quality=quality, speech_s=speech_s, samples=samples, condition=condition)
 
 
 def _stretches(mask: Mask, duration_s: float) -> tuple[list[tuple[float, float | None]], float]:

@@ -41,6 +41,35 @@ def write(
         temporary.write_bytes(encoded.getvalue())
 
 
+def encode_mp3(samples: Samples, sample_rate_hz: int) -> bytes:
+    """Return float32 [samples] as MP3 of a constant bit rate, in which players find every position.
+
+    The rate must be one of MP3's, such as 16,000 Hz. Samples that are not finite become 0. Raises AudioError where
+    libsndfile cannot encode it.
+    """
+    encoded = io.BytesIO()
+    try:
+        _encode(encoded, np.nan_to_num(samples), sample_rate_hz, "MP3", "MPEG_LAYER_III", bitrate_mode="CONSTANT")
+    except (soundfile.LibsndfileError, ValueError) as error:
+        raise AudioError(f"cannot encode {sample_rate_hz} Hz as MP3 ({error}); resample to 16000 Hz first") from error
+    return encoded.getvalue()
+
+
+def encode_flac(samples: NDArray[np.floating], sample_rate_hz: int, subtype: str = "PCM_16") -> bytes:
+    """Return [samples] or [samples, channels] as FLAC, clipped to [-1, 1).
+
+    Raises AudioError for NaN or infinite samples, and for a rate or a number of channels that FLAC lacks.
+    """
+    if not np.isfinite(samples).all():
+        raise AudioError(f"NaN or infinite samples cannot be written as {subtype}; repair them first")
+    encoded = io.BytesIO()
+    try:
+        _encode(encoded, samples, sample_rate_hz, "FLAC", subtype)
+    except (soundfile.LibsndfileError, ValueError) as error:
+        raise AudioError(f"cannot encode {sample_rate_hz} Hz as FLAC ({error}); convert the recording first") from error
+    return encoded.getvalue()
+
+
 def encode_decode(
     samples: Samples, sample_rate_hz: int, kind: str, subtype: str, *, compression_level: float | None = None
 ) -> Samples:
@@ -89,11 +118,19 @@ def _encode(
     kind: str,
     subtype: str,
     compression_level: float | None = None,
+    bitrate_mode: str | None = None,
 ) -> None:
     """Encode block by block: libsndfile's Vorbis encoder overflows the stack when given minutes at once."""
     num_channels = 1 if samples.ndim == 1 else samples.shape[1]
     with soundfile.SoundFile(
-        file, "w", sample_rate_hz, num_channels, subtype, format=kind, compression_level=compression_level
+        file,
+        "w",
+        sample_rate_hz,
+        num_channels,
+        subtype,
+        format=kind,
+        compression_level=compression_level,
+        bitrate_mode=bitrate_mode,
     ) as out:
         for start in range(0, len(samples), BLOCK_FRAMES):
             out.write(samples[start : start + BLOCK_FRAMES])

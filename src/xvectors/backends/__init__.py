@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from xvectors.backends.calibration import log_duration as log_duration
     from xvectors.backends.calibration import log_magnitude as log_magnitude
     from xvectors.backends.calibration import pair_quality as pair_quality
+    from xvectors.backends.condition import ConditionCalibration as ConditionCalibration
     from xvectors.backends.cosine import Cosine as Cosine
     from xvectors.backends.cosine import all_pairs_scores as all_pairs_scores
     from xvectors.backends.cosine import cosine_scores as cosine_scores
@@ -46,6 +47,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     as_norm="ScoreNorm",
     backend="BACKENDS Backend EnrolledModels make_backend",
     calibration="AffineCalibration log_duration log_magnitude pair_quality",
+    condition="ConditionCalibration",
     cosine="Cosine all_pairs_scores cosine_scores length_normalize",
     fusion="Fusion",
     plda="PLDA",

@@ -29,6 +29,9 @@ class ScoreNorm(Estimator):
     top_k
         How many of the cohort, those that score highest, count for a recording: a whole number, or a share between 0
         and 1 of the cohort. None: all of it, which is S-norm; else it is AS-norm.
+    leave_out
+        How many of the cohort that score highest do not count, before `top_k`: 1 for a cohort that may hold the
+        recording's own speaker.
 
     Attributes
     ----------
@@ -42,8 +45,9 @@ class ScoreNorm(Estimator):
     cohort_: NDArray[np.float32]
     cohort_speakers_: NDArray[np.str_]
 
-    def __init__(self, top_k: int | float | None = None) -> None:
+    def __init__(self, top_k: int | float | None = None, leave_out: int = 0) -> None:
         self.top_k = top_k
+        self.leave_out = leave_out
 
     def fit(self, cohort: ArrayLike, speakers: ArrayLike) -> Self:
         """Set the cohort: one embedding [C, D] for each speaker [C], as the scorer sees them.
@@ -116,7 +120,9 @@ class ScoreNorm(Estimator):
         means, deviations = np.empty((2, len(rows), 1))
         for start, scores in row_products(rows, cohort):
             if top < len(cohort):
-                scores = np.partition(scores, len(cohort) - top, axis=1)[:, len(cohort) - top :]
+                ends = len(cohort) - self.leave_out
+                scores = np.partition(scores, sorted({ends - top, min(ends, len(cohort) - 1)}), axis=1)
+                scores = scores[:, ends - top : ends]
             part = slice(start, start + len(scores))
             means[part] = scores.mean(axis=1, dtype=np.float64, keepdims=True)
             deviations[part] = scores.std(axis=1, dtype=np.float64, keepdims=True)
@@ -129,7 +135,11 @@ class ScoreNorm(Estimator):
         return means, deviations
 
     def _top(self) -> int:
-        size = len(self.cohort_)
+        size = len(self.cohort_) - self.leave_out
+        if not (isinstance(self.leave_out, int) and self.leave_out >= 0 and size >= 2):
+            raise ConfigError(
+                f"leave_out is {self.leave_out} for a cohort of {len(self.cohort_)} speakers: leave 2 or more of them"
+            )
         if self.top_k is None:
             return size
         top = round(self.top_k * size) if isinstance(self.top_k, float) and self.top_k < 1 else self.top_k

@@ -14,7 +14,7 @@ from xvectors.backends.adaptation import ADAPT_BY, ADAPTATIONS, check_adaptation
 from xvectors.backends.as_norm import ScoreNorm
 from xvectors.backends.cosine import Cosine, Embeddings, length_normalize
 from xvectors.backends.dot_products import Rows, all_pairs_products, pair_products, row_products
-from xvectors.backends.estimator import Estimator, labeled_rows
+from xvectors.backends.estimator import Estimator, finite_rows, labeled_rows
 from xvectors.backends.plda import PLDA
 from xvectors.backends.statistics import speaker_means
 from xvectors.backends.transforms import LDA, WCCN, Center, LengthNorm, Transform, Whiten
@@ -100,6 +100,36 @@ class Backend:
             raise ConfigError("this back-end normalizes no scores: give it a ScoreNorm to use a cohort")
         models = self.enroll(embeddings, speakers, average=True)
         self.normalizer.fit(models.means, models.names)
+        return self
+
+    def extend_cohort(self, embeddings: ArrayLike, names: ArrayLike) -> Self:
+        """Add impostors to the cohort of a fitted back-end: the mean of embeddings [n, D] of each impostor [n].
+
+        They may be the very people to compare, so the impostor most like a recording no longer counts. Raises
+        ConfigError for a back-end without score normalization, otherwise as `ScoreNorm.fit` does.
+        """
+        if self.normalizer is None:
+            raise ConfigError("this back-end normalizes no scores: give it a ScoreNorm to use a cohort")
+        old, added = self.normalizer.arrays(), self.enroll(embeddings, names, average=True)
+        self.normalizer.leave_out = 1
+        self.normalizer.fit(
+            np.concatenate([old["cohort_"], added.means]),
+            np.concatenate([old["cohort_speakers_"], added.names.astype(np.str_)]),
+        )
+        return self
+
+    @property
+    def center(self) -> NDArray[np.float64] | None:
+        """The mean [D] that a fitted back-end subtracts from embeddings first; None if it begins otherwise."""
+        first = self.steps[0] if self.steps else None
+        return first.mean_ if isinstance(first, Center) else None
+
+    def recenter(self, mean: ArrayLike) -> Self:
+        """Subtract another mean [D] first. Raises ConfigError for a back-end that subtracts none first."""
+        first = self.steps[0] if self.steps else None
+        if not isinstance(first, Center):
+            raise ConfigError("this back-end does not begin by subtracting a mean; adapt its calibration instead")
+        first.mean_ = finite_rows(np.atleast_2d(mean), len(first.mean_), "back-end")[0].astype(np.float64)
         return self
 
     def adapt(self, embeddings: ArrayLike, by: str = ADAPT_BY) -> Self:

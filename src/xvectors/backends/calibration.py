@@ -289,15 +289,45 @@ def logistic_regression(inputs: Values, labels: NDArray[np.bool_], p_target: flo
     """
     design = np.hstack([inputs, np.ones((len(inputs), 1))])
     share = np.where(labels, p_target / labels.sum(), (1 - p_target) / (~labels).sum())
-    sign, prior = np.where(labels, 1.0, -1.0), -bayes_threshold(p_target)
     ridge = np.append(np.full(inputs.shape[1], penalty), 0.0)
+    return _newton(design, labels, share, np.full(len(labels), -bayes_threshold(p_target)), ridge)
+
+
+def weighted_logistic_regression(
+    inputs: Values, labels: NDArray[np.bool_], share: Values, base: Values, penalty: float
+) -> Values:
+    """Fit weights [d] without an offset: base + inputs @ weights are log-odds.
+
+    Parameters
+    ----------
+    inputs
+        [m, d]
+    labels
+        [m]: whether each is a target trial.
+    share
+        [m] weights of the trials in the cross-entropy.
+    base
+        [m] log-odds of the trials at weights of 0.
+    penalty
+        Weight of half the squared weights.
+
+    Raises
+    ------
+    TrainingError
+        As `logistic_regression` does.
+    """
+    return _newton(inputs, labels, share, base, np.full(inputs.shape[1], penalty))
+
+
+def _newton(design: Values, labels: NDArray[np.bool_], share: Values, base: Values, ridge: Values) -> Values:
+    sign = np.where(labels, 1.0, -1.0)
 
     def loss(weights: Values) -> float:
-        return float(share @ softplus(-sign * (design @ weights + prior)) + 0.5 * ridge @ weights**2)
+        return float(share @ softplus(-sign * (design @ weights + base)) + 0.5 * ridge @ weights**2)
 
     weights = np.zeros(design.shape[1])
     for _ in range(MAX_STEPS):
-        wrong = np.exp(-softplus(sign * (design @ weights + prior)))
+        wrong = np.exp(-softplus(sign * (design @ weights + base)))
         gradient = -design.T @ (share * sign * wrong) + ridge * weights
         curvature = (design * (share * wrong * (1.0 - wrong))[:, None]).T @ design + np.diag(ridge)
         step = np.linalg.solve(curvature, gradient)

@@ -146,6 +146,13 @@ class PLDA(Estimator):
         right += [np.ones((len(x), 1)), offset[:, None]]
         return np.hstack(left).astype(np.float32), np.hstack(right).astype(np.float32)
 
+    def diagonal(self, embeddings: ArrayLike) -> tuple[Array, Array]:
+        """Return embeddings [n, d] in the basis where the covariance within speakers is I, and the variances between
+        speakers [d] there, the greatest first. Raises ShapeError as `project` does.
+        """
+        self._check_fitted()
+        return self._diagonal(embeddings), self._psi
+
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         super().restore(arrays)
         self._diagonalize()

@@ -1,5 +1,8 @@
 """Select the back-end of a system: fit candidates on training speakers, and compare them on held-out speakers.
 
+A back-end that is best on recordings like those of the training may be worst on others, whose scores drift as a whole.
+So the comparison can include trials of recordings under made shifts, with the calibration of the unshifted ones.
+
 Test speakers take no part. Speakers that the network was trained on are further apart than other speakers, so they can
 fit a back-end and serve as a cohort, but cannot select one.
 """
@@ -17,7 +20,7 @@ from xvectors.backends.backend import BACKENDS, Backend
 from xvectors.backends.calibration import AffineCalibration
 from xvectors.backends.estimator import labeled_rows
 from xvectors.errors import ConfigError, ManifestError, ShapeError
-from xvectors.metrics.bootstrap import ScoredTrials, compare_systems
+from xvectors.metrics.bootstrap import Interval, ScoredTrials, compare_systems
 from xvectors.metrics.roc import ROC
 from xvectors.text import nearest
 from xvectors.trials.pairs import Trials, all_pairs
@@ -26,6 +29,10 @@ from xvectors.trials.sampling import sample_recordings
 P_TARGET = 0.01  # of minDCF
 CONFIDENCE = 0.9
 DRAWS = 200  # of speakers
+MAX_LOSS = 0.01
+"""A candidate that is better under shifts may have this much more Cllr, in bits, than the best without."""
+WEIGHT_STEPS = 20
+"""Weights of trials are whole numbers from this on, so that parts weigh alike within 3 %."""
 EACH, AT_MOST = 10, 600  # recordings: 180,000 trials
 
 
@@ -33,18 +40,25 @@ EACH, AT_MOST = 10, 600  # recordings: 180,000 trials
 class CandidateResult:
     """Result of a candidate on the held-out speakers.
 
-    `cllr` is in bits, after an affine calibration; `difference` is the difference to the reference, with its interval
-    over speakers. `left_out` says why a candidate could not be used; its numbers are then NaN.
+    `cllr` is in bits, after an affine calibration, and `cllr_shifted` that of the trials under shifts with the same
+    calibration, NaN without such trials. `difference` is the difference of `cllr` to the reference, with its
+    interval over speakers. `left_out` says why a candidate could not be used; its numbers are then NaN.
     """
 
     name: str
     eer: float = float("nan")
     min_dcf: float = float("nan")
     cllr: float = float("nan")
+    cllr_shifted: float = float("nan")
     difference: float = float("nan")
     low: float = float("nan")
     high: float = float("nan")
     left_out: str = ""
+
+    @property
+    def criterion(self) -> float:
+        """The mean of Cllr and Cllr under shifts; Cllr without these."""
+        return self.cllr if np.isnan(self.cllr_shifted) else (self.cllr + self.cllr_shifted) / 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,7 +97,8 @@ def select_backend(
     speakers: ArrayLike,
     candidates: Mapping[str, Callable[[], Backend]] = BACKENDS,
     *,
-    domains: ArrayLike | None = None,
+    trials: Trials | None = None,
+    shifted: Trials | None = None,
     reference: str = "cosine",
     complete: Callable[[Backend], object] = lambda backend: None,
     seed: int = 0,
@@ -101,8 +116,13 @@ def select_backend(
         [m, D] of at least five other speakers, whom the network was not trained on either.
     candidates
         Factories of back-ends by name. Among equally good ones the reference is chosen, otherwise the first.
-    domains
-        The domain of each of the m rows [m]; they are compared within their domain only. Default: all are of one.
+    trials
+        Trials between the m rows. Default: all pairs of up to 600 rows, equally many of each speaker.
+    shifted
+        More trials between the m rows, of recordings that are unlike the others, such as copies under made shifts.
+        The scores are calibrated on `trials` alone. Among candidates whose Cllr on `trials` is at most 0.01 bits above
+        that of the selected one, another is taken if the mean of both Cllrs is less, by an interval that excludes 0.
+        They need `trials` to be given.
     reference
         The candidate to prefer in doubt.
     complete
@@ -121,13 +141,17 @@ def select_backend(
     """
     if reference not in candidates:
         raise ConfigError(f"the reference {reference!r} is not among the candidates{nearest(reference, candidates)}")
+    if shifted is not None and trials is None:
+        raise ConfigError("trials under shifts are given without the trials to calibrate on; give both")
     rows, numbers = labeled_rows(embeddings, speakers)
-    some = sample_recordings(numbers, each=EACH, at_most=AT_MOST, seed=seed)
-    rows, numbers = rows[some], numbers[some]
-    trials = all_pairs(numbers)
-    if domains is not None:
-        trials = _within(trials, np.asarray(domains)[some])
-    resample = ScoredTrials.of(trials.target, numbers[trials.enroll], numbers[trials.test])
+    if trials is None:
+        some = sample_recordings(numbers, each=EACH, at_most=AT_MOST, seed=seed)
+        rows, numbers = rows[some], numbers[some]
+        trials = all_pairs(numbers)
+    judged = trials if shifted is None else _joined(trials, shifted)
+    weight = None if shifted is None else _equal_weights(judged.target, len(trials))
+    plain = ScoredTrials.of(trials.target, numbers[trials.enroll], numbers[trials.test])
+    resample = ScoredTrials.of(judged.target, numbers[judged.enroll], numbers[judged.test], weight)
     fitted: dict[str, Backend] = {}
     llrs: dict[str, NDArray[np.float64]] = {}
     left_out: dict[str, str] = {}
@@ -135,7 +159,9 @@ def select_backend(
         try:
             fitted[name] = make().fit(training_embeddings, training_speakers)
             complete(fitted[name])
-            llrs[name] = _calibrated(fitted[name], rows, trials)
+            scores = fitted[name].score(rows, judged)
+            calibration = AffineCalibration().fit(scores[: len(trials)], trials.target)
+            llrs[name] = calibration.transform(scores)
         except (ConfigError, ManifestError, ShapeError) as error:
             if name == reference:
                 raise ManifestError(f"the reference {name} cannot be used: {error}") from error
@@ -143,10 +169,12 @@ def select_backend(
     figures = tuple(
         CandidateResult(name=name, left_out=left_out[name])
         if name in left_out
-        else _measure(name, llrs[name], llrs[reference], trials.target, resample, seed)
+        else _measure(name, llrs[name], llrs[reference], len(trials), plain, judged.target, seed)
         for name in candidates
     )
-    best = min((row for row in figures if not row.left_out), key=lambda row: (row.cllr, row.name != reference))
+    usable = {row.name: row for row in figures if not row.left_out}
+    best = min(usable.values(), key=lambda row: (row.cllr, row.name != reference))
+    name = best.name if best.name == reference or best.high < 0 else reference
     if best.name == reference:
         reason = "the least Cllr on held-out speakers"
     elif best.high < 0:
@@ -154,7 +182,17 @@ def select_backend(
     else:
         gain, ends = -best.difference, f"{-best.high:.3f} to {-best.low:.3f}"
         reason = f"{best.name} has a Cllr lower by {gain:.3f} bits, but the {100 * CONFIDENCE:g} % interval is {ends}"
-    name = best.name if best.name == reference or best.high < 0 else reference
+    if shifted is not None:
+        near = [row for row in usable.values() if row.name == name or row.cllr <= usable[name].cllr + MAX_LOSS]
+        steady = min(near, key=lambda row: (row.criterion, row.name != name))
+        if steady.name != name:
+            gained = _compared(llrs[name], llrs[steady.name], resample, seed)
+            if gained.high < 0:
+                reason = (
+                    f"a Cllr on held-out speakers, as recorded and under made shifts, {-gained.value:.3f} bits below "
+                    f"that of {name}"
+                )
+                name = steady.name
     return Selection(
         name=name,
         backend=fitted[name],
@@ -167,37 +205,57 @@ def select_backend(
     )
 
 
-def _within(trials: Trials, domains: NDArray[Any]) -> Trials:
-    kept = domains[trials.enroll] == domains[trials.test]
-    return Trials(enroll=trials.enroll[kept], test=trials.test[kept], target=trials.target[kept])
+def _joined(trials: Trials, shifted: Trials) -> Trials:
+    return Trials(
+        enroll=np.concatenate([trials.enroll, shifted.enroll]),
+        test=np.concatenate([trials.test, shifted.test]),
+        target=np.concatenate([trials.target, shifted.target]),
+    )
 
 
-def _calibrated(backend: Backend, rows: NDArray[Any], trials: Trials) -> NDArray[np.float64]:
-    scores = backend.score(rows, trials)
-    return AffineCalibration().fit(scores, trials.target).transform(scores)
+def _equal_weights(target: NDArray[np.bool_], num_plain: int) -> NDArray[np.int64]:
+    """Return weights [m] by which the first `num_plain` trials count as much as the others, in targets and others."""
+    plain = np.arange(len(target)) < num_plain
+    groups = [(plain == first) & (target == kind) for first in (True, False) for kind in (True, False)]
+    most = max(int(np.count_nonzero(group)) for group in groups)
+    weight = np.zeros(len(target), dtype=np.int64)
+    for group in groups:
+        weight[group] = round(WEIGHT_STEPS * most / max(1, int(np.count_nonzero(group))))
+    return weight
 
 
 def _measure(
     name: str,
     llrs: NDArray[np.float64],
     reference: NDArray[np.float64],
+    num_plain: int,
+    plain: ScoredTrials,
     target: NDArray[np.bool_],
-    resample: ScoredTrials,
     seed: int,
 ) -> CandidateResult:
-    roc = ROC.from_scores(llrs[target], llrs[~target])
+    roc = _roc(llrs[:num_plain], target[:num_plain])
+    shifted = _roc(llrs[num_plain:], target[num_plain:]) if num_plain < len(llrs) else None
     difference = low = high = 0.0
     if llrs is not reference:
-        compared = compare_systems(
-            reference, llrs, resample, {"cllr": ROC.cllr}, num_draws=DRAWS, confidence=CONFIDENCE, seed=seed
-        )["cllr"].difference
+        compared = _compared(reference[:num_plain], llrs[:num_plain], plain, seed)
         difference, low, high = compared.value, compared.low, compared.high
     return CandidateResult(
         name=name,
         eer=roc.eer().eer,
         min_dcf=roc.min_dcf(P_TARGET).min_dcf,
         cllr=roc.cllr(),
+        cllr_shifted=float("nan") if shifted is None else shifted.cllr(),
         difference=difference,
         low=low,
         high=high,
     )
+
+
+def _roc(llrs: NDArray[np.float64], target: NDArray[np.bool_]) -> ROC:
+    return ROC.from_scores(llrs[target], llrs[~target])
+
+
+def _compared(reference: NDArray[np.float64], llrs: NDArray[np.float64], resample: ScoredTrials, seed: int) -> Interval:
+    return compare_systems(
+        reference, llrs, resample, {"cllr": ROC.cllr}, num_draws=DRAWS, confidence=CONFIDENCE, seed=seed
+    )["cllr"].difference

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,21 @@ def upgrade_backend(path: Path) -> None:
     _write(path, contents)
 
 
+def digest_of(backend: Backend) -> str:
+    """Return the SHA-256, in hex, of a fitted back-end's parameters and arrays."""
+    sha256 = hashlib.sha256()
+    for name, array in sorted(_contents(backend.parts()).items()):
+        values = np.ascontiguousarray(array)
+        sha256.update(f"{name} {values.dtype.str} {values.shape} ".encode())
+        sha256.update(values.tobytes())
+    return sha256.hexdigest()
+
+
 def _save(path: Path, parts: Mapping[str, Estimator]) -> None:
+    _write(path, _contents(parts))
+
+
+def _contents(parts: Mapping[str, Estimator]) -> dict[str, Any]:
     contents: dict[str, Any] = {
         f"{name}.{key}": array for name, part in parts.items() for key, array in part.arrays().items()
     }
@@ -91,7 +106,7 @@ def _save(path: Path, parts: Mapping[str, Estimator]) -> None:
         for name, part in parts.items()
     }
     contents[DESCRIPTION] = np.array(to_toml({"format_version": FORMAT_VERSION, "parts": tables}))
-    _write(path, contents)
+    return contents
 
 
 def _write(path: Path, contents: Mapping[str, Any]) -> None:

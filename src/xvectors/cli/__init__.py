@@ -19,9 +19,14 @@ import typer
 # isort: off
 from xvectors.cli import recognition  # noqa: F401
 from xvectors.cli import gallery  # noqa: F401
+from xvectors.cli import serving  # noqa: F401
 from xvectors.cli import training  # noqa: F401
+from xvectors.cli import packing  # noqa: F401
 from xvectors.cli import calibration  # noqa: F401
 from xvectors.cli import evaluation  # noqa: F401
+from xvectors.cli import diarization  # noqa: F401
+from xvectors.cli import conversations  # noqa: F401
+from xvectors.cli import drift  # noqa: F401
 from xvectors.cli import embedding  # noqa: F401
 from xvectors.cli import importing  # noqa: F401
 from xvectors.cli import pushing  # noqa: F401

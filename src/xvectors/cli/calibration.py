@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,16 +69,16 @@ def calibrate_command(
     adapt_to: Annotated[
         Path | None,
         typer.Option(
-            metavar="EMB",
-            help="Unlabeled embeddings of a new domain, written by `xvectors embed`, to adapt PLDA to. --data should "
-            "be of the same domain.",
+            metavar="DATA",
+            help="Unlabeled recordings from where the system is used, 50 or more of many people, to adapt to: a "
+            "folder, a manifest, or embeddings written by `xvectors embed`.",
         ),
     ] = None,
     adapt_by: Annotated[
         str,
         typer.Option(
             metavar="METHOD",
-            help="Method of PLDA adaptation: coral_plus, coral or kaldi.",
+            help="Method of adapting the covariances of PLDA: coral_plus, coral or kaldi.",
             autocompletion=one_of("coral_plus", "coral", "kaldi"),
         ),
     ] = "coral_plus",
@@ -164,9 +165,26 @@ def _print_verifier(verifier: Verifier, written_to: Path, as_json: bool) -> None
             f"{count(used['num_embeddings'], 'recording')} ({used['file']})"
         )
     if "adapted_to" in basis:
-        used = basis["adapted_to"]
-        print(f"adapted to   {count(used['num_embeddings'], 'recording')} ({used['file']}), by {used['by']}")
+        from xvectors.verification.new_domain import lines
+
+        print_lines(f"adapted to   {line}" for line in lines(basis["adapted_to"]))
+    if across := basis.get("num_across_sessions"):
+        print(f"sessions     target trials of {count(across, 'speaker')} are between two sessions")
+    elif across == 0:
+        print(
+            "sessions     no speaker has two that are known: LLRs of recordings of other days may be too sure; a "
+            "column `session` in the table of recordings says which are of one"
+        )
+    if magnitude := basis.get("magnitude"):
+        used = "are a" if magnitude["used"] else "are no"
+        print(
+            f"magnitude    lengths of embeddings {used} measure of quality: with them, Cllr of speakers left out "
+            f"changes by {magnitude['difference']:+.3f} bits ({magnitude['low']:+.3f} to {magnitude['high']:+.3f})"
+        )
+    shifts = verifier.figures.get("shifts", [])
     for name, figures in verifier.figures.items():
+        if name == "shifts":
+            continue
         trials = figures["num_target_trials"] + figures["num_nontarget_trials"]
         cllr = f"Cllr {figures['cllr']:.3f} bits, at best {figures['min_cllr']:.3f}"
         print(f"{name.replace('_', ' '):<16} {trials:,} trials, EER {figures['eer']:.2%}, {cllr}")
@@ -174,4 +192,15 @@ def _print_verifier(verifier: Verifier, written_to: Path, as_json: bool) -> None
         from xvectors.verification.own_speakers import trust_lines
 
         print_lines(f"trust        {line}" for line in trust_lines(verifier))
+    for row in shifts[1:]:
+        print(
+            f"{row['shift'] + ', ' + row['paired']:<24} EER {row['eer']:.2%}, Cllr {row['cllr']:.3f} bits "
+            f"({row['cllr_before']:.3f} without regard to the condition), at best {row['min_cllr']:.3f}"
+        )
+    if verifier.bounds is not None:
+        least, greatest = verifier.bounds
+        print(
+            f"LLRs         from {least:.1f} to {greatest:.1f}: this calibration set can bear out at most "
+            f"{math.exp(greatest):,.0f} times for one speaker, and {math.exp(-least):,.0f} times for two"
+        )
     print(f"written to {written_to}: backend.npz, calibration.toml")

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from xvectors.audio import Channel
     from xvectors.export import Difference
 
+SHERPA = "sherpa-onnx"
+"""A runtime that `export --for` knows."""
+
 
 @command(
     EMBED,
@@ -165,6 +168,15 @@ def export_command(
             "--int8", help="Quantize the weights to 8 bits: a quarter of the size, with slightly different embeddings."
         ),
     ] = False,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="RUNTIME",
+            help="Write the file for sherpa-onnx, which computes the filterbanks itself.",
+            autocompletion=one_of(SHERPA),
+        ),
+    ] = None,
     check: Annotated[
         list[Path] | None,
         typer.Option(
@@ -178,9 +190,19 @@ def export_command(
     """Export a system as one ONNX file that turns waveforms into embeddings.
 
     The features are part of the file. It is only written if its float32 embeddings equal torch's within 1e-4.
+
+    With --for sherpa-onnx the file takes filterbanks, as its runtime computes them. If the system was trained on
+    other features, the command says which differ and by how much the embeddings do.
     """
     from xvectors.export import OPSET, check_onnx, export_onnx
 
+    if runtime is not None:
+        if runtime != SHERPA:
+            raise ConfigError(f"--for {runtime} is unknown; write --for {SHERPA}, or leave it out")
+        if int8:
+            raise ConfigError(f"--for {SHERPA} writes float32 only; leave --int8 out")
+        _export_for_sherpa(system, output, check or [], as_json)
+        return
     exported = export_onnx(system, output, int8=int8)
     about = exported.description
     checked = check_onnx(system, output, {str(path): path for path in check}) if check else []
@@ -194,6 +216,25 @@ def export_command(
         f"{about.sample_rate_hz} Hz, at least {about.min_samples} samples, to embedding [batch, {about.embedding_dim}]"
     )
     print_lines(_difference_lines([*exported.differences, *checked]))
+
+
+def _export_for_sherpa(system: Path, output: Path, check: Sequence[Path], as_json: bool) -> None:
+    from xvectors.export import export_for_sherpa
+
+    exported = export_for_sherpa(system, output, {str(path): path for path in check})
+    if as_json:
+        print_json({**asdict(exported), "path": str(output)})
+        return
+    print(
+        f"{output}: for sherpa-onnx, {exported.size_bytes / 1e6:.1f} MB; filterbanks [batch, frames, 80] at "
+        f"{exported.sample_rate_hz} Hz to embedding [batch, {exported.embedding_dim}]"
+    )
+    if exported.different:
+        print(f"sherpa-onnx computes other features than the system was trained on: {'; '.join(exported.different)}")
+    else:
+        print("sherpa-onnx computes the features that the system was trained on")
+    for cost in exported.costs:
+        print(f"  {cost.name}: the embedding there has a cosine of {cost.cosine:.6f} with the system's own")
 
 
 def _difference_lines(differences: Iterable[Difference]) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""Commands on the file of enrolled speakers: gallery export, gallery import, gallery purge."""
+"""Commands on galleries as a whole: gallery copy, gallery export, gallery import, gallery purge."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xvectors.cli.shared import RECOGNIZE, GalleryPath, SystemOption, app, command, open_store, print_lines
+from xvectors.cli.shared import RECOGNIZE, GalleryOption, SystemOption, app, command, print_lines
 from xvectors.cli.terminal import print
 from xvectors.text import count, first_few
 
@@ -18,17 +18,38 @@ if TYPE_CHECKING:
 
 GALLERY = "Commands"
 
-group = typer.Typer(help="Export, import or purge the enrolled speakers.", no_args_is_help=True)
+group = typer.Typer(help="Copy, export, import or purge the enrolled speakers.", no_args_is_help=True)
 app.add_typer(group, name="gallery", rich_help_panel=RECOGNIZE)
+
+
+@command(GALLERY, "xvectors gallery copy team.sqlite postgresql://db.example/voices", name="copy", group=group)
+def gallery_copy_command(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="Gallery to copy: a file, or postgresql://...")],
+    target: Annotated[
+        str, typer.Argument(metavar="TO", help="Gallery to copy to, which is made if it does not exist.")
+    ],
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Add voiceprints to names that are already enrolled there.")
+    ] = False,
+) -> None:
+    """Add all enrolled speakers of a gallery to another: of a file to a server, the other way, or of the same kind.
+
+    Either all are added or none. Voiceprints that exist there already are not added again, so the command can be
+    repeated. Both galleries must be your own; `xvectors gallery import` is for files from others.
+    """
+    from xvectors.gallery import copy_gallery
+
+    number, known = copy_gallery(source, target, merge=merge)
+    print(f"copied: {count(number, 'voiceprint')}; there already: {known}")
 
 
 @command(GALLERY, "xvectors gallery export -o backup.sqlite", name="export", group=group)
 def gallery_export_command(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Gallery file to write.")],
-    gallery: GalleryPath = None,
+    gallery: GalleryOption = None,
 ) -> None:
     """Write all enrolled speakers to a file that `xvectors gallery import` reads."""
-    from xvectors.gallery import export_gallery
+    from xvectors.gallery import export_gallery, open_store
 
     with open_store(gallery) as store:
         number = export_gallery(store, output)
@@ -44,7 +65,7 @@ def gallery_import_command(
         bool, typer.Option("--merge", help="Add voiceprints to names that are already enrolled here.")
     ] = False,
     system: SystemOption = "starter",
-    gallery: GalleryPath = None,
+    gallery: GalleryOption = None,
 ) -> None:
     """Add the speakers of another gallery to this one.
 
@@ -62,13 +83,15 @@ def gallery_import_command(
 
 
 @command(GALLERY, "xvectors gallery purge", name="purge", group=group)
-def gallery_purge_command(gallery: GalleryPath = None) -> None:
+def gallery_purge_command(gallery: GalleryOption = None) -> None:
     """Remove expired voiceprints, and overwrite the data of all that were removed."""
     from datetime import UTC, datetime
 
+    from xvectors.gallery import open_store
+
     with open_store(gallery) as store:
         number = store.purge(datetime.now(UTC))
-    print(f"{count(number, 'expired voiceprint')} removed from the file")
+    print(f"{count(number, 'expired voiceprint')} removed")
 
 
 def _warnings(result: ImportResult) -> Iterator[str]:

@@ -15,13 +15,12 @@ from xvectors.cli.shared import (
     AnyChannelOption,
     ChannelOption,
     Device,
-    GalleryPath,
+    GalleryOption,
     Json,
     SystemOption,
     Trust,
     command,
     one_channel,
-    open_store,
     print_lines,
 )
 from xvectors.cli.terminal import print, print_json
@@ -52,7 +51,7 @@ def verify_command(
         typer.Option("--as", metavar="NAME", help="Compare FILE with this enrolled speaker, instead of with OTHER."),
     ] = None,
     system: SystemOption = "starter",
-    gallery: GalleryPath = None,
+    gallery: GalleryOption = None,
     p_target: Annotated[
         float | None,
         typer.Option(
@@ -102,7 +101,7 @@ def enroll_command(
         list[Path], typer.Argument(metavar="RECORDING", help="Recordings in which only this speaker speaks.")
     ],
     system: SystemOption = "starter",
-    gallery: GalleryPath = None,
+    gallery: GalleryOption = None,
     keep_audio: Annotated[
         bool,
         typer.Option(
@@ -141,8 +140,16 @@ def enroll_command(
     seconds = [recording.speech_s for recording in heard]
     audio = [path.read_bytes() for path in recordings] if keep_audio else None
     with open_gallery(gallery, system=encoder, create=True) as opened:
-        result = opened.enroll(name, embeddings, seconds, audio=audio, consent=consent, expires_at=expires_at)
-    print_lines(_warnings(result, recordings), stream=sys.stderr)
+        result = opened.enroll(
+            name,
+            embeddings,
+            seconds,
+            condition=[recording.condition for recording in heard],
+            audio=audio,
+            consent=consent,
+            expires_at=expires_at,
+        )
+    print_lines(enrollment_warnings(result, recordings), stream=sys.stderr)
     print_lines(
         (f"note: {recording.name}: {note}" for recording in heard for note in recording.quality.notes),
         stream=sys.stderr,
@@ -170,7 +177,7 @@ def identify_command(
         ),
     ] = None,
     system: SystemOption = "starter",
-    gallery: GalleryPath = None,
+    gallery: GalleryOption = None,
     channel: AnyChannelOption = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -209,15 +216,14 @@ def identify_command(
 
 
 @command(RECOGNIZE, "xvectors speakers")
-def speakers_command(gallery: GalleryPath = None, as_json: Json = False) -> None:
+def speakers_command(gallery: GalleryOption = None, as_json: Json = False) -> None:
     """List the enrolled speakers."""
     from datetime import UTC, datetime
 
-    from xvectors.gallery import default_gallery
+    from xvectors.gallery import is_there, open_store
 
-    if gallery is None and not default_gallery().exists():
-        enrolled = []
-    else:
+    enrolled = []
+    if gallery is not None or is_there():
         with open_store(gallery) as store:
             enrolled = store.speakers(datetime.now(UTC))
     if as_json:
@@ -234,21 +240,23 @@ def forget_command(
     last: Annotated[
         bool, typer.Option("--last", help="Remove only the recordings of the last `xvectors enroll`.")
     ] = False,
-    gallery: GalleryPath = None,
+    gallery: GalleryOption = None,
 ) -> None:
-    """Remove a speaker from the gallery, and overwrite the data in its file."""
-    from xvectors.gallery import speaker_name
+    """Remove a speaker from the gallery, and overwrite the data in its file.
+
+    A PostgreSQL server removes the data at once and reuses its room later."""
+    from xvectors.gallery import open_store, speaker_name
 
     name = speaker_name(name, known=True)
     with open_store(gallery) as store:
         number = store.forget(name, last=last)
-    removed = f"{count(number, 'voiceprint')} removed from the file"
+    removed = f"{count(number, 'voiceprint')} removed"
     print(f"{name}: {removed}" if last else f"{name} is forgotten: {removed}")
 
 
 @command(RECOGNIZE, "xvectors re-enroll --system exp/mine", name="re-enroll")
 def re_enroll_command(
-    system: SystemOption = "starter", gallery: GalleryPath = None, device: Device = "auto", trust: Trust = None
+    system: SystemOption = "starter", gallery: GalleryOption = None, device: Device = "auto", trust: Trust = None
 ) -> None:
     """Enroll all speakers with another system, from the recordings that `xvectors enroll --keep-audio` kept."""
     from xvectors.gallery.recordings import re_enroll_kept
@@ -262,7 +270,8 @@ def re_enroll_command(
     print(f"embedded again with this system: {count(number, 'voiceprint')} of {count(num_speakers, 'speaker')}")
 
 
-def _warnings(result: EnrollmentResult, recordings: Sequence[Path]) -> list[str]:
+def enrollment_warnings(result: EnrollmentResult, recordings: Sequence[object]) -> list[str]:
+    """Describe what the gallery remarks on; `recordings` are the names of the new ones."""
     undo = f"`xvectors forget {result.speaker} --last` undoes this enrollment"
     lines = [
         f"warning: {recordings[at]} is enrolled as {result.speaker} already; a second copy adds no information but "

@@ -15,7 +15,6 @@ from xvectors.cli.terminal import print
 
 if TYPE_CHECKING:
     from xvectors.audio import Channel
-    from xvectors.gallery import SqliteStore
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -159,13 +158,14 @@ Speakers = Annotated[
         "(Kaldi's utt2spk), a table with the columns id and speaker, or embeddings written by `xvectors embed`.",
     ),
 ]
-GalleryPath = Annotated[
-    Path | None,
+GalleryOption = Annotated[
+    str | None,
     typer.Option(
         "--gallery",
-        metavar="FILE",
+        metavar="GALLERY",
         envvar="XVECTORS_GALLERY",
-        help="Gallery: the file of enrolled speakers. By default gallery.sqlite in your user data folder.",
+        help="Gallery: the file of enrolled speakers, or postgresql://... for one on a server. By default "
+        "gallery.sqlite in your user data folder.",
     ),
 ]
 ChannelOption = Annotated[
@@ -231,10 +231,3 @@ def one_channel(text: str | None) -> Channel | None:
     if channel == "separate":
         raise ConfigError("--channel separate makes several recordings of one file; give left, right or a number here")
     return channel
-
-
-def open_store(gallery: Path | None) -> SqliteStore:
-    """Open the speakers of an existing gallery file, by default the user's own."""
-    from xvectors.gallery import SqliteStore, default_gallery
-
-    return SqliteStore(gallery if gallery is not None else default_gallery())

@@ -14,7 +14,7 @@ from xvectors.cli.shared import (
     SIGNAL_STATUS,
     TRAIN,
     Device,
-    GalleryPath,
+    GalleryOption,
     Json,
     Metadata,
     Quiet,
@@ -37,11 +37,22 @@ if TYPE_CHECKING:
     from xvectors.training.data.corpus import PreparedCorpus
 
 
+FEW_SPEAKERS = 30
+"""With at most this many training speakers, `--from starter` is recommended. It was measured with 15."""
+FEW_SPEAKERS_NOTE = (
+    "note: from {number} speakers, a network learns little about other voices. `--from starter` begins with a network "
+    "that has heard hundreds: trained on 15 speakers of a corpus that was new to it, it had 4.4 % EER on other "
+    "speakers, and a network from scratch 14.9 %."
+)
+"""Figures of benchmarks/fine_tuning.py with --scratch; docs/explanation/results.md has them."""
+
+
 @command(
     TRAIN,
     "xvectors train recordings -o exp/mine",
     "xvectors train recordings -o exp/mine --recipe xvector --set training.epochs=20",
     "xvectors train recordings -o exp/mine --from starter --minutes 10",
+    "xvectors train recordings -o exp/small --teacher exp/campplus --minutes 30",
     "xvectors train -o exp/mine --resume",
 )
 def train_command(
@@ -58,8 +69,8 @@ def train_command(
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="Recipe: a name (`xvectors recipes` lists them) or a TOML file. By default resnet, or finetune with "
-            "--from.",
+            help="Recipe: a name (`xvectors recipes` lists them) or a TOML file. By default resnet, finetune with "
+            "--from, or distill with --teacher.",
             autocompletion=one_of(*recipe_names()),
         ),
     ] = None,
@@ -77,6 +88,13 @@ def train_command(
             "--from",
             metavar="DIR|starter",
             help="Fine-tune this system, or the bundled starter. Its features and backbone are kept.",
+        ),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SYSTEM",
+            help="Learn the embeddings of this system, such as an imported model, with the recipe distill.",
         ),
     ] = None,
     minutes: Annotated[
@@ -101,14 +119,20 @@ def train_command(
     quiet: Quiet = False,
     trust: Trust = None,
 ) -> None:
-    """Train a system on recordings and calibrate it."""
+    """Train a system on recordings and calibrate it.
+
+    With several GPUs, `torchrun --nproc-per-node N -m xvectors train ...` trains on N of them.
+    """
     from xvectors.training import EpochResult, TensorBoardLog, choose_recipe, train
+    from xvectors.training.distributed import Group
 
     def on_scan(report: ScanReport) -> None:
         print_lines(report.lines())
 
     def on_split(corpus: PreparedCorpus) -> None:
         print(corpus.line(), flush=True)
+        if len(corpus.speakers) <= FEW_SPEAKERS and start is None and teacher is None and not resume:
+            print(FEW_SPEAKERS_NOTE.format(number=len(corpus.speakers)), file=sys.stderr, flush=True)
 
     def on_epoch(result: EpochResult) -> None:
         print(result, flush=True)
@@ -118,11 +142,12 @@ def train_command(
     overrides = [*(settings or ()), *([f"training.minutes={minutes}"] if minutes is not None else [])]
     if log not in (None, "tensorboard"):
         raise ConfigError(f"--log {log}: the only kind of log is tensorboard")
-    with TensorBoardLog(output) if log else nullcontext() as curves:
+    is_first = Group.from_environment().is_first
+    with TensorBoardLog(output) if log and is_first else nullcontext() as curves:
         result = train(
             data,
             output,
-            choose_recipe(output, recipe, overrides, resume=resume, start=start),
+            choose_recipe(output, recipe, overrides, resume=resume, start=start, teacher=teacher),
             start=start,
             metadata=metadata,
             speaker_level=speaker_level,
@@ -135,7 +160,10 @@ def train_command(
             on_step=None if curves is None else curves.on_step,
             progress=not quiet,
         )
-    print_training(result, f"xvectors train -o {shlex.quote(str(output))} --resume")
+    if is_first:
+        print_training(result, f"xvectors train -o {shlex.quote(str(output))} --resume")
+    elif result.interrupted is not None:
+        raise typer.Exit(SIGNAL_STATUS + result.interrupted.value)
 
 
 def print_training(result: TrainingResult, resume_command: str) -> None:
@@ -242,13 +270,13 @@ def _print_sizes(sizes: list[NetworkSize], mels: int, seconds: float) -> None:
 
 
 @command(TRAIN, "xvectors upgrade exp/xv", "xvectors upgrade exp/xv --gallery team.sqlite")
-def upgrade_command(system: System, gallery: GalleryPath = None) -> None:
+def upgrade_command(system: System, gallery: GalleryOption = None) -> None:
     """Bring a system of an earlier version of xvectors, and the speakers enrolled with it, up to date.
 
     From then on, its calibration and its enrolled speakers are bound to its features as well as its weights: make sure
     first that system.toml is as training wrote it.
     """
-    from xvectors.gallery import SqliteStore, default_gallery
+    from xvectors.gallery import is_there, open_store
     from xvectors.system import SystemFolder
     from xvectors.system.upgrade import upgrade_system
     from xvectors.verification.fingerprint import fingerprint_of, weights_digest
@@ -256,8 +284,7 @@ def upgrade_command(system: System, gallery: GalleryPath = None) -> None:
     folder = SystemFolder(system)
     old_fingerprint = upgrade_system(folder)
     print(f"{folder.path} {'is' if old_fingerprint is None else 'was brought'} up to date")
-    path = gallery if gallery is not None else default_gallery()
-    if gallery is not None or path.exists():
-        with SqliteStore(path) as store:
+    if gallery is not None or is_there():
+        with open_store(gallery) as store:
             number = store.rebind(old_fingerprint or weights_digest(folder.weights), fingerprint_of(folder))
-        print(f"{path}: {count(number, 'voiceprint')} of this system brought up to date")
+        print(f"{store.location}: {count(number, 'voiceprint')} of this system brought up to date")

@@ -8,6 +8,7 @@ from xvectors.config.explaining import Setting, kind_in_words, recipe_lines, set
 from xvectors.config.extensions import AUGMENTATIONS, BACKBONES, LOSSES, TRUST_VARIABLE, Extensions, origin, trust
 from xvectors.config.recipe import (
     DEFAULT_RECIPE,
+    DISTILLATION_RECIPE,
     FINE_TUNING_RECIPE,
     differences,
     load_recipe,
@@ -21,6 +22,7 @@ from xvectors.config.schema import (
     MAX_HZ,
     MAX_MELS,
     DataConfig,
+    DistillationConfig,
     FeaturesConfig,
     LossConfig,
     ModelConfig,
@@ -35,6 +37,7 @@ __all__ = [
     "BUILTIN_LOSSES",
     "CODECS",
     "DEFAULT_RECIPE",
+    "DISTILLATION_RECIPE",
     "FINE_TUNING_RECIPE",
     "LOSSES",
     "MAX_HZ",
@@ -42,6 +45,7 @@ __all__ = [
     "TRUST_VARIABLE",
     "AugmentConfig",
     "DataConfig",
+    "DistillationConfig",
     "Extensions",
     "FeaturesConfig",
     "LossConfig",

@@ -18,6 +18,7 @@ from xvectors.text import nearest
 
 DEFAULT_RECIPE = "resnet"
 FINE_TUNING_RECIPE = "finetune"
+DISTILLATION_RECIPE = "distill"
 
 LOSS_SETTINGS = tuple(f.name for f in dataclasses.fields(LossConfig) if f.name != "settings")
 MARGIN_SETTINGS = tuple(key for key in LOSS_SETTINGS if key not in ("name", "label_smoothing"))
@@ -186,10 +187,13 @@ def _check_names(recipe: Recipe, source: str) -> None:
 
 def _check_values(recipe: Recipe, source: str) -> None:
     """Check the values that depend on others."""
-    data, loss = recipe.data, recipe.loss
+    data, loss, augment = recipe.data, recipe.loss, recipe.augment
     wanted = "[0, 1)" if loss.name == "am_softmax" else f"[0, {math.pi / 2}]"  # a cosine, or an angle
     margins = Range(wanted if loss.name in BUILTIN_LOSSES else "(-inf, inf)")
+    distills, teacher = bool(recipe.distillation.teacher), "with distillation.teacher"
     rules = [
+        ("augment.speed_prob", not (distills and augment.speed_prob), f"0 {teacher}, whose voices take its place"),
+        ("loss.name", not distills or loss.name != "softmax", f"a loss over embeddings {teacher}, such as aam_softmax"),
         ("data.chunk_max_s", data.chunk_max_s >= data.chunk_min_s, "at least data.chunk_min_s"),
         ("loss.margin", loss.margin in margins, f"{margins} with {loss.name}"),
         ("loss.large_margin", loss.large_margin in margins, f"{margins} with {loss.name}"),

@@ -201,6 +201,38 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DistillationConfig:
+    """How a network learns the embeddings of a trained one, its teacher."""
+
+    teacher: str = setting(
+        "",
+        "System whose embeddings the network learns: a system directory, starter, or the file of a published model; "
+        "empty for none.",
+    )
+    cosine_weight: float = setting(
+        1.0, "Weight of 1 minus the cosine between each embedding and the teacher's.", "[0, inf)"
+    )
+    relational_weight: float = setting(
+        1.0, "Weight of the relative squared error of the cosines between the recordings of a batch.", "[0, inf)"
+    )
+    label_weight: float = setting(0.0, "Weight of the loss over the training speakers.", "[0, inf)")
+    voices: int = setting(
+        8,
+        "Number of other voices made from each speaker by pitch, formants and tempo; each is another speaker, with the "
+        "teacher's embeddings of its recordings.",
+        "[0, 100]",
+    )
+    moods: int = setting(
+        1,
+        "Number of raised, low or lively copies of a speaker's recordings, which keep the embedding of the original.",
+        "[0, 100]",
+    )
+    recordings_per_copy: int = setting(
+        6, "Largest number of a speaker's recordings that each voice and mood is made of.", "[1, inf)"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """The optimizer, its schedule and the length of a run."""
 
@@ -280,4 +312,5 @@ class Recipe:
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from xvectors.corpus.manifest import Manifest as Manifest
     from xvectors.corpus.manifest import Utterance as Utterance
     from xvectors.corpus.packed import PackedStrings as PackedStrings
+    from xvectors.corpus.packing import Packed as Packed
+    from xvectors.corpus.packing import pack as pack
     from xvectors.corpus.readers import open_corpus as open_corpus
     from xvectors.corpus.readers import read_lab_metadata as read_lab_metadata
     from xvectors.corpus.scanning import Reason as Reason
@@ -25,6 +27,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     manifest="Manifest NO_SPLIT TEST TRAIN Utterance VAL",
     packed="PackedStrings",
+    packing="Packed pack",
     readers="open_corpus read_lab_metadata",
     scanning="Reason ScanReport ScanResult scan",
     split="Split split_corpus",

@@ -25,6 +25,8 @@ from xvectors.corpus.walk import counted
 from xvectors.errors import ManifestError
 from xvectors.files import as_on_disk
 from xvectors.files.tables import Table, write_table
+from xvectors.files.tars import SUFFIX as TAR
+from xvectors.files.tars import split_member
 from xvectors.progress import progress_bar
 from xvectors.text import count, first_few, short_repr
 
@@ -251,7 +253,8 @@ def _keys(manifest: Manifest) -> Iterator[tuple[list[Key], list[str]]]:
     for path, start_s, stated_s in rows:
         full = os.path.join(root, path) if path.isascii() else as_on_disk(os.path.join(root, path))
         try:
-            status = os.stat(full)
+            inside = split_member(full) if TAR in full else None
+            status = os.stat(full if inside is None else inside[0])
             size, mtime_ns = status.st_size, status.st_mtime_ns
         except (OSError, ValueError):  # examined anyway, so that the finding says what is wrong
             size, mtime_ns = -1, -1

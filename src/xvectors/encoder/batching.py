@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.audio.condition import mean_conditions, measure_condition, unknown_conditions
 from xvectors.audio.segments import Detector, find_spoken, hear
 from xvectors.audio.speech import check_finite
 from xvectors.encoder import sources
@@ -82,12 +83,16 @@ def embed_all(
     batch_size: int,
     progress: bool,
     stop_at_failure: bool,
+    measured: bool = False,
 ) -> Embedded:
-    """Embed the recordings `read(0)` to `read(count - 1)`; a failure is raised or listed in the result."""
+    """Embed the recordings `read(0)` to `read(count - 1)`; a failure is raised or listed in the result.
+
+    Conditions are NaN unless they are `measured`.
+    """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, not {batch_size}")
     embeddings = np.zeros((count, engine.embedding_dim), dtype=np.float32)
-    duration_s, speech_s = np.zeros(count), np.zeros(count)
+    duration_s, speech_s, condition = np.zeros(count), np.zeros(count), unknown_conditions(count)
     failures: dict[int, str] = {}
 
     def attempt(index: int) -> Read:
@@ -114,9 +119,13 @@ def embed_all(
                 if isinstance(found, Whole):
                     waveforms[index] = found.samples
                     duration_s[index], speech_s[index] = found.duration_s, found.speech_s
+                    if found.condition is not None:
+                        condition[index] = found.condition
                 elif isinstance(found, Long):
                     try:
-                        vector, duration_s[index], speech_s[index] = embed_long(engine, found, detector)
+                        vector, duration_s[index], speech_s[index], condition[index] = embed_long(
+                            engine, found, detector, measured=measured
+                        )
                     except AudioError as error:
                         fail(index, error)
                     else:
@@ -128,17 +137,20 @@ def embed_all(
                 store(members, engine.embed([waveforms[index] for index in members]))
             shown.advance(len(group))
     rows = np.array([index for index in range(count) if index not in failures], dtype=np.int64)
-    return Embedded(embeddings[rows], rows, sorted(failures.items()), duration_s[rows], speech_s[rows])
+    return Embedded(embeddings[rows], rows, sorted(failures.items()), duration_s[rows], speech_s[rows], condition[rows])
 
 
-def embed_long(engine: Engine, recording: Long, detector: Detector | None) -> tuple[NDArray[np.float32], float, float]:
+def embed_long(
+    engine: Engine, recording: Long, detector: Detector | None, *, measured: bool = False
+) -> tuple[NDArray[np.float32], float, float, NDArray[np.float32]]:
     """Embed a long recording piece by piece.
 
-    Returns the mean embedding [dim], weighted by the samples embedded of each piece, the duration of the recording and
-    the seconds of speech in it.
+    Returns the mean embedding [dim], weighted by the samples embedded of each piece, the duration of the recording, the
+    seconds of speech in it, and the mean of the pieces' conditions [6], weighted likewise; NaN unless `measured`.
     """
     rate, needed = engine.sample_rate_hz, engine.samples_needed
     total, weight, length, speech_s, has_sound = np.zeros(engine.embedding_dim), 0, 0, 0.0, False
+    conditions, weights = list[NDArray[np.float32]](), list[int]()
     for piece in pieces(recording.blocks(), round(sources.MAX_WHOLE_S * rate), needed):
         length += len(piece)
         check_finite(piece, recording.name)
@@ -149,11 +161,17 @@ def embed_long(engine: Engine, recording: Long, detector: Detector | None) -> tu
             total += len(heard) * engine.embed([heard])[0].astype(np.float64)
             weight += len(heard)
             speech_s += seconds
+            if measured:
+                conditions.append(measure_condition(heard, rate))
+                weights.append(len(heard))
     if not has_sound:
         raise silent(recording.name)
     if not weight and detector is find_spoken:
-        vector, *_ = embed_long(engine, recording, None)
-        return vector, length / rate, 0.0
+        vector, _, _, condition = embed_long(engine, recording, None, measured=measured)
+        return vector, length / rate, 0.0, condition
     if not weight:
         raise too_short(recording.name, 0, engine, f"speech in {length / rate:.0f} s of audio")
-    return (total / weight).astype(np.float32), length / rate, speech_s
+    condition = unknown_conditions(1)
+    if measured:
+        condition = mean_conditions(np.stack(conditions), weights, np.zeros(len(weights), dtype=np.int64), 1)
+    return (total / weight).astype(np.float32), length / rate, speech_s, condition[0]

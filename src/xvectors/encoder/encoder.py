@@ -333,7 +333,7 @@ class SpeakerEncoder:
             row = int(chosen[index])
             row_channel = channel if channel is None or isinstance(channel, str | int) else channel[row]
             found = read_row(manifest, row, self.engine, row_channel, is_segment=has_segments)
-            return ready(found, name(index), self.engine, detector)
+            return ready(found, name(index), self.engine, detector, measured=True)
 
         def name(index: int) -> str:
             return str(manifest.full_path(int(chosen[index])))
@@ -347,6 +347,7 @@ class SpeakerEncoder:
             batch_size=batch_size,
             progress=progress,
             stop_at_failure=False,
+            measured=True,
         )
         failures = [(int(chosen[index]), reason) for index, reason in embedded.failures]
         return replace(embedded, rows=chosen[embedded.rows], failures=failures)

@@ -30,6 +30,9 @@ class Embedded:
         float64 [n], seconds that were read, before trimming.
     speech_s
         float64 [n], seconds of speech among them; 0 where the VAD found none and everything was embedded.
+    condition
+        float32 [n, 6], the measures `audio.condition.CONDITION_NAMES` of what was embedded; NaN where one cannot be
+        made. For a recording longer than `MAX_WHOLE_S`, the mean over its pieces, weighted by their duration.
     """
 
     embeddings: NDArray[np.float32]
@@ -37,11 +40,13 @@ class Embedded:
     failures: list[tuple[int, str]]
     duration_s: NDArray[np.float64]
     speech_s: NDArray[np.float64]
+    condition: NDArray[np.float32]
 
 
 def save_embeddings(path: Path, manifest: Manifest, embedded: Embedded) -> None:
-    """Write embeddings float32 [n, dim] and the columns id, path, speaker, gender, age, duration_s, speech_s to an npz.
+    """Write embeddings float32 [n, dim] and columns to an npz file.
 
+    The columns are id, path, speaker, gender, age, duration_s and speech_s, [n] each, and condition float32 [n, 6].
     The duration is the manifest's if it states one, else that of the audio read.
     """
     rows = embedded.rows.tolist()
@@ -56,6 +61,7 @@ def save_embeddings(path: Path, manifest: Manifest, embedded: Embedded) -> None:
             age=manifest.age[rows],
             duration_s=durations(manifest, embedded),
             speech_s=embedded.speech_s,
+            condition=embedded.condition,
         )
 
 

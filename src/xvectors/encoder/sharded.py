@@ -33,7 +33,8 @@ from xvectors.files.tables import write_table
 from xvectors.progress import progress_bar
 from xvectors.text import nearest
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Format 2 has conditions."""
 PARQUET, NPZ = "parquet", "npz"
 FORMATS = (PARQUET, NPZ)
 ROWS_PER_PART = 1000
@@ -81,8 +82,8 @@ def embed_in_parts(
     Parameters
     ----------
     part_format
-        "parquet": the columns id, path, speaker, gender, age, start_s, duration_s, speech_s and embedding (a list of
-        fixed size). "npz": the arrays of `save_embeddings`.
+        "parquet": the columns id, path, speaker, gender, age, start_s, duration_s, speech_s, and condition and
+        embedding (lists of fixed size). "npz": the arrays of `save_embeddings`.
     shard
         (i, n): write the i-th part and every n-th after it, with i from 1. Shards may run at the same time, also on
         machines that share the folder.
@@ -144,7 +145,8 @@ def embed_in_parts(
 def read_parts(folder: Path | str) -> dict[str, NDArray[Any]]:
     """Read all parts of a finished folder, in the manifest's order.
 
-    Returns embeddings [n, dim] and the columns id, path, speaker, gender, age, duration_s and speech_s, [n] each.
+    Returns embeddings [n, dim] and the columns id, path, speaker, gender, age, duration_s and speech_s, [n] each, and
+    condition [n, 6], which parts of earlier versions lack.
     Raises CheckpointError if the folder is not one of embeddings, or if parts are missing or damaged.
     """
     folder = Path(folder)
@@ -164,6 +166,12 @@ def read_parts(folder: Path | str) -> dict[str, NDArray[Any]]:
     read = read_parquet if description["part_format"] == PARQUET else _read_npz
     parts = [read(path) for path in paths]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def fingerprint_of_parts(folder: Path | str) -> str | None:
+    """Return the fingerprint of the system that a folder of parts was embedded with; None for another folder."""
+    description = _read_description(Path(folder))
+    return None if description is None else str(description["system_sha256"])
 
 
 def _describe(
@@ -275,6 +283,9 @@ def _write_parquet(path: Path, manifest: Manifest, embedded: Embedded, descripti
         "start_s": pa.array(manifest.start_s[rows]),
         "duration_s": pa.array(durations(manifest, embedded)),
         "speech_s": pa.array(embedded.speech_s),
+        "condition": pa.FixedSizeListArray.from_arrays(
+            pa.array(embedded.condition.reshape(-1)), embedded.condition.shape[1]
+        ),
         "embedding": pa.FixedSizeListArray.from_arrays(vectors, description["embedding_dim"]),
     }
     texts = {
@@ -288,10 +299,13 @@ def _write_parquet(path: Path, manifest: Manifest, embedded: Embedded, descripti
         parquet.write_table(table, temporary)
 
 
-def read_parquet(path: Path, aliases: Mapping[str, Sequence[str]] | None = None) -> dict[str, NDArray[Any]]:
+def read_parquet(
+    path: Path, aliases: Mapping[str, Sequence[str]] | None = None, others: Sequence[str] = ()
+) -> dict[str, NDArray[Any]]:
     """Read the columns of one part, as `read_parts` returns them; CheckpointError if it is damaged.
 
-    With `aliases` of the names, also a table of another program, which needs only ids and a column of lists.
+    With `aliases` of the names, also a table of another program, which needs only ids and a column of lists. `others`
+    are further columns that are read as text if they exist; what is null is empty.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -312,6 +326,11 @@ def read_parquet(path: Path, aliases: Mapping[str, Sequence[str]] | None = None)
         for key in ("gender", "age", "duration_s", "speech_s"):
             if aliases is None or key in table.column_names:
                 found[key] = table[key].to_numpy()
+        for key in others:
+            if key in table.column_names and key not in found:
+                found[key] = np.array(["" if cell is None else str(cell) for cell in table[key].to_pylist()], np.str_)
+        if "condition" in table.column_names and pa.types.is_fixed_size_list(table["condition"].type):
+            found["condition"] = _vectors(table["condition"].combine_chunks())
     except (OSError, ValueError, LookupError, AttributeError, TypeError, pa.ArrowException) as error:
         remedy = "remove it and embed again" if aliases is None else "write it again, with one list of numbers a row"
         raise CheckpointError(f"{path} is damaged: {error}; {remedy}") from error
@@ -323,7 +342,7 @@ def _vectors(column: Any) -> NDArray[Any]:
     import pyarrow as pa
 
     if column.null_count or column.flatten().null_count:
-        raise ValueError("an embedding is null, or has a null in it")
+        raise ValueError("an embedding or condition is null, or has a null in it")
     if not isinstance(column.type, pa.FixedSizeListType):
         lengths, counts = np.unique(column.value_lengths().to_numpy(), return_counts=True)
         if len(lengths) > 1:

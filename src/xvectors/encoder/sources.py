@@ -8,9 +8,11 @@ from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xvectors import audio
 from xvectors.audio import Channel, Samples
+from xvectors.audio.condition import measure_condition
 from xvectors.audio.recording import FileRecording, OpenRecording, open_recording
 from xvectors.audio.segments import Detector, hear
 from xvectors.audio.speech import MAX_WHOLE_S as MAX_WHOLE_S
@@ -29,12 +31,13 @@ class Whole:
     """A recording in memory.
 
     `duration_s` is its duration before trimming, and `speech_s` the seconds of speech in it, all of it if no VAD was
-    run.
+    run. `condition` are the measures [6] of `samples`; None if they were not asked for.
     """
 
     samples: Samples
     duration_s: float
     speech_s: float
+    condition: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +151,11 @@ def too_short(name: str, num_samples: int, engine: Engine, what: str = "audio") 
     )
 
 
-def ready(recording: Whole | Long, name: str, engine: Engine, detector: Detector | None) -> Whole | Long:
-    """Reduce a whole recording to the part that is embedded; return a long one as it is.
+def ready(
+    recording: Whole | Long, name: str, engine: Engine, detector: Detector | None, *, measured: bool = False
+) -> Whole | Long:
+    """Reduce a whole recording to the part that is embedded, and measure its condition if asked; return a long one as
+    it is.
 
     Raises TooShortError if too little remains.
     """
@@ -159,7 +165,8 @@ def ready(recording: Whole | Long, name: str, engine: Engine, detector: Detector
     if len(heard) < engine.samples_needed:
         what = "sound" if detector is None else "speech"
         raise too_short(name, len(heard), engine, f"{what} in {recording.duration_s:.3f} s of audio")
-    return Whole(samples=heard, duration_s=recording.duration_s, speech_s=speech_s)
+    condition = measure_condition(heard, engine.sample_rate_hz) if measured else None
+    return Whole(samples=heard, duration_s=recording.duration_s, speech_s=speech_s, condition=condition)
 
 
 def _whole(samples: Samples, name: str, engine: Engine) -> Whole:

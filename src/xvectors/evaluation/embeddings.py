@@ -77,7 +77,7 @@ def measure_embeddings(
         )
     try:
         with clock.step("scoring"):
-            scored = score_trials(verifier, data.embeddings, chosen, seconds)
+            scored = score_trials(verifier, data.embeddings, chosen, seconds, data.condition)
     except ShapeError as error:
         raise CheckpointError(f"{embeddings} does not fit the back-end of {system or 'cosine'}: {error}") from error
     if scored.llrs is None:
@@ -105,6 +105,7 @@ def measure_embeddings(
             calibrate="xvectors calibrate --embeddings EMBEDDINGS --labels LABELS -o BACKEND",
         ),
         clock=clock,
+        condition=data.condition,
     )
     report = Path(f"{Path(embeddings).resolve().stem}-report") if out is None else Path(out)
     return Evaluation(

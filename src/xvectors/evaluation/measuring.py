@@ -20,6 +20,7 @@ from xvectors.evaluation.leakage import cohort_line
 from xvectors.evaluation.measures import measure_scores, rank_measures
 from xvectors.evaluation.mistakes import DecidedTrials, find_mistakes
 from xvectors.evaluation.result import NOT_CALIBRATED, Evaluation
+from xvectors.evaluation.shift import measure_shift, why_no_shift
 from xvectors.evaluation.slice_dimensions import trial_dimensions
 from xvectors.evaluation.slices import measure_slices
 from xvectors.evaluation.speaker_map import map_speakers
@@ -72,22 +73,32 @@ def log_warnings(warnings: Sequence[str], verifier: Verifier, manifest: Manifest
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scored:
-    """Scores [m] of the trials, and their LLRs [m] if the verifier is calibrated."""
+    """Scores [m] of the trials, and their LLRs [m] if the verifier is calibrated.
+
+    `condition` are the measures of the recordings [n, 6] as a calibration that knows conditions takes them.
+    """
 
     scores: NDArray[np.float32]
     llrs: NDArray[np.float64] | None
+    condition: NDArray[np.floating] | None = None
 
 
 def score_trials(
-    verifier: Verifier, embeddings: NDArray[np.float32], chosen: ChosenTrials, speech_s: NDArray[np.float64]
+    verifier: Verifier,
+    embeddings: NDArray[np.float32],
+    chosen: ChosenTrials,
+    speech_s: NDArray[np.float64],
+    condition: NDArray[np.float32] | None = None,
 ) -> Scored:
-    """Score trials between rows of embeddings [n, D] with `speech_s` [n] seconds of speech."""
+    """Score trials between rows of embeddings [n, D] with `speech_s` [n] seconds of speech and conditions [n, 6]."""
     scores = verifier.score(embeddings, chosen.trials)
     if not verifier.is_calibrated:
         return Scored(scores=scores, llrs=None)
     heard_s = speech_s.clip(min=MIN_HEARD_S)
-    llrs = verifier.llrs(scores, heard_s[chosen.trials.enroll], heard_s[chosen.trials.test])
-    return Scored(scores=scores, llrs=llrs)
+    llrs = verifier.trial_llrs(scores, chosen.trials, embeddings, heard_s, condition)
+    if condition is None or verifier.condition is None:
+        return Scored(scores=scores, llrs=llrs)
+    return Scored(scores=scores, llrs=llrs, condition=verifier.condition.steady(condition, heard_s))
 
 
 def measure_trials(
@@ -102,8 +113,9 @@ def measure_trials(
     cost: LeastCost,
     commands: Commands,
     clock: Clock,
+    condition: NDArray[np.float32] | None = None,
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the fields of `Evaluation` that depend on embeddings and trials alone, and notes on the measures."""
+    """Return the fields of `Evaluation` that depend on embeddings, conditions and trials, and notes on the measures."""
     scores, llrs = scored.scores, scored.llrs
     speakers = manifest.speaker_index
     target = chosen.trials.target
@@ -134,6 +146,7 @@ def measure_trials(
             found.roc, decided.scores, target, threshold=threshold, cost=cost, are_llrs=llrs is not None
         )
         mistakes = find_mistakes(decided)
+        shift = measure_shift(verifier, scored.condition, chosen.trials, llrs, found.roc)
     with clock.step("identification"):
         ranks = rank_measures(verifier.backend, embeddings, speakers)
     with clock.step("slices"):
@@ -154,7 +167,9 @@ def measure_trials(
         "backend": verifier.name,
         "backend_settings": table.get("backend", {}),
         "calibration_settings": {
-            key: table[key] for key in ("calibration", "decision", "basis", "figures") if key in table
+            key: table[key]
+            for key in ("calibration", "condition", "bounds", "decision", "basis", "figures")
+            if key in table
         },
         "manifest": manifest,
         "embeddings": embeddings,
@@ -175,7 +190,12 @@ def measure_trials(
         "slices": slices,
         "mistakes": mistakes,
         "speaker_map": speaker_map,
-        "verdict": reach_verdict(decided, found.measures, is_calibrated=llrs is not None, commands=commands),
+        "shift": shift,
+        "no_shift": why_no_shift(verifier, condition),
+        "llr_bounds": verifier.bounds,
+        "verdict": reach_verdict(
+            decided, found.measures, is_calibrated=llrs is not None, commands=commands, shift=shift
+        ),
     }
     return fields, tuple(found.notes)
 

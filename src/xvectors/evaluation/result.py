@@ -15,6 +15,7 @@ from xvectors.evaluation.curves import Curves
 from xvectors.evaluation.leakage import Leakage
 from xvectors.evaluation.measures import Measure
 from xvectors.evaluation.mistakes import Mistakes
+from xvectors.evaluation.shift import ConditionShift
 from xvectors.evaluation.slices import Slices
 from xvectors.evaluation.speaker_map import SpeakerMap
 from xvectors.evaluation.verdict import Verdict
@@ -100,6 +101,11 @@ class Evaluation:
         The embeddings in two dimensions; None with fewer than 3 recordings whose embedding has a direction.
     leakage : Leakage
         Overlap of training and test, and doubtful labels.
+    shift : ConditionShift or None
+        How far the recordings are from the calibration set. None for a system that is not calibrated, and where
+        `no_shift` says why a calibrated system lacks it.
+    llr_bounds : (float, float) or None
+        Least and greatest LLR of the calibration; None without bounds.
     verdict : Verdict
         The result in words.
     warnings : tuple of str
@@ -147,6 +153,9 @@ class Evaluation:
     mistakes: Mistakes
     speaker_map: SpeakerMap | None
     leakage: Leakage
+    shift: ConditionShift | None = None
+    no_shift: str = ""
+    llr_bounds: tuple[float, float] | None = None
     verdict: Verdict
     warnings: tuple[str, ...] = ()
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from xvectors.audio.condition import mean_conditions
 from xvectors.embeddings import load_embeddings
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
 from xvectors.labeled_embeddings import load_back_end
 from xvectors.trials import RecordingRows, read_enrollment, read_trials
 from xvectors.trials.score_files import write_scores
 from xvectors.verification import cosine_verifier
-from xvectors.verification.verifier import MIN_HEARD_S
+from xvectors.verification.verifier import MIN_HEARD_S, magnitudes_of
 
 AVERAGE, BOOK = "average", "book"
 
@@ -44,7 +45,7 @@ def score_trial_list(
     Parameters
     ----------
     embeddings
-        A file of `load_embeddings`. A calibrated system needs the durations.
+        A file of `load_embeddings`. A calibrated system needs the durations, and may use the conditions.
     trials
         The trial list.
     out
@@ -72,7 +73,7 @@ def score_trial_list(
         raise ConfigError(f"models cannot be enrolled by {enroll_by!r}: give {AVERAGE} or {BOOK}")
     if enroll_by == BOOK and enrollment is None:
         raise ConfigError(f"enrolling by the {BOOK} needs an enrollment file of models: name it, or leave it out")
-    arrays = load_embeddings(Path(embeddings), "id", optional=["speaker", "duration_s", "speech_s"])
+    arrays = load_embeddings(Path(embeddings), "id", optional=["speaker", "duration_s", "speech_s", "condition"])
     speakers = arrays.get("speaker")
     names = arrays["id"].tolist()
     verifier = cosine_verifier() if system is None else load_back_end(system)
@@ -88,6 +89,8 @@ def score_trial_list(
         seconds = enroll_seconds = np.ones(len(names))
     elif "speech_s" in arrays:
         seconds = enroll_seconds = arrays["speech_s"].clip(min=MIN_HEARD_S)
+    conditions = enroll_conditions = arrays.get("condition") if verifier.condition is not None else None
+    magnitudes = enroll_magnitudes = magnitudes_of(rows)
     enroll_names = names
     enroll_rows = pairs.enroll
     findings = resolved.findings.lines()
@@ -100,7 +103,12 @@ def score_trial_list(
             models = verifier.backend.enroll(rows[enroll_rows], numbers, average=enroll_by == AVERAGE)
             scores = verifier.backend.score_pairs(models, rows, pairs.enroll, pairs.test)
             enroll_seconds = np.bincount(numbers, seconds[enroll_rows])
+            enroll_magnitudes = np.bincount(numbers, magnitudes[enroll_rows]) / np.bincount(numbers)
             enroll_names = list(enrolled.models)
+            if conditions is not None:
+                enroll_conditions = mean_conditions(
+                    conditions[enroll_rows], seconds[enroll_rows], numbers, len(enroll_names)
+                )
     except ShapeError as error:
         raise CheckpointError(f"{embeddings} does not fit the back-end of {system or 'cosine'}: {error}") from error
     if speakers is not None:
@@ -117,7 +125,15 @@ def score_trial_list(
                 f"{embeddings} does not say how long {unknown} of its {len(names)} recordings are, which the "
                 "calibration needs; embed a manifest with the column duration_s, or score without --system"
             )
-        llrs = verifier.llrs(scores, enroll_seconds[pairs.enroll], seconds[pairs.test])
+        llrs = verifier.llrs(
+            scores,
+            enroll_seconds[pairs.enroll],
+            seconds[pairs.test],
+            None if enroll_conditions is None else enroll_conditions[pairs.enroll],
+            None if conditions is None else conditions[pairs.test],
+            enroll_magnitude=enroll_magnitudes[pairs.enroll],
+            test_magnitude=magnitudes[pairs.test],
+        )
     write_scores(Path(out), names, pairs, scores, llrs, enroll_names=enroll_names)
     return ScoredList(
         num_trials=len(pairs),

@@ -71,7 +71,7 @@ def measure_system(
     report = report_folder(folder, paths, data, trials, out)
     save_embeddings(report / "embeddings.npz", corpus, embedded)
     with clock.step("scoring"):
-        scored = score_trials(verifier, embedded.embeddings, chosen, embedded.speech_s)
+        scored = score_trials(verifier, embedded.embeddings, chosen, embedded.speech_s, embedded.condition)
     training = Manifest.read_csv(paths.corpus) if paths.corpus.is_file() else None
     with clock.step("leakage"):
         leakage = find_leakage(
@@ -99,6 +99,7 @@ def measure_system(
         cost=cost,
         commands=Commands.for_system(str(folder)),
         clock=clock,
+        condition=embedded.condition,
     )
     command = evaluate_command(
         folder,

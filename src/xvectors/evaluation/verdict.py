@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from xvectors.evaluation.measures import Measure
 from xvectors.evaluation.mistakes import DecidedTrials
+from xvectors.evaluation.shift import ConditionShift
 from xvectors.metrics.bootstrap import MIN_SPEAKERS
-from xvectors.text import count
+from xvectors.text import agree, count
 
 GUESSING = 0.4
 """Lowest EER at which the verdict says that the system is close to guessing, whose EER is 0.5."""
@@ -105,6 +106,8 @@ class Verdict:
     is_calibrated: bool
     is_guessing: bool
     commands: Commands
+    shift: ConditionShift | None = None
+    """The shift of the recordings from the calibration set, where it is worth a warning."""
 
     @property
     def is_too_few(self) -> bool:
@@ -124,7 +127,7 @@ class Verdict:
                     f" Calibrate it: {style.code(self.commands.calibrate)}, with 20 speakers or more that it was not "
                     "trained on."
                 )
-        return found
+        return [*found, *self._unlike(style)]
 
     def _enough(self, style: Style) -> list[str]:
         found = [
@@ -153,6 +156,18 @@ class Verdict:
             "more recordings of each).",
         ]
 
+    def _unlike(self, style: Style) -> list[str]:
+        if self.shift is None:
+            return []
+        num_shifted, num_known = self.shift.num_shifted, self.shift.num_known
+        numbers = f"{num_shifted:,} of {count(num_known, 'recording')} {agree(num_shifted, 'is', 'are')} unlike"
+        most = f"; most often: {self.shift.unusual[0][0]}"
+        return [
+            f"{style.strong(numbers)} the recordings that the system was calibrated on{most}. Its answers to such "
+            f"recordings are surer after {style.code(self.commands.calibrate)} with recordings of this kind, of 20 "
+            "speakers or more."
+        ]
+
     def _whose(self, style: Style) -> list[str]:
         found = []
         if self.confused is not None:
@@ -167,7 +182,12 @@ class Verdict:
 
 
 def reach_verdict(
-    decided: DecidedTrials, measures: Mapping[str, Measure], *, is_calibrated: bool, commands: Commands
+    decided: DecidedTrials,
+    measures: Mapping[str, Measure],
+    *,
+    is_calibrated: bool,
+    commands: Commands,
+    shift: ConditionShift | None = None,
 ) -> Verdict:
     """Turn the errors at the threshold into a verdict; `measures` holds eer, far and frr of the same trials."""
     num_speakers = len(decided.speakers)
@@ -184,6 +204,7 @@ def reach_verdict(
         is_calibrated=is_calibrated,
         is_guessing=measures["eer"].value >= GUESSING,
         commands=commands,
+        shift=shift if shift is not None and shift.is_notable else None,
     )
 
 

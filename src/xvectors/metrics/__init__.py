@@ -1,4 +1,4 @@
-"""Measures of verification and identification, from arrays of scores to numbers with confidence intervals.
+"""Measures of verification, identification and diarization, from arrays to numbers with confidence intervals.
 
 Costs follow the NIST SRE 2016 evaluation plan. No torch.
 """
@@ -6,6 +6,17 @@ Costs follow the NIST SRE 2016 evaluation plan. No torch.
 from xvectors.metrics.bootstrap import Comparison, Interval, ScoredTrials, compare_systems, speaker_intervals
 from xvectors.metrics.calibration_curves import APE, Reliability, applied_probability_of_error, reliability
 from xvectors.metrics.detection_cost import bayes_threshold
+from xvectors.metrics.diarization import (
+    FAIR,
+    FORGIVING,
+    FULL,
+    DiarizationErrors,
+    RecordingInterval,
+    Scoring,
+    SpeakerTurns,
+    der_interval,
+    diarization_errors,
+)
 from xvectors.metrics.histogram import ScoreHistogram
 from xvectors.metrics.identification import (
     IdentificationRates,
@@ -40,9 +51,13 @@ from xvectors.metrics.verification import (
 
 __all__ = [
     "APE",
+    "FAIR",
+    "FORGIVING",
+    "FULL",
     "ROC",
     "Comparison",
     "DETCurve",
+    "DiarizationErrors",
     "EERResult",
     "EqualErrors",
     "FARAtMost",
@@ -53,9 +68,12 @@ __all__ = [
     "OpenSetRate",
     "OperatingPoint",
     "Posterior",
+    "RecordingInterval",
     "Reliability",
     "ScoreHistogram",
     "ScoredTrials",
+    "Scoring",
+    "SpeakerTurns",
     "actual_dcf",
     "applied_probability_of_error",
     "auc",
@@ -64,7 +82,9 @@ __all__ = [
     "cllr",
     "compare_systems",
     "count_error_speakers",
+    "der_interval",
     "det_curve",
+    "diarization_errors",
     "eer",
     "error_rates",
     "identification_rates",

@@ -107,10 +107,14 @@ def det_figure(curves: Mapping[str, DET], points: Sequence[MarkedPoint] = (), *,
 
 
 def _mark(axes: Axes, points: Sequence[MarkedPoint]) -> None:
-    """Mark the points; those that nearly coincide share a label, above and to the right, where no curve passes."""
+    """Mark the points, those of rates of 0 and 1 on the edges.
+
+    Points that nearly coincide share a label, above and to the right, where no curve passes.
+    """
     placed: list[tuple[list[str], NDArray[np.float64]]] = []
     for point in points:
-        place = np.clip(ndtri([point.far, point.frr]), [axes.get_xlim()[0], axes.get_ylim()[0]], None)
+        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+        place = np.clip(ndtri([point.far, point.frr]), [left, bottom], [right, top])
         color, marker = (style.INK, "D") if point.is_in_use else (style.POINT, "o")
         axes.plot(*place, marker, ms=6.5, mfc=color, mec=style.PAPER, mew=0.8, clip_on=False, zorder=3)
         pixels = axes.transData.transform(place)
@@ -119,9 +123,11 @@ def _mark(axes: Axes, points: Sequence[MarkedPoint]) -> None:
             near[0].append(point.label)
         else:
             placed.append(([point.label], pixels))
+    top_pixel = axes.transAxes.transform((1, 1))[1]
     for labels, pixels in placed:
+        above = 4 if pixels[1] < top_pixel - 14 else -14  # below the edge, not cut off by it
         axes.annotate(
-            ", ".join(labels), tuple(axes.transData.inverted().transform(pixels)), xytext=(5, 4),
+            ", ".join(labels), tuple(axes.transData.inverted().transform(pixels)), xytext=(5, above),
             textcoords="offset points", fontsize=style.FONT, fontweight="bold", color=style.INK,
         )  # fmt: skip
 

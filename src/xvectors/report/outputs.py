@@ -12,6 +12,7 @@ from xvectors.corpus import PackedStrings
 from xvectors.evaluation.leakage import Leakage
 from xvectors.evaluation.measures import COVERAGE, Interval, Measure, OperatingPoint
 from xvectors.evaluation.result import Evaluation
+from xvectors.evaluation.shift import Answers, ConditionShift, Degree
 from xvectors.evaluation.slices import Slice
 from xvectors.evaluation.verdict import ErrorRate
 from xvectors.files import write_text
@@ -86,6 +87,11 @@ def evaluation_to_dict(evaluation: Evaluation) -> dict[str, Any]:
         "figures": {key: measure_to_dict(measure) for key, measure in evaluation.measures.items()},
         "operating_points": [point_to_dict(point) for point in evaluation.operating_points],
         "slices": [slice_to_dict(one, slices.confidence) for one in slices.slices],
+        "llr_bounds": None
+        if evaluation.llr_bounds is None
+        else dict(zip(("least_llr", "greatest_llr"), evaluation.llr_bounds, strict=True)),
+        "shift": None if evaluation.shift is None else shift_to_dict(evaluation.shift),
+        "no_shift": evaluation.no_shift,
         "leakage": _leakage_to_dict(evaluation.leakage, evaluation.manifest.id),
         "left_out": list(evaluation.left_out),
         "warnings": list(evaluation.warnings),
@@ -147,6 +153,47 @@ def slice_to_dict(one: Slice, confidence: float) -> dict[str, Any]:
         "figures": {key: asdict(measure) for key, measure in one.measures.items()},
         "note": one.note,
     }
+
+
+def shift_to_dict(found: ConditionShift) -> dict[str, Any]:
+    """The shift from the calibration set as plain values; a share without answers is None."""
+    curve = found.coverage
+    return {
+        "num_usual": found.num_usual,
+        "num_shifted": found.num_shifted,
+        "num_untested": found.num_untested,
+        "num_unknown": found.num_unknown,
+        "unusual": [{"words": words, "num_recordings": number} for words, number in found.unusual],
+        "degrees": [_degree_to_dict(one) for one in found.degrees],
+        "coverage": [
+            {
+                "probability": float(probability),
+                "answered_target": float(curve.answered_target[at]),
+                "answered_nontarget": float(curve.answered_nontarget[at]),
+                "wrong_target": _finite(float(curve.wrong_target[at])),
+                "wrong_nontarget": _finite(float(curve.wrong_nontarget[at])),
+                "both_possible": bool(curve.both_possible[at]),
+            }
+            for at, probability in enumerate(curve.probability)
+        ],
+    }
+
+
+def _degree_to_dict(one: Degree) -> dict[str, Any]:
+    return {
+        "low": one.low,
+        "high": _finite(one.high),
+        "eer": one.eer,
+        "cllr": one.cllr,
+        "min_cllr": one.min_cllr,
+        "answered": one.answered,
+        "target": _answers_to_dict(one.target),
+        "nontarget": _answers_to_dict(one.nontarget),
+    }
+
+
+def _answers_to_dict(answers: Answers) -> dict[str, Any]:
+    return {**asdict(answers), "wrong": answers.wrong}
 
 
 def write_metrics(path: Path, evaluation: Evaluation) -> None:

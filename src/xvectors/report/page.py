@@ -21,6 +21,7 @@ from xvectors.report.pictures import draw_maps, draw_pictures
 from xvectors.report.recordings import MAX_ID, Recordings
 from xvectors.report.slice_view import view_slices
 from xvectors.report.views import (
+    bounds_words,
     view_cards,
     view_data,
     view_leakage,
@@ -29,6 +30,7 @@ from xvectors.report.views import (
     view_pairs,
     view_points,
     view_settings,
+    view_shift,
     view_trials,
 )
 from xvectors.text import agree, count
@@ -80,6 +82,9 @@ def render_page(evaluation: Evaluation, folder: Path, *, audio: bool) -> str:
         measures=view_measures(evaluation),
         points=view_points(evaluation),
         pictures=draw_pictures(evaluation),
+        shift=view_shift(evaluation),
+        no_shift=(evaluation.no_shift[:1].upper() + evaluation.no_shift[1:]).split("`"),
+        bounds=bounds_words(evaluation),
         maps=draw_maps(evaluation),
         data=view_data(evaluation),
         leakage=view_leakage(evaluation, recordings),

@@ -9,7 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xvectors.evaluation.result import Evaluation
+from xvectors.evaluation.shift import RiskCoverage
 from xvectors.report import style
+from xvectors.report.coverage_plot import coverage_figure, coverage_tips
 from xvectors.report.error_plots import MarkedPoint, ape_figure, bin_tips, det_figure, reliability_figure, score_figure
 from xvectors.report.formats import clean, score, shortened
 from xvectors.report.inline_svg import inline_svg
@@ -46,6 +48,8 @@ def draw_pictures(evaluation: Evaluation) -> dict[str, Picture | None]:
             inline_svg(drawn, "ape", "Applied probability of error"),
             "Applied probability of error: calibration loses the gap between the two curves.",
         )
+    if evaluation.shift is not None:
+        pictures["coverage"] = _coverage(evaluation.shift.coverage)
     pictures["training"] = _training(evaluation)
     return pictures
 
@@ -78,6 +82,18 @@ def _scores(evaluation: Evaluation) -> Picture:
         inline_svg(densities_figure(evaluation), "scores", "Scores of target and non-target trials"),
         "Scores: trials to the right of the threshold are accepted.",
     )
+
+
+def _coverage(found: RiskCoverage) -> Picture:
+    caption = (
+        "Answers and errors: the higher the probability that an answer needs, the fewer answers there are, and the "
+        "fewer of them should be wrong. All trials, whatever their shift."
+    )
+    if not found.both_possible.all():
+        last = 100 * found.probability[found.both_possible].max()
+        caption += f" The curves end at {last:g} %: beyond, the bounds of the LLRs do not allow both answers."
+    svg = inline_svg(coverage_figure(found), "coverage", "Answers and errors", tips=coverage_tips(found))
+    return Picture(svg, caption)
 
 
 def _training(evaluation: Evaluation) -> Picture | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -9,9 +10,11 @@ import numpy as np
 
 from xvectors.evaluation.measures import Interval
 from xvectors.evaluation.result import Evaluation
+from xvectors.evaluation.shift import MIN_PROBABILITY, Answers, ConditionShift
 from xvectors.evaluation.verdict import ErrorRate
 from xvectors.report.formats import (
     MAX_NAME,
+    NBSP,
     amount,
     between,
     confidence_level,
@@ -24,7 +27,7 @@ from xvectors.report.formats import (
 )
 from xvectors.report.recordings import GENDER_WORDS, Recordings
 from xvectors.report.slice_view import Cell
-from xvectors.text import count
+from xvectors.text import agree, count
 
 MAX_NAMES = 20
 MAX_SHARED = 50  # recordings that were trained on
@@ -142,6 +145,70 @@ def _errors(errors: int | None, trials: int, speakers: int | None) -> Cell:
         return Cell("none", f"of {trials:,}")
     of_speakers = "" if speakers is None else f"; {count(speakers, 'speaker')}"
     return Cell(percent(errors / trials), f"{errors:,} of {trials:,}{of_speakers}")
+
+
+def view_shift(e: Evaluation) -> dict[str, Any] | None:
+    """Return how far the recordings are from the calibration set, and the trials by degree of shift."""
+    found = e.shift
+    if found is None:
+        return None
+    rows = [
+        {
+            "name": (f"{one.low:g} to {one.high:g}" if math.isfinite(one.high) else f"{one.low:g} and more").replace(
+                " ", NBSP
+            ),
+            "eer": "–" if one.eer is None else percent(one.eer),
+            "cllr": Cell("–")
+            if one.cllr is None or one.min_cllr is None
+            else Cell(amount(one.cllr, "bits"), amount(one.min_cllr, "bits")),
+            "answered": "–" if one.answered is None else percent(one.answered),
+            "wrong_target": _wrong(one.target),
+            "wrong_nontarget": _wrong(one.nontarget),
+            "trials": f"{one.target.num_trials:,} / {one.nontarget.num_trials:,}",
+        }
+        for one in found.degrees
+    ]
+    return {
+        "sentence": _alike(found),
+        "unusual": [(words, count(number, "recording")) for words, number in found.unusual],
+        "least": confidence_level(MIN_PROBABILITY),
+        "rows": rows,
+    }
+
+
+def _alike(found: ConditionShift) -> str:
+    """Say how many recordings are like those of the calibration set."""
+    usual, shifted, untested = found.num_usual, found.num_shifted, found.num_untested
+    text = f"{usual:,} of {count(found.num_known, 'recording')} ({percent(usual / found.num_known)})"
+    text += f" {agree(usual, 'is', 'are')} like those that the system was calibrated on"
+    if shifted:
+        text += f", {shifted:,} ({percent(shifted / found.num_known)}) {agree(shifted, 'is', 'are')} not"
+    text += "."
+    if untested:
+        text += f" {untested:,} of them {agree(untested, 'is', 'are')} beyond all that was tested; LLRs are 0 there."
+    if found.num_unknown:
+        unknown = count(found.num_unknown, "further recording")
+        text += f" The condition of {unknown} is not known; their trials are not in the table."
+    return text
+
+
+def _wrong(answers: Answers) -> Cell:
+    if answers.wrong is None:
+        return Cell("–")
+    if not answers.num_wrong:
+        return Cell("none", f"of {answers.num_answers:,}")
+    return Cell(percent(answers.wrong), f"{answers.num_wrong:,} of {answers.num_answers:,}")
+
+
+def bounds_words(e: Evaluation) -> str:
+    """Say between which LLRs all are, and what these mean; empty for a system without bounds."""
+    if e.llr_bounds is None:
+        return ""
+    least, greatest = e.llr_bounds
+    return (
+        f"between {score(least, True)}, which is {math.exp(-least):,.0f} to 1 for two people, and "
+        f"{score(greatest, True)}, which is {math.exp(greatest):,.0f} to 1 for one"
+    )
 
 
 def view_pairs(e: Evaluation, recordings: Recordings) -> list[dict[str, Any]]:

@@ -69,6 +69,11 @@ class SystemFolder:
         return self.path / "state" / "checkpoint.pt"
 
     @property
+    def distillation(self) -> Path:
+        """The teacher's embeddings and the copies of recordings that a distilled network learned from."""
+        return self.path / "distillation"
+
+    @property
     def lock(self) -> Path:
         """Locked by the process that trains or calibrates the system."""
         return self.path / ".lock"

@@ -118,7 +118,9 @@ def check_size(folder: SystemFolder, description: Description) -> None:
 
 
 def num_classes(recipe: Recipe, num_speakers: int) -> int:
-    """Return the number of classes: each speaker at each speed is a class of its own."""
+    """Return the number of classes: each speaker at each speed, or in each voice, is a class of its own."""
+    if recipe.distillation.teacher:
+        return num_speakers * (1 + recipe.distillation.voices)
     return num_speakers * (1 + len(recipe.augment.speed_factors))
 
 

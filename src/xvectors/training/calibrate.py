@@ -6,33 +6,37 @@ crops.
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.backends import BACKENDS, PLDA, Backend, make_backend
+from xvectors.backends import Backend, make_backend
 from xvectors.backends.adaptation import ADAPT_BY, check_adaptation
-from xvectors.backends.estimator import finite_rows
 from xvectors.corpus import TEST, TRAIN, VAL, Manifest, open_corpus, scan
-from xvectors.embeddings import load_embeddings
 from xvectors.encoder import SpeakerEncoder
 from xvectors.encoder.results import known_durations
-from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
+from xvectors.errors import CheckpointError, ConfigError, ManifestError
 from xvectors.files import exclusive
 from xvectors.metrics import bayes_threshold
 from xvectors.system import SystemFolder, find_system
 from xvectors.system.hub import is_on_hub
 from xvectors.text import agree, count, first_few
+from xvectors.training.cohort import Cohort, check_cohort_used
+from xvectors.training.shifted import embed_shifted
+from xvectors.training.unlabeled import open_unlabeled
 from xvectors.trials import sample_recordings
 from xvectors.verification import CROP_DURATIONS_S, Basis, Verifier, learn_verifier, save_verifier, verifier_of
+from xvectors.verification.calibration_set import Shifted
+from xvectors.verification.conditions import with_condition
 from xvectors.verification.decision import MIN_SPEECH_S
 from xvectors.verification.label_check import find_two_voices
 from xvectors.verification.learning import FEW_SPEAKERS, few_speakers_warning
+from xvectors.verification.new_domain import Adaptation
 from xvectors.verification.own_speakers import learn_from_own
 from xvectors.verification.verifier import IMPORTED, P_TARGET
 
@@ -76,8 +80,10 @@ def calibrate(
         Embeddings of impostors by this system, as `save_embeddings` writes them, for score normalization by the mean
         of each speaker. Default: the training speakers.
     adapt_to, adapt_by
-        Unlabeled embeddings of another domain by this system, to which PLDA is adapted by "coral_plus", "coral" or
-        "kaldi". `data` should be of that domain too, or the LLRs are those of the old domain.
+        Unlabeled recordings of the domain that the system is used in: a folder, a manifest (which needs no speakers),
+        or embeddings by this system. Every back-end and its calibration are adapted to them (see
+        `verification.new_domain`), and PLDA also by "coral_plus", "coral" or "kaldi" if they are more than it has
+        dimensions. What has changed is in `basis["adapted_to"]`.
 
     Raises
     ------
@@ -86,8 +92,7 @@ def calibrate(
     ManifestError, ShapeError
         For too few speakers or recordings, scores that do not separate speakers, and a cohort without speaker names.
     ConfigError
-        For an unknown `backend` or method, a back-end that does not use the cohort or the adaptation, and a prior
-        outside (0, 1).
+        For an unknown `backend` or method, a back-end that does not use the cohort, and a prior outside (0, 1).
     """
     paths = find_system(Path(folder))
     if paths.path != Path(folder):
@@ -97,12 +102,13 @@ def calibrate(
     check_adaptation(adapt_by)
     imported = _imported_backend(paths, backend)
     if imported is not None or backend is not None:
-        _check_used(backend or IMPORTED, imported or make_backend(str(backend)), cohort, adapt_to)
+        check_cohort_used(backend or IMPORTED, imported or make_backend(str(backend)), cohort)
     bayes_threshold(p_target)
     encoder = SpeakerEncoder.from_pretrained(folder, device=device)
     with exclusive(paths.lock, of=str(paths.path)):
         shortest_s = encoder.fbank.samples_for(encoder.model.context_frames) / encoder.sample_rate_hz
-        given = _Given.read(cohort, adapt_to, adapt_by, encoder.embedding_dim)
+        given = Cohort.read(cohort, encoder.embedding_dim)
+        unlabeled = None if adapt_to is None else open_unlabeled(adapt_to, encoder, progress=progress)
         if data is None:
             manifest, held_out = _held_out(paths, encoder)
             source = "held-out speakers" if held_out else "validation recordings of trained speakers"
@@ -126,41 +132,77 @@ def calibrate(
                     first_few(known),
                 )
         if not held_out and backend != "cosine" and (backend is not None or given.facts):
-            named = f"back-end {backend}" if backend is not None else "a back-end to normalize or to adapt"
+            named = f"back-end {backend}" if backend is not None else "a back-end to normalize"
             raise ManifestError(
                 f"{named} would be fitted on the speakers that it is calibrated on, whom the network knows; "
                 "hold others out with data.held_out_prop, or name a corpus of other speakers with --data"
             )
         basis = embed_with_crops(encoder, manifest, shortest_s, seed=seed, progress=progress)
         basis, two_voices = _of_one_voice_each(basis, manifest, seed)
+        shifted = embed_shifted(encoder, manifest, basis, seed=seed, progress=progress)
         # training speakers cannot judge a back-end fitted on them
         training = training_embeddings(paths, encoder, seed=seed, progress=progress) if held_out else None
-        if imported is not None:
-            learned = learn_verifier(basis, fitted=imported, complete=given.complete, p_target=p_target, seed=seed)
-        elif training is None and held_out:
-            # an imported system, or one without its corpus: these speakers fit the back-end too
-            learned = learn_from_own(basis, backend_name=backend, complete=given.complete, p_target=p_target, seed=seed)
-        else:
-            learned = learn_verifier(
-                basis, training, backend_name=backend, complete=given.complete, p_target=p_target, seed=seed
+        adaptation, plain = None, None
+        if unlabeled is not None:
+            plain = _learn(
+                basis, shifted, training, copy.deepcopy(imported), backend, given.complete, held_out, p_target, seed
             )
-        _check_used(learned.name, learned.backend, cohort, adapt_to)
+            adaptation = Adaptation.to(unlabeled.new, basis, by=adapt_by, keep_cohort=cohort is not None)
+            if shifted is not None:
+                shifted = replace(shifted, basis=adaptation.moved(shifted.basis, like=basis))
+            basis = adaptation.moved(basis)
+            training = None if training is None else adaptation.moved_training(training)
+            if imported is not None:
+                adaptation.recenter(imported)
+        learned = _learn(basis, shifted, training, imported, backend, given.then(adaptation), held_out, p_target, seed)
+        check_cohort_used(learned.name, learned.backend, cohort)
         if cohort is not None:
             learned.backend.warn_of_overlap(manifest.speakers, "calibration")
             learned.backend.warn_of_overlap(_test_speakers(paths))
         longest_s = float(known_durations(manifest).max())
         crops = [length for length in CROP_DURATIONS_S if shortest_s <= length < longest_s]
         facts = {**learned.basis, "source": source, "held_out": held_out, "crop_durations_s": crops, **given.facts}
+        facts["num_across_sessions"] = basis.num_across_sessions
         if basis.domain is not None:
             facts["domains"] = np.unique(basis.domain).tolist()
+        if adaptation is not None and plain is not None and unlabeled is not None:
+            typical_s = float(np.median(basis.duration_s[basis.whole]))
+            facts["adapted_to"] = {
+                "file": Path(str(adapt_to)).name,
+                "num_listed": unlabeled.num_listed,
+                **adaptation.record(plain, learned, typical_s),
+            }
         if two_voices:
             facts["left_out_as_two_voices"] = two_voices
-        verifier = replace(learned, basis=facts)
+        verifier = with_condition(replace(learned, basis=facts), basis, shifted, seed=seed)
         num_speakers = int(facts["num_speakers"])
         if held_out and num_speakers < FEW_SPEAKERS:
             logger.warning("%s", few_speakers_warning(num_speakers))
         save_verifier(verifier, backend=paths.backend, calibration=paths.calibration, fingerprint=encoder.fingerprint)
         return verifier
+
+
+def _learn(
+    basis: Basis,
+    shifted: Shifted | None,
+    training: tuple[NDArray[np.float32], NDArray[np.str_]] | None,
+    imported: Backend | None,
+    backend: str | None,
+    complete: Callable[[Backend], object],
+    held_out: bool,
+    p_target: float,
+    seed: int,
+) -> Verifier:
+    if imported is not None:
+        return learn_verifier(basis, fitted=imported, complete=complete, p_target=p_target, seed=seed)
+    if training is None and held_out:
+        # an imported system, or one without its corpus: these speakers fit the back-end too
+        return learn_from_own(
+            basis, shifted=shifted, backend_name=backend, complete=complete, p_target=p_target, seed=seed
+        )
+    return learn_verifier(
+        basis, training, shifted=shifted, backend_name=backend, complete=complete, p_target=p_target, seed=seed
+    )
 
 
 def _imported_backend(paths: SystemFolder, backend: str | None) -> Backend | None:
@@ -178,80 +220,6 @@ def _imported_backend(paths: SystemFolder, backend: str | None) -> Backend | Non
     if backend == IMPORTED:
         raise ConfigError(f"{paths.path} has no back-end that came with an imported model; leave --backend out")
     return None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Given:
-    """Cohort and adaptation data of back-ends, and their record in calibration.toml."""
-
-    cohort: tuple[NDArray[Any], NDArray[np.str_]] | None
-    new_domain: NDArray[Any] | None
-    adapt_by: str
-    facts: dict[str, Any]
-
-    @classmethod
-    def read(cls, cohort: str | Path | None, adapt_to: str | Path | None, adapt_by: str, dim: int) -> _Given:
-        imposters = new_domain = None
-        facts: dict[str, Any] = {}
-        if cohort is not None:
-            rows, names = _embeddings_of(cohort, dim, "speaker")
-            imposters = rows, _cohort_speakers(cohort, names)
-            facts["cohort"] = {
-                "file": Path(cohort).name,
-                "num_speakers": len(np.unique(names)),
-                "num_embeddings": len(rows),
-            }
-        if adapt_to is not None:
-            (new_domain,) = _embeddings_of(adapt_to, dim)
-            facts["adapted_to"] = {"file": Path(adapt_to).name, "by": adapt_by, "num_embeddings": len(new_domain)}
-        return cls(cohort=imposters, new_domain=new_domain, adapt_by=adapt_by, facts=facts)
-
-    def complete(self, backend: Backend) -> None:
-        """Pass cohort and adaptation data to a fitted back-end that uses them."""
-        if self.new_domain is not None and isinstance(backend.scorer, PLDA):
-            backend.adapt(self.new_domain, self.adapt_by)
-        if self.cohort is not None and backend.normalizer is not None:
-            backend.use_cohort(*self.cohort)
-
-
-def _embeddings_of(path: str | Path, dim: int, *columns: str) -> list[NDArray[Any]]:
-    arrays = load_embeddings(Path(path), *columns)
-    try:
-        rows = finite_rows(arrays["embeddings"], dim, "system")
-    except ShapeError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    return [rows, *(arrays[column] for column in columns)]
-
-
-def _cohort_speakers(cohort: str | Path, speakers: NDArray[Any]) -> NDArray[np.str_]:
-    """Validate the speaker names of the cohort: recordings without one would count as a single speaker."""
-    names = speakers.astype(np.str_)
-    nameless = int(np.count_nonzero(np.char.strip(names) == ""))
-    if nameless:
-        raise ManifestError(
-            f"{cohort}: {nameless} of {count(len(names), 'embedding')} {agree(nameless, 'names', 'name')} "
-            "no speaker; embed a manifest with all"
-        )
-    if len(np.unique(names)) < 2:
-        raise ManifestError(f"{cohort}: a cohort of one speaker; score normalization needs at least two, better 200")
-    return names
-
-
-def _check_used(name: str, backend: Backend, cohort: str | Path | None, adapt_to: str | Path | None) -> None:
-    """Raise ConfigError if the back-end would not use the cohort or the adaptation data."""
-    for option, path in (("--cohort", cohort), ("--adapt-to", adapt_to)):
-        if path is not None and not _USES[option](backend):
-            others = ", ".join(other for other, make in BACKENDS.items() if _USES[option](make()))
-            raise ConfigError(
-                f"back-end {name} has no use for {option} {path}; name one that has with --backend ({others}), or "
-                f"leave {option} out"
-            )
-
-
-_USES: Mapping[str, Callable[[Backend], bool]] = {
-    "--cohort": lambda backend: backend.normalizer is not None,
-    "--adapt-to": lambda backend: isinstance(backend.scorer, PLDA),
-}
 
 
 def _test_speakers(paths: SystemFolder) -> list[str]:
@@ -381,6 +349,7 @@ def embed_with_crops(
     names = np.array(manifest.speakers, dtype=np.str_)
     at = embedded.rows[enough]
     domain = manifest.extra.get("domain")
+    session = np.array([*manifest.sessions, ""], dtype=np.str_)[manifest.session_index]  # -1, unknown, is the last
     return Basis(
         embeddings=embedded.embeddings[enough],
         speakers=names[manifest.speaker_index[of_row[at]]],
@@ -388,4 +357,6 @@ def embed_with_crops(
         duration_s=embedded.speech_s[enough],
         whole=whole[enough],
         domain=None if domain is None else np.array([domain[row] for row in of_row[at].tolist()], dtype=np.str_),
+        session=session[of_row[at]] if manifest.sessions else None,
+        condition=embedded.condition[enough],
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -16,24 +17,34 @@ from torch import Tensor, nn
 from xvectors.augment.specaugment import SpecAugment
 from xvectors.config import Recipe
 from xvectors.devices import choose_precision, survive_forks
-from xvectors.losses import make_head, softmax_loss
-from xvectors.models import Backbone
+from xvectors.losses import distillation_loss, make_head, softmax_loss
+from xvectors.models import MODELS, Backbone
 from xvectors.system.serialization import MAP_PREFIX, load_state, make_features, make_model, num_classes
 from xvectors.training.averaging import WeightAverage
+from xvectors.training.batch_statistics import SharedBatchStatistics
 from xvectors.training.checkpoint import Checkpoint
 from xvectors.training.data.dataset import Batch
+from xvectors.training.distributed import ALONE, MIN_SHARE, Group
 from xvectors.training.optimizer import in_head_only_stage, in_large_margin_stage, make_optimizer, margin_at, set_rates
 
 
 class Learner:
     """The network, its features, its loss and its optimizer on one device, initialized from the recipe's seed.
 
-    Processes that train together begin with the same weights, and each draws its own masks by its `rank`.
+    The processes of `group` take every step together: on their shares of a batch, they compute the gradients, the
+    BatchNorm statistics and the masks that one process would compute on the whole batch.
     """
 
-    def __init__(self, recipe: Recipe, num_speakers: int, device: torch.device, *, rank: int = 0) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        num_speakers: int,
+        device: torch.device,
+        group: Group = ALONE,
+    ) -> None:
         survive_forks()
-        self.recipe, self.num_speakers, self.device, self.rank = recipe, num_speakers, device, rank
+        group.check_batch_size(recipe.training.batch_size)
+        self.recipe, self.num_speakers, self.device, self.group = recipe, num_speakers, device, group
         self.spec_augment = SpecAugment(recipe.augment) if recipe.augment.spec_augment_prob > 0 else None
         self.fbank = make_features(recipe).to(device)
         # layers draw their weights from the global generator, whose state is restored afterwards
@@ -43,11 +54,12 @@ class Learner:
             self.head = self._make_head()
         # a custom loss need not have a margin
         self._set_margin: Callable[[float], None] | None = getattr(self.head, "set_margin", None)
-        self.network = _Network(self.model, self.head).to(device)
+        self.dtype = choose_precision(recipe.training.precision, device)
+        self.network = _Network(self.model, self.head, recipe, self.dtype).to(device)
+        self._trained: nn.Module | None = None
         self.optimizer = make_optimizer(self.network, recipe.training)
         width = recipe.training.average_width
         self.average = WeightAverage(self.network, width) if width > 0 else None
-        self.dtype = choose_precision(recipe.training.precision, device)
         # small gradients underflow in float16; in other precisions the scaler does nothing
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
 
@@ -70,7 +82,8 @@ class Learner:
 
         Returns
         -------
-        The mean loss of the batch in nats, and the number of chunks that were classified correctly.
+        The mean loss of the batch in nats, and the number of chunks that were classified correctly; over the shares of
+        all processes.
         """
         training, loss_settings = self.recipe.training, self.recipe.loss
         set_rates(self.optimizer, training, fraction)
@@ -82,10 +95,19 @@ class Learner:
         self.network.requires_grad_(not head_only)
         for parameter in self._class_layer().parameters():
             parameter.requires_grad_()
-        loss, logits, labels = self._forward(self.model, self.head, batch, self._generator(position))
+        own, total = len(batch.rows), batch.total
+        if self._trained is None:
+            self._trained = self.group.synchronized(self.network, self.device, some_unused=self._leaves_some_unused())
+        with self._shared_statistics(idle=not own):
+            given = (batch, self._generator(position)) if own else (self._silence(batch), None)
+            loss, logits, labels = self._forward(self._trained, *given)
         correct = (logits.argmax(dim=1) == labels).sum()
         # one transfer for both, since each makes the GPU wait
         value, num_correct = torch.stack((loss.detach(), correct.to(loss.dtype))).tolist()
+        if not self.group.is_alone:
+            value, num_correct = self.group.sum(*((value * own / total, num_correct) if own else (0.0, 0)))
+            # gradients are averaged over the processes, whose shares may differ in size
+            loss = loss * (own * self.group.num_ranks / total)
         if not math.isfinite(value):
             return value, 0
         self.optimizer.zero_grad(set_to_none=True)
@@ -104,21 +126,20 @@ class Learner:
     @torch.no_grad()
     def measure(self, batch: Batch) -> tuple[float, int]:
         """Return a batch's mean cross-entropy over the speakers, without margin, and the number of correct answers."""
-        model, head = self._kept()
-        _, logits, labels = self._forward(model, head, batch)
+        _, logits, labels = self._forward(self._kept(), batch)
         logits = logits[:, : self.num_speakers]
         return float(softmax_loss(logits, labels)), int((logits.argmax(dim=1) == labels).sum())
 
     @torch.no_grad()
     def embed(self, batch: Batch) -> Tensor:
         """Return the embeddings of a batch, float32 [batch, embedding_dim] on the CPU."""
-        model, _ = self._kept()
-        with self._autocast():
-            return model.embed(self.fbank(batch.waveforms.to(self.device))).cpu()
+        network = self._kept()
+        with network.autocast(self.device):
+            return network.model.embed(self.fbank(batch.waveforms.to(self.device))).cpu()
 
     def kept_weights(self) -> dict[str, Tensor]:
         """Return the weights that a system uses: the averaged ones if the recipe averages."""
-        return self._kept()[0].state_dict()
+        return self._kept().model.state_dict()
 
     def start_from(self, weights: Mapping[str, Tensor], source: str) -> None:
         """Take the backbone of a trained network of the same shape; the class layer stays newly initialized."""
@@ -132,12 +153,12 @@ class Learner:
     def _class_layer(self) -> nn.Module:
         return self.model.get_submodule("classifier") if self.head is None else self.head
 
-    def _kept(self) -> tuple[Backbone, nn.Module | None]:
-        """Return network and head for validation: averaged if the recipe averages, in evaluation mode."""
+    def _kept(self) -> _Network:
+        """Return the network for validation: averaged if the recipe averages, in evaluation mode."""
         network = self.network if self.average is None else self.average.module
         assert isinstance(network, _Network)
         network.eval()
-        return network.model, network.head
+        return network
 
     def _make_head(self) -> nn.Module | None:
         if self.recipe.loss.name == "softmax":
@@ -145,33 +166,40 @@ class Learner:
         return make_head(self.recipe.loss, self.model.embedding_dim, num_classes(self.recipe, self.num_speakers))
 
     def _generator(self, position: tuple[int, int]) -> torch.Generator:
-        seeds = np.random.SeedSequence([self.recipe.training.seed, self.rank, *position])
+        seeds = np.random.SeedSequence([self.recipe.training.seed, 0, *position])
         return torch.Generator().manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+    def _leaves_some_unused(self) -> bool:
+        """Whether steps leave out parameters: a margin loss the network's class layer, a first stage the backbone."""
+        known = self.recipe.model.name in MODELS
+        return self.head is not None or self.recipe.training.head_only_share > 0 or not known
+
+    def _shared_statistics(self, *, idle: bool) -> AbstractContextManager[object]:
+        return nullcontext() if self.group.is_alone else SharedBatchStatistics(idle=idle)
+
+    def _silence(self, batch: Batch) -> Batch:
+        """Return what a process without chunks of a batch computes on, because the others wait for its part of every
+        exchange. It counts nothing.
+        """
+        samples = round(self.recipe.data.chunk_max_s * self.recipe.features.sample_rate_hz)
+        labels = torch.zeros(MIN_SHARE, dtype=torch.int64)
+        targets = None if batch.targets is None else torch.ones(MIN_SHARE, self.model.embedding_dim)
+        return Batch(torch.zeros(MIN_SHARE, samples), labels, labels, [], targets)
 
     def _forward(
-        self,
-        model: Backbone,
-        head: nn.Module | None,
-        batch: Batch,
-        generator: torch.Generator | None = None,
+        self, network: nn.Module, batch: Batch, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return loss, logits and labels of a batch; in training mode, `generator` draws the masks of SpecAugment."""
         waveforms = batch.waveforms.to(self.device, non_blocking=True)
         labels = batch.labels.to(self.device, non_blocking=True)
         with torch.no_grad():
             features = self.fbank(waveforms)
-            if self.spec_augment is not None and generator is not None and model.training:
-                features = self.spec_augment(features, generator)
-        with self._autocast():
-            output = model(features, return_embedding=head is not None)
-        if head is not None:
-            loss, logits = head(output, labels)
-            return loss, logits, labels
-        logits = output.float()
-        return softmax_loss(logits, labels, self.recipe.loss.label_smoothing), logits, labels
+            if self.spec_augment is not None and generator is not None and self.network.training:
+                wanted = batch.total + (0 if self.group.is_alone else len(batch.failures))
+                features = self.spec_augment(features, generator, part=self.group.share(wanted), of=wanted)
+        targets = None if batch.targets is None else batch.targets.to(self.device, non_blocking=True)
+        loss, logits = network(features, labels, targets)
+        return loss, logits, labels
 
     def save_to(self, checkpoint: Checkpoint) -> None:
         """Put the state of network, head, optimizer, scaler and average into the checkpoint."""
@@ -199,6 +227,22 @@ class Learner:
 class _Network(nn.Module):
     """All trained parameters: the network and, with a margin loss, its head of class weights."""
 
-    def __init__(self, model: Backbone, head: nn.Module | None) -> None:
+    def __init__(self, model: Backbone, head: nn.Module | None, recipe: Recipe, dtype: torch.dtype) -> None:
         super().__init__()
-        self.model, self.head = model, head
+        self.model, self.head, self._recipe, self._dtype = model, head, recipe, dtype
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, self._dtype, enabled=self._dtype != torch.float32)
+
+    def forward(self, features: Tensor, labels: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the loss of a batch, and its logits."""
+        with self.autocast(features.device):
+            output = self.model(features, return_embedding=self.head is not None)
+        if self.head is None:
+            logits = output.float()
+            return softmax_loss(logits, labels, self._recipe.loss.label_smoothing), logits
+        loss, logits = self.head(output, labels)
+        if targets is not None:
+            settings = self._recipe.distillation
+            loss = settings.label_weight * loss + distillation_loss(output, targets, settings)
+        return loss, logits

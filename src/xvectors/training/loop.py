@@ -2,7 +2,7 @@
 
 Every random choice follows from the recipe's seed and the position in the run, and the whole state is saved at
 intervals, on an interrupt, and before and after every validation. A resumed run therefore ends with the weights of an
-uninterrupted one.
+uninterrupted one. Started by torchrun, the loop runs in every process; `run.group` says what they exchange.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from pathlib import Path
 
 from xvectors.config import Recipe, load_recipe
 from xvectors.corpus import ScanReport
-from xvectors.devices import find_device
 from xvectors.errors import TrainingError
-from xvectors.files import exclusive
 from xvectors.progress import progress_bar
 from xvectors.system import SystemFolder
-from xvectors.system.serialization import write_weights
 from xvectors.training.data.corpus import PreparedCorpus
-from xvectors.training.results import EpochResult, StepResult, TrainingResult, write_history
+from xvectors.training.distributed import Group
+from xvectors.training.results import EpochResult, StepResult, TrainingResult
 from xvectors.training.run import Run, begin_run, calibrate_if_possible, check_arguments, resume_run
 from xvectors.training.signals import noted_signals
 from xvectors.training.validation import held_out_eer, is_best, validate
@@ -47,6 +45,8 @@ def train(
     progress: bool = False,
 ) -> TrainingResult:
     """Train a system on the corpus `data` and write it to the folder `out`.
+
+    Started by torchrun, the processes share every batch. The one of rank 0 writes, calls back and shows progress.
 
     Parameters
     ----------
@@ -101,31 +101,47 @@ def train(
         Where the state cannot be written; the last checkpoint stays intact. BusyError where another process writes
         `out`.
     """
-    folder, target = SystemFolder(Path(out)), find_device(device)
+    folder, group = SystemFolder(Path(out)), Group.from_environment()
+    target = group.find_device(device)
     if isinstance(recipe, str | Path):
         recipe = load_recipe(recipe)
     check_arguments(folder, data, resume=resume, start=start, metadata=metadata)
-    with exclusive(folder.lock, of=str(folder.path)):
-        if resume:
-            run = resume_run(folder, recipe, target, data, metadata=metadata, speaker_level=speaker_level)
-        else:
-            run = begin_run(
-                folder,
-                recipe,
-                target,
-                data,
-                start=start,
-                metadata=metadata,
-                speaker_level=speaker_level,
-                overwrite=overwrite,
-                on_scan=on_scan,
-                progress=progress,
-            )
-        if on_split:
-            on_split(run.corpus)
-        run.prepare_folder()
-        interrupted = train_epochs(run, on_epoch=on_epoch, on_step=on_step, progress=progress)
-        if calibrate and interrupted is None:
+    if not group.is_first:
+        on_split = on_epoch = on_step = None
+        progress = False
+    with group.exclusive(folder.lock, of=str(folder.path)):
+        with group.joined(target):
+            with group.first_ahead():
+                if resume:
+                    run = resume_run(
+                        folder,
+                        recipe,
+                        target,
+                        data,
+                        metadata=metadata,
+                        speaker_level=speaker_level,
+                        progress=progress,
+                        group=group,
+                    )
+                else:
+                    run = begin_run(
+                        folder,
+                        recipe,
+                        target,
+                        data,
+                        start=start,
+                        metadata=metadata,
+                        speaker_level=speaker_level,
+                        overwrite=overwrite,
+                        on_scan=on_scan,
+                        progress=progress,
+                        group=group,
+                    )
+                if on_split:
+                    on_split(run.corpus)
+                run.prepare_folder()
+            interrupted = train_epochs(run, on_epoch=on_epoch, on_step=on_step, progress=progress)
+        if calibrate and interrupted is None and group.is_first:
             calibrate_if_possible(folder, device=device, progress=progress)
         return run.result(interrupted)
 
@@ -139,31 +155,31 @@ def train_epochs(
 ) -> signal.Signals | None:
     """Train `run` from its present state to its end, or until a signal stops it; return that signal."""
     learner, loaders, state, timeline = run.learner, run.loaders, run.state, run.timeline
-    training, has_validation = run.recipe.training, len(run.corpus.val_rows) > 0
+    training, has_validation, group = run.recipe.training, len(run.corpus.val_rows) > 0, run.group
     timeline.start_clock()
     with (
         noted_signals() as signals,
         progress_bar("training", timeline.total, enabled=progress, done=timeline.done) as bar,
     ):
-        while not timeline.finished and not signals.received:
+        while not timeline.finished and not group.signaled(signals):
             saved_at = time.monotonic()
             for batch in run.training_batches():
-                if len(batch.rows) > 1:  # BatchNorm needs two recordings
+                if batch.total > 1:  # BatchNorm needs two recordings
                     loss, num_correct = learner.step(batch, timeline.fraction, (state.epoch, state.batch))
                     if not math.isfinite(loss):
                         raise TrainingError(run.non_finite_loss(batch, loss))
-                    state.loss_sum += loss * len(batch.rows)
+                    state.loss_sum += loss * batch.total
                     state.num_correct += num_correct
-                    state.num_seen += len(batch.rows)
+                    state.num_seen += batch.total
                 done_before = timeline.done
                 state.batch += 1
                 timeline.read_clock()
                 bar.advance(timeline.done - done_before)
                 bar.note(f"epoch {state.epoch + 1} loss {state.mean_loss:.3f} acc {state.accuracy:.1%}")
-                if on_step and len(batch.rows) > 1:
-                    accuracy, rate = num_correct / len(batch.rows), learner.learning_rate
+                if on_step and batch.total > 1:
+                    accuracy, rate = num_correct / batch.total, learner.learning_rate
                     on_step(StepResult(timeline.steps, state.epoch + 1, loss, accuracy, rate, state.elapsed_s))
-                if signals.received:
+                if group.signaled(signals):
                     run.save()
                     return signals.received
                 if time.monotonic() - saved_at >= training.checkpoint_interval_s and not timeline.epoch_is_over:
@@ -176,12 +192,11 @@ def train_epochs(
             timeline.read_clock()
             state.end_epoch(val_loss, val_accuracy, val_eer, learner.learning_rate)
             if is_best(state.history, training.best, has_validation=has_validation):
-                state.best_epoch = state.epoch
-                write_weights(run.folder, learner.kept_weights(), state.epoch)
-            write_history(run.folder.history, state.history)
+                run.keep_weights()
+            run.write_history()
             run.save()
             if on_epoch:
                 on_epoch(run.epoch_results()[-1])
-        if timeline.finished and not signals.received and training.embedding_map:
+        if timeline.finished and not group.signaled(signals) and training.embedding_map:
             run.fit_embedding_map()
     return signals.received

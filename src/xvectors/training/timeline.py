@@ -6,18 +6,26 @@ import time
 
 from xvectors.config import TrainingConfig
 from xvectors.training.checkpoint import Checkpoint
+from xvectors.training.distributed import ALONE, Group
 
 
 class Timeline:
     """Tells from a run's state how much of the run is done.
 
-    With `training.minutes` only `read_clock` moves it, so that all decisions between two readings agree.
+    With `training.minutes` only `read_clock` moves it, so that all decisions between two readings agree, those of the
+    other processes in `group` included.
     """
 
-    def __init__(self, training: TrainingConfig, batches_per_epoch: int, state: Checkpoint) -> None:
+    def __init__(
+        self,
+        training: TrainingConfig,
+        batches_per_epoch: int,
+        state: Checkpoint,
+        group: Group = ALONE,
+    ) -> None:
         self.batches_per_epoch = batches_per_epoch
         self._epochs, self._duration_s, self._state = training.epochs, 60 * training.minutes, state
-        self._began_at = 0.0
+        self._began_at, self._group = 0.0, group
 
     def start_clock(self) -> None:
         """Continue counting seconds from those that the state has."""
@@ -25,7 +33,8 @@ class Timeline:
 
     def read_clock(self) -> None:
         """Update the state's seconds."""
-        self._state.elapsed_s = time.monotonic() - self._began_at
+        elapsed_s = time.monotonic() - self._began_at
+        self._state.elapsed_s = self._group.latest(elapsed_s) if self._duration_s else elapsed_s
 
     @property
     def epochs(self) -> int:

@@ -18,32 +18,48 @@ logger = logging.getLogger(__name__)
 
 
 def validate(learner: Learner, batches: Iterable[Batch]) -> tuple[float, float]:
-    """Return mean loss and accuracy over `batches`, NaN where there are none."""
-    loss_sum, num_correct, num_seen = 0.0, 0, 0
+    """Return mean loss and accuracy over `batches` and those of the other processes, NaN where there are none."""
+    loss_sum, num_correct, num_seen = 0.0, 0.0, 0.0
     for batch in batches:
         loss, correct = learner.measure(batch)
         loss_sum += loss * len(batch.rows)
         num_correct += correct
         num_seen += len(batch.rows)
+    loss_sum, num_correct, num_seen = learner.group.sum(loss_sum, num_correct, num_seen)
     return (loss_sum / num_seen, num_correct / num_seen) if num_seen else (math.nan, math.nan)
 
 
 def held_out_eer(learner: Learner, batches: Iterable[Batch], speaker_index: NDArray[np.int32]) -> float:
-    """Return the EER of cosine scores over all pairs of recordings in `batches`.
+    """Return the EER of cosine scores over all pairs of recordings in `batches` and those of the other processes.
 
     `speaker_index` [rows] gives the speaker of each row of the manifest. The EER is NaN without target or non-target
     trials, and where an embedding is not finite.
     """
-    embeddings, rows = [], []
-    for batch in batches:
-        embeddings.append(learner.embed(batch).numpy())
-        rows.append(batch.rows.numpy())
-    if not rows:
+    stacked, rows, _ = embed_all(learner, batches)
+    if not len(rows):
         return math.nan
-    speakers, stacked = speaker_index[np.concatenate(rows)], np.concatenate(embeddings)
+    speakers = speaker_index[rows]
     if len(np.unique(speakers)) in (1, len(speakers)) or not np.isfinite(stacked).all():
         return math.nan
     return eer(*all_pairs_scores(stacked, speakers)).eer
+
+
+def embed_all(
+    learner: Learner, batches: Iterable[Batch]
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """Return embeddings [n, dim], rows [n] and labels [n] of `batches` and of those of the other processes."""
+    embeddings = [np.zeros((0, learner.model.embedding_dim), dtype=np.float32)]
+    rows, labels = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    for batch in batches:
+        embeddings.append(learner.embed(batch).numpy())
+        rows.append(batch.rows.numpy())
+        labels.append(batch.labels.numpy())
+    together = learner.group.concatenated
+    return (
+        together(np.concatenate(embeddings)),
+        together(np.concatenate(rows)),
+        together(np.concatenate(labels)),
+    )
 
 
 def is_best(history: Sequence[Mapping[str, float]], criterion: str, *, has_validation: bool) -> bool:

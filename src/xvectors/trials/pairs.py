@@ -81,6 +81,29 @@ def all_pairs(speaker_index: ArrayLike) -> Trials:
     return Trials(enroll=enroll, test=test, target=target)
 
 
+def across_sessions(trials: Trials, speakers: ArrayLike, sessions: ArrayLike) -> Trials:
+    """Drop target trials within one session, for speakers who have target trials between two sessions.
+
+    Recordings of one session share room, microphone and mood, which make them more alike than those of two days.
+
+    Parameters
+    ----------
+    trials
+        Pairs of rows.
+    speakers
+        [n]: the speaker of each row, as numbers or names.
+    sessions
+        [n]: names, "" where unknown. Trials with an unknown session are kept.
+    """
+    names = np.asarray(sessions, dtype=np.str_)
+    enroll, test = names[trials.enroll], names[trials.test]
+    known = trials.target & (enroll != "") & (test != "")
+    numbers = speaker_numbers(speakers)[trials.enroll]
+    has_two = np.unique(numbers[known & (enroll != test)])
+    kept = ~(known & (enroll == test) & np.isin(numbers, has_two))
+    return Trials(enroll=trials.enroll[kept], test=trials.test[kept], target=trials.target[kept])
+
+
 def count_pairs(speaker_index: ArrayLike) -> tuple[int, int]:
     """Count the target and non-target trials of `all_pairs` without building them. Raises the same errors."""
     speakers = speaker_numbers(speaker_index)

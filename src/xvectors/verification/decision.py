@@ -22,8 +22,9 @@ from xvectors.errors import AudioError, GalleryError
 from xvectors.metrics.detection_cost import bayes_threshold
 from xvectors.metrics.identification import Posterior, open_set_posterior
 from xvectors.trials.pairs import Trials
+from xvectors.verification.shift import caveats_of_condition
 from xvectors.verification.speaker_models import EnrolledSpeaker
-from xvectors.verification.verifier import Verifier
+from xvectors.verification.verifier import Verifier, magnitudes_of
 
 SAME, DIFFERENT, CANNOT_TELL = "same speaker", "different speakers", "cannot tell"
 
@@ -41,6 +42,11 @@ SHORT_SPEECH_S = 1.0
 """A recording with less speech than this is remarked on."""
 SILENT_SHARE = 0.99
 """A recording with at least this share of silence counts as silent."""
+EARLIER_VERSION = (
+    "calibrated by an earlier version: its LLRs have no bounds and do not know the condition of recordings; "
+    "`xvectors calibrate DIR` learns both"
+)
+"""Completes "the system was"."""
 OTHER_SYSTEM_REMEDY = (
     "enroll again with this one; `xvectors re-enroll` does so where the recordings were kept (--keep-audio)"
 )
@@ -203,11 +209,27 @@ def verify(
 
         if speaker is not None:
             scores, enroll_s = speaker.model.scores(verifier, embeddings[0]), speaker.model.duration_s
+            enroll_condition, enroll_magnitude = speaker.model.condition, speaker.model.magnitude
         else:
             scores, enroll_s = verifier.score(embeddings, _ONE_PAIR), np.array([heard[0].speech_s])
-        evidence = weigh(verifier, scores, enroll_s, heard[-1].speech_s, prior)
+            enroll_condition, enroll_magnitude = heard[0].condition[None], magnitudes_of(embeddings[:1])
+        evidence = weigh(
+            verifier,
+            scores,
+            enroll_s,
+            heard[-1].speech_s,
+            prior,
+            enroll_condition=enroll_condition,
+            test_condition=heard[-1].condition,
+            enroll_magnitude=enroll_magnitude,
+            test_magnitude=float(magnitudes_of(embeddings[-1:])[0]),
+        )
         score = float(scores[0])
-        reasons = [*caveats_of_system(verifier), *caveats_of_recordings(heard)]
+        reasons = [
+            *caveats_of_system(verifier),
+            *caveats_of_recordings(heard),
+            *caveats_of_condition(verifier, heard),
+        ]
 
         if evidence.llrs is not None and evidence.posterior is not None:
             llr, probability = float(evidence.llrs[0]), float(evidence.posterior.enrolled[0])
@@ -259,6 +281,11 @@ def weigh(
     test_s: float,
     p_target: float,
     num_enrolled: int | None = None,
+    *,
+    enroll_condition: NDArray[np.float32] | None = None,
+    test_condition: NDArray[np.float32] | None = None,
+    enroll_magnitude: NDArray[np.float64] | None = None,
+    test_magnitude: float | None = None,
 ) -> Evidence:
     """Turn the scores of one recording against k others into LLRs and probabilities.
 
@@ -272,10 +299,24 @@ def weigh(
         Prior probability that the recording is of any enrolled speaker.
     num_enrolled
         Number of enrolled speakers, those without a score included; k by default.
+    enroll_condition, test_condition
+        The measures of `audio.condition` of the k sides [k, 6], and of the recording [6]; None where unknown.
+    enroll_magnitude, test_magnitude
+        The log lengths of the embeddings of the k sides [k], and of the recording's; None where unknown.
     """
     if not verifier.is_calibrated:
         return Evidence(scores=scores, llrs=None, posterior=None)
-    llrs = verifier.llrs(scores, enroll_s, np.full(len(scores), test_s))
+    count = len(scores)
+    test_conditions = None if test_condition is None else np.tile(test_condition, (count, 1))
+    llrs = verifier.llrs(
+        scores,
+        enroll_s,
+        np.full(count, test_s),
+        enroll_condition,
+        test_conditions,
+        enroll_magnitude=enroll_magnitude,
+        test_magnitude=None if test_magnitude is None else np.full(count, test_magnitude),
+    )
     return Evidence(scores=scores, llrs=llrs, posterior=open_set_posterior(llrs, p_target, num_enrolled))
 
 
@@ -314,6 +355,8 @@ def caveats_of_system(verifier: Verifier) -> list[str]:
             "the system is not calibrated, so its scores have no known meaning; "
             "`xvectors calibrate DIR --data SPEAKERS` calibrates it"
         ]
+    if verifier.bounds is None:
+        return [f"the system was {EARLIER_VERSION}"]
     if not verifier.basis.get("held_out", True):
         return ["the system is calibrated on its own training speakers, so LLRs of other speakers are overconfident"]
     return []

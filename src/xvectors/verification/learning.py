@@ -7,80 +7,43 @@ uses scores of speakers that neither network nor back-end was fitted on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xvectors.backends import BACKENDS, AffineCalibration, Backend, make_backend, select_backend
-from xvectors.backends.estimator import real_rows
-from xvectors.errors import ManifestError, ShapeError
+from xvectors.backends.selection import AT_MOST, EACH
+from xvectors.errors import ManifestError
 from xvectors.metrics import ROC
 from xvectors.metrics.bootstrap import MIN_SPEAKERS
-from xvectors.text import count, short_repr
+from xvectors.text import count
 from xvectors.trials import Trials, sample_recordings
 from xvectors.trials.pairs import speaker_numbers
-from xvectors.verification.verifier import IMPORTED, P_TARGET, QUALITY_NAMES, Verifier, duration_quality
+from xvectors.verification.bounds import llr_bounds
+from xvectors.verification.calibration_set import AS_RECORDED, Basis, Shifted, all_trials, shift_trials, some_recordings
+from xvectors.verification.magnitude import magnitude_gain, trial_quality
+from xvectors.verification.verifier import IMPORTED, P_TARGET, Verifier
 
 CROP_DURATIONS_S = (0.5, 1.0, 2.0)
 COSINE, NORMALIZED = "cosine", "asnorm"
-CANDIDATES = (COSINE, NORMALIZED, "wccn_asnorm", "lda_plda", "lda_plda_asnorm")
+CANDIDATES = (COSINE, "cosine_centered", NORMALIZED, "wccn_asnorm", "lda_plda", "lda_plda_asnorm")
 """Back-ends that are fast to fit and to score."""
 MIN_IN_COHORT = 50
 """Least number of training speakers in a cohort; AS-norm uses the nearest fifth, ten of these."""
-MAX_ROWS = 3000
-"""Largest number of recordings and crops to compare in pairs: 4.5 million trials."""
+
+MAX_NONTARGETS_TO_SELECT = 300
+"""Largest number of non-target trials of one shift, way of pairing and domain, to select a back-end by."""
 
 FEW_SPEAKERS = 10
 """With fewer speakers, the LLRs depend too much on the individual voices, which causes a warning."""
-
-
-@short_repr()
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Basis:
-    """The calibration set: n embeddings of whole recordings and crops.
-
-    Attributes
-    ----------
-    embeddings : [n, D]
-    speakers : [n] names
-    recording : [n] number of the recording; its crops share it
-    duration_s : [n] embedded seconds
-    whole : bool [n] whether the row is the whole recording
-    domain : [n] names; trials are between rows of one domain. None: all rows are of one.
-    """
-
-    embeddings: NDArray[np.float32]
-    speakers: NDArray[np.str_]
-    recording: NDArray[np.int64]
-    duration_s: NDArray[np.float64]
-    whole: NDArray[np.bool_]
-    domain: NDArray[np.str_] | None = None
-
-    def __post_init__(self) -> None:
-        rows = len(real_rows(self.embeddings))
-        for name in ("speakers", "recording", "duration_s", "whole", "domain"):
-            value = getattr(self, name)
-            if value is not None and (shape := value.shape) != (rows,):
-                raise ShapeError(f"{name} has the shape {list(shape)}, but there are {rows} embeddings")
-
-    def take(self, rows: ArrayLike) -> Basis:
-        at = np.asarray(rows)
-        return Basis(
-            embeddings=self.embeddings[at],
-            speakers=self.speakers[at],
-            recording=self.recording[at],
-            duration_s=self.duration_s[at],
-            whole=self.whole[at],
-            domain=None if self.domain is None else self.domain[at],
-        )
 
 
 def learn_verifier(
     basis: Basis,
     training: tuple[ArrayLike, ArrayLike] | None = None,
     *,
+    shifted: Shifted | None = None,
     candidates: Mapping[str, Callable[[], Backend]] | None = None,
     backend_name: str | None = None,
     fitted: Backend | None = None,
@@ -92,7 +55,8 @@ def learn_verifier(
 
     The back-end is fitted on training speakers and selected by Cllr on whole recordings of held-out speakers (see
     `select_backend`). The reference is AS-norm with a cohort of 50 training speakers or more, else cosine. The
-    calibration uses all pairs of two recordings of one domain, whole and cropped.
+    calibration uses all pairs of two recordings of one domain, whole and cropped, and the lengths of embeddings where
+    speakers left out bear out that they help (see `magnitude.py`).
 
     Parameters
     ----------
@@ -101,6 +65,8 @@ def learn_verifier(
     training
         Embeddings [n, D] of training speakers' whole recordings and the speaker of each [n]. Without them the
         back-end is cosine.
+    shifted
+        Copies of recordings of the basis under made shifts, on which candidates are compared too.
     candidates
         Back-ends by name, `COSINE` and `NORMALIZED` among them; by default `CANDIDATES`.
     backend_name
@@ -136,19 +102,23 @@ def learn_verifier(
         complete(backend)
     elif backend_name is None:
         among = candidates or {name: BACKENDS[name] for name in CANDIDATES}
-        name, backend, table = _choose(basis.take(basis.whole), training, among, complete, seed)
+        name, backend, table = _choose(basis.take(basis.whole), shifted, training, among, complete, seed)
     else:
         name, backend, table = backend_name, _fitted(backend_name, training), {"reason": "as asked for"}
         complete(backend)
     some = some_recordings(basis, seed)
     trials = all_trials(some)
     scores = backend.score(some.embeddings, trials)
-    quality = duration_quality(some.duration_s[trials.enroll], some.duration_s[trials.test])
-    calibration = AffineCalibration(p_target).fit(scores, trials.target, quality, QUALITY_NAMES)
+    magnitude = magnitude_gain(basis, backend, p_target, seed)
+    quality, names_of_quality = trial_quality(some, trials, magnitude=magnitude is not None and bool(magnitude["used"]))
+    calibration = AffineCalibration(p_target).fit(scores, trials.target, quality, names_of_quality)
+    whole = some.take(some.whole)
+    domains = None if whole.domain is None else speaker_numbers(whole.domain)
     return Verifier(
         backend=backend,
         name=name,
         calibration=calibration,
+        bounds=llr_bounds(speaker_numbers(whole.speakers), domains),
         backend_table=table,
         basis={
             "speakers": names.tolist(),
@@ -160,6 +130,7 @@ def learn_verifier(
             "shortest_s": float(some.duration_s.min()),
             "longest_s": float(some.duration_s.max()),
             "seed": seed,
+            **({} if magnitude is None else {"magnitude": dict(magnitude)}),
         },
         figures=_figures(some, trials, scores, quality, calibration),
         p_target=p_target,
@@ -180,6 +151,7 @@ def _fitted(name: str, training: tuple[ArrayLike, ArrayLike] | None) -> Backend:
 
 def _choose(
     whole: Basis,
+    shifted: Shifted | None,
     training: tuple[ArrayLike, ArrayLike] | None,
     candidates: Mapping[str, Callable[[], Backend]],
     complete: Callable[[Backend], object],
@@ -192,12 +164,15 @@ def _choose(
     reference = NORMALIZED if num_training >= MIN_IN_COHORT else COSINE
     num_speakers = len(np.unique(whole.speakers))
     if num_speakers >= MIN_SPEAKERS:
+        some = whole.take(sample_recordings(speaker_numbers(whole.speakers), each=EACH, at_most=AT_MOST, seed=seed))
+        embeddings, speakers, unlike = _with_copies(some, shifted, seed)
         chosen = select_backend(
             *training,
-            whole.embeddings,
-            whole.speakers,
+            embeddings,
+            speakers,
             candidates,
-            domains=whole.domain,
+            trials=all_trials(some),
+            shifted=unlike,
             reference=reference,
             complete=complete,
             seed=seed,
@@ -210,31 +185,24 @@ def _choose(
     return reference, backend, {"reason": reason}
 
 
-def some_recordings(basis: Basis, seed: int, at_most: int | None = None) -> Basis:
-    """Draw about `at_most` rows, by default MAX_ROWS: equally many recordings of each speaker, with their crops."""
-    most = MAX_ROWS if at_most is None else at_most
-    if len(basis.speakers) <= most:
-        return basis
-    recordings, first = np.unique(basis.recording, return_index=True)
-    speakers = speaker_numbers(basis.speakers[first])
-    room = most * len(recordings) // len(basis.speakers)
-    each = max(2, room // (int(speakers.max()) + 1))
-    kept = sample_recordings(speakers, each=each, at_most=len(recordings), seed=seed)
-    return basis.take(np.isin(basis.recording, recordings[kept]))
-
-
-def all_trials(basis: Basis) -> Trials:
-    """Return all pairs of rows of two recordings of one domain."""
-    speakers = speaker_numbers(basis.speakers)
-    domains = np.zeros(len(speakers), dtype=np.int64) if basis.domain is None else speaker_numbers(basis.domain)
-    enroll, test = [], []
-    for row in range(len(speakers) - 1):
-        others = np.arange(row + 1, len(speakers), dtype=np.int32)
-        paired = (basis.recording[others] != basis.recording[row]) & (domains[others] == domains[row])
-        test.append(others[paired])
-        enroll.append(np.full(len(test[-1]), row, dtype=np.int32))
-    left, right = np.concatenate(enroll), np.concatenate(test)
-    return Trials(enroll=left, test=right, target=speakers[left] == speakers[right])
+def _with_copies(
+    whole: Basis, shifted: Shifted | None, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.str_], Trials | None]:
+    """Return the rows of recordings and of their copies, the speaker of each, and the trials under shifts."""
+    copies = None if shifted is None else shifted.take(np.isin(shifted.basis.recording, whole.recording))
+    if copies is None or not len(copies.shift):
+        return whole.embeddings, whole.speakers, None
+    found = shift_trials(whole, copies, np.random.default_rng(seed), MAX_NONTARGETS_TO_SELECT)
+    groups = [group for group in found if group.shift != AS_RECORDED]
+    if not groups:
+        return whole.embeddings, whole.speakers, None
+    trials = Trials(
+        enroll=np.concatenate([group.enroll for group in groups]),
+        test=np.concatenate([group.test for group in groups]),
+        target=np.concatenate([group.target for group in groups]),
+    )
+    embeddings = np.concatenate([whole.embeddings, copies.basis.embeddings])
+    return embeddings, np.concatenate([whole.speakers, copies.basis.speakers]), trials
 
 
 def _figures(

@@ -14,23 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.backends import BACKENDS, AffineCalibration, Backend, make_backend
+from xvectors.backends import AffineCalibration, Backend, make_backend
 from xvectors.errors import ManifestError, ShapeError, TrainingError
 from xvectors.metrics import ROC
 from xvectors.text import count
 from xvectors.trials.pairs import speaker_numbers
-from xvectors.verification.learning import (
-    CANDIDATES,
-    COSINE,
-    Basis,
-    all_trials,
-    learn_verifier,
-    some_recordings,
-)
-from xvectors.verification.verifier import P_TARGET, QUALITY_NAMES, Verifier, duration_quality
+from xvectors.verification.calibration_set import Basis, Shifted, all_trials, some_recordings
+from xvectors.verification.learning import COSINE, learn_verifier
+from xvectors.verification.magnitude import trial_quality
+from xvectors.verification.verifier import P_TARGET, Verifier
 
-OWN_CANDIDATES = (*CANDIDATES[:1], "cosine_centered", *CANDIDATES[1:])
-"""Published recipes subtract the mean of their training embeddings, which `cosine_centered` learns."""
 MIN_TO_DIVIDE = 10
 """With fewer speakers, all calibrate cosine: halves would say nothing about back-ends."""
 MIN_COMFORTABLE = 20
@@ -44,6 +37,7 @@ MAX_ROWS_LEFT_OUT = 1000
 def learn_from_own(
     basis: Basis,
     *,
+    shifted: Shifted | None = None,
     backend_name: str | None = None,
     complete: Callable[[Backend], object] = lambda backend: None,
     p_target: float = P_TARGET,
@@ -85,7 +79,7 @@ def learn_from_own(
         verifier = learn_verifier(
             basis.take(~of_fitted),
             (fit.embeddings, fit.speakers),
-            candidates={name: BACKENDS[name] for name in OWN_CANDIDATES},
+            shifted=shifted,
             backend_name=backend_name,
             complete=complete,
             p_target=p_target,
@@ -133,7 +127,7 @@ def _leave_out_in_turn(verifier: Verifier, basis: Basis, seed: int) -> tuple[dic
     some = some_recordings(basis, seed, MAX_ROWS_LEFT_OUT)
     trials = all_trials(some)
     scores = verifier.backend.score(some.embeddings, trials)
-    quality = duration_quality(some.duration_s[trials.enroll], some.duration_s[trials.test])
+    quality, names = trial_quality(some, trials, magnitude=verifier.uses_magnitude)
     calibration, numbers = verifier.calibration, speaker_numbers(some.speakers)
     num_groups = min(FOLDS, (int(numbers.max()) + 1) // 2)
     if calibration is None or num_groups < 3 or scores[trials.target].min() > scores[~trials.target].max():
@@ -148,9 +142,7 @@ def _leave_out_in_turn(verifier: Verifier, basis: Basis, seed: int) -> tuple[dic
     for group in range(num_groups):
         kept, out = (left != group) & (right != group), (left == group) & (right == group)
         try:
-            without = AffineCalibration(verifier.p_target).fit(
-                scores[kept], trials.target[kept], quality[kept], QUALITY_NAMES
-            )
+            without = AffineCalibration(verifier.p_target).fit(scores[kept], trials.target[kept], quality[kept], names)
         except (ManifestError, ShapeError, TrainingError):
             continue
         at_threshold.append(float(without.transform(scores[at : at + 1], quality[at : at + 1])[0]))

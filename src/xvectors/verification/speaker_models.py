@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xvectors.audio.condition import mean_conditions, unknown_conditions
 from xvectors.audio.speech import MAX_SPEECH_S
 from xvectors.backends.backend import EnrolledModels
 from xvectors.backends.cosine import length_normalize
 from xvectors.backends.transforms import LengthNorm
 from xvectors.text import short_repr
-from xvectors.verification.verifier import Verifier
+from xvectors.verification.verifier import Verifier, magnitudes_of
 
 
 @short_repr("speaker", "duration_s")
@@ -30,11 +31,15 @@ class SpeakerModels:
     speaker : [k] each speaker's id, ascending
     models : the models in the form that the back-end scores
     duration_s : [k] the total duration that each model counts as, in seconds
+    condition : float32 [k, 6], the mean of the recordings' conditions, weighted by duration; NaN where unknown
+    magnitude : [k], the mean log length of the recordings' embeddings, weighted by duration
     """
 
     speaker: NDArray[np.int64]
     models: EnrolledModels
     duration_s: NDArray[np.float64]
+    condition: NDArray[np.float32]
+    magnitude: NDArray[np.float64]
 
     def scores(self, verifier: Verifier, embedding: ArrayLike) -> NDArray[np.float32]:
         """Score a recording, its embedding [D], against every model: [k]."""
@@ -67,6 +72,7 @@ def model_speakers(
     speaker: NDArray[np.int64],
     embeddings: NDArray[np.float32],
     duration_s: NDArray[np.float64],
+    condition: NDArray[np.float32] | None = None,
 ) -> SpeakerModels:
     """Average each speaker's recordings into a model.
 
@@ -80,6 +86,8 @@ def model_speakers(
         [n] the speaker's id for each row, ascending; n is at least 1.
     embeddings, duration_s
         [n, D] as the network gave them, and seconds [n].
+    condition
+        [n, 6], the measures of `audio.condition`; None where unknown. A measure that is NaN is left out of the mean.
 
     Raises
     ------
@@ -91,12 +99,17 @@ def model_speakers(
     first = np.flatnonzero(np.diff(speaker, prepend=-1))
     ids = speaker[first]
     counted_s = np.minimum(duration_s, max_s)
+    sizes = np.diff(first, append=len(speaker))
     total_s = np.add.reduceat(counted_s, first)
     rows = backend.transform(embeddings)
     if len(ids) < len(rows):
-        weights = counted_s / np.repeat(total_s, np.diff(first, append=len(rows)))
+        weights = counted_s / np.repeat(total_s, sizes)
         rows = np.add.reduceat(rows * weights[:, None], first, axis=0).astype(np.float32)
         if backend.steps and isinstance(backend.steps[-1], LengthNorm):
             rows = length_normalize(rows)
     models = EnrolledModels(names=ids, means=rows, counts=np.ones(len(ids), dtype=np.int64))
-    return SpeakerModels(speaker=ids, models=models, duration_s=total_s)
+    conditions = unknown_conditions(len(ids))
+    if condition is not None:
+        conditions = mean_conditions(condition, counted_s, np.repeat(np.arange(len(ids)), sizes), len(ids))
+    magnitude = np.add.reduceat(magnitudes_of(embeddings) * counted_s, first) / total_s
+    return SpeakerModels(speaker=ids, models=models, duration_s=total_s, condition=conditions, magnitude=magnitude)

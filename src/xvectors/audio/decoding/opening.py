@@ -22,6 +22,7 @@ from xvectors.audio.decoding.media import INSTALL, MediaSound
 from xvectors.audio.decoding.spliced import Spliced
 from xvectors.audio.sound import FileKey, Sound
 from xvectors.errors import AudioFileError, EmptyFileError, MissingExtraError, MissingFileError, TruncatedFileError
+from xvectors.files.tars import read_member, split_member
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO
 
@@ -163,7 +164,10 @@ def _binary(source: Source, stack: ExitStack) -> tuple[BinaryIO, str, int, FileK
         # Unbuffered: libsndfile goes on with the same descriptor.
         key = os.path.abspath(name), status.st_size, status.st_mtime_ns
         return stack.enter_context(open(name, "rb", buffering=0)), name, status.st_size, key
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if inside := split_member(name):
+            content = _member(name, *inside)
+            return io.BytesIO(content), name, len(content), None
         if "://" in name:
             raise MissingFileError(f"{name}: is an address, not a file; download it and give the file") from error
         raise MissingFileError(f"{name}: no such file; check the path and the folder it is relative to") from error
@@ -171,3 +175,13 @@ def _binary(source: Source, stack: ExitStack) -> tuple[BinaryIO, str, int, FileK
         raise
     except (OSError, ValueError) as error:
         raise AudioFileError(f"{name!r}: cannot be opened ({error}); check its name and permissions") from error
+
+
+def _member(name: str, tar: str, member: str) -> bytes:
+    """Return the bytes of a recording in a tar file."""
+    try:
+        return read_member(tar, member)
+    except KeyError as error:
+        raise MissingFileError(f"{name}: {tar} holds no {member}; check the path, or pack the corpus again") from error
+    except (OSError, ValueError) as error:
+        raise AudioFileError(f"{name}: cannot be read ({error}); pack the corpus again") from error

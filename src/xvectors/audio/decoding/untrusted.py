@@ -26,7 +26,9 @@ from xvectors import errors
 from xvectors.audio.channels import Canceled, Channel
 from xvectors.audio.decoding.opening import Source
 from xvectors.audio.decoding.worker import receive, send
+from xvectors.audio.quality import Quality
 from xvectors.audio.sound import AudioInfo, Samples
+from xvectors.audio.speech import Heard
 from xvectors.errors import AudioError, ConfigError
 
 START_S = 60.0
@@ -87,6 +89,35 @@ class Decoder:
         answer, content = self._ask("read", source, options)
         return np.frombuffer(content, dtype=np.float32), int(answer["sample_rate_hz"])
 
+    def listen(
+        self,
+        source: Source,
+        name: str = "recording",
+        *,
+        sample_rate_hz: int,
+        channel: Channel = "mix",
+        max_duration_s: float | None = None,
+    ) -> Heard:
+        """Find the speech of a recording like `audio.speech.listen`, which takes most of the time, in the process too.
+
+        `name` names a recording without a path in messages. A recording longer than `max_duration_s`, and exceeded
+        limits, raise AudioError too.
+        """
+        options = {
+            "sample_rate_hz": int(sample_rate_hz),
+            "channel": channel if isinstance(channel, str) else int(channel),
+            "max_duration_s": max_duration_s,
+        }
+        answer, content = self._ask("listen", source, options, name)
+        quality = answer["quality"]
+        return Heard(
+            name=os.fspath(source) if isinstance(source, str | os.PathLike) else str(answer["name"]),
+            quality=Quality(**quality | {"remarks": tuple(quality["remarks"])}),
+            speech_s=float(answer["speech_s"]),
+            samples=np.frombuffer(content, dtype=np.float32),
+            condition=np.asarray(answer["condition"], dtype=np.float32),
+        )
+
     def probe(self, source: Source) -> AudioInfo:
         """Probe like `audio.probe`. Exceeded limits raise AudioError too."""
         found = self._ask("probe", source, {})[0]["found"]
@@ -116,8 +147,10 @@ class Decoder:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _ask(self, what: str, source: Source, options: dict[str, Any]) -> tuple[dict[str, Any], bytearray]:
-        request, content, name = _request(source)
+    def _ask(
+        self, what: str, source: Source, options: dict[str, Any], called: str | None = None
+    ) -> tuple[dict[str, Any], bytearray]:
+        request, content, name = _request(source, called)
         if self._pid != os.getpid():
             raise AudioError("this Decoder belongs to the process that was forked; make one in each process")
         if len(content) > self._memory_bytes:
@@ -154,6 +187,8 @@ class Decoder:
             return f"took more than {self._wall_s:g} s to decode; cut it, or allow more (wall_s)"
         if found == "cpu":
             return f"took more than {self._cpu_s:g} s of processor time to decode; cut it, or allow more (cpu_s)"
+        if found == "SIGKILL":
+            return "its decoder was killed, perhaps because the machine ran out of memory; try again"
         return f"its decoder ended ({found}); the file is damaged or hostile"
 
 
@@ -237,15 +272,16 @@ class _Worker:
         return signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
 
 
-def _request(source: Source) -> tuple[dict[str, str], bytes, str]:
-    """Return the request, the bytes to send with it, and the recording's name for errors."""
+def _request(source: Source, called: str | None) -> tuple[dict[str, str], bytes, str]:
+    """Return the request, the bytes to send with it, and the recording's name for errors: `called`, if it has none."""
     if isinstance(source, bytes):
-        return {"name": "<bytes>"}, source, "<bytes>"
+        name = called or "<bytes>"
+        return {"name": name}, source, name
     if isinstance(source, str | os.PathLike):
         name = os.fspath(source)
         is_address = "://" in name
         return {"path": name if is_address else os.path.abspath(name)}, b"", name
-    name = str(getattr(source, "name", "<file object>"))
+    name = str(getattr(source, "name", called or "<file object>"))
     return {"name": name}, source.read(), name
 
 

@@ -18,7 +18,9 @@ import numpy as np
 
 from xvectors.audio import io
 from xvectors.audio.decoding.opening import Source
-from xvectors.errors import XVectorsError
+from xvectors.audio.sound import Samples
+from xvectors.audio.speech import listen
+from xvectors.errors import AudioError, XVectorsError
 
 LENGTHS = struct.Struct("<IQ")
 """The lengths of the JSON and of the bytes behind it, which begin each message."""
@@ -97,11 +99,32 @@ def _answer(fields: dict[str, Any], content: bytearray) -> tuple[dict[str, Any],
     try:
         if fields["do"] == "read":
             samples, rate_hz = io.read(source, **fields["options"])
-            return {"sample_rate_hz": rate_hz}, memoryview(np.ascontiguousarray(samples).view(np.uint8).data)
+            return {"sample_rate_hz": rate_hz}, _bytes_of(samples)
+        if fields["do"] == "listen":
+            return _heard(source, fields.get("name", fields.get("path", "")), **fields["options"])
         found = io.probe(source) if fields["do"] == "probe" else io.canceled(source)
         return {"found": None if found is None else asdict(found)}, b""
     except XVectorsError as error:
         return {"error": type(error).__name__, "text": str(error)}, b""
+
+
+def _heard(
+    source: Source, name: str, *, max_duration_s: float | None, **options: Any
+) -> tuple[dict[str, Any], memoryview]:
+    if max_duration_s is not None and (duration_s := io.probe(source).duration_s) > max_duration_s:
+        raise AudioError(f"{name} lasts {duration_s:.0f} s, but at most {max_duration_s:g} s are accepted; cut it")
+    heard = listen(source, name, **options)
+    answer = {
+        "name": heard.name,
+        "quality": asdict(heard.quality),
+        "speech_s": heard.speech_s,
+        "condition": heard.condition.tolist(),
+    }
+    return answer, _bytes_of(heard.samples)
+
+
+def _bytes_of(samples: Samples) -> memoryview:
+    return memoryview(np.ascontiguousarray(samples).view(np.uint8).data)
 
 
 def _limit_memory(memory_bytes: int) -> None:

@@ -28,6 +28,7 @@ from xvectors.system.folder import SystemFolder
 from xvectors.system.onnx_session import PROVIDERS, open_session
 from xvectors.text import short_repr
 from xvectors.verification import Verifier, cosine_verifier, fingerprint_of, verifier_of
+from xvectors.verification.verifier import bounds_from, condition_from
 
 FORMAT_VERSION = 2
 """Since version 2 the fingerprint covers the features, and the file holds its own digest."""
@@ -118,7 +119,7 @@ class OnnxDescription:
                 precision=own["precision"],
                 recipe=own["recipe"],
                 versions=json.loads(own["versions"]),
-                verifier=_verifier(own),
+                verifier=_verifier(own, source),
             )
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError, XVectorsError) as error:
             raise CheckpointError(f"{source}: damaged metadata ({error!r}); export it again") from error
@@ -155,7 +156,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _verifier(own: Mapping[str, str]) -> Verifier:
+def _verifier(own: Mapping[str, str], source: str) -> Verifier:
     if "verifier" not in own:
         return cosine_verifier()
     table = json.loads(own["verifier"])
@@ -168,6 +169,8 @@ def _verifier(own: Mapping[str, str]) -> Verifier:
         backend=backend,
         name=backend_table.pop("name"),
         calibration=AffineCalibration.from_dict(table["calibration"]) if "calibration" in table else None,
+        condition=condition_from(table, source),
+        bounds=bounds_from(table, source),
         backend_table=backend_table,
         basis=table["basis"],
         figures=table["figures"],

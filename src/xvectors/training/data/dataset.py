@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -29,7 +30,9 @@ from xvectors.corpus import TEST, TRAIN, VAL, Manifest
 from xvectors.errors import AudioError, MissingExtraError
 from xvectors.processes import without_main_script
 from xvectors.text import short_repr
+from xvectors.training.data.copies import ORIGINAL, Targets
 from xvectors.training.data.samplers import RowOrder, Shuffled
+from xvectors.training.distributed import ALONE, MIN_SHARE, Group
 
 T = TypeVar("T")
 
@@ -48,8 +51,8 @@ On two cores a step of the recipe `resnet` takes an eighth less time than at 10 
 NUM_LENGTHS = 9
 """Number of chunk lengths to draw from; few, since every shape is compiled, cached and allocated separately."""
 
-MIN_BATCH = 2
-"""BatchNorm over segments needs two; a smaller last batch joins the one before."""
+MIN_BATCH = MIN_SHARE
+"""A smaller last batch joins the one before."""
 
 
 class ChunkRequest(NamedTuple):
@@ -68,26 +71,37 @@ class ChunkRequest(NamedTuple):
 class Example(NamedTuple):
     """A chunk that was read: `waveform` is float32 [samples], or None if `failure` says why it is missing.
 
-    `speed` is 0 for the original speed, else 1 + the index of the speed factor.
+    `speed` is 0 for the original speed or voice, else 1 + the index of the speed factor, or the number of the voice.
+    `target` is the index of the teacher's embedding; -1 for none.
     """
 
     waveform: NDArray[np.float32] | None
     row: int
     failure: str = ""
     speed: int = 0
+    target: int = -1
 
 
 @short_repr()
 class Batch(NamedTuple):
     """Chunks of equal length: waveforms float32 [batch, samples], labels int64 [batch], rows int64 [batch].
 
-    `failures` lists (row, reason) of recordings of this batch that cannot be read.
+    `failures` lists (row, reason) of recordings of this batch that cannot be read. In distillation, `targets` are the
+    teacher's embeddings, float32 [batch, dim]. `num_elsewhere` counts the chunks of the same batch that other processes
+    train on; `failures` are then those of all processes.
     """
 
     waveforms: Tensor
     labels: Tensor
     rows: Tensor
     failures: list[tuple[int, str]]
+    targets: Tensor | None = None
+    num_elsewhere: int = 0
+
+    @property
+    def total(self) -> int:
+        """Number of chunks of the batch over all processes."""
+        return len(self.rows) + self.num_elsewhere
 
 
 @short_repr("manifest", "rows", "sample_rate_hz")
@@ -95,7 +109,8 @@ class ChunkDataset(Dataset[Example]):
     """The recordings of `manifest` by row. `labels`, int64 [rows], are their classes; -1 for none.
 
     `speakers` maps the classes of this dataset to speaker names. With `augment`, chunks with a seed are augmented by
-    it. Each loader process caches up to `decoded_bytes` of decoded recordings.
+    it. Each loader process caches up to `decoded_bytes` of decoded recordings. With `targets`, these chunks are of
+    recordings and their copies.
     """
 
     def __init__(
@@ -109,8 +124,10 @@ class ChunkDataset(Dataset[Example]):
         channel: int = -1,
         augment: AugmentConfig | None = None,
         decoded_bytes: int = 0,
+        targets: Targets | None = None,
     ) -> None:
         self.manifest = manifest
+        self.targets = targets
         self.labels = labels
         self.speakers = dict(speakers)
         self.rows = rows
@@ -128,6 +145,8 @@ class ChunkDataset(Dataset[Example]):
         try:
             if self._augmenter is None or request.seed == CENTERED:
                 return Example(self._read(request), request.row)
+            if self.targets is not None:
+                return self._with_target(request, self._augmenter, self.targets)
             seed = request.seed if request.speed_seed is None else request.speed_seed
             speed, factor = _speed(self._augmenter.settings, seed)
             waveform = self._read(request._replace(num_samples=round(request.num_samples * factor)))
@@ -136,6 +155,19 @@ class ChunkDataset(Dataset[Example]):
             return Example(self._augmenter(waveform, request.seed, request.row), request.row, speed=speed)
         except (AudioError, MissingExtraError) as error:
             return Example(None, request.row, str(error))
+
+    def _with_target(self, request: ChunkRequest, augmenter: Augmenter, targets: Targets) -> Example:
+        """Read a chunk of a recording or of one of its copies."""
+        row, column = request.row, targets.choose(request.row, request.seed)
+        target = int(targets.index[row, column])
+        if target < 0:
+            return Example(None, row, f"{self.manifest.full_path(row)}: the teacher has no embedding of it")
+        if column == ORIGINAL:
+            waveform = self._read(request)
+        else:
+            path, duration_s = targets.copies.path(row, column), float(targets.duration_s[row, column])
+            waveform = self._read_part(request, path, 0.0, duration_s)
+        return Example(augmenter(waveform, request.seed, row), row, speed=targets.voice(column), target=target)
 
     def _another_voice(self, generator: np.random.Generator, num_samples: int, row: int) -> NDArray[np.float32]:
         """Read a chunk of a speaker other than that of `row`, for babble; of any recording if there is one speaker."""
@@ -149,11 +181,16 @@ class ChunkDataset(Dataset[Example]):
         return self._read(ChunkRequest(other, num_samples, int(generator.integers(2**62))))
 
     def _read(self, request: ChunkRequest) -> NDArray[np.float32]:
-        row, rate = request.row, self.sample_rate_hz
+        row = request.row
         path, start_s = self.manifest.full_path(row), float(self.manifest.start_s[row])
         duration_s = float(self.manifest.duration_s[row])
         if np.isnan(duration_s):
             duration_s = audio.probe(path).duration_s - start_s
+        return self._read_part(request, path, start_s, duration_s)
+
+    def _read_part(self, request: ChunkRequest, path: Path, start_s: float, duration_s: float) -> NDArray[np.float32]:
+        """Read the chunk from a recording, which is a part of a file."""
+        rate = self.sample_rate_hz
         wanted_s, begin_s, whole_s, place = request.num_samples / rate, start_s, duration_s, 0.5
         if request.num_samples != WHOLE and duration_s > wanted_s:
             if request.seed != CENTERED:
@@ -196,9 +233,9 @@ class ChunkBatches(Sampler[list[ChunkRequest]]):
 
     `order` draws the rows of an epoch. The chunks of a batch have one of nine lengths between min_samples and
     max_samples. Every `speed_group` successive chunks share the seed of their speed. `set_position` jumps to any batch;
-    `set_lengths` applies from the next iteration on. If `num_ranks` processes train together, the process `rank` takes
-    its share of each batch. With `shuffle=False` the rows keep their order and every chunk is the middle of its
-    recording.
+    `set_lengths` applies from the next iteration on. The batches are the same for every number of processes in `group`,
+    and this process takes its share of each. With `shuffle=False` the rows keep their order and every chunk is the
+    middle of its recording.
     """
 
     def __init__(
@@ -212,17 +249,16 @@ class ChunkBatches(Sampler[list[ChunkRequest]]):
         shuffle: bool = True,
         order: RowOrder | None = None,
         speed_group: int = 1,
-        rank: int = 0,
-        num_ranks: int = 1,
+        group: Group = ALONE,
     ) -> None:
         self._rows, self._batch_size, self._seed, self._shuffle = rows, batch_size, seed, shuffle
         self._order = order or Shuffled(rows)
-        self._share, self._speed_group = slice(rank, None, num_ranks), speed_group
+        self._group, self._speed_group = group, speed_group
         self._epoch = self._first_batch = 0
         self.set_lengths(min_samples, max_samples)
         count = len(self._order) if shuffle else len(rows)
         ends = list(range(batch_size, count, batch_size))
-        if ends and shuffle and count - ends[-1] < MIN_BATCH * num_ranks:
+        if ends and shuffle and count - ends[-1] < MIN_BATCH:
             ends.pop()
         self._bounds = [0, *ends, count] if count else [0]
 
@@ -246,7 +282,8 @@ class ChunkBatches(Sampler[list[ChunkRequest]]):
         speed_seeds = seeds[:: self._speed_group].repeat(self._speed_group)[: len(seeds)]
         for i in range(first, len(self)):
             members = slice(self._bounds[i], self._bounds[i + 1])
-            columns = (column[members][self._share].tolist() for column in (order, seeds, speed_seeds))
+            share = self._group.share(members.stop - members.start)
+            columns = (column[members][share].tolist() for column in (order, seeds, speed_seeds))
             yield [
                 ChunkRequest(row, int(lengths[i]), seed, speed_seed)
                 for row, seed, speed_seed in zip(*columns, strict=True)
@@ -267,6 +304,8 @@ class CollateWaveforms:
     labels: NDArray[np.int64]
     num_speakers: int = 0
     """A speaker at speed k is the class this many times k further on."""
+    targets: NDArray[np.float32] | None = None
+    """The teacher's embeddings [targets, dim]."""
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         read = [(e.row, e.speed, e.waveform) for e in examples if e.waveform is not None]
@@ -277,7 +316,11 @@ class CollateWaveforms:
             default_collate([torch.from_numpy(waveform) for _, _, waveform in read]) if read else torch.zeros(0, 0)
         )
         failures = [(e.row, e.failure) for e in examples if e.waveform is None]
-        return Batch(waveforms, torch.from_numpy(labels), torch.from_numpy(rows), failures)
+        targets = None
+        if self.targets is not None:
+            wanted = np.array([e.target for e in examples if e.waveform is not None], dtype=np.int64)
+            targets = torch.from_numpy(self.targets[wanted])
+        return Batch(waveforms, torch.from_numpy(labels), torch.from_numpy(rows), failures, targets)
 
 
 @short_repr("dataset", "batch_sampler", "num_workers")

@@ -12,9 +12,11 @@ from torch.utils.data import DataLoader
 from xvectors.config import AugmentConfig, Recipe
 from xvectors.devices import choose_workers
 from xvectors.errors import TrainingError
+from xvectors.training.data.copies import ORIGINAL, Targets
 from xvectors.training.data.corpus import PreparedCorpus
 from xvectors.training.data.dataset import Batch, ChunkBatches, ChunkDataset, CollateWaveforms, Loader, set_up_worker
 from xvectors.training.data.samplers import make_order
+from xvectors.training.distributed import ALONE, Group
 from xvectors.trials import sample_recordings
 
 HELD_OUT_EACH = 20
@@ -26,13 +28,21 @@ HELD_OUT_AT_MOST = 4_000
 class Loaders:
     """Loaders for training, in the order of `train_batches`, and for the middles of `val` and `held_out` recordings.
 
-    With `num_ranks` training processes, each process has its `rank` and gets its share of each training batch.
+    With `targets`, training reads copies of the recordings too, and batches hold the teacher's embeddings.
+
+    Each process of `group` gets its share of each batch.
     """
 
     def __init__(
-        self, recipe: Recipe, corpus: PreparedCorpus, device: torch.device, *, rank: int = 0, num_ranks: int = 1
+        self,
+        recipe: Recipe,
+        corpus: PreparedCorpus,
+        device: torch.device,
+        targets: Targets | None = None,
+        *,
+        group: Group = ALONE,
     ) -> None:
-        self._recipe, self._corpus, self._device = recipe, corpus, device
+        self._recipe, self._corpus, self._device, self._group = recipe, corpus, device, group
         data, training = recipe.data, recipe.training
         self.train_batches = ChunkBatches(
             corpus.train_rows,
@@ -48,12 +58,11 @@ class Loaders:
                 batch_size=training.batch_size,
                 utterances_per_speaker=data.utterances_per_speaker,
             ),
-            rank=rank,
-            num_ranks=num_ranks,
+            group=group,
             # a speaker at another speed is another class, so all K chunks of a group have one speed
             speed_group=data.utterances_per_speaker if data.sampler == "p_x_k" else 1,
         )
-        self.train = self._loader(self.train_batches, recipe.augment, keep_decoded=True)
+        self.train = self._loader(self.train_batches, recipe.augment, targets, keep_decoded=True)
         self.val = self._loader(self._centers(corpus.val_rows))
         held_out = corpus.held_out_rows
         some = sample_recordings(
@@ -73,10 +82,13 @@ class Loaders:
         """Return a loader of the middles of these recordings, as in validation."""
         return self._loader(self._centers(rows))
 
-    def _decoded_bytes(self, num_workers: int) -> int:
+    def _decoded_bytes(self, num_workers: int, targets: Targets | None) -> int:
         seconds = float(self._corpus.manifest.duration_s[self._corpus.train_rows].sum())
+        if targets is not None:
+            seconds += float(targets.duration_s[:, ORIGINAL + 1 :].sum())
         num_samples = seconds * self._recipe.features.sample_rate_hz
-        return decoded_bytes_each(num_samples, self._recipe.training.decoded_mb, num_workers)
+        num_readers = max(1, num_workers) * self._group.num_local
+        return decoded_bytes_each(num_samples, self._recipe.training.decoded_mb, num_readers)
 
     def _samples(self, duration_s: float) -> int:
         return round(duration_s * self._recipe.features.sample_rate_hz)
@@ -84,12 +96,19 @@ class Loaders:
     def _centers(self, rows: NDArray[np.int64]) -> ChunkBatches:
         samples = self._samples(self._recipe.data.validation_chunk_s)
         size = self._recipe.training.batch_size
-        return ChunkBatches(rows, batch_size=size, min_samples=samples, max_samples=samples, shuffle=False)
+        return ChunkBatches(
+            rows, batch_size=size, min_samples=samples, max_samples=samples, shuffle=False, group=self._group
+        )
 
     def _loader(
-        self, batches: ChunkBatches, augment: AugmentConfig | None = None, *, keep_decoded: bool = False
+        self,
+        batches: ChunkBatches,
+        augment: AugmentConfig | None = None,
+        targets: Targets | None = None,
+        *,
+        keep_decoded: bool = False,
     ) -> DataLoader[Batch]:
-        workers = choose_workers(self._recipe.training.workers, self._device)
+        workers = choose_workers(self._recipe.training.workers, self._device, num_sharing=self._group.num_local)
         dataset = ChunkDataset(
             self._corpus.manifest,
             self._corpus.labels,
@@ -98,14 +117,16 @@ class Loaders:
             sample_rate_hz=self._recipe.features.sample_rate_hz,
             channel=self._recipe.data.channel,
             augment=augment,
-            decoded_bytes=self._decoded_bytes(workers) if keep_decoded else 0,
+            decoded_bytes=self._decoded_bytes(workers, targets) if keep_decoded else 0,
+            targets=targets,
         )
+        vectors = None if targets is None else targets.vectors
         return Loader[Batch](
             dataset,  # type: ignore[arg-type]  # of Examples, which the collator makes Batches
             batch_sampler=batches,
             num_workers=workers,
             persistent_workers=workers > 0,
-            collate_fn=CollateWaveforms(self._corpus.labels, len(self._corpus.speakers)),
+            collate_fn=CollateWaveforms(self._corpus.labels, len(self._corpus.speakers), vectors),
             worker_init_fn=set_up_worker,
             # its own generator: otherwise the loader draws from that of the network
             generator=torch.Generator(),
