@@ -13,8 +13,11 @@ OLDER := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTION
 	NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR"
 
 # Tests of files, commands and pages, whose results no processor changes.
-FILES := $(addprefix --ignore=tests/,cli config corpus evaluation files fuzz gallery kills report trials \
-	test_docs.py test_readme.py)
+FILES := $(addprefix --ignore=tests/,audio/decoding cli config corpus evaluation files fuzz gallery kills report trials \
+	$(addprefix system/,test_hub.py test_publishing.py $(addprefix importers/test_,checkpoint.py import_command.py \
+	import_writes.py sources.py wespeaker_settings.py)) $(addprefix test_,bad_files.py bad_outputs.py \
+	contributing.py demo.py docs.py embeddings.py extras.py hostile_files.py lab_notebook.py labeled_embeddings.py \
+	progress.py readme.py reprs.py text.py without_torch.py))
 
 .PHONY: help demo test test-older test-slow test-all coverage lint format docs build notebook starter-onnx clean
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from xvectors import audio
+from xvectors.audio.condition import unknown_conditions
 from xvectors.augment import Augmenter
 from xvectors.config import AugmentConfig
 from xvectors.corpus import Manifest
@@ -114,7 +115,8 @@ class Peer(nn.Module):
             waveform, _ = audio.read(manifest.full_path(row), sample_rate_hz=RATE_HZ)
             embeddings.append(self.embed(torch.from_numpy(waveform)[None])[0, 0].numpy())
             duration_s.append(len(waveform) / RATE_HZ)
-        return Embedded(np.stack(embeddings), rows, [], np.array(duration_s))
+        seconds = np.array(duration_s)
+        return Embedded(np.stack(embeddings), rows, [], seconds, seconds, unknown_conditions(len(rows)))
 
 
 class Copies(Dataset[tuple[NDArray[np.float32], int]]):

@@ -31,7 +31,7 @@ def lost(verifier: Verifier, others: Basis) -> float:
     whole = others.take(others.whole)
     trials = all_pairs(whole.speakers)
     scores = verifier.score(whole.embeddings, trials)
-    llrs = verifier.llrs(scores, whole.duration_s[trials.enroll], whole.duration_s[trials.test])
+    llrs = verifier.trial_llrs(scores, trials, whole.embeddings, whole.duration_s, whole.condition)
     roc = ROC.from_scores(llrs[trials.target], llrs[~trials.target])
     return roc.cllr() - roc.min_cllr()
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.audio.condition import mean_conditions, unknown_conditions
 from xvectors.corpus import Manifest
 from xvectors.encoder import SpeakerEncoder
 from xvectors.gallery.store import Voiceprints
@@ -28,6 +29,7 @@ from xvectors.system import find_system
 from xvectors.training.calibrate import embed_with_crops
 from xvectors.verification import Basis, Verifier, learn_verifier
 from xvectors.verification.speaker_models import model_speakers
+from xvectors.verification.verifier import magnitudes_of
 
 HIGH = float(np.log(99))
 Array = NDArray[np.float64]
@@ -35,15 +37,17 @@ Way = Callable[[Verifier, Voiceprints, Basis], Array]
 
 
 def joined(verifier: Verifier, enrolled: Voiceprints, test: Basis) -> Array:
-    models = model_speakers(verifier, enrolled.speaker, enrolled.embeddings, enrolled.duration_s)
-    return llrs(verifier, verifier.backend.score_matrix(models.models, test.embeddings), models.duration_s, test)
+    models = model_speakers(verifier, enrolled.speaker, enrolled.embeddings, enrolled.duration_s, enrolled.condition)
+    scores = verifier.backend.score_matrix(models.models, test.embeddings)
+    return llrs(verifier, scores, models.duration_s, models.condition, models.magnitude, test)
 
 
 def mean_embedding(seconds_of: Callable[[Array], Array]) -> Way:
     def way(verifier: Verifier, enrolled: Voiceprints, test: Basis) -> Array:
         models = verifier.backend.enroll(enrolled.embeddings, enrolled.speaker, average=True)
         scores = verifier.backend.score_matrix(models, test.embeddings)
-        return llrs(verifier, scores, by_speaker(seconds_of, enrolled.duration_s, enrolled), test)
+        seconds = by_speaker(seconds_of, enrolled.duration_s, enrolled)
+        return llrs(verifier, scores, seconds, mean_condition(enrolled), mean_magnitude(enrolled), test)
 
     return way
 
@@ -51,19 +55,46 @@ def mean_embedding(seconds_of: Callable[[Array], Array]) -> Way:
 def mean_score(verifier: Verifier, enrolled: Voiceprints, test: Basis) -> Array:
     scores = verifier.backend.score_matrix(enrolled.embeddings, test.embeddings)
     seconds = by_speaker(lambda each: np.exp(np.log(each).mean(axis=0)), enrolled.duration_s, enrolled)
-    return llrs(verifier, by_speaker(lambda each: each.mean(axis=0), scores, enrolled), seconds, test)
+    means = by_speaker(lambda each: each.mean(axis=0), scores, enrolled)
+    return llrs(verifier, means, seconds, mean_condition(enrolled), mean_magnitude(enrolled), test)
 
 
 def mean_llr(verifier: Verifier, enrolled: Voiceprints, test: Basis) -> Array:
     scores = verifier.backend.score_matrix(enrolled.embeddings, test.embeddings)
-    each = llrs(verifier, scores, enrolled.duration_s, test)
+    magnitude = magnitudes_of(enrolled.embeddings)
+    each = llrs(verifier, scores, enrolled.duration_s, enrolled.condition, magnitude, test)
     return by_speaker(lambda some: some.mean(axis=0), each, enrolled)
 
 
-def llrs(verifier: Verifier, scores: NDArray[Any], enroll_s: Array, test: Basis) -> Array:
+def llrs(
+    verifier: Verifier,
+    scores: NDArray[Any],
+    enroll_s: Array,
+    enroll_condition: NDArray[np.float32],
+    enroll_magnitude: Array,
+    test: Basis,
+) -> Array:
     """[enrolled, test]"""
-    sides = np.broadcast_arrays(enroll_s[:, None], test.duration_s[None])
-    return verifier.llrs(scores.ravel(), sides[0].ravel(), sides[1].ravel()).reshape(scores.shape)
+    enroll, tested = np.indices(scores.shape).reshape(2, -1)
+    test_condition = None if test.condition is None else test.condition[tested]
+    return verifier.llrs(
+        scores.ravel(),
+        enroll_s[enroll],
+        test.duration_s[tested],
+        enroll_condition[enroll],
+        test_condition,
+        enroll_magnitude=enroll_magnitude[enroll],
+        test_magnitude=magnitudes_of(test.embeddings)[tested],
+    ).reshape(scores.shape)
+
+
+def mean_magnitude(enrolled: Voiceprints) -> Array:
+    return by_speaker(lambda each: each.mean(axis=0), magnitudes_of(enrolled.embeddings), enrolled)
+
+
+def mean_condition(enrolled: Voiceprints) -> NDArray[np.float32]:
+    speakers, number = np.unique(enrolled.speaker, return_inverse=True)
+    return mean_conditions(enrolled.condition, enrolled.duration_s, number, len(speakers))
 
 
 def by_speaker(reduce: Callable[[Array], Array], values: NDArray[Any], enrolled: Voiceprints) -> Array:
@@ -97,6 +128,7 @@ def draw(
         speaker=np.searchsorted(speakers, chosen.speakers),
         embeddings=chosen.embeddings,
         duration_s=chosen.duration_s,
+        condition=unknown_conditions(len(chosen.speakers)) if chosen.condition is None else chosen.condition,
     )
     test = basis.take(~np.isin(basis.recording, np.concatenate(used)))
     return block, test, speakers[:, None] == test.speakers[None]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from _timing import Row, write_json
 from xvectors import Manifest, SpeakerEncoder, audio, open_corpus
+from xvectors.audio.condition import measure_condition
 from xvectors.audio.segments import find_spoken, hear
 from xvectors.metrics import ROC
 from xvectors.trials import all_pairs
@@ -62,11 +63,17 @@ def chosen(corpus: Manifest, speakers: int, each: int) -> Manifest:
     return corpus.take(np.concatenate(rows))
 
 
-def measured(encoder: SpeakerEncoder, embeddings: NDArray[np.float32], seconds: list[float], speakers: object) -> Row:
+def measured(
+    encoder: SpeakerEncoder,
+    embeddings: NDArray[np.float32],
+    seconds: list[float],
+    condition: NDArray[np.float32],
+    speakers: object,
+) -> Row:
     trials = all_pairs(np.asarray(speakers))
     heard_s = np.maximum(seconds, 0.01)
     verifier = encoder.verifier
-    llrs = verifier.llrs(verifier.score(embeddings, trials), heard_s[trials.enroll], heard_s[trials.test])
+    llrs = verifier.trial_llrs(verifier.score(embeddings, trials), trials, embeddings, heard_s, condition)
     roc = ROC.from_scores(llrs[trials.target], llrs[~trials.target])
     missed = float(np.mean(llrs[trials.target] < -math.log(MIN_PROBABILITY / (1 - MIN_PROBABILITY))))
     return {"eer": roc.eer().eer, "cllr": roc.cllr(), "called_different": missed}
@@ -101,13 +108,14 @@ def main() -> None:
     rows: list[Row] = []
     for name, change in CHANGES.items():
         changed = [change(wave) if at else wave for wave, at in zip(waves, second, strict=True)]
-        speech_s = [hear(wave, RATE_HZ, find_spoken)[1] for wave in changed]
+        heard, speech_s = zip(*(hear(wave, RATE_HZ, find_spoken) for wave in changed), strict=True)
+        conditions = [np.stack([measure_condition(wave, RATE_HZ) for wave in waves]) for waves in (changed, heard)]
         both = {
-            "samples": (samples_alone(encoder, changed), [len(wave) / RATE_HZ for wave in changed]),
-            "encode": (encoder.encode(changed), speech_s),
+            "samples": (samples_alone(encoder, changed), [len(wave) / RATE_HZ for wave in changed], conditions[0]),
+            "encode": (encoder.encode(changed), list(speech_s), conditions[1]),
         }
-        for how, (embeddings, seconds) in both.items():
-            row = measured(encoder, embeddings, seconds, speakers)
+        for how, (embeddings, seconds, condition) in both.items():
+            row = measured(encoder, embeddings, seconds, condition, speakers)
             rows.append({"change": name, "how": how, **row})
             print(
                 f"{name:<34} {how:<8} {row['eer']:>7.1%} {row['cllr']:>6.3f} {row['called_different']:>17.1%}",

@@ -19,7 +19,13 @@ from xvectors.training.calibrate import calibrate
 
 RATE = 16_000
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-LONGEST = ("real/test_recipes.py", "export/test_onnx_file.py", "test_docs.py", "kills/test_killed_commands.py")
+LONGEST = (
+    "real/test_default_recipe.py",
+    "real/test_xvector_recipe.py",
+    "export/test_onnx_file.py",
+    "test_docs.py",
+    "kills/test_killed_commands.py",
+)
 """The files whose slow tests take longest. They begin first, so that no process ends long after the others."""
 
 

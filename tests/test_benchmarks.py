@@ -212,7 +212,7 @@ def test_back_ends_are_compared_with_cosine_on_other_speakers(module: ModuleType
 
     training, (embeddings, speakers) = drawn(40, seed=0), drawn(12, seed=1)
     fitted, left_out = module.fit_all(*training)
-    assert list(fitted) == ["cosine", "asnorm", "wccn_asnorm", "lda_plda", "lda_plda_asnorm"]
+    assert list(fitted) == ["cosine", "cosine_centered", "asnorm", "wccn_asnorm", "lda_plda", "lda_plda_asnorm"]
     assert left_out == {}
     rows = module.measure(fitted, embeddings, speakers, draws=100)
     assert {(row["num_speakers"], row["num_trials"]) for row in rows} == {(12, 72 * 71 // 2)}
@@ -221,7 +221,7 @@ def test_back_ends_are_compared_with_cosine_on_other_speakers(module: ModuleType
         scores = fitted[row["backend"]].score(embeddings, trials)
         assert row["eer"] == eer(*trials.split(scores)).eer
         assert row["eer_low"] <= row["eer"] <= row["eer_high"]
-    cosine, plda = rows[0], rows[3]
+    cosine, plda = rows[0], rows[4]
     assert not [key for key in cosine if "difference" in key]
     assert plda["min_cllr_difference"] == pytest.approx(plda["min_cllr"] - cosine["min_cllr"])
     assert plda["eer_difference_high"] < 0
@@ -262,3 +262,28 @@ def test_kept_recordings_are_decoded_before_they_are_timed(
     assert first > 0
     assert again_kept == ("kept", 0)
     assert again == ("read anew", first)
+
+
+@pytest.mark.parametrize("module", ["unheard"], indirect=True)
+def test_unheard_speakers_are_those_that_the_manifest_holds_out(
+    module: ModuleType, toy_corpus: Path, tmp_path: Path
+) -> None:
+    """Not those of training, nor of a corpus that is not there; six recordings of each."""
+    name = toy_corpus.name
+    rows = [(f"{name}/s03", name, "val"), (f"{name}/s04", name, ""), ("synthetic/v1", "synthetic", "val")]
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("speaker,domain,split\n" + "".join(",".join(row) + "\n" for row in rows))
+    found = module.held_out(manifest, toy_corpus.parent)
+    assert {corpus: [(speaker, path.name) for speaker, path in each] for corpus, each in found.items()} == {
+        name: [("s03", f"u{number}.flac") for number in range(6)]
+    }
+
+
+@pytest.mark.parametrize("module", ["unheard"], indirect=True)
+def test_unheard_measures_the_chosen_pairs(module: ModuleType) -> None:
+    """One recording of each speaker lies with one of the other speaker, and scores higher than any target pair."""
+    embeddings = np.array([[1, 0], [0, 1], [1, 0.1], [0.1, 1]], dtype=np.float32)
+    speakers = np.array(["a", "a", "b", "b"])
+    pairs = np.triu(~np.eye(4, dtype=bool))
+    assert module.eer_of(embeddings, embeddings, speakers, pairs) == pytest.approx(50.0)
+    assert module.eer_of(embeddings, embeddings, np.array(["a", "b", "a", "b"]), pairs) == pytest.approx(0.0)

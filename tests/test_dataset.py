@@ -17,6 +17,7 @@ from xvectors.errors import ConfigError, ManifestError
 from xvectors.features import Fbank
 from xvectors.training.data.dataset import CENTERED, WHOLE, ChunkBatches, ChunkDataset, ChunkRequest, CollateWaveforms
 from xvectors.training.data.samplers import make_order
+from xvectors.training.distributed import Group
 
 RATE = 16_000
 PAIR = r"\[train\+val speakers, test speakers\], such as \[100, 20\]"
@@ -375,7 +376,7 @@ def test_ranks_share_every_batch() -> None:
 
     def batches(rank: int, num_ranks: int) -> list[list[ChunkRequest]]:
         sampler = ChunkBatches(
-            np.arange(52), batch_size=8, min_samples=10, max_samples=90, seed=3, rank=rank, num_ranks=num_ranks
+            np.arange(52), batch_size=8, min_samples=10, max_samples=90, seed=3, group=Group(rank, num_ranks)
         )
         return [*sampler, *sampler]  # two epochs
 

@@ -50,6 +50,10 @@ SMALL = {
     "resnet": ["model.channels=4", "model.embedding_dim=16"],
     "xvector": ["model.size=0.1"],
     "lab": ["model.size=0.1"],
+    "distill": [
+        *("model.channels=4", "model.embedding_dim=16"),
+        *("distillation.voices=1", "distillation.moods=1", "distillation.recordings_per_copy=1"),
+    ],
 }
 """The same for the network, by recipe."""
 
@@ -129,6 +133,7 @@ def shorten(arguments: Sequence[str]) -> list[str]:
         at = arguments.index("--minutes")
         del arguments[at : at + 2]
     recipe = arguments[arguments.index("--recipe") + 1] if "--recipe" in arguments else "resnet"
+    recipe = "distill" if "--teacher" in arguments else recipe
     small = [] if "--from" in arguments else SMALL.get(recipe, [])
     return [*arguments, "--device", "cpu", "-q", *(word for each in [*SHORT, *small] for word in ("--set", each))]
 
@@ -164,6 +169,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     left, right = (soundfile.read(path)[0][:32_000] for path in (ann[0], bob[0]))
     soundfile.write(here / "calls" / "line1" / "call.wav", np.stack([left, right], axis=1), 16_000)
     shutil.copy(here / "calls" / "line1" / "call.wav", here / "call.wav")
+    meeting = np.concatenate([soundfile.read(path)[0] for pair in zip(ann, bob, strict=True) for path in pair])
+    soundfile.write(here / "meeting.wav", meeting, 16_000)
     rng = np.random.default_rng(0)
     for name in ("a", "b", "dev-a", "dev-b"):
         trials = [
@@ -354,6 +361,15 @@ def write_published_models(here: Path) -> None:
     shutil.copytree(here / "others", here / "recordings")
 
 
+def write_dated_calls(here: Path) -> None:
+    """A gallery and a manifest with dates, and a system whose calibration knows conditions."""
+    run("calibrate", here / "exp" / "xv", "--data", here / "my-recordings", "--device", "cpu", "-q")
+    run("enroll", "ann", here / "a1.wav", "--system", here / "exp" / "xv", "--gallery", here / "team.sqlite")
+    voices = sorted((here / "others").glob("*/*.flac"))
+    rows = [(path.relative_to(here), path.parent.name, f"2026-0{1 + at % 4}-15") for at, path in enumerate(voices)]
+    write_rows(here / "calls.csv", [("path", "speaker", "date"), *rows])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", HEAVY)
 def test_every_snippet_of_a_page_runs(
@@ -366,10 +382,13 @@ def test_every_snippet_of_a_page_runs(
         shutil.move(here / "exp" / "xv", here / "exp" / "accuracy" / "system0-seed3")
         shutil.copytree(here / "my-recordings", here / "shared" / "data" / "speechocean762")
         shutil.copytree(here / "others", here / "shared" / "data" / "alphanumeric-accents")
-    if page in ("how-to/import-a-model.md", "reference/published-models.md"):
+    if page in ("how-to/import-a-model.md", "reference/published-models.md", "explanation/results.md"):
         write_published_models(here)
     if page == "how-to/calibrate.md":
         run("embed", here / "my-recordings", "--system", here / "exp" / "xv", "-o", here / "vectors.npz")
         run("trials", here / "my-recordings", "-o", here / "trials.txt")
         shutil.copy(here / "my-recordings" / "metadata.csv", here / "speakers.csv")
+        shutil.copytree(here / "impostors", here / "our-calls")
+    if page == "how-to/drift.md":
+        write_dated_calls(here)
     check_every_block_ran(page, run_page(page, tmp_path, monkeypatch))

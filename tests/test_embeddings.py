@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet as pq
 
 from support.commands import run
+from xvectors.audio.condition import unknown_conditions
 from xvectors.corpus import Manifest
 from xvectors.embeddings import load_embeddings, write_embeddings
 from xvectors.encoder import Embedded
@@ -49,6 +52,35 @@ def test_every_form_reads_back_equal(written: Path) -> None:
     assert one["id"].tolist() == expected["id"][10:20].tolist()
 
 
+def test_every_form_with_speech_holds_the_condition(written: Path, tmp_path: Path) -> None:
+    expected = load_embeddings(written / "emb.npz", "id", "condition")["condition"]
+    assert expected.dtype == np.float32
+    assert expected.shape == (24, 6)
+    assert np.isfinite(expected[:, :4]).all()
+    for form in ("emb.parquet", "parts"):
+        found = load_embeddings(written / form, "condition")["condition"]
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, expected, err_msg=form)
+    part = load_embeddings(written / "emb.parquet" / "part-00001.parquet", optional=["condition"])["condition"]
+    np.testing.assert_array_equal(part, expected[10:20])
+    assert "condition" not in load_embeddings(written / "emb.csv", optional=["condition"])
+
+
+def test_conditions_are_ours_or_left_out_and_never_infinite(tmp_path: Path) -> None:
+    rows, path = np.eye(3, dtype=np.float32), tmp_path / "emb.npz"
+    for theirs in (np.array(["phone", "room", "car"]), np.ones((3, 2)), np.ones(3)):
+        np.savez(path, embeddings=rows, condition=theirs)
+        assert load_embeddings(path, optional=["condition"]).keys() == {"embeddings"}
+    pq.write_table(
+        pa.table({"embeddings": rows.tolist(), "condition": ["phone", "room", "car"]}), tmp_path / "a.parquet"
+    )
+    assert load_embeddings(tmp_path / "a.parquet", optional=["condition"]).keys() == {"embeddings"}
+    for damaged in (np.full((3, 6), np.inf), np.ones((2, 6))):
+        np.savez(path, embeddings=rows, condition=damaged)
+        with pytest.raises(CheckpointError, match=r"emb\.npz.*condition has infinite values, or not one row"):
+            load_embeddings(path, optional=["condition"])
+
+
 def test_the_commands_take_every_form(written: Path, tmp_path: Path) -> None:
     figures = set()
     for form in FORMS:
@@ -67,8 +99,13 @@ def test_tables_keep_names_that_spreadsheets_would_compute(tmp_path: Path) -> No
     seconds = np.full(4, 2.5)
     vectors = np.linspace(-1, 1, 8, dtype=np.float32).reshape(4, 2)
     embedded = Embedded(
-        embeddings=vectors, rows=np.arange(4), failures=[], duration_s=seconds, speech_s=seconds
-    )  # fmt: skip
+        embeddings=vectors,
+        rows=np.arange(4),
+        failures=[],
+        duration_s=seconds,
+        speech_s=seconds,
+        condition=unknown_conditions(4),
+    )
     write_embeddings(tmp_path / "emb.csv", manifest, embedded)
     assert (tmp_path / "emb.csv").stat().st_mode & 0o777 == 0o600
     found = load_embeddings(tmp_path / "emb.csv", "id", "speaker")

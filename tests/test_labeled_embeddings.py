@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 from pyarrow import parquet
-from tests.support.commands import run
-from tests.test_without_torch import COMMANDS, python
 
+from support.commands import run
+from test_without_torch import COMMANDS, python
 from xvectors.errors import CheckpointError, ConfigError, ManifestError
 from xvectors.evaluation.embeddings import measure_embeddings
 from xvectors.labeled_embeddings import calibrate_embeddings, read_labeled

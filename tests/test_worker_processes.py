@@ -44,6 +44,7 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
 
 
 @needs_fork
+@pytest.mark.slow
 def test_a_forked_process_computes_where_its_parent_has(toy_corpus: Path, tmp_path: Path) -> None:
     """With several threads, of which none but the forking one goes on in the child: without care it waits for good."""
     script = tmp_path / "script.py"

@@ -31,6 +31,7 @@ def test_voices_are_speech_also_in_noise_and_over_music() -> None:
         assert not unlike(mixed(speech, sound("piano", number, len(speech) / RATE)[: len(speech)], 10))
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_real_speech_is_not_refused(speechocean: Path) -> None:
     """Of eight corpora: children, accents, words joined, telephones' and laptops' microphones, MP3 and Opus."""

@@ -144,6 +144,7 @@ def test_a_recording_without_speech_is_too_short(monkeypatch: pytest.MonkeyPatch
         encoder.encode(syllables(2.0), trim_silence="silero")
 
 
+@pytest.mark.slow
 def test_silero_itself_leaves_torch_its_threads() -> None:
     """The real package, where it is installed, in a process of its own: to import it is to set torch's threads."""
     pytest.importorskip("silero_vad")

@@ -17,15 +17,15 @@ def score(scorer: Any, enroll: Any, test: Any, count: int = 1) -> float:
     return float(left[0] @ right[0])
 
 
-def naive(scorer: Any, cohort: Any, enroll: Any, test: Any, top: int, count: int = 1) -> float:
-    """One trial, normalized as the paper writes it."""
+def naive(scorer: Any, cohort: Any, enroll: Any, test: Any, top: int, count: int = 1, skip: int = 0) -> float:
+    """One trial, normalized as the paper writes it, without the `skip` highest of each side."""
     raw = score(scorer, enroll, test, count)
     sides = []
     for scores in (
         [score(scorer, enroll, other, count) for other in cohort],
         [score(scorer, other, test) for other in cohort],
     ):
-        best = sorted(scores, reverse=True)[:top]
+        best = sorted(scores, reverse=True)[skip : skip + top]
         sides.append((raw - np.mean(best)) / np.std(best))
     return float(sum(sides) / 2)
 
@@ -50,6 +50,20 @@ def test_normalized_scores_equal_a_naive_loop(
     both = norm.project(used, test, test)
     expected = [[naive(used, cohort, e, t, top) for t in test] for e in test]
     np.testing.assert_allclose(both[0] @ both[1].T, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("top_k", "top"), [(None, 11), (5, 5), (11, 11), (0.25, 3)])
+def test_those_most_like_a_recording_can_be_left_out(top_k: Any, top: int, simulator: Any) -> None:
+    """So a cohort may hold the recording's own speaker, as the second rows of both sides do here."""
+    cohort, test = np.split(simulator.draw(np.full(16, 1), seed=3)[0], [12])
+    cohort[4] = test[1]
+    norm = ScoreNorm(top_k, leave_out=1).fit(cohort, np.arange(12))
+    left, right = norm.project(Cosine(), test, test)
+    expected = [[naive(Cosine(), cohort, e, t, top, skip=1) for t in test] for e in test]
+    np.testing.assert_allclose(left @ right.T, expected, rtol=1e-3, atol=1e-3)
+    for wrong in (-1, 11):
+        with pytest.raises(ConfigError, match=f"leave_out is {wrong} for a cohort of 12 speakers"):
+            ScoreNorm(leave_out=wrong).fit(cohort, np.arange(12))
 
 
 def test_models_of_several_recordings_meet_the_cohort_as_such(simulator: Any, plda: PLDA) -> None:

@@ -150,6 +150,39 @@ def test_the_cohort_is_the_training_speakers_unless_another_is_given(
         make_backend("cosine").use_cohort(x, speakers)
 
 
+def test_impostors_join_the_cohort(train: Any, unseen: Any, tmp_path: Path) -> None:
+    x, speakers = unseen
+    backend = make_backend("asnorm").fit(*train)
+    assert backend.normalizer is not None
+    before, num_before = backend.score_matrix(x, x), len(backend.normalizer.cohort_)
+    backend.extend_cohort(x, [f"new {speaker}" for speaker in speakers])
+    num_new = len(np.unique(speakers))
+    assert len(backend.normalizer.cohort_) == num_before + num_new
+    first = backend.normalizer.cohort_speakers_[num_before]
+    mean = backend.transform(x[[f"new {speaker}" == first for speaker in speakers]]).mean(axis=0)
+    np.testing.assert_allclose(backend.normalizer.cohort_[num_before], mean, atol=1e-5)
+    after = backend.score_matrix(x, x)
+    assert np.abs(after - before).max() > 0.1
+    save_backend(tmp_path / "backend.npz", backend)
+    np.testing.assert_array_equal(load_backend(tmp_path / "backend.npz").score_matrix(x, x), after)
+    with pytest.raises(ConfigError, match=r"normalizes no scores.*give it a ScoreNorm"):
+        make_backend("cosine").extend_cohort(x, speakers)
+
+
+def test_another_mean_is_subtracted_first(train: Any, unseen: Any) -> None:
+    x, _ = unseen
+    backend = make_backend("wccn").fit(*train)
+    assert backend.center is not None
+    before, step = backend.transform(x), np.arange(6) / 10
+    np.testing.assert_allclose(backend.recenter(backend.center + step).transform(x + step), before, atol=1e-4)
+    with pytest.raises(ShapeError, match="embeddings have 3 dimensions"):
+        backend.recenter(np.zeros(3))
+    plain = make_backend("cosine")
+    assert plain.center is None
+    with pytest.raises(ConfigError, match="does not begin by subtracting a mean"):
+        plain.recenter(np.zeros(6))
+
+
 def test_unusable_input_is_refused(train: Any, unseen: Any) -> None:
     x, speakers = unseen
     backend = make_backend("lda_plda").fit(*train)

@@ -12,7 +12,7 @@ from xvectors.backends import BACKENDS, PLDA, AffineCalibration, Backend, make_b
 from xvectors.config import parse_toml, to_toml
 from xvectors.errors import ConfigError, ManifestError, ShapeError
 from xvectors.metrics import ROC, eer
-from xvectors.trials import all_pairs
+from xvectors.trials import Trials, all_pairs
 
 
 def simulated(num_speakers: int, seed: int) -> tuple[Any, Any]:
@@ -61,14 +61,14 @@ def test_figures_are_of_the_held_out_speakers() -> None:
     assert (found.figures[0].difference, found.figures[0].low, found.figures[0].high) == (0, 0, 0)
 
 
-def test_figures_are_of_trials_within_a_domain() -> None:
+def test_figures_are_of_the_given_trials() -> None:
     x, speakers = HELD_OUT
-    domains = np.where(speakers < 10, "a", "b")
-    found = select_backend(*TRAINING, x, speakers, {"cosine": BACKENDS["cosine"]}, domains=domains)
-    trials = all_pairs(speakers)
-    within = domains[trials.enroll] == domains[trials.test]
-    scores = make_backend("cosine").score(x, trials)[within]
-    expected = ROC.from_scores(scores[trials.target[within]], scores[~trials.target[within]]).eer().eer
+    pairs = all_pairs(speakers)
+    kept = (speakers[pairs.enroll] < 10) == (speakers[pairs.test] < 10)
+    trials = Trials(enroll=pairs.enroll[kept], test=pairs.test[kept], target=pairs.target[kept])
+    found = select_backend(*TRAINING, x, speakers, {"cosine": BACKENDS["cosine"]}, trials=trials)
+    scores = make_backend("cosine").score(x, trials)
+    expected = ROC.from_scores(*trials.split(scores)).eer().eer
     assert found.figures[0].eer == pytest.approx(expected)
     assert found.figures[0].eer != select_backend(*TRAINING, *HELD_OUT, {"cosine": BACKENDS["cosine"]}).figures[0].eer
 
@@ -151,3 +151,59 @@ def test_what_allows_no_choice_is_refused() -> None:
     none.match("the reference much.*rank 99 .*20 dimensions: give a rank from 1 to 20")
     with pytest.raises(ShapeError, match=r"embedding row 0 holds a value that is not finite"):
         select_backend(*TRAINING, x * np.nan, speakers)
+
+
+def test_a_back_end_that_drifts_under_shifts_is_not_chosen() -> None:
+    """Shifted recordings have a common offset. Cosine is as good as without it on unshifted ones, and loses on them."""
+    rng = np.random.default_rng(0)
+    means, offset = rng.normal(size=(85, 20)), 3 * np.eye(20)[0]
+    means[:, 0] = 0.1  # no voices there
+    draw = lambda who: means[who] + 0.6 * rng.normal(size=(len(who), 20))  # noqa: E731
+    trained, speakers = np.repeat(np.arange(60), 6), np.repeat(np.arange(60, 85), 4)
+    training = draw(trained) + np.where(np.arange(len(trained))[:, None] % 2 == 1, offset, 0)
+    rows = np.concatenate([draw(speakers), draw(speakers) + offset])
+    trials = all_pairs(speakers)
+    pairs = np.argwhere(np.ones((100, 100), dtype=bool)).astype(np.int32)
+    pairs = pairs[pairs[:, 0] % 4 != pairs[:, 1] % 4]
+    one_side = Trials(enroll=pairs[:, 0], test=pairs[:, 1] + 100, target=speakers[pairs[:, 0]] == speakers[pairs[:, 1]])
+    some = {name: BACKENDS[name] for name in ("cosine", "wccn")}
+    both = np.tile(speakers, 2)
+    plain = select_backend(training, trained, rows[:100], speakers, some, trials=trials)
+    found = select_backend(training, trained, rows, both, some, trials=trials, shifted=one_side)
+    cosine, wccn = found.figures
+    assert plain.name == "cosine"
+    assert [row.cllr for row in found.figures] == pytest.approx([row.cllr for row in plain.figures])
+    assert cosine.cllr_shifted > cosine.cllr + 0.2
+    assert wccn.cllr_shifted < cosine.cllr_shifted - 0.1
+    assert found.name == "wccn"
+    assert wccn.criterion == pytest.approx((wccn.cllr + wccn.cllr_shifted) / 2)
+    assert wccn.difference == pytest.approx(wccn.cllr - cosine.cllr, abs=1e-6)
+    assert "under made shifts" in found.reason
+    assert np.isnan(plain.figures[0].cllr_shifted)
+    with pytest.raises(ConfigError, match="give both"):
+        select_backend(training, trained, rows, both, some, shifted=one_side)
+
+
+def test_gains_under_shifts_do_not_buy_losses_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """WCCN is better under the shift, but may not be chosen where it loses more than is allowed without."""
+    rng = np.random.default_rng(0)
+    offset = 3 * np.eye(20)[0]
+    means = rng.normal(size=(85, 20))
+    means[:, 0] = 0.1
+    trained, speakers = np.repeat(np.arange(60), 6), np.repeat(np.arange(60, 85), 4)
+    noisy = [means[who] + 0.6 * rng.normal(size=(len(who), 20)) for who in (trained, speakers, speakers)]
+    training = noisy[0] + np.where(np.arange(len(trained))[:, None] % 2 == 1, offset, 0)
+    rows = np.concatenate([noisy[1], noisy[2] + offset])
+    pairs = np.argwhere(np.ones((100, 100), dtype=bool)).astype(np.int32)
+    pairs = pairs[pairs[:, 0] % 4 != pairs[:, 1] % 4]
+    target = speakers[pairs[:, 0]] == speakers[pairs[:, 1]]
+    one_side = Trials(enroll=pairs[:, 0], test=pairs[:, 1] + 100, target=target)
+    some = {name: BACKENDS[name] for name in ("cosine", "wccn")}
+    given = {"trials": all_pairs(speakers), "shifted": one_side}
+    both = np.tile(speakers, 2)
+    assert select_backend(training, trained, rows, both, some, **given).name == "wccn"
+    monkeypatch.setattr(selection, "MAX_LOSS", -1.0)
+    kept = select_backend(
+        training, trained, rows, both, {**some, "plda": BACKENDS["plda"]}, reference="cosine", **given
+    )
+    assert kept.name == "cosine"

@@ -40,6 +40,12 @@ SETTINGS = [
     "--set",
     "training.workers=0",
     "--set",
+    "data.chunk_min_s=0.5",
+    "--set",
+    "data.chunk_max_s=0.8",
+    "--set",
+    "data.validation_chunk_s=0.8",
+    "--set",
     "data.train_test_prop=0.7",
     "--device",
     "cpu",
@@ -50,7 +56,11 @@ SETTINGS = [
 @pytest.fixture(scope="module")
 def system(toy_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("cli") / "system"
-    return out, run("train", toy_corpus, "-o", out, *SETTINGS).stdout
+    printed = run("train", toy_corpus, "-o", out, *SETTINGS)
+    (note,) = (line for line in printed.stderr.splitlines() if line.startswith("note: "))
+    assert "from 7 speakers" in note
+    assert "--from starter" in note
+    return out, printed.stdout
 
 
 def test_train_prints_the_scan_and_the_epochs(system: tuple[Path, str]) -> None:
@@ -398,7 +408,7 @@ def test_models_lists_papers_sizes_and_costs(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_every_command_that_prints_figures_prints_them_as_json_too() -> None:
     have = {name for name, each in every_command().items() if any("--json" in option.opts for option in each.params)}
-    figures = "calibrate compare evaluate enroll export fuse identify models recipes score speakers trials verify"
+    figures = "calibrate compare drift evaluate enroll export fuse identify models recipes score speakers trials verify"
     assert set(figures.split()) <= have
 
 
@@ -504,8 +514,8 @@ def test_the_public_names() -> None:
     import xvectors
 
     assert xvectors.__all__ == [
-        "Fbank", "Manifest", "Recipe", "SpeakerEncoder", "TDNNLayer", "XVector", "XVectorsError", "evaluate",
-        "export_onnx", "load_all_data", "load_recipe", "open_corpus", "train", "trust",
+        "Diarizer", "Fbank", "Manifest", "Recipe", "SpeakerEncoder", "TDNNLayer", "XVector", "XVectorsError",
+        "evaluate", "export_onnx", "load_all_data", "load_recipe", "open_corpus", "train", "trust",
     ]  # fmt: skip
     assert all(getattr(xvectors, name).__name__ == name for name in xvectors.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):

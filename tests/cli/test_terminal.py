@@ -115,7 +115,7 @@ def test_names_and_notes_of_files_cannot_steer_the_terminal(tmp_path: Path) -> N
     assert missing.stderr.startswith("error: ")
     assert printable(missing.stderr.rstrip("\n")) == missing.stderr.rstrip("\n")
     forgotten = run("forget", name, "--gallery", path).stdout
-    assert forgotten == f"{printable(name)} is forgotten: 1 voiceprint removed from the file\n"
+    assert forgotten == f"{printable(name)} is forgotten: 1 voiceprint removed\n"
 
 
 @pytest.mark.parametrize("name", [f"ann{RTL}", "a\nb", "\x1b[31mann", "ann\u200b", "\ud800", "x\x85y"])
@@ -149,10 +149,11 @@ def test_notes_that_cannot_be_seen_are_not_enrolled(note: str, tmp_path: Path) -
 
 
 def test_log_messages_are_printable(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def warn() -> None:
+    def warn() -> bool:
         logging.getLogger("xvectors").warning("left out %s", f"a\x1b[2J\n{RTL}.wav")
+        return False
 
-    monkeypatch.setattr("xvectors.gallery.default_gallery", lambda: warn() or Path("/nowhere"))
+    monkeypatch.setattr("xvectors.gallery.is_there", warn)
     assert run("speakers").stderr == "WARNING: left out a\\x1b[2J \\u202e.wav\n"
 
 
@@ -182,7 +183,7 @@ def test_a_fault_of_the_program_is_one_sentence_a_file_and_status_70(
 
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr("xvectors.gallery.default_gallery", fail)
+    monkeypatch.setattr("xvectors.gallery.is_there", fail)
     printed = run("speakers", status=70)
     (report,) = tmp_path.glob("xvectors-crash-*.txt")
     assert printed.stdout == ""

@@ -71,6 +71,7 @@ def package(tmp_path: Path, clean: None, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_pages_network_loss_and_augmentation_in_every_command(package: Path, toy_corpus: Path) -> None:
     """Trained here; loaded, asked and evaluated in a process that knows nothing but the folder and the trust."""
     out, recipe = package / "exp" / "tiny", package / "tiny.toml"

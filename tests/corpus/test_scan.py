@@ -320,6 +320,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
         assert "b\\udce9.wav" in (tmp_path / "report.csv").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_real_speech(speechocean: Path) -> None:
     manifest = open_corpus(speechocean)

@@ -74,7 +74,7 @@ def test_readers_of_parquet_see_one_table(
 ) -> None:
     embed_in_parts(encoder, manifest, tmp_path / "emb.parquet", rows_per_part=10)
     table = parquet.read_table(tmp_path / "emb.parquet")
-    names = ["id", "path", "speaker", "gender", "age", "start_s", "duration_s", "speech_s", "embedding"]
+    names = ["id", "path", "speaker", "gender", "age", "start_s", "duration_s", "speech_s", "condition", "embedding"]
     assert (table.num_rows, table.column_names) == (22, names)
     assert table["id"].to_pylist() == whole["id"].tolist()
     np.testing.assert_allclose(np.array(table["embedding"].to_pylist()), whole["embeddings"], atol=1e-4)

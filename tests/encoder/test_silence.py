@@ -11,6 +11,7 @@ import soundfile
 from support.voices import RATE, mixed, spoken
 from xvectors import SpeakerEncoder
 from xvectors.audio import resample
+from xvectors.audio.condition import measure_condition
 from xvectors.audio.segments import without_zeros
 from xvectors.corpus import Manifest
 from xvectors.encoder import sources
@@ -81,10 +82,14 @@ def test_encode_hears_what_verify_hears(encoder: SpeakerEncoder, voice: np.ndarr
     for recording in (wave, tmp_path / "a.wav", tmp_path / "b.flac"):
         heard = encoder.listen(recording)
         np.testing.assert_array_equal(encoder.encode(recording), encoder.encode_heard([heard.samples]))
+        np.testing.assert_array_equal(heard.condition, measure_condition(heard.samples, RATE))
+        if recording is wave or recording == tmp_path / "a.wav":
+            np.testing.assert_array_equal(heard.condition, encoder.listen(wave).condition)
         rows = [{"path": str(recording), "speaker": "a"}]
         if isinstance(recording, Path):
             embedded = encoder.encode_manifest(Manifest.from_rows(rows, root=tmp_path))
             assert embedded.speech_s.tolist() == [heard.speech_s]
+            np.testing.assert_array_equal(embedded.condition, heard.condition[None])
     decision = encoder.verify(wave, voice)
     enroll, test = encoder.encode([wave, voice])
     assert decision.score == pytest.approx(encoder.verifier.backend.score_pairs(

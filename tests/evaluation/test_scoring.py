@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.conditions import record_conditions, some_conditions, usual_within_one
 from xvectors.backends import AffineCalibration, make_backend
 from xvectors.errors import CheckpointError, ConfigError, ManifestError
 from xvectors.evaluation.scoring import score_trial_list
@@ -115,3 +116,42 @@ def test_a_models_recordings_count_with_all_their_seconds(
     assert scores.column == "llr"
     assert scores.scores == pytest.approx(verifier.llrs([-0.6], [4.0], [2.0]), rel=1e-5)
     assert scores.scores != pytest.approx(verifier.llrs([-0.6], [2.0], [2.0]), rel=1e-3)
+
+
+def test_the_calibration_is_given_the_conditions_of_both_sides(
+    embeddings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    seconds, target = rng.uniform(0.5, 8, (2, 200)), np.arange(200) % 2 == 0
+    calibration = AffineCalibration().fit(
+        rng.normal(0.5 * target, 0.3), target, duration_quality(*seconds), QUALITY_NAMES
+    )
+    aware = usual_within_one()
+    verifier = Verifier(backend=make_backend("cosine"), name="cosine", calibration=calibration, condition=aware)
+    monkeypatch.setattr("xvectors.evaluation.scoring.load_back_end", lambda folder: verifier)
+    calls = record_conditions(monkeypatch)
+    arrays = {
+        "embeddings": np.array([[1, 0], [3, 3], [0, -2]], dtype=np.float32),
+        "id": np.array(["a/1", "a/2", "b/1"]),
+        "speech_s": np.array([1.0, 3.0, 2.0]),
+    }
+    conditions = some_conditions(3)
+    conditions[1, 4] = np.nan
+    np.savez(embeddings, condition=conditions, **arrays)
+    (tmp_path / "t.txt").write_text("0 a/1 b/1\n1 a/2 a/1\n")
+    score_trial_list(embeddings, tmp_path / "t.txt", tmp_path / "s.csv", system="s")
+    np.testing.assert_array_equal(calls[0][0], conditions[[0, 1]])
+    np.testing.assert_array_equal(calls[0][1], conditions[[2, 0]])
+
+    (tmp_path / "models.txt").write_text("ann a/1 a/2\nbob b/1\n")
+    (tmp_path / "t.txt").write_text("0 bob a/1\n0 ann b/1\n")
+    score_trial_list(embeddings, tmp_path / "t.txt", tmp_path / "s.csv", system="s", enrollment=tmp_path / "models.txt")
+    mean = (conditions[0] + 3 * conditions[1]) / 4
+    mean[4] = conditions[0, 4]
+    np.testing.assert_allclose(calls[1][0], [conditions[2], mean], rtol=1e-6)
+    np.testing.assert_array_equal(calls[1][1], conditions[[0, 2]])
+
+    np.savez(embeddings, **arrays)
+    (tmp_path / "t.txt").write_text("0 a/1 b/1\n1 a/2 a/1\n")
+    score_trial_list(embeddings, tmp_path / "t.txt", tmp_path / "s.csv", system="s")
+    assert calls[2] == (None, None)

@@ -9,6 +9,7 @@ import pytest
 
 from xvectors.evaluation.measures import Measure
 from xvectors.evaluation.mistakes import DecidedTrials
+from xvectors.evaluation.shift import ConditionShift, risk_coverage
 from xvectors.evaluation.verdict import (
     Commands,
     Concentration,
@@ -19,6 +20,7 @@ from xvectors.evaluation.verdict import (
     reach_verdict,
     times_in,
 )
+from xvectors.metrics import ROC
 from xvectors.trials import all_pairs
 
 
@@ -140,3 +142,27 @@ def test_a_weak_system_is_told_the_command_that_helps() -> None:
     assert "<xvectors import MODEL -o SYSTEM>" in remedy
     assert "not calibrated" in guessing[-1]
     assert "xvectors calibrate" not in " ".join(guessing)  # it would be refused
+
+
+@pytest.mark.parametrize(("num_shifted", "warned"), [(20, False), (21, True)])
+def test_more_than_a_fifth_of_recordings_unlike_the_calibration_set_are_warned_about(
+    num_shifted: int, warned: bool
+) -> None:
+    shift = ConditionShift(
+        num_usual=100 - num_shifted,
+        num_shifted=num_shifted,
+        num_untested=0,
+        num_unknown=50,
+        unusual=(("a low pitch", 15), ("very quiet pauses", 9)),
+        degrees=(),
+        coverage=risk_coverage(ROC.from_scores([1.0], [0.0])),
+    )
+    some = dict.fromkeys(("eer", "far", "frr"), Measure(name="", value=0.1, unit="share"))
+    commands = Commands.for_system("exp/xv")
+    found = reach_verdict(decided(1, []), some, is_calibrated=True, commands=commands, shift=shift)
+    last = found.sentences(Style(code="<{}>".format))[-1]
+    assert ("unlike the recordings that the system was calibrated on" in last) == warned
+    if warned:
+        assert last.startswith("21 of 100 recordings are unlike")
+        assert "most often: a low pitch" in last
+        assert "<xvectors calibrate exp/xv --data RECORDINGS>" in last

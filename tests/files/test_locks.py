@@ -87,7 +87,8 @@ def test_of_two_trainings_into_one_folder_one_is_refused(toy_corpus: Path, tmp_p
     """The other ends as if it had been alone: both used to end with status 0 and leave a mixture."""
 
     def training(out: Path, seed: int) -> subprocess.Popen[str]:
-        options = ["train", toy_corpus, "-o", out, "--recipe", "lab", "--set", "training.epochs=2", "--set"]
+        options = ["train", toy_corpus, "-o", out, "--recipe", "lab", "--set", "training.epochs=2"]
+        options += ["--set", "model.size=0.5", "--set"]
         options += [f"training.seed={seed}", "--device", "cpu", "--quiet"]
         script = "import torch; torch.set_num_threads(1); from xvectors.cli import main; main()"
         command = [sys.executable, "-c", script, *map(str, options)]

@@ -182,7 +182,7 @@ def _system(folder: Path) -> list[Reader]:
         if verifier.is_calibrated:
             trials = all_pairs(np.array([0, 0, 1]))
             scores = verifier.score(np.eye(3, DIM, dtype=np.float32), trials)
-            verifier.llrs(scores, np.ones(len(scores)), np.ones(len(scores)))
+            verifier.trial_llrs(scores, trials, np.eye(3, DIM, dtype=np.float32), np.ones(3))
 
     def weigh() -> None:
         kept_epoch(paths)
@@ -236,13 +236,16 @@ def _parts(folder: Path) -> list[Reader]:
         columns |= {"gender": np.array([1, 0], np.int8), "age": np.array([1, 2], np.int16)}
         columns |= {"duration_s": np.ones(2), "speech_s": np.ones(2)}
         rows = np.eye(2, DIM, dtype=np.float32)
+        conditions = np.ones((2, 6), dtype=np.float32)
         part = parts / f"part-00000.{part_format}"
         if part_format == "npz":
-            np.savez(part, embeddings=rows, **columns)
+            np.savez(part, embeddings=rows, condition=conditions, **columns)
         else:
             vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), DIM)
+            measures = pa.FixedSizeListArray.from_arrays(pa.array(conditions.reshape(-1)), 6)
             table = pa.table(
-                {name: pa.array(column.tolist()) for name, column in columns.items()} | {"embedding": vectors}
+                {name: pa.array(column.tolist()) for name, column in columns.items()}
+                | {"embedding": vectors, "condition": measures}
             )
             parquet.write_table(table, part)
         readers += [

@@ -35,6 +35,13 @@ DO_NOT_APPLY = {
 }
 """scikit-learn's checks that an embedder of recordings cannot pass, and why."""
 
+TIGHTER_THAN_FLOAT32 = "it asks for equality within 1e-9; kernels may round by the place of a row in its batch"
+MAY_ROUND = {
+    "check_methods_sample_order_invariance": TIGHTER_THAN_FLOAT32,
+    "check_methods_subset_invariance": TIGHTER_THAN_FLOAT32,
+}
+"""Checks that pass on some processors only. `test_order_and_batches_do_not_matter` asserts what they are about."""
+
 SMALLEST = [
     "model.name=ecapa",
     "model.channels=8",
@@ -62,11 +69,22 @@ def test_scikit_learns_own_checks(tmp_path: Path) -> None:
     embedder = SpeakerEmbedder(str(system.path), device="cpu")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # checks warn of what they are about to skip
-        results = check_estimator(embedder, on_fail=None, on_skip=None, expected_failed_checks=DO_NOT_APPLY)
+        results = check_estimator(embedder, on_fail=None, on_skip=None, expected_failed_checks=DO_NOT_APPLY | MAY_ROUND)
     failed = {result["check_name"]: str(result["exception"]) for result in results if result["status"] == "failed"}
     assert failed == {}
-    assert {result["check_name"] for result in results if result["status"] == "xfail"} == DO_NOT_APPLY.keys()
+    failed_as_expected = {result["check_name"] for result in results if result["status"] == "xfail"}
+    assert failed_as_expected - MAY_ROUND.keys() == DO_NOT_APPLY.keys()
     assert sum(result["status"] == "passed" for result in results) >= 25
+
+
+def test_order_and_batches_do_not_matter() -> None:
+    waves = np.random.default_rng(0).normal(0, 0.1, (20, 16000)).astype(np.float32)
+    embedder = SpeakerEmbedder(device="cpu").fit()
+    together = embedder.transform(waves)
+    order = np.random.default_rng(1).permutation(20)
+    np.testing.assert_allclose(embedder.transform(waves[order]), together[order], atol=1e-4)
+    alone = np.concatenate([embedder.transform(wave[None]) for wave in waves])
+    np.testing.assert_allclose(alone, together, atol=1e-4)
 
 
 def test_recordings_of_every_kind(toy_corpus: Path) -> None:

@@ -7,9 +7,12 @@ sends itself SIGKILL.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import mmap
 import os
+import pkgutil
 import signal
 import struct
 import subprocess
@@ -60,10 +63,22 @@ class Commands:
         return Ended(*json.loads(self._process.stdout.readline()))
 
 
-def _serve(below: str) -> None:
+def _import_what_commands_import() -> None:
+    """Once, not in each fork: commands import when they are called, for seconds together."""
     import torch
 
+    import xvectors
+
     torch.set_num_threads(1)
+    names = [module.name for module in pkgutil.walk_packages(xvectors.__path__, "xvectors.")]
+    for name in (*names, "matplotlib.backends.backend_agg", "onnxscript", "pyarrow.parquet", "sklearn.manifold"):
+        if not name.endswith("__main__"):
+            with contextlib.suppress(ImportError):  # of an extra that is not installed
+                importlib.import_module(name)
+
+
+def _serve(below: str) -> None:
+    _import_what_commands_import()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     for line in sys.stdin:
         kill_at, *arguments = json.loads(line)
@@ -86,7 +101,8 @@ def _serve(below: str) -> None:
 
 def _run(arguments: list[str], kill_at: int, counter: mmap.mmap, below: str) -> None:
     from xvectors.cli import main
-    from xvectors.gallery import database
+    from xvectors.export import onnx_file
+    from xvectors.gallery.sqlite import database
 
     me = os.getpid()
 
@@ -117,7 +133,17 @@ def _run(arguments: list[str], kill_at: int, counter: mmap.mmap, below: str) -> 
         connection.set_trace_callback(lambda statement: None if statement.startswith(("SELECT", "PRAGMA")) else count())
         return connection
 
+    def built_once(*given, build=onnx_file.build_onnx):
+        """The graph that the first export has built, for all of them: building one takes seconds and writes nothing."""
+        import onnx
+
+        path = Path.home() / "graph.onnx"
+        if not path.exists():
+            onnx.save(build(*given), path)
+        return onnx.load(path)
+
     database._connection = traced
+    onnx_file.build_onnx = built_once
     sys.addaudithook(hook)
     sys.argv = ["xvectors", *arguments]
     try:

@@ -39,7 +39,8 @@ CHECK = """
 import sys
 from pathlib import Path
 from xvectors.config import Recipe
-from xvectors.system.importers import complete, convert
+from xvectors.system.importers import convert
+from xvectors.system.importers.importing import complete
 from xvectors.system.importers.parity import check_parity
 from xvectors.system.serialization import make_features, make_model
 

@@ -13,10 +13,13 @@ import pytest
 import soundfile
 from scipy.special import ndtri
 
-from support.simulated import evaluation
+from support.simulated import evaluation, with_shift
 from xvectors.evaluation import Evaluation
 from xvectors.evaluation.leakage import Leakage, SharedRecording, SuspectPair
+from xvectors.evaluation.shift import risk_coverage
 from xvectors.evaluation.slices import Slice, SliceMeasure, Slices
+from xvectors.metrics import ROC
+from xvectors.report.coverage_plot import coverage_figure, coverage_tips
 from xvectors.report.error_plots import MarkedPoint, det_figure
 from xvectors.report.formats import error_rate, percentage_points, seconds
 from xvectors.report.page import render_page, write_page
@@ -71,7 +74,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> str:
     measured = evaluation(
         mapped=True, history=HISTORY, left_out=("broken.wav: no samples",), warnings=("One speaker was trained on.",)
     )
-    assert write_page(measured, path, audio=True) == path
+    assert write_page(with_shift(measured), path, audio=True) == path
     return path.read_text(encoding="utf-8")
 
 
@@ -93,7 +96,7 @@ def test_the_figures_are_there_with_intervals_and_units(text: str) -> None:
 def test_every_part_has_its_heading_and_every_plot_is_drawn(text: str) -> None:
     tree = Tree.of(text)
     everybody = ["for-whom", "pairs", "trials"]
-    researchers = ["figures", "errors", "calibration", "training", "speakers", "data", "leakage", "making"]
+    researchers = ["figures", "errors", "calibration", "shift", "training", "speakers", "data", "leakage", "making"]
     assert re.findall(PARTS, text) == [*everybody, *researchers, "words"]
     assert len(tree.ids) == len(set(tree.ids))
     plots = re.findall(r'<svg viewBox="[^"]*" role="img" aria-label="([^"]*)"', text)
@@ -102,6 +105,7 @@ def test_every_part_has_its_heading_and_every_plot_is_drawn(text: str) -> None:
         "Scores of target and non-target trials",
         "Reliability",
         "Applied probability of error",
+        "Answers and errors",
         "Training curves",
         "t-SNE of 12 speakers",
         "Principal components of 12 speakers",
@@ -195,7 +199,7 @@ def test_without_calibration_and_without_knowing_the_speakers(tmp_path: Path, sp
     assert "its scores rank trials, but do not say how sure a decision is" in text
     assert "actual DCF" not in text
     assert "the training corpus is not available" in text
-    assert "training" not in re.findall(PARTS, text)
+    assert not {"training", "shift"} & set(re.findall(PARTS, text))
     assert ("Colors and markers repeat" in text) == (speakers == 30)
     assert ">gender unknown: " in text
 
@@ -373,6 +377,18 @@ def test_a_det_plot_without_errors_says_so() -> None:
     assert "No threshold" not in usual.caption
 
 
+def test_points_at_rates_of_0_and_1_lie_on_the_edges() -> None:
+    """Bounded LLRs may accept nothing at a strict prior: the point is at infinity on these axes."""
+    points = [MarkedPoint("1", 0.0, 1.0), MarkedPoint("D", 0.0, 1.0, is_in_use=True)]
+    axes = det_figure({"a": evaluation().curves.det}, points).axes[0]
+    marks = [
+        line.get_xydata()[0] for line in axes.lines if line.get_marker() in ("o", "D") and len(line.get_xdata()) == 1
+    ]
+    assert len(marks) == 2
+    for mark in marks:
+        np.testing.assert_allclose(mark, [axes.get_xlim()[0], axes.get_ylim()[1]])
+
+
 def test_the_det_frame_holds_every_operating_point() -> None:
     measured = evaluation()
     usual = det_figure({"a": measured.curves.det}, [MarkedPoint("D", 0.05, 0.1)]).axes[0]
@@ -388,3 +404,56 @@ def test_points_that_nearly_coincide_share_a_label() -> None:
     points = [MarkedPoint("1", 0.05, 0.1), MarkedPoint("2", 0.0501, 0.1), MarkedPoint("D", 0.3, 0.01, is_in_use=True)]
     axes = det_figure({"a": evaluation().curves.det}, points).axes[0]
     assert [text.get_text() for text in axes.texts] == ["1, 2", "D"]
+
+
+def shift_part(text: str) -> str:
+    return text[text.index('<section id="shift">') : text.index('<section id="speakers">')]
+
+
+def test_how_alike_test_and_calibration_recordings_are() -> None:
+    measured = with_shift(evaluation())
+    assert measured.shift is not None
+    part = shift_part(render_page(measured, Path(), audio=False))
+    assert "How alike the test and the calibration recordings are" in part
+    assert (
+        "36 of 72 recordings (50.0\xa0%) are like those that the system was calibrated on, 36 (50.0\xa0%) are not. "
+        "1 of them is beyond all that was tested; LLRs are 0 there."
+    ) in part
+    assert "<li>a high pitch, as of a raised voice: 36 recordings</li><li>&lt;b&gt;: 1 recording</li>" in part
+    assert "needs a probability of 80\xa0%" in part
+    assert "between \N{MINUS SIGN}3.00, which is 20 to 1 for two people, and 7.00, which is 1,097 to 1 for one" in part
+    rows = re.findall("<tr><td>(.*?)</td>.*?<td class=n>([^<]*)</td></tr>", part)
+    expected = [("0 to 1", "90 / 540"), ("1 to 4", "85 / 1,770"), ("4 and more", "5 / 66")]
+    # 6 speakers of 6 recordings each have no shift; the last recording has 5 others of its speaker, and 66 of others
+    assert rows == [(name.replace(" ", "\xa0"), trials) for name, trials in expected]
+    assert "The curves end at 95 %: beyond, the bounds of the LLRs do not allow both answers." in part
+    one = measured.shift.degrees[0].target
+    assert f"<small>{one.num_wrong:,} of {one.num_answers:,}</small>" in part
+
+
+def test_a_calibrated_system_without_shift_says_why() -> None:
+    part = shift_part(render_page(evaluation(), Path(), audio=False))
+    assert (
+        "Calibrated by an earlier version: its LLRs have no bounds and do not know the condition of recordings; "
+        in part
+    )
+    assert "`" not in part
+    assert "<code>xvectors calibrate DIR</code> learns both." in part
+    assert not re.search("<table|<svg|<p>.*LLRs</a> are between", part)
+
+
+def test_answers_and_errors_are_drawn_with_the_numbers_of_each_marker() -> None:
+    found = risk_coverage(ROC.from_scores([4.0, 3.0, -2.0, 0.1], [-4.0, -3.0, -2.0, -1.0]))
+    axes = coverage_figure(found).axes[0]
+    one, mark, two, _ = axes.lines
+    # of one speaker: 4 answers at 0.5, 3 from 0.55 to 0.85 (2.0 is 0.88), 2 to 0.95 (3.0 is 0.953), 1 to 0.98 (4.0)
+    assert one.get_xdata().tolist() == [1.0] + 7 * [0.75] + 3 * [0.5] + 3 * [0.25]
+    np.testing.assert_allclose(one.get_ydata(), [1 / 4] + 7 * [1 / 3] + 6 * [0.0])
+    assert (mark.get_xdata().tolist(), two.get_ydata().tolist()) == ([0.75], 14 * [0.0])
+    tips = coverage_tips(found)["coverage-one"]
+    assert tips[6] == "probability of 80 %: 75.00% answered, 33.33% of the answers wrong"
+    assert len(tips) == 14
+    bounded = risk_coverage(ROC.from_scores([4.0, 3.0, -2.0, 0.1], [-4.0, -3.0, -2.0, -1.0]), (-2.0, 4.0))
+    assert (
+        len(coverage_figure(bounded).axes[0].lines[0].get_xdata()) == len(coverage_tips(bounded)["coverage-one"]) == 8
+    )

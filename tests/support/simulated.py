@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from xvectors.evaluation.curves import measure_curves
 from xvectors.evaluation.leakage import Leakage
 from xvectors.evaluation.measures import Measure
 from xvectors.evaluation.mistakes import DecidedTrials, find_mistakes
+from xvectors.evaluation.shift import EARLIER_VERSION, ConditionShift, by_degree, risk_coverage
 from xvectors.evaluation.slice_dimensions import trial_dimensions
 from xvectors.evaluation.slices import measure_slices
 from xvectors.evaluation.speaker_map import map_speakers
@@ -146,6 +148,7 @@ def evaluation(
         "mistakes": find_mistakes(decided),
         "speaker_map": map_speakers(embeddings, names_of_rows, manifest.gender) if mapped else None,
         "leakage": Leakage(checked=True),
+        "no_shift": EARLIER_VERSION if calibrated else "",
         "verdict": reach_verdict(
             decided,
             measures,
@@ -154,3 +157,25 @@ def evaluation(
         ),
     }
     return Evaluation(**(values | changed))
+
+
+def with_shift(measured: Evaluation) -> Evaluation:
+    """The evaluation if the first half of its recordings had a shift of 0, and the others of 2, the last one of 9."""
+    assert measured.llrs is not None
+    num_recordings = len(measured.manifest)
+    shift = np.where(np.arange(num_recordings) < num_recordings // 2, 0.0, 2.0)
+    shift[-1] = 9.0
+    return replace(
+        measured,
+        shift=ConditionShift(
+            num_usual=num_recordings // 2,
+            num_shifted=num_recordings - num_recordings // 2,
+            num_untested=1,
+            num_unknown=0,
+            unusual=(("a high pitch, as of a raised voice", num_recordings - num_recordings // 2), ("<b>", 1)),
+            degrees=by_degree(shift, measured.trials, measured.llrs),
+            coverage=risk_coverage(ROC.from_trials(measured.llrs, measured.trials.target), (-3.0, 7.0)),
+        ),
+        no_shift="",
+        llr_bounds=(-3.0, 7.0),
+    )

@@ -18,8 +18,9 @@ from support.hub_server import TOKEN, HubServer, hub_server, use_in_this_process
 from xvectors import SpeakerEncoder
 from xvectors.errors import CheckpointError, MissingExtraError, StorageError
 from xvectors.models import XVector
-from xvectors.system import find_system, importers
+from xvectors.system import find_system
 from xvectors.system.hub import FILES, fetch_files, is_on_hub
+from xvectors.system.importers import importing
 from xvectors.system.serialization import read_description
 from xvectors.training.calibrate import calibrate
 
@@ -136,7 +137,7 @@ def test_a_full_disk(hub: HubServer) -> None:
 
 def test_a_model_of_another_toolkit(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is imported with the commit in [origin], by the command and by `from_pretrained`, which keeps it."""
-    monkeypatch.setattr(importers, "user_folder", lambda kind: tmp_path / "cache")
+    monkeypatch.setattr(importing, "user_folder", lambda kind: tmp_path / "cache")
     path = tmp_path / "model.pt"
     torch.save(formula_state(XVector(0.02, num_speakers=2, embedding_dim=8)), path)
     commit = hub.put("lab/xvector", {"model.pt": path.read_bytes(), "README.md": SYSTEM["README.md"], "run.py": b""})

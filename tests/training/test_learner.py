@@ -9,6 +9,7 @@ from xvectors.config import load_recipe
 from xvectors.training import learner
 from xvectors.training.checkpoint import Checkpoint
 from xvectors.training.data.dataset import Batch
+from xvectors.training.distributed import ALONE, Group
 from xvectors.training.learner import Learner
 
 CPU = torch.device("cpu")
@@ -22,8 +23,8 @@ SETTINGS = (
 )
 
 
-def make(*overrides: str, rank: int = 0) -> Learner:
-    return Learner(load_recipe("resnet", [*SETTINGS, *overrides]), 4, CPU, rank=rank)
+def make(*overrides: str, group: Group = ALONE) -> Learner:
+    return Learner(load_recipe("resnet", [*SETTINGS, *overrides]), 4, CPU, group)
 
 
 def batch() -> Batch:
@@ -45,18 +46,17 @@ def test_all_ranks_begin_alike_and_only_the_seed_decides() -> None:
     torch.manual_seed(5)
     one = make().network.state_dict()
     torch.manual_seed(6)
-    two, other = make(rank=1).network.state_dict(), make("training.seed=1").network.state_dict()
+    two, other = make(group=Group(1, 2)).network.state_dict(), make("training.seed=1").network.state_dict()
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert not torch.equal(one["head.weight"], other["head.weight"])
 
 
-def test_masks_come_of_seed_rank_epoch_and_batch_alone() -> None:
+def test_masks_come_of_seed_epoch_and_batch_alone() -> None:
     first = losses(make(), (0, 0), (0, 1), (1, 0), (0, 0))
     assert first[0] == first[3]
     assert len(set(first)) == 3
     torch.manual_seed(9)
     assert losses(make(), (1, 0), (0, 0)) == [first[2], first[0]]
-    assert losses(make(rank=1), (0, 0))[0] not in first
 
 
 def test_nothing_global_is_drawn_from() -> None:

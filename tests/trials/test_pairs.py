@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from xvectors.errors import ManifestError, ShapeError
 from xvectors.trials import Trials, all_pairs, count_pairs
+from xvectors.trials.pairs import across_sessions
 
 
 def test_all_pairs_by_hand() -> None:
@@ -93,3 +94,15 @@ def test_speakers_must_be_a_list_of_numbers_or_names() -> None:
 def test_scoring_imports_no_torch() -> None:
     packages = "xvectors.backends, xvectors.metrics, xvectors.trials"
     subprocess.run([sys.executable, "-c", f"import sys, {packages}; sys.exit('torch' in sys.modules)"], check=True)
+
+
+def test_target_trials_across_sessions_replace_those_within_one() -> None:
+    """Of `ann`, with two sessions, trials within one are dropped; `bob` has one session, `cid` unknown ones."""
+    speakers = ["ann", "ann", "ann", "bob", "bob", "cid", "cid", "ann"]
+    sessions = ["mon", "mon", "tue", "mon", "mon", "", "", ""]
+    trials = all_pairs(speakers)
+    kept = across_sessions(trials, speakers, sessions)
+    pairs = set(zip(kept.enroll.tolist(), kept.test.tolist(), strict=True))
+    every = set(zip(trials.enroll.tolist(), trials.test.tolist(), strict=True))
+    assert every - pairs == {(0, 1)}
+    assert kept.num_nontarget == trials.num_nontarget

@@ -144,7 +144,7 @@ def odd_files(draw: st.DrawFn) -> str:
     return draw(some(["", "", "\ufeff", "\n", " \n"])) + header + "\n".join(lines)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=250)
 @given(odd_files())
 def test_odd_files_are_read_the_same_or_left_to_the_reader_of_lines(text: str) -> None:
     bulk, lines = both(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shutil
 import tracemalloc
 from dataclasses import replace
@@ -15,6 +16,7 @@ import soundfile
 import torch
 
 from support.commands import run
+from support.conditions import record_conditions
 from support.voices import RATE
 from xvectors.audio import resample
 from xvectors.audio.speech import KEPT_PAUSE_S, MAX_SPEECH_S, listen
@@ -105,7 +107,10 @@ def test_short_speech(encoder: SpeakerEncoder, waves: dict[str, np.ndarray], sec
     else:
         whole = encoder.verify(waves["a"], waves["b"])
         assert decision.llr is not None
-        assert abs(decision.llr) < abs(whole.llr)
+        assert decision.score is not None
+        assert whole.score is not None
+        assert decision.score < whole.score
+        assert decision.llr <= whole.llr == pytest.approx(math.log(29))  # the most that 8 * 7 / 2 pairs bear out
         assert "s of speech, so the evidence is weak" in decision.reasons[-1]
 
 
@@ -223,3 +228,14 @@ def test_words_for_numbers(encoder: SpeakerEncoder, place: Path) -> None:
         "over a million times as likely to come from one speaker as from two speakers",
         "over 99.9%",
     )
+
+
+def test_the_llr_is_given_the_conditions_of_both_sides(
+    encoder: SpeakerEncoder, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (encoder.listen(place / f"{name}.wav").condition for name in "ab")
+    assert np.isfinite([first, second]).all()
+    calls = record_conditions(monkeypatch)
+    encoder.verify(place / "a.wav", place / "b.wav")
+    np.testing.assert_array_equal(calls[0][0], first[None])
+    np.testing.assert_array_equal(calls[0][1], second[None])

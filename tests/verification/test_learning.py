@@ -8,12 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from support.conditions import some_conditions
 from xvectors.backends import BACKENDS
 from xvectors.errors import CheckpointError, ConfigError, ManifestError, ShapeError
 from xvectors.metrics import ROC
 from xvectors.trials import Trials, all_pairs
 from xvectors.verification import Basis, cosine_verifier, learn_verifier
-from xvectors.verification.learning import CANDIDATES, all_trials, some_recordings
+from xvectors.verification.calibration_set import all_trials, some_recordings
+from xvectors.verification.learning import CANDIDATES
 from xvectors.verification.verifier import duration_quality
 
 Simulate = Callable[..., Basis]
@@ -25,7 +27,7 @@ def llrs_of(basis: Basis, learned_from: Basis, seconds: float | None) -> tuple[n
     chosen = basis.take(basis.whole if seconds is None else basis.duration_s == seconds)
     trials = all_pairs(chosen.speakers)
     scores = verifier.score(chosen.embeddings, trials)
-    return verifier.llrs(scores, chosen.duration_s[trials.enroll], chosen.duration_s[trials.test]), trials
+    return verifier.trial_llrs(scores, trials, chosen.embeddings, chosen.duration_s), trials
 
 
 def test_short_recordings_give_llrs_nearer_to_zero(simulate: Simulate) -> None:
@@ -56,7 +58,7 @@ def test_a_prior_is_that_of_the_fit_and_of_decisions(simulate: Simulate) -> None
             some = some_recordings(basis, 0)
             trials = all_trials(some)
             scores = verifier.score(some.embeddings, trials)
-            llrs = verifier.llrs(scores, some.duration_s[trials.enroll], some.duration_s[trials.test])
+            llrs = verifier.trial_llrs(scores, trials, some.embeddings, some.duration_s)
             odds = llrs + np.log(prior / (1 - prior))
             miss, accept = np.logaddexp(0, -odds[trials.target]), np.logaddexp(0, odds[~trials.target])
             costs.append(prior * miss.mean() + (1 - prior) * accept.mean())
@@ -66,7 +68,9 @@ def test_a_prior_is_that_of_the_fit_and_of_decisions(simulate: Simulate) -> None
 
 
 def test_the_same_score_says_less_of_short_recordings(simulate: Simulate) -> None:
-    verifier = learn_verifier(simulate(30, 6, seed=1))
+    basis = simulate(30, 6, seed=1)
+    unit = basis.embeddings / np.linalg.norm(basis.embeddings, axis=1, keepdims=True)
+    verifier = learn_verifier(replace(basis, embeddings=unit))  # whose lengths would tell the duration too
     short, long = (verifier.llrs([0.9], [seconds], [seconds])[0] for seconds in (0.5, 5.0))
     assert 0 < short < long
     assert verifier.llrs([0.9], [0.1], [0.1])[0] == short  # beyond what was seen nothing is extrapolated
@@ -138,7 +142,7 @@ def test_calibration_scores_are_of_speakers_the_back_end_was_not_fitted_on(simul
     whole = others.take(others.whole)
     trials = all_pairs(whole.speakers)
     scores = verifier.score(whole.embeddings, trials)
-    llrs = verifier.llrs(scores, whole.duration_s[trials.enroll], whole.duration_s[trials.test])
+    llrs = verifier.trial_llrs(scores, trials, whole.embeddings, whole.duration_s)
     roc = ROC.from_scores(llrs[trials.target], llrs[~trials.target])
     assert roc.cllr() - roc.min_cllr() < 0.1
 
@@ -185,8 +189,19 @@ def test_trials_are_within_a_domain(simulate: Simulate) -> None:
     assert together["eer"] < within["eer"]
 
 
+def test_target_trials_are_between_sessions_where_a_speaker_has_two(simulate: Simulate) -> None:
+    basis = simulate(4, 3, seed=8)
+    session = np.where((basis.recording % 3 == 0) & (basis.speakers != "s03"), "monday", "tuesday")
+    trials = all_trials(replace(basis, session=session))
+    of_s03 = basis.speakers[trials.enroll] == "s03"
+    within = trials.target & (session[trials.enroll] == session[trials.test])
+    # of three recordings, one pair is within tuesday: 16 trials of each of three speakers
+    assert (trials.num_target, int(within.sum())) == (4 * 3 * 16 - 3 * 16, int((within & of_s03).sum()))
+    assert trials.num_nontarget == 6 * 9 * 16
+
+
 def test_many_recordings_are_thinned_evenly(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xvectors.verification.learning.MAX_ROWS", 100)
+    monkeypatch.setattr("xvectors.verification.calibration_set.MAX_ROWS", 100)
     basis = simulate(6, 10, seed=9)
     kept = some_recordings(basis, seed=0)
     assert len(kept.speakers) == 6 * 4 * 4
@@ -202,6 +217,13 @@ def test_too_little_to_learn_from(simulate: Simulate, speakers: int, recordings:
         learn_verifier(simulate(speakers, recordings, seed=0))
 
 
+def test_rows_of_a_basis_keep_their_conditions(simulate: Simulate) -> None:
+    basis = simulate(4, 3, seed=0)
+    conditions = some_conditions(48)
+    np.testing.assert_array_equal(replace(basis, condition=conditions).take([5, 2]).condition, conditions[[5, 2]])
+    assert basis.take([5, 2]).condition is None
+
+
 def test_bad_input(simulate: Simulate) -> None:
     basis = simulate(4, 3, seed=0)
     with pytest.raises(ShapeError, match=r"duration_s has the shape \[3\], but there are 48 embeddings"):
@@ -212,6 +234,8 @@ def test_bad_input(simulate: Simulate) -> None:
             duration_s=np.ones(3),
             whole=basis.whole,
         )
+    with pytest.raises(ShapeError, match=r"condition has the shape \[48\], not \[48, 6\]"):
+        replace(basis, condition=np.ones(48, dtype=np.float32))
     with pytest.raises(ConfigError, match="the reference 'cosine' is not among the candidates"):
         learn_verifier(simulate(20, 2, seed=0), training(simulate, 20, 1, 0.0), candidates={"lda": BACKENDS["lda"]})
     with pytest.raises(CheckpointError, match="the system is not calibrated"):

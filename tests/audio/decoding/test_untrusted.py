@@ -19,6 +19,7 @@ import pytest
 from support.sounds import RATE, encoded, noise
 from xvectors import audio
 from xvectors.audio.decoding.untrusted import Decoder
+from xvectors.audio.speech import listen
 from xvectors.errors import AudioError, AudioFileError, ConfigError, MissingFileError, TruncatedFileError
 
 on_linux = pytest.mark.skipif(
@@ -73,6 +74,27 @@ def test_it_reads_what_audio_reads(decoder: Decoder, tmp_path: Path, monkeypatch
         assert decoder.canceled(source) == audio.canceled(source)
     assert np.array_equal(decoder.read(io.BytesIO(content))[0], audio.read(content)[0])
     assert decoder.canceled(encoded(noise(1), "WAV", "PCM_16")) is None
+
+
+def test_it_listens_as_speech_does(decoder: Decoder, tmp_path: Path) -> None:
+    content = encoded(noise(2.0), "FLAC", "PCM_16")
+    path = tmp_path / "noise.flac"
+    path.write_bytes(content)
+    for source, name in ((content, "the call"), (io.BytesIO(content), "the call"), (path, str(path))):
+        expected = listen(content, name, sample_rate_hz=8000)
+        heard = decoder.listen(source, "the call", sample_rate_hz=8000, max_duration_s=2.0)
+        assert heard.name == name
+        assert heard.speech_s == expected.speech_s
+        assert heard.quality.to_dict() == expected.quality.to_dict()
+        np.testing.assert_array_equal(heard.samples, expected.samples)
+        np.testing.assert_array_equal(heard.condition, expected.condition)
+
+
+def test_too_long_a_recording_is_not_decoded(decoder: Decoder, silent_hours: Path) -> None:
+    with pytest.raises(AudioError, match=r"hours\.wav lasts \d+ s, but at most 60 s are accepted"):
+        decoder.listen(silent_hours, sample_rate_hz=RATE, max_duration_s=60.0)
+    with pytest.raises(AudioError, match=r"^the call: .*not a sound file"):
+        decoder.listen(b"RIFF of nothing", "the call", sample_rate_hz=RATE)
 
 
 def test_errors_are_those_of_audio(decoder: Decoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

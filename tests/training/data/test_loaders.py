@@ -14,6 +14,7 @@ from xvectors.config import load_recipe
 from xvectors.training import PreparedCorpus, prepare_corpus
 from xvectors.training.data import loaders
 from xvectors.training.data.loaders import Loaders, decoded_bytes_each
+from xvectors.training.distributed import Group
 
 RECIPE = load_recipe(
     "xvector", ["training.batch_size=14", "training.workers=0", "data.held_out_prop=0.25", "data.train_test_prop=1.0"]
@@ -28,7 +29,7 @@ def corpus(toy_corpus: Path) -> PreparedCorpus:
 def test_ranks_share_each_batch(corpus: PreparedCorpus) -> None:
     cpu = torch.device("cpu")
     whole = list(Loaders(RECIPE, corpus, cpu).train_batches)
-    shares = [list(Loaders(RECIPE, corpus, cpu, rank=rank, num_ranks=2).train_batches) for rank in range(2)]
+    shares = [list(Loaders(RECIPE, corpus, cpu, group=Group(rank, 2)).train_batches) for rank in range(2)]
     assert [len(batch) for batch in shares[0]][:2] == [7, 7]
     assert [sorted(one + two) for one, two in zip(*shares, strict=True)] == [sorted(batch) for batch in whole]
 
