@@ -12,12 +12,14 @@ PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 OLDER := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OPENBLAS_CORETYPE=Haswell \
 	NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR"
 
-# Tests of files, commands and pages, whose results no processor changes.
-FILES := $(addprefix --ignore=tests/,audio/decoding cli config corpus evaluation files fuzz gallery kills report trials \
-	$(addprefix system/,test_hub.py test_publishing.py $(addprefix importers/test_,checkpoint.py import_command.py \
-	import_writes.py sources.py wespeaker_settings.py)) $(addprefix test_,bad_files.py bad_outputs.py \
-	contributing.py demo.py docs.py embeddings.py extras.py hostile_files.py lab_notebook.py labeled_embeddings.py \
-	progress.py readme.py reprs.py text.py without_torch.py))
+# Tests whose results a processor can change. Left out of their folders: those that decode files, and those of how a run
+# is interrupted, resumed and reported.
+NUMERICAL := $(addprefix tests/,audio augment backends diarization encoder export features metrics models \
+	system/importers training verification test_devices.py test_exercise.py test_losses.py) \
+	$(addprefix --ignore=tests/,audio/decoding diarization/test_commands.py diarization/test_diarization_page.py \
+	diarization/test_files.py diarization/test_transcripts.py $(addprefix system/importers/test_,checkpoint.py \
+	import_command.py import_writes.py sources.py wespeaker_settings.py) $(addprefix training/test_,bad_input.py \
+	failures.py hooks.py minutes.py packed_corpora.py results.py resuming.py))
 
 .PHONY: help demo test test-older test-slow test-all coverage lint format docs build notebook starter-onnx clean
 
@@ -30,8 +32,8 @@ demo: $(VENV)/.demo-installed  ## train and evaluate a system on synthetic voice
 test: lint  ## lint, types, import contracts and the fast tests
 	$(PYTEST)
 
-test-older: $(VENV)/.test-installed  ## fast tests as on an x86 processor with AVX2 only
-	$(OLDER) $(PYTEST) $(FILES)
+test-older: $(VENV)/.test-installed  ## fast tests of numbers, as on an x86 processor with AVX2 only
+	$(OLDER) $(PYTEST) $(NUMERICAL)
 
 test-slow: $(VENV)/.test-installed  ## tests of more than about 10 seconds each, and those beside other toolkits
 	$(PYTEST) --no-loadscope-reorder -m "slow or peers"
