@@ -36,7 +36,7 @@ from _timing import Row, write_json
 from xvectors import Diarizer, SpeakerEncoder, audio, open_corpus
 from xvectors.audio.vad import as_detector_name, find_detector
 from xvectors.diarization import ClusteringSettings, SpeakerRange, Turn, conversations
-from xvectors.diarization.clustering import find_speakers
+from xvectors.diarization.clustering.speakers import find_speakers
 from xvectors.diarization.diarizer import turns_of
 from xvectors.diarization.overlap import SpeakerCounts, find_counter, with_second_speakers
 from xvectors.diarization.scoring import score_turns

@@ -8,8 +8,8 @@ import pytest
 from pyannote.core import Annotation, Segment
 
 from xvectors.diarization import Diarization, Turn
-from xvectors.diarization.annotation import turns_of_annotation
 from xvectors.diarization.scoring import score_turns
+from xvectors.diarization.turn_files.annotation import turns_of_annotation
 from xvectors.errors import MissingExtraError, ShapeError
 
 TURNS = (

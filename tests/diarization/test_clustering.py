@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from xvectors.backends import PLDA
-from xvectors.diarization.ahc import SpeakerRange, average_linkage, by_first
-from xvectors.diarization.spectral import spectral_clustering
-from xvectors.diarization.vbx import soft_assignment, vbx
+from xvectors.diarization.clustering.ahc import SpeakerRange, average_linkage, by_first
+from xvectors.diarization.clustering.spectral import spectral_clustering
+from xvectors.diarization.clustering.vbx import soft_assignment, vbx
 from xvectors.errors import ConfigError, ShapeError
 
 

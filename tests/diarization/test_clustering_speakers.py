@@ -7,9 +7,9 @@ import pytest
 
 from support.drawn_voices import make_voices
 from xvectors.backends import make_backend
-from xvectors.diarization.ahc import SpeakerRange, by_first
-from xvectors.diarization.clustering import ClusteringSettings, find_speakers
-from xvectors.diarization.purity import two_voices
+from xvectors.diarization.clustering.ahc import SpeakerRange, by_first
+from xvectors.diarization.clustering.purity import two_voices
+from xvectors.diarization.clustering.speakers import ClusteringSettings, find_speakers
 from xvectors.errors import CheckpointError, ConfigError
 from xvectors.verification import Basis, Verifier, cosine_verifier, learn_verifier
 

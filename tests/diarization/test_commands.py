@@ -16,7 +16,7 @@ from support.voices import RATE, spoken
 from xvectors.audio.activity import speech_s
 from xvectors.corpus import open_corpus
 from xvectors.diarization import ConversationStyle, SpeakerRange, conversations, read_rttm, read_uem
-from xvectors.diarization.simulation import simulate_conversation
+from xvectors.diarization.simulation.conversation import simulate_conversation
 from xvectors.errors import ConfigError
 
 DRY = ConversationStyle(duration_s=20.0, turn_s=6.0, overlap=0.0, rt60_s=None, snr_db=40.0)

@@ -15,7 +15,7 @@ from xvectors import Diarizer, SpeakerEncoder
 from xvectors.audio.recording import open_recording
 from xvectors.audio.segments import find_spoken
 from xvectors.diarization import ConversationStyle, Turn, simulate_conversation
-from xvectors.diarization.naming import MAX_VOICE_S, UNKNOWN, voice_of
+from xvectors.diarization.naming.answers import MAX_VOICE_S, UNKNOWN, voice_of
 from xvectors.diarization.overlap import SpeakerCounts
 from xvectors.diarization.scoring import score_turns
 from xvectors.diarization.windows import embed_windows, find_speech

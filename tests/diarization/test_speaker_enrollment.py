@@ -14,9 +14,9 @@ from support.voices import RATE, spoken
 from xvectors import SpeakerEncoder
 from xvectors.audio.recording import open_recording
 from xvectors.diarization import ConversationStyle, Diarization, Turn, read_rttm, simulate_conversation, write_turns
-from xvectors.diarization.enrollment import enroll_speakers
-from xvectors.diarization.renaming import parse_names, rename_speakers
-from xvectors.diarization.turn_files import read_turns
+from xvectors.diarization.naming.enrollment import enroll_speakers
+from xvectors.diarization.naming.renaming import parse_names, rename_speakers
+from xvectors.diarization.turn_files.reading import read_turns
 from xvectors.diarization.turns import alone
 from xvectors.errors import ConfigError, ManifestError, TooShortError
 from xvectors.gallery import open_gallery

@@ -11,9 +11,9 @@ import pytest
 from scipy.linalg import eigh
 
 from xvectors.diarization import read_rttm
-from xvectors.diarization.ahc import average_linkage
+from xvectors.diarization.clustering.ahc import average_linkage
+from xvectors.diarization.clustering.vbx import soft_assignment, vbx
 from xvectors.diarization.turns import as_arrays
-from xvectors.diarization.vbx import soft_assignment, vbx
 from xvectors.metrics import SpeakerTurns, diarization_errors
 from xvectors.system.importers.kaldi.files import read_plda
 

@@ -48,7 +48,7 @@ def simulate_conversations_command(
     """
     from xvectors.corpus import open_corpus
     from xvectors.diarization import ConversationStyle, SpeakerRange
-    from xvectors.diarization.simulated_corpus import RTTM_NAME, UEM_NAME, write_conversations
+    from xvectors.diarization.simulation.corpus import RTTM_NAME, UEM_NAME, write_conversations
 
     if number < 1:
         raise ConfigError(f"--number {number}: ask for 1 or more")

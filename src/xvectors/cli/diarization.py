@@ -175,9 +175,9 @@ def diarize_command(
     from xvectors.audio import as_channel
     from xvectors.audio.vad import as_detector_name
     from xvectors.diarization import ClusteringSettings, Diarizer, SpeakerRange, write_turns
-    from xvectors.diarization.clustering import check_method
-    from xvectors.diarization.formats import check_format
-    from xvectors.diarization.renaming import rename_speakers
+    from xvectors.diarization.clustering.speakers import check_method
+    from xvectors.diarization.naming.renaming import rename_speakers
+    from xvectors.diarization.turn_files.formats import check_format
     from xvectors.encoder import SpeakerEncoder
 
     SpeakerRange.of(speakers)

@@ -15,7 +15,7 @@ from xvectors.text import count
 if TYPE_CHECKING:
     from xvectors.audio import Channel
     from xvectors.diarization import Diarization
-    from xvectors.diarization.enrollment import EnrolledVoice
+    from xvectors.diarization.naming.enrollment import EnrolledVoice
     from xvectors.encoder import SpeakerEncoder
 
 PAGE = ".html"
@@ -42,7 +42,7 @@ class Wishes:
         transcript: Path | None,
         consent: str | None,
     ) -> Wishes:
-        from xvectors.diarization.renaming import parse_names
+        from xvectors.diarization.naming.renaming import parse_names
         from xvectors.gallery import consent_note
 
         given = {"--turns": turns, "--enroll": enroll, "--rename": rename, "--transcript": transcript}
@@ -61,8 +61,8 @@ class Wishes:
 
     def suffixes(self, formats: Sequence[str]) -> list[str]:
         """Return the suffixes of all files to write."""
-        from xvectors.diarization.formats import WRITERS
         from xvectors.diarization.transcripts.labeling import SPEAKERS, form_of
+        from xvectors.diarization.turn_files.formats import WRITERS
 
         labeled = [] if self.transcript is None else [SPEAKERS + form_of(self.transcript)]
         return [*(WRITERS[name][0] for name in formats), *labeled]
@@ -72,7 +72,7 @@ def turns_of_file(path: Path, recording: Path) -> Diarization:
     """Return the turns of a file as a diarization, without embeddings and answers."""
     from xvectors.diarization import Diarization
     from xvectors.diarization.diarizer import recording_name
-    from xvectors.diarization.turn_files import read_turns
+    from xvectors.diarization.turn_files.reading import read_turns
 
     name = recording_name(str(recording))
     turns = read_turns(path, name)
@@ -91,7 +91,7 @@ def enroll_speakers_of(
         return []
     from xvectors.audio.recording import open_recording
     from xvectors.cli.recognition import enrollment_warnings
-    from xvectors.diarization.enrollment import enroll_speakers
+    from xvectors.diarization.naming.enrollment import enroll_speakers
     from xvectors.gallery import open_gallery
 
     sound = open_recording(

@@ -17,14 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 from xvectors.audio import Channel, Samples, probe
 from xvectors.audio.recording import OpenRecording, Recording, open_recording, read_bytes
 from xvectors.audio.vad import DetectorName, find_detector
-from xvectors.diarization.ahc import SpeakerRange
-from xvectors.diarization.annotation import as_annotation, turns_of_annotation
-from xvectors.diarization.clustering import ClusteringSettings, check_method, find_speakers
-from xvectors.diarization.formats import as_rttm
-from xvectors.diarization.llrs import mean_embeddings
-from xvectors.diarization.naming import SpeakerAnswer, name_speakers
+from xvectors.diarization.clustering.ahc import SpeakerRange
+from xvectors.diarization.clustering.llrs import mean_embeddings
+from xvectors.diarization.clustering.purity import two_voices
+from xvectors.diarization.clustering.speakers import ClusteringSettings, check_method, find_speakers
+from xvectors.diarization.naming.answers import SpeakerAnswer, name_speakers
 from xvectors.diarization.overlap import SpeakerCounts, find_counter, with_second_speakers
-from xvectors.diarization.purity import two_voices
+from xvectors.diarization.turn_files.annotation import as_annotation, turns_of_annotation
+from xvectors.diarization.turn_files.formats import as_rttm
 from xvectors.diarization.turns import Turn, in_order
 from xvectors.diarization.windows import HOP_S, WINDOW_S, Regions, embed_windows, find_speech, joined_regions
 from xvectors.encoder import SpeakerEncoder

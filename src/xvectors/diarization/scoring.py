@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.diarization.rttm import read_rttm, read_uem
+from xvectors.diarization.turn_files.rttm import read_rttm, read_uem
 from xvectors.diarization.turns import Turn, as_arrays
 from xvectors.errors import ManifestError
 from xvectors.metrics.diarization import (

@@ -18,8 +18,8 @@ from jinja2 import Environment, StrictUndefined
 from xvectors.audio.recording import OpenRecording
 from xvectors.audio.writing import encode_mp3
 from xvectors.diarization.diarizer import Diarization
-from xvectors.diarization.formats import spaceless
 from xvectors.diarization.page.peaks import find_peaks
+from xvectors.diarization.turn_files.formats import spaceless
 from xvectors.files import write_text
 from xvectors.text import printable
 

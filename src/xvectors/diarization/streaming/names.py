@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from xvectors.audio import Samples
-from xvectors.diarization.naming import SpeakerAnswer
+from xvectors.diarization.naming.answers import SpeakerAnswer
 from xvectors.gallery import Gallery
 from xvectors.verification.decision import Encoder
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.diarization.llrs import MIN_WINDOW_S, LLRs
+from xvectors.diarization.clustering.llrs import MIN_WINDOW_S, LLRs
 from xvectors.errors import CheckpointError
 from xvectors.verification import Verifier
 

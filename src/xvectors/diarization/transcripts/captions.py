@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from xvectors.diarization.formats import clock, voice_tag, vtt_text
 from xvectors.diarization.transcripts.words import Word
+from xvectors.diarization.turn_files.formats import clock, voice_tag, vtt_text
 from xvectors.text import printable
 
 MAX_CHARACTERS = 84

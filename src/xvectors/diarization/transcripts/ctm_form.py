@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xvectors.diarization.formats import spaceless
-from xvectors.diarization.rttm import records, seconds_of, wrong_line
 from xvectors.diarization.transcripts.json_form import Timed
 from xvectors.diarization.transcripts.words import Word
+from xvectors.diarization.turn_files.formats import spaceless
+from xvectors.diarization.turn_files.rttm import records, seconds_of, wrong_line
 from xvectors.errors import ManifestError
 from xvectors.text import first_few
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from xvectors.diarization.rttm import rttm_lines
+from xvectors.diarization.turn_files.rttm import rttm_lines
 from xvectors.diarization.turns import Turn, in_order
 from xvectors.errors import ConfigError
 from xvectors.files import write_text

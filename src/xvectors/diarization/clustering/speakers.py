@@ -13,10 +13,10 @@ from typing import Literal, get_args
 import numpy as np
 
 from xvectors.backends import PLDA
-from xvectors.diarization.ahc import SpeakerRange, average_linkage, by_first
-from xvectors.diarization.llrs import MIN_WINDOW_S, Embeddings, Labels, LLRs, Seconds, mean_embeddings
-from xvectors.diarization.spectral import spectral_clustering
-from xvectors.diarization.vbx import soft_assignment, vbx
+from xvectors.diarization.clustering.ahc import SpeakerRange, average_linkage, by_first
+from xvectors.diarization.clustering.llrs import MIN_WINDOW_S, Embeddings, Labels, LLRs, Seconds, mean_embeddings
+from xvectors.diarization.clustering.spectral import spectral_clustering
+from xvectors.diarization.clustering.vbx import soft_assignment, vbx
 from xvectors.diarization.windows import WINDOW_S
 from xvectors.errors import CheckpointError, ConfigError
 from xvectors.text import nearest

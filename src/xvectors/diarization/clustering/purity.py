@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from xvectors.backends.cosine import length_normalize
-from xvectors.diarization.llrs import MIN_WINDOW_S, Embeddings, Labels, LLRs, Seconds, mean_embeddings
+from xvectors.diarization.clustering.llrs import MIN_WINDOW_S, Embeddings, Labels, LLRs, Seconds, mean_embeddings
 from xvectors.verification import Verifier
 
 DOUBTED_LLR = -4.0

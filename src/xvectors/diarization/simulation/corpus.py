@@ -13,10 +13,10 @@ from xvectors import audio
 from xvectors.audio import Samples
 from xvectors.audio.activity import speech_s
 from xvectors.corpus import Manifest
-from xvectors.diarization.ahc import SpeakerRange
-from xvectors.diarization.formats import spaceless
-from xvectors.diarization.rttm import write_rttm
-from xvectors.diarization.simulation import ConversationStyle, simulate_conversation
+from xvectors.diarization.clustering.ahc import SpeakerRange
+from xvectors.diarization.simulation.conversation import ConversationStyle, simulate_conversation
+from xvectors.diarization.turn_files.formats import spaceless
+from xvectors.diarization.turn_files.rttm import write_rttm
 from xvectors.diarization.turns import Turn
 from xvectors.errors import AudioError, ConfigError
 from xvectors.files import write_text

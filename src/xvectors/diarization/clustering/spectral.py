@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xvectors.diarization.ahc import SpeakerRange, by_first
+from xvectors.diarization.clustering.ahc import SpeakerRange, by_first
 from xvectors.errors import ShapeError
 
 MAX_SPEAKERS = 20

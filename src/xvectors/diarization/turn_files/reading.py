@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from xvectors.diarization.formats import spaceless
-from xvectors.diarization.rttm import read_rttm
+from xvectors.diarization.turn_files.formats import spaceless
+from xvectors.diarization.turn_files.rttm import read_rttm
 from xvectors.diarization.turns import Turn, in_order
 from xvectors.errors import ManifestError
 from xvectors.files.json_files import read_json

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xvectors.diarization.formats import spaceless
+from xvectors.diarization.turn_files.formats import spaceless
 from xvectors.diarization.turns import Turn, in_order
 from xvectors.errors import ConfigError, ManifestError
 from xvectors.files.json_files import read_json

@@ -11,9 +11,9 @@ import numpy as np
 
 from xvectors.audio.recording import OpenRecording
 from xvectors.audio.speech import MAX_SPEECH_S, Heard
-from xvectors.diarization.naming import voice_of
-from xvectors.diarization.purity import two_voices
-from xvectors.diarization.renaming import names_of_speakers
+from xvectors.diarization.clustering.purity import two_voices
+from xvectors.diarization.naming.answers import voice_of
+from xvectors.diarization.naming.renaming import names_of_speakers
 from xvectors.diarization.turns import Turn, alone
 from xvectors.diarization.windows import embed_windows, joined_regions
 from xvectors.encoder import SpeakerEncoder

@@ -1,0 +1,1 @@
+"""From embeddings of windows to speakers: hierarchical, spectral and Bayesian clustering, and their choice."""

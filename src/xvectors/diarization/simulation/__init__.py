@@ -1,0 +1,1 @@
+"""Conversations made of utterances of single speakers, one by one and as a corpus."""
