@@ -13,6 +13,7 @@ from support.parity import compare_with_class
 from support.peers import run_peer
 from support.published import golden, golden_checkpoint, imported, our_outputs
 from xvectors.system.importers.parity import synthetic_voices
+from xvectors.system.importers.speechbrain.embedding_mean import find_backend
 
 pytestmark = pytest.mark.peers
 
@@ -188,6 +189,44 @@ def test_speechbrain_from_waveform_to_embedding(family: str, make: str, mels: in
     printed = run_peer("speechbrain", program, path, waves, stand_ins=SPEECHBRAIN)
     for ours, theirs in zip(our_outputs(model), json.loads(printed.splitlines()[-1]), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())
+
+
+NORMALIZED = """
+import json, sys, torch
+from pathlib import Path
+from speechbrain.processing.features import InputNormalization
+
+folder, std_norm = Path(sys.argv[1]), sys.argv[2] == "True"
+torch.manual_seed(0)
+trained = InputNormalization(norm_type="global", std_norm=std_norm)
+trained.train()
+for _ in range(3):
+    trained(2.0 + 3.0 * torch.randn(20, 1, 24), torch.ones(20), epoch=0)
+trained._save(folder / "mean_var_norm_emb.ckpt")
+loaded = InputNormalization(norm_type="global", std_norm=std_norm)
+loaded._load(folder / "mean_var_norm_emb.ckpt")
+loaded.eval()
+x = torch.load(folder / "embeddings.pt", weights_only=True)
+normalized = loaded(x.unsqueeze(1), torch.ones(len(x)))[:, 0]
+similarity = torch.nn.CosineSimilarity(dim=-1, eps=1e-6)
+print(json.dumps(similarity(normalized[:, None], normalized[None]).tolist()))
+"""
+
+
+@pytest.mark.parametrize("std_norm", [False, True])
+def test_speechbrains_mean_of_embeddings(std_norm: bool, tmp_path: Path) -> None:
+    embeddings = torch.from_numpy(np.random.default_rng(0).standard_normal((6, 24)).astype(np.float32))
+    torch.save(embeddings, tmp_path / "embeddings.pt")
+    (tmp_path / "hyperparams.yaml").write_text(
+        "mean_var_norm_emb: !new:speechbrain.processing.features.InputNormalization\n"
+        f"    norm_type: global\n    std_norm: {std_norm}\n",
+        encoding="utf-8",
+    )
+    printed = run_peer("speechbrain", NORMALIZED, tmp_path, str(std_norm), stand_ins=SPEECHBRAIN)
+    theirs = json.loads(printed.splitlines()[-1])
+    backend, _ = find_backend(tmp_path / "embedding_model.ckpt", 24)
+    assert backend is not None
+    np.testing.assert_allclose(backend.score_matrix(embeddings.numpy(), embeddings.numpy()), theirs, atol=1e-5)
 
 
 CHECK = """

@@ -54,8 +54,8 @@ def calibrate_command(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Back-end to use, such as asnorm. By default that of an imported model, if it came with one, or the "
-            "most accurate on held-out speakers.",
+            help="Back-end to use, such as asnorm. By default the PLDA of an imported model, if it came with one, or "
+            "the most accurate on held-out speakers.",
         ),
     ] = None,
     cohort: Annotated[

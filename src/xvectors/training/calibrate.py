@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xvectors.backends import Backend, make_backend
+from xvectors.backends import PLDA, Backend, make_backend
 from xvectors.backends.adaptation import ADAPT_BY, check_adaptation
 from xvectors.corpus import TEST, TRAIN, VAL, Manifest, open_corpus, scan
 from xvectors.encoder import SpeakerEncoder
@@ -69,7 +69,8 @@ def calibrate(
     validation recordings of training speakers, with a warning, because scores of known voices are too good. With `data`
     it is that corpus (see `open_corpus` for `metadata` and `speaker_level`); where the training corpus is not at hand,
     as for imported models, half of its speakers also fit the back-ends and are the cohort (see `learn_from_own`).
-    The back-end that came with an imported model is kept, unless another is named, and is calibrated on all speakers.
+    The PLDA that came with an imported model is kept, unless another back-end is named, and is calibrated on all
+    speakers; a mean that came with one is kept only with the name "imported".
     Labels that two people seem to share are left out, with a warning. Where a manifest has the column `domain`, such as
     the corpus that a recording is from, trials are between recordings of one domain. `p_target` is the prior at which
     the calibration is fitted and the system decides.
@@ -206,7 +207,10 @@ def _learn(
 
 
 def _imported_backend(paths: SystemFolder, backend: str | None) -> Backend | None:
-    """Return the back-end that came with an imported model, unless another is named or it has none."""
+    """Return the back-end that came with an imported model, unless it has none, or another is named or better.
+
+    A mean alone is better learned from the recordings at hand, so it is only kept if it is named.
+    """
     if backend not in (None, IMPORTED):
         return None
     try:
@@ -216,7 +220,7 @@ def _imported_backend(paths: SystemFolder, backend: str | None) -> Backend | Non
             raise
         return None  # a damaged or stale calibration is learned again
     if verifier.name == IMPORTED:
-        return verifier.backend
+        return verifier.backend if backend == IMPORTED or isinstance(verifier.backend.scorer, PLDA) else None
     if backend == IMPORTED:
         raise ConfigError(f"{paths.path} has no back-end that came with an imported model; leave --backend out")
     return None

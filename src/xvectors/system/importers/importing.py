@@ -27,7 +27,7 @@ from xvectors.system.importers.families import FAMILIES
 from xvectors.system.importers.family import Family, Imported, Source
 from xvectors.system.importers.known import Card, find_card
 from xvectors.system.importers.parity import check_parity
-from xvectors.system.importers.sources import KALDI_FILES, WAIT_S, Found, find_source
+from xvectors.system.importers.sources import FILES_READ, WAIT_S, Found, find_source
 from xvectors.system.serialization import ONNX, load_state, make_features, make_model, write_description, write_weights
 from xvectors.text import first_few, nearest
 from xvectors.verification import Verifier, save_verifier
@@ -97,7 +97,7 @@ def import_to_cache(source: str | Path) -> SystemFolder:
     Raises CheckpointError as `import_model` does, StorageError where the cache cannot be written.
     """
     found = find_source(source)
-    beside = [path for name in KALDI_FILES if (path := found.path.parent / name).is_file()]
+    beside = [path for name in FILES_READ if (path := found.path.parent / name).is_file()]
     digests = [digest(path) for path in (found.path, *beside)]
     key = hashlib.sha256(" ".join((*digests, metadata.version("xvectors"))).encode()).hexdigest()[:16]
     folder = SystemFolder(user_folder("cache") / "imported" / f"{found.path.stem}-{key}")

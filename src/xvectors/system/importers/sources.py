@@ -28,7 +28,9 @@ PATTERNS = ("*.safetensors", "*.pt", "*.pth", "*.ckpt", "*.bin", "*.onnx", "*.ra
 NESTED = ("exp/xvector_nnet*/final.raw", "*/exp/xvector_nnet*/final.raw")
 """Where Kaldi's recipes and published archives keep it."""
 KALDI_FILES = ("extract.config", "mfcc.conf", "mean.vec", "transform.mat", "plda", "plda_adapt")
-BESIDE = ("*.yaml", "README.md", "LICENSE*", *KALDI_FILES)
+FILES_READ = (*KALDI_FILES, "config.yaml", "configuration.json", "hyperparams.yaml", "mean_var_norm_emb.ckpt")
+"""Files beside the weights that change what an import makes of them."""
+BESIDE = ("*.yaml", "configuration.json", "README.md", "LICENSE*", *KALDI_FILES)
 """Files beside the weights that are downloaded too; none of them is executed."""
 ARCHIVES = (".tar.gz", ".tgz", ".tar")
 MAX_UNPACKED_BYTES = 1 << 30

@@ -8,6 +8,7 @@ from xvectors.config import ModelConfig
 from xvectors.features.toolkits import SPEECHBRAIN
 from xvectors.system.importers.family import Family, Imported, Source, has
 from xvectors.system.importers.networks_1d import reference_network
+from xvectors.system.importers.speechbrain.embedding_mean import find_backend
 from xvectors.system.importers.tensors import NORM, Tensors, band_major, stages
 
 STAGES = range(1, 5)
@@ -51,13 +52,17 @@ def _convert(source: Source) -> Imported:
     tensors.put("embedding.weight", band_major(embedding, maps, parts=2))
     tensors.put("embedding.bias", tensors.take("fc_embed.bias"))
     tensors.norm("norm_embed", "embedding_norm")
+    weights = tensors.finish(ignored=("classifier.",))
+    backend, notes = find_backend(source.path, embedding.shape[0])
     return Imported(
         features=SPEECHBRAIN,
         model=ModelConfig(
             name="preact_resnet",
             settings={"channels": channels, "depths": depths, "embedding_dim": embedding.shape[0]},
         ),
-        weights=tensors.finish(ignored=("classifier.",)),
+        weights=weights,
+        backend=backend,
+        notes=notes,
     )
 
 

@@ -1,6 +1,7 @@
 """SpeechBrain's ECAPA-TDNN and x-vector, and the ECAPA-TDNN of 3D-Speaker, which is the same network.
 
-Everything follows from the tensors of `embedding_model.ckpt`; `hyperparams.yaml` is not read, and never executed.
+The network follows from the tensors of `embedding_model.ckpt`. `hyperparams.yaml` is never executed, and read as text
+for one setting of the back-end alone.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from xvectors.system.importers.networks_1d import (
     with_mels,
     xvector_widths,
 )
+from xvectors.system.importers.speechbrain.embedding_mean import find_backend
 from xvectors.system.importers.tensors import Tensors, stages
 
 XVECTOR_NOTE = (
@@ -77,12 +79,17 @@ def _convert_ecapa(source: Source, features: FeaturesConfig) -> Imported:
         "edges": "reflect",
         "aggregated_norm": True,
     }
+    weights = tensors.finish(ignored=("classifier.",))
+    is_own = features is SPEECHBRAIN
+    backend, notes = find_backend(source.path, embedding.shape[0]) if is_own else (None, ())
     return Imported(
         features=with_mels(features, first),
         model=ModelConfig(name="ecapa", settings=settings),
-        weights=tensors.finish(ignored=("classifier.",)),
+        weights=weights,
+        backend=backend,
+        notes=notes,
         figures={"VoxCeleb1-O EER": "0.80 %, trained on VoxCeleb1 and 2: SpeechBrain's recipe for VoxCeleb"}
-        if features is SPEECHBRAIN and first.shape[0] == 1024
+        if is_own and first.shape[0] == 1024
         else {},
     )
 
@@ -118,12 +125,15 @@ def _convert_xvector(source: Source) -> Imported:
         "pooling": "unbiased_statistics",
         "variance_floor": 1e-20,
     }
+    weights = tensors.finish(ignored=("classifier.",))
+    backend, notes = find_backend(source.path, width)
     return Imported(
         features=with_mels(SPEECHBRAIN, first),
         model=ModelConfig(name="xvector", settings=settings),
-        weights=tensors.finish(ignored=("classifier.",)),
+        weights=weights,
+        backend=backend,
         figures={"VoxCeleb1-O EER": "3.23 %, with PLDA: SpeechBrain's recipe for VoxCeleb"},
-        notes=(XVECTOR_NOTE,),
+        notes=(XVECTOR_NOTE, *notes),
     )
 
 
