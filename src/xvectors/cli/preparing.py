@@ -48,7 +48,7 @@ def prepare_command(
     DIR is then a corpus like any other: train, pack, embed and evaluate take it as DATA. Unpacked recordings are used
     where they are. Nothing is unpacked twice: an interrupted command is run again and continues.
     """
-    from xvectors.corpus.published import prepare
+    from xvectors.corpus.published import LAYOUTS, prepare
     from xvectors.trials.published import write_published_trials
 
     prepared = prepare(
@@ -56,17 +56,20 @@ def prepare_command(
     )
     lists = write_published_trials(prepared)
     manifest = prepared.manifest
-    print_lines(_hash_lines(prepared.hashed, prepared.unhashed))
+    layout = LAYOUTS[corpus]
+    print_lines(_hash_lines(prepared.hashed, prepared.unhashed, layout.hashes_from))
     print_lines(subset.line() for subset in prepared.counts)
+    if layout.figures_from:
+        print_lines([f"published figures from {layout.figures_from}"])
     print_lines(each.line() for each in lists)
     speakers = count(len(manifest.speakers), "speaker")
     print_lines([f"{output / 'manifest.csv'}: {count(len(manifest), 'recording')} of {speakers}"])
 
 
-def _hash_lines(hashed: tuple[str, ...], unhashed: tuple[str, ...]) -> list[str]:
+def _hash_lines(hashed: tuple[str, ...], unhashed: tuple[str, ...], source: str) -> list[str]:
     lines = []
     if hashed:
-        lines.append(f"MD5 of {count(len(hashed), 'archive')} as published: {first_few(hashed)}")
+        lines.append(f"MD5 of {count(len(hashed), 'archive')} as published in {source}: {first_few(hashed)}")
     if unhashed:
         lines.append(f"MD5 of {count(len(unhashed), 'archive')} not checked: {first_few(unhashed)}")
     return lines

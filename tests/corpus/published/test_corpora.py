@@ -110,7 +110,9 @@ def test_unpacked_recordings_stay_where_they_are(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"vox1_test_wav\.zip.*wav/id10001/vidA/00001\.m4a.*--in-place"):
         prepare("voxceleb", [source], out)
     prepared = prepare("voxceleb", [source], out, in_place=True)
-    assert sorted(path.name for path in out.iterdir()) == ["manifest.csv", "vox1-dev.csv", "vox1-test.csv"]
+    names = ["manifest.csv", "prepared.json", "vox1-dev.csv", "vox1-test.csv"]
+    assert sorted(path.name for path in out.iterdir()) == names
+    assert len(prepare("voxceleb", [source], out, in_place=True).manifest) == 16
     assert len(prepared.manifest) == 16
     assert sum(prepared.left_out.values()) == 2
     assert open_corpus(out).full_path(0) == source / "wav/id10001/vidA/00001.wav"
@@ -142,9 +144,9 @@ def test_published_md5_is_compared(voxceleb1: Path, tmp_path: Path, monkeypatch:
     ours = tuple(replace(each, md5={name: md5[name] for name in each.md5 if name in md5}) for each in layout.archives)
     with pytest.raises(ManifestError, match=r"vox1_dev_wav_partaa: its MD5 is .*e395d020928bc15670b570a21695ed96"):
         prepare("voxceleb", [voxceleb1], tmp_path / "real")
-    assert not list((tmp_path / "real" / "recordings").rglob("*.wav"))
+    assert not list(tmp_path.rglob("*.wav"))
     monkeypatch.setitem(LAYOUTS, "voxceleb", replace(layout, archives=ours))
-    prepared = prepare("voxceleb", [voxceleb1], tmp_path / "vox")
+    prepared = prepare("voxceleb", [voxceleb1], tmp_path / "real")  # the folder can be used again
     assert prepared.hashed == ("vox1_dev_wav.zip", "vox1_test_wav.zip")
     assert prepared.unhashed == ()
 

@@ -168,6 +168,7 @@ def prepare(
         if durations:
             manifest = _with_durations(manifest, progress)
         counts = _counts(layout, manifest)
+        record.save()
         _write(manifest, counts, out)
     hashed, unhashed = record.hashed()
     return Prepared(
@@ -223,14 +224,13 @@ def _unpack_all(archives: list[LocalArchive], record: Record, target: Path, hash
     record.check_unfinished(todo)
     if not todo:
         return
-    target.mkdir(parents=True, exist_ok=True)
     if hashes:
         unread = [archive for archive in todo if not record.is_hashed(archive)]
         size = sum(file.stat().st_size for archive in unread for file, _ in archive.hashes())
         with progress_bar("Checking MD5 (MB)", size // MB, enabled=progress) as bar:
             for archive, is_published in check_hashes(unread, Megabytes(bar)):
                 record.keep_hash(archive, is_published)
-    check_space(target, sum(size_to_unpack(archive, target / archive.published.folder) for archive in todo))
+    check_space(target.parent, sum(size_to_unpack(archive, target / archive.published.folder) for archive in todo))
     with progress_bar("Unpacking (MB)", sum(each.num_bytes for each in todo) // MB, enabled=progress) as bar:
         advance = Megabytes(bar)
         for archive in todo:

@@ -39,6 +39,10 @@ class Record:
             raise ConfigError(f"{out}: is not empty, and not a prepared corpus; name a new folder")
         self._corpus = corpus
 
+    def save(self) -> None:
+        text = json.dumps({"corpus": self._corpus, "archives": self._archives}, indent=1)
+        write_text(self._path, text + "\n")
+
     def is_unpacked(self, archive: LocalArchive) -> bool:
         return bool(self._of(archive).get("files"))
 
@@ -78,8 +82,7 @@ class Record:
 
     def _keep(self, archive: LocalArchive, **news: object) -> None:
         self._archives[archive.name] = {**self._of(archive), "facts": _facts(archive), **news}
-        text = json.dumps({"corpus": self._corpus, "archives": self._archives}, indent=1)
-        write_text(self._path, text + "\n")
+        self.save()
 
 
 def _facts(archive: LocalArchive) -> list[list[object]]:

@@ -41,6 +41,7 @@ _DAMAGE = (
 )
 _JUNK = re.compile(r"(?:.*/)?(?:__MACOSX/.*|\._[^/]*|\.DS_Store)")
 _DRIVE = re.compile(r"[A-Za-z]:")
+TEMPORARY = ".unpacking-"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 COMPRESSED: dict[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file, mode="rb"),
@@ -97,7 +98,9 @@ def unpack(archive: LocalArchive, target: Path, advance: Callable[[int], None]) 
         A file cannot be written, such as on a full disk. Files unpacked before stay.
     """
     num_files = 0
-    temporary = target / f".unpacking-{os.getpid()}"
+    for leftover in target.glob(f"{TEMPORARY}*"):  # of a killed run; this one has the lock of the folder
+        leftover.unlink(missing_ok=True)
+    temporary = target / f"{TEMPORARY}{os.getpid()}"
     made: set[Path] = set()
     try:
         with _explained(archive):

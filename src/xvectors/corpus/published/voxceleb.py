@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from xvectors.corpus.json_lines import open_table
 from xvectors.corpus.published.layout import Archive, Found, Layout, Row, Subset, one_file_each, stem
 from xvectors.errors import ManifestError
+from xvectors.text import agree, count, first_few
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ LAYOUT_ARCHIVES = (
 
 def _rows(found: Found) -> Iterator[Row]:
     speakers = _speakers(found)
+    unlisted: set[str] = set()
     for tree in found.trees:
         for path in one_file_each(tree.recordings(), found.left_out):
             folders = path.split("/")[:-1]
@@ -72,7 +74,9 @@ def _rows(found: Found) -> Iterator[Row]:
                 found.left_out["not in folders speaker/video, such as id10270/5r0dWxy17C8"] += 1
                 continue
             speaker, video = folders[-2:]
-            corpus = "vox1" if speaker >= "id10001" else "vox2"
+            corpus = _corpus(speaker)
+            if speaker not in speakers:
+                unlisted.add(speaker)
             gender, nationality, part = speakers.get(speaker, ("", "", ""))
             part = part or _part(corpus, speaker, folders[:-2])
             split = "test" if part == "test" else ""
@@ -82,6 +86,18 @@ def _rows(found: Found) -> Iterator[Row]:
                 *(tree.prefix + path, utterance_id, speaker, gender, "", f"{speaker}/{video}", "", split, subset),
                 nationality,
             )
+    for corpus, table in TABLES.items():
+        names = sorted(name for name in unlisted if _corpus(name) == corpus)
+        if names:
+            logger.warning(
+                "%s of VoxCeleb%s (%s) %s in no %s: gender and nationality stay unknown; add that table to the sources",
+                *(count(len(names), "speaker"), corpus[-1], first_few(names), agree(len(names), "is", "are"), table),
+            )
+
+
+def _corpus(speaker: str) -> str:
+    """Return the corpus of a speaker: the names of VoxCeleb1 go from id10001 on."""
+    return "vox1" if speaker >= "id10001" else "vox2"
 
 
 def _part(corpus: str, speaker: str, folders: list[str]) -> str:
@@ -97,7 +113,6 @@ def _speakers(found: Found) -> dict[str, tuple[str, str, str]]:
     for corpus, name in TABLES.items():
         path = found.companion(name)
         if path is None:
-            logger.warning("%s is not there: genders of that corpus stay unknown, and nationalities too", name)
             continue
         table = open_table(path)
         header = [column.strip().lower() for column in table.header]
