@@ -161,10 +161,10 @@ def test_a_wrong_list_names_key_and_remedy(line: str, message: str, tmp_path) ->
 def test_settings_that_the_plain_softmax_would_ignore_are_refused(setting: str, tmp_path) -> None:
     key = setting.partition("=")[0]
     message = (
-        f"loss.{key} is a setting of the margin losses, not of loss.name = 'softmax'; leave it out, or set loss.name "
-        "to am_softmax or aam_softmax"
+        f"loss.{key} is not a setting of loss.name = 'softmax'; leave it out, or set loss.name to am_softmax or "
+        "aam_softmax"
     )
-    with pytest.raises(ConfigError, match=f"^recipe xvector: {re.escape(message)}$"):
+    with pytest.raises(ConfigError, match=f"^recipe xvector: {re.escape(message)}( or sphereface2)?$"):
         load_recipe("xvector", [f"loss.{setting}"])
     with pytest.raises(ConfigError, match=re.escape(message)):
         load_recipe("resnet", [f"loss.{setting}", "loss.name=softmax"])
@@ -177,6 +177,26 @@ def test_the_plain_softmax_takes_the_recipes_own_margin_away() -> None:
     recipe = load_recipe("resnet", ["loss.label_smoothing=0.1", "loss.name=softmax"])
     assert recipe.loss == LossConfig(name="softmax", label_smoothing=0.1)
     assert load_recipe("resnet", ["loss.name=am_softmax"]).loss.margin == load_recipe("resnet").loss.margin == 0.1
+
+
+def test_sphereface2_has_settings_of_its_own(tmp_path) -> None:
+    (tmp_path / "mine.toml").write_text('base = "resnet"\n[loss]\nsub_centers = 3\n')
+    recipe = load_recipe(tmp_path / "mine.toml", ["loss.name=sphereface2", "loss.margin_type=angle", "loss.margin=1.2"])
+    loss = recipe.loss
+    assert (loss.margin, loss.sub_centers, loss.positive_weight, loss.similarity_power) == (1.2, 1, 0.7, 3)
+    for setting, message in {
+        "sub_centers=2": "loss.sub_centers is not a setting of loss.name = 'sphereface2'; leave it out, or set "
+        "loss.name to am_softmax or aam_softmax",
+        "margin=1.2": "loss.margin = 1.2 must be at least 0 and below 1 with sphereface2",
+        "positive_weight=1": "loss.positive_weight = 1.0 must be above 0 and below 1",
+        "margin_type=C": "loss.margin_type = 'C' is not known; known are angle, cosine",
+    }.items():
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            load_recipe("resnet", ["loss.name=sphereface2", f"loss.{setting}"])
+    with pytest.raises(
+        ConfigError, match=r"loss\.positive_weight is not a setting of .* set loss\.name to sphereface2$"
+    ):
+        load_recipe("resnet", ["loss.positive_weight=0.5"])
 
 
 def test_an_unknown_recipe_names_the_nearest() -> None:

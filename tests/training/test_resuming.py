@@ -88,7 +88,7 @@ def test_every_kind_of_run_resumes_exactly(
     assert_same(weights_of(tmp_path / "cut"), weights_of(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("loss", ["am_softmax", "aam_softmax"])
+@pytest.mark.parametrize("loss", ["am_softmax", "aam_softmax", "sphereface2"])
 def test_margin_losses_learn_and_resume(loss: str, toy_corpus: Path, tmp_path: Path) -> None:
     recipe = small(f"loss.name={loss}", "loss.scale=10", "training.epochs=4", "training.checkpoint_interval_s=0")
     result = train(toy_corpus, tmp_path / "s", recipe, device="cpu")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from xvectors.config.extensions import AUGMENTATIONS, LOSSES
-from xvectors.config.schema import BUILTIN_LOSSES, LossConfig, ModelConfig, Recipe
+from xvectors.config.schema import BUILTIN_LOSSES, SETTINGS_OF_LOSSES, LossConfig, ModelConfig, Recipe
 from xvectors.config.tables import Range, flatten, from_mapping, list_item, parse_list, parse_toml, parse_value
 from xvectors.errors import ConfigError
 from xvectors.text import nearest
@@ -21,8 +21,6 @@ FINE_TUNING_RECIPE = "finetune"
 DISTILLATION_RECIPE = "distill"
 
 LOSS_SETTINGS = tuple(f.name for f in dataclasses.fields(LossConfig) if f.name != "settings")
-MARGIN_SETTINGS = tuple(key for key in LOSS_SETTINGS if key not in ("name", "label_smoothing"))
-"""Keys of `loss` that only the margin losses use."""
 
 
 def recipe_names() -> list[str]:
@@ -55,7 +53,7 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         _apply_override(table, override)
     recipe = recipe_from_mapping(table, source)
     _check_names(recipe, source)
-    _check_softmax(recipe, source)
+    _check_loss(recipe, source)
     return recipe
 
 
@@ -188,7 +186,8 @@ def _check_names(recipe: Recipe, source: str) -> None:
 def _check_values(recipe: Recipe, source: str) -> None:
     """Check the values that depend on others."""
     data, loss, augment = recipe.data, recipe.loss, recipe.augment
-    wanted = "[0, 1)" if loss.name == "am_softmax" else f"[0, {math.pi / 2}]"  # a cosine, or an angle
+    is_cosine = loss.name == "am_softmax" or (loss.name == "sphereface2" and loss.margin_type == "cosine")
+    wanted = "[0, 1)" if is_cosine else f"[0, {math.pi / 2}]"
     margins = Range(wanted if loss.name in BUILTIN_LOSSES else "(-inf, inf)")
     distills, teacher = bool(recipe.distillation.teacher), "with distillation.teacher"
     rules = [
@@ -205,15 +204,16 @@ def _check_values(recipe: Recipe, source: str) -> None:
             raise ConfigError(f"{source}: {key} = {flat[key]!r} must be {words}")
 
 
-def _check_softmax(recipe: Recipe, source: str) -> None:
-    """Refuse settings that the plain softmax would not use."""
-    if recipe.loss.name == "softmax":
-        for key in MARGIN_SETTINGS:
-            if getattr(recipe.loss, key) != getattr(LossConfig(), key):
-                raise ConfigError(
-                    f"{source}: loss.{key} is a setting of the margin losses, not of loss.name = 'softmax'; leave it "
-                    "out, or set loss.name to am_softmax or aam_softmax"
-                )
+def _check_loss(recipe: Recipe, source: str) -> None:
+    """Refuse settings that the loss would not use."""
+    used = SETTINGS_OF_LOSSES.get(recipe.loss.name, LOSS_SETTINGS)
+    for key in LOSS_SETTINGS:
+        if key not in ("name", *used) and getattr(recipe.loss, key) != getattr(LossConfig(), key):
+            others = " or ".join(name for name, keys in SETTINGS_OF_LOSSES.items() if key in keys)
+            raise ConfigError(
+                f"{source}: loss.{key} is not a setting of loss.name = {recipe.loss.name!r}; leave it out, or set "
+                f"loss.name to {others}"
+            )
 
 
 def _forget_settings(table: dict[str, Any], model: object, loss: object) -> None:
@@ -222,10 +222,10 @@ def _forget_settings(table: dict[str, Any], model: object, loss: object) -> None
     if isinstance(model, Mapping) and model.get("name", old_name) != old_name:
         table["model"] = {}
     if isinstance(loss, Mapping) and "name" in loss:
-        old, kept = table.get("loss", {}), LOSS_SETTINGS
-        if loss["name"] == "softmax":
-            kept = tuple(key for key in LOSS_SETTINGS if key not in MARGIN_SETTINGS)
-        elif loss["name"] not in BUILTIN_LOSSES:
+        old = table.get("loss", {})
+        if loss["name"] in BUILTIN_LOSSES:
+            kept = SETTINGS_OF_LOSSES[loss["name"]]
+        else:
             kept = tuple(old) if loss["name"] == old.get("name") else ()
         table["loss"] = {key: value for key, value in old.items() if key in kept}
 

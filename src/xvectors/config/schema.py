@@ -12,7 +12,16 @@ from xvectors.config.tables import setting
 Scalar = bool | int | float | str
 Value = Scalar | list[int]
 
-BUILTIN_LOSSES = ("softmax", "am_softmax", "aam_softmax")
+_MARGIN = ("margin", "large_margin", "scale", "margin_start", "margin_end")
+_MARGIN_SOFTMAX = (*_MARGIN, "label_smoothing", "sub_centers", "inter_top_k", "inter_top_k_margin")
+SETTINGS_OF_LOSSES = {
+    "softmax": ("label_smoothing",),
+    "am_softmax": _MARGIN_SOFTMAX,
+    "aam_softmax": _MARGIN_SOFTMAX,
+    "sphereface2": (*_MARGIN, "positive_weight", "similarity_power", "margin_type"),
+}
+"""The built-in losses, and the keys of `loss` that each uses besides its name."""
+BUILTIN_LOSSES = tuple(SETTINGS_OF_LOSSES)
 
 MAX_HZ = 1_000_000
 MAX_MELS = 1024
@@ -175,18 +184,18 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """The loss over the training speakers. All settings but `label_smoothing` are those of the margin losses."""
+    """The loss over the training speakers; `SETTINGS_OF_LOSSES` says which settings a loss uses."""
 
     name: str = setting(
         "softmax",
         "Loss: softmax, over the network's own classifier; am_softmax or aam_softmax, with an additive margin "
-        "on the cosine (CosFace) or the angle (ArcFace) of the embeddings; or one of your own "
-        "(docs/how-to/extend.md).",
+        "on the cosine (CosFace) or the angle (ArcFace) of the embeddings; sphereface2, a binary classification for "
+        "each speaker; or one of your own (docs/how-to/extend.md).",
     )
     label_smoothing: float = setting(
         0.0, "Share of the target's probability that is spread evenly over all speakers.", "[0, 1)"
     )
-    margin: float = setting(0.2, "Margin: a cosine with am_softmax, radians with aam_softmax.")
+    margin: float = setting(0.2, "Margin: radians with aam_softmax and margin_type angle, else a cosine.")
     large_margin: float = setting(0.4, "Margin of the large-margin stage.")
     scale: float = setting(30.0, "Factor on the cosines before the softmax.", "(0, inf)")
     margin_start: float = setting(0.1, "Share of the run after which the margin begins to grow from 0.", "[0, 1]")
@@ -196,6 +205,15 @@ class LossConfig:
     )
     inter_top_k: int = setting(0, "Number of nearest wrong speakers that get a margin too; 0 for none.")
     inter_top_k_margin: float = setting(0.06, "Margin for the nearest wrong speakers in radians.")
+    positive_weight: float = setting(
+        0.7, "With sphereface2: weight of the speaker's own classification; the others have the rest.", "(0, 1)"
+    )
+    similarity_power: int = setting(
+        3, "With sphereface2: exponent of the similarities, which spreads those of unlike recordings.", "[1, inf)"
+    )
+    margin_type: Literal["cosine", "angle"] = setting(
+        "cosine", "With sphereface2: whether the margin is on the similarity (type C) or on the angle (type A)."
+    )
     settings: Mapping[str, Value] = field(default_factory=dict)
     """Arguments of a loss from outside xvectors."""
 

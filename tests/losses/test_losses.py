@@ -25,6 +25,7 @@ from xvectors.losses import (
 )
 from xvectors.training.optimizer import margin_at
 
+SOFTMAXES = ["am_softmax", "aam_softmax"]
 MARGINS = {AMSoftmax: [0.0, 0.2, 0.5, 0.99], AAMSoftmax: [0.0, 0.2, 0.5, 1.2, math.pi / 2]}
 CASES = [(head, margin) for head, margins in MARGINS.items() for margin in margins]
 PRECISIONS = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -164,7 +165,7 @@ def test_loss_and_logits_over_all_angles_in_each_precision(
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
 def test_half_precision_equals_its_float32_self(precision: torch.dtype, sub_centers: int) -> None:
     x, labels = random(16, 8).to(precision), torch.arange(16) % 5
-    for name in MARGIN_LOSSES:
+    for name in SOFTMAXES:
         head = build_loss(name, 8, 5, **({} if name == "softmax" else {"sub_centers": sub_centers}))
         with torch.autocast("cpu", torch.bfloat16):
             loss, logits = head(x, labels)
@@ -261,7 +262,7 @@ def test_inter_top_k_leaves_its_own_target_and_easy_classes_alone() -> None:
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", MARGIN_LOSSES)
+@pytest.mark.parametrize("name", SOFTMAXES)
 def test_gradient_is_the_numerical_one(name: str) -> None:
     options = {"margin": 0.7, "sub_centers": 2, "inter_top_k": 2, "scale": 4.0}
     head = build_loss(name, 4, 5, label_smoothing=0.1, **options).double()
@@ -369,7 +370,7 @@ def test_state_round_trip(name: str) -> None:
     head, other = build_loss(name, 6, 4), build_loss(name, 6, 4)
     x, labels = random(9, 6), torch.arange(9) % 4
     assert not torch.equal(head(x, labels)[0], other(x, labels)[0])
-    assert set(head.state_dict()) == {"weight"}
+    assert set(head.state_dict()) == {"weight"} | ({"bias"} if name == "sphereface2" else set())
     other.load_state_dict(head.state_dict(), strict=True)
     for mine, theirs in zip(head(x, labels), other(x, labels), strict=True):
         torch.testing.assert_close(mine, theirs, atol=0.0, rtol=0.0)
@@ -381,6 +382,8 @@ def test_state_round_trip(name: str) -> None:
         ("am_softmax", {}),
         ("aam_softmax", {}),
         ("aam_softmax", {"sub_centers": 3, "inter_top_k": 2, "label_smoothing": 0.05}),
+        ("sphereface2", {}),
+        ("sphereface2", {"margin_type": "angle"}),
     ],
 )
 def test_training_separates_classes(name: str, options: dict[str, float]) -> None:
@@ -431,7 +434,7 @@ def test_build_loss_by_name() -> None:
     ("name", "message"),
     [
         ("aam_softmx", "unknown loss 'aam_softmx'; did you mean 'aam_softmax'?"),
-        ("triplet", "unknown loss 'triplet'; known are aam_softmax, am_softmax"),
+        ("triplet", "unknown loss 'triplet'; known are aam_softmax, am_softmax, sphereface2"),
     ],
 )
 def test_unknown_loss(name: str, message: str) -> None:
@@ -457,11 +460,7 @@ WRONG_CLASSES = "a whole number from 0 (none) to 4, the number of wrong classes"
         *(("am_softmax", "sub_centers", value, "a whole number of at least 1") for value in (0, 1.5, True)),
         *(("aam_softmax", "inter_top_k", value, WRONG_CLASSES) for value in (5, -1, 1.0)),
         *(("aam_softmax", "inter_top_k_margin", value, RADIANS) for value in (-0.06, 1.6)),
-        *(
-            (name, "label_smoothing", value, "at least 0 and below 1")
-            for name in MARGIN_LOSSES
-            for value in (1.0, -0.1)
-        ),
+        *((name, "label_smoothing", value, "at least 0 and below 1") for name in SOFTMAXES for value in (1.0, -0.1)),
     ],
 )
 def test_impossible_settings(name: str, key: str, value: object, wanted: str) -> None:
