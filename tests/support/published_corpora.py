@@ -78,7 +78,7 @@ def librispeech(subset: str, names: list[str]) -> Files:
     return {"LibriSpeech/SPEAKERS.TXT": SPEAKERS_TXT.encode()} | sounds(paths, "FLAC")
 
 
-def common_voice() -> Files:
+def common_voice(last_age: str = "") -> Files:
     top = "cv-corpus-17.0-2024-03-15/sw"
     header = "client_id\tpath\tsentence\tup_votes\tdown_votes\tage\tgender\taccents\tlocale\n"
     rows = [
@@ -88,7 +88,7 @@ def common_voice() -> Files:
                 ("aa", "twenties", "female_feminine"),
                 ("aa", "twenties", "female_feminine"),
                 ("bb", "", ""),
-                ("bb", "", ""),
+                ("bb", last_age, ""),
             ]
         )
     ]

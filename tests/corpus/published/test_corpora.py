@@ -120,6 +120,12 @@ def test_unpacked_recordings_stay_where_they_are(tmp_path: Path) -> None:
     assert len(prepare("voxceleb", [source], tmp_path / "again").manifest) == 16  # without being told
 
 
+def test_an_utterance_in_two_folders_is_named(tmp_path: Path) -> None:
+    source = unpacked(tmp_path / "vox2", {f"{kind}/id00012/vidA/1.{kind}": b"" for kind in ("m4a", "wav")})
+    with pytest.raises(ManifestError, match=r"/wav/id00012/vidA/1\.wav: id .* already used .*/m4a/id00012/vidA/1\.m4a"):
+        prepare("voxceleb", [source], tmp_path / "out")
+
+
 def test_voxceleb2_as_m4a(tmp_path: Path) -> None:
     pytest.importorskip("av")
     m4a = by_ffmpeg(tmp_path / "a.m4a", noise(0.3), "aac").read_bytes()
@@ -202,15 +208,16 @@ def test_voxblink2(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert "1 of 3 listed videos has no recordings here" in caplog.text
 
 
-def test_common_voice(tmp_path: Path) -> None:
+def test_common_voice(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     archive = "cv-corpus-17.0-2024-03-15-sw.tar.gz"
-    source = unpacked(tmp_path / "downloads", {archive: tarred(common_voice())})
+    source = unpacked(tmp_path / "downloads", {archive: tarred(common_voice("teen-ager"))})
     prepared = prepare("common-voice", [source], tmp_path / "cv")
     assert prepared.unhashed == (archive,)
     assert prepared.left_out == {"without a clip": 1}
     manifest = open_corpus(tmp_path / "cv")
     assert manifest.speakers == ("aa", "bb")
-    assert manifest.age[0] == 25
+    np.testing.assert_array_equal(manifest.age, [25, 25, np.nan, np.nan])
+    assert "common_voice_sw_3.mp3: 1 cell of 'age' is not understood" in caplog.text
     assert manifest.gender.tolist() == [1, 1, -1, -1]
     assert manifest.duration_s.tolist() == [0.2, 0.201, 0.202, 0.203]
     assert list(manifest.extra["subset"]) == ["train", "validated", "test", "validated"]

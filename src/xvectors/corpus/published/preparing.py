@@ -15,7 +15,7 @@ import numpy as np
 from xvectors.corpus.builder import ManifestBuilder
 from xvectors.corpus.columns import find_columns
 from xvectors.corpus.manifest import Manifest
-from xvectors.corpus.packed import PackedBuilder
+from xvectors.corpus.packed import PackedStrings
 from xvectors.corpus.published.archives import LocalArchive, check_hashes, find_archives
 from xvectors.corpus.published.cnceleb import LAYOUT as CN_CELEB
 from xvectors.corpus.published.common_voice import LAYOUT as COMMON_VOICE
@@ -255,12 +255,12 @@ class Megabytes:
 
 def _manifest(layout: Layout, found: Found, out: Path) -> Manifest:
     header = [*HEADER, *layout.extra]
-    paths = PackedBuilder()
-    builder = ManifestBuilder(header, find_columns(header, layout.title), lambda row: paths.build()[row])
+    paths: list[PackedStrings] = []
+    builder = ManifestBuilder(header, find_columns(header, layout.title), lambda row: _path(paths, row))
     rows, num_rows = layout.rows(found), 0
     while block := list(islice(rows, ROWS_AT_A_TIME)):
         columns = list(zip(*block, strict=True))
-        paths.extend(columns[0])
+        paths.append(PackedStrings.from_strings(columns[0]))
         builder.add(columns)
         num_rows += len(block)
     for reason, number in found.left_out.items():
@@ -271,6 +271,10 @@ def _manifest(layout: Layout, found: Found, out: Path) -> Manifest:
             f"{where}: has no recordings in the layout of {layout.title}; expected are {layout.expected}"
         )
     return Manifest(**builder.build(layout.title, out, out / MANIFEST))
+
+
+def _path(blocks: Sequence[PackedStrings], row: int) -> str:
+    return blocks[row // ROWS_AT_A_TIME][row % ROWS_AT_A_TIME]
 
 
 def _with_durations(manifest: Manifest, progress: bool) -> Manifest:
