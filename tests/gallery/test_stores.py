@@ -130,6 +130,24 @@ def test_a_name_that_is_not_there(place: Place) -> None:
         assert (counts(store), store.state(NOW).revision) == ({"alice": 1}, revision)
 
 
+def test_one_speaker_and_a_page_of_speakers(place: Place) -> None:
+    with place.open(create=True) as store:
+        for seed, name in enumerate(("bob", "Zoë", "alice", "\U0001f600", "zed")):
+            store.add(name, [voiceprint(seed, consent=f"of {name}"), voiceprint(seed + 10, OTHER, expires_at=SOON)])
+        everybody = store.speakers(NOW)
+        assert [speaker.name for speaker in everybody] == ["Zoë", "alice", "bob", "zed", "\U0001f600"]
+        assert [store.speaker(speaker.name, NOW) for speaker in everybody] == everybody
+        bob = store.speaker("bob", SOON)
+        assert (bob.num_voiceprints, bob.num_expired, bob.consent) == (1, 1, ("of bob",))
+        assert store.speakers(NOW, limit=2) == everybody[:2]
+        assert store.speakers(NOW, after="alice", limit=2) == everybody[2:4]
+        assert store.speakers(NOW, after="b") == everybody[2:]
+        assert store.speakers(NOW, after="\U0001f600", limit=2) == []
+        for name in ("Bob", "bo", "\0", "\udce9"):
+            with pytest.raises(UnknownSpeakerError):
+                store.speaker(name, NOW)
+
+
 def test_any_name_will_do(place: Place) -> None:
     names = sorted(["'; DROP TABLE speakers --", "Zoë 声", "%s %(now)s {}", "a" * 200, 'quoted "name"', "\\x00"])
     with place.open(create=True) as store:

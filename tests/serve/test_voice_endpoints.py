@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from starlette.testclient import TestClient
 
 from support.service import RATE, b64, wav
 from xvectors.encoder import SpeakerEncoder
-from xvectors.gallery import open_gallery
+from xvectors.gallery import Speaker, open_gallery
 
 Voices = list[list[bytes]]
 
@@ -170,3 +171,26 @@ def test_nobody_enrolled_is_a_problem_without_the_place_of_the_gallery(client: T
     assert (answer.status_code, answer.json()["type"]) == (409, "/problems/gallery")
     assert "no enrolled speakers" in answer.json()["detail"]
     assert ".sqlite" not in answer.text
+
+
+def test_a_speaker_is_looked_up_alone_and_a_page_in_its_turn(
+    client: TestClient, voices: Voices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ann", "bob", "cara"):
+        assert client.post("/v1/voice/register", json={"name": name, "audio": b64(voices[0][0])}).status_code == 200
+    store = client.app.state.service.galleries.of("default").store  # type: ignore[attr-defined]
+    listed, asked = store.speakers, []
+
+    def speakers(now: datetime, **which: object) -> list[Speaker]:
+        asked.append(which)
+        return list(listed(now, **which))
+
+    with monkeypatch.context() as watched:
+        watched.setattr(store, "speakers", speakers)
+        found = client.get("/v1/speakers/bob").json()
+        assert (found["name"], found["num_voiceprints"], asked) == ("bob", 1, [])
+        page = client.get("/v1/speakers", params={"after": "ann\0zzz", "limit": 1}).json()
+    assert ([each["name"] for each in page["speakers"]], page["next"]) == (["bob"], "bob")
+    assert asked == [{"after": "ann", "limit": 2}]
+    answer = client.get("/v1/speakers/bobby")
+    assert (answer.status_code, answer.json()["type"]) == (404, "/problems/unknown-speaker")

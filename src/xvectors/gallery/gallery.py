@@ -173,9 +173,10 @@ class Gallery:
             All voiceprints of the name have expired, or are of other systems.
         """
         name, now = speaker_name(name, known=True), self.now()
-        voiceprints = self.store.voiceprints_of([self.store.id_of(name)], self.system, now)
+        number = self.store.id_of(name)
+        voiceprints = self.store.voiceprints_of([number], self.system, now)
         if not len(voiceprints.speaker):
-            if name in self.store.names_of_others(self.system, now):
+            if self.store.names_of_others(self.system, now, [number]):
                 raise other_system_error(name, self.system)
             raise GalleryError(f"all voiceprints of {name} have expired; enroll {name} again")
         return EnrolledSpeaker(

@@ -187,9 +187,11 @@ class Store(VoiceprintSource, Protocol):
         """Remove expired voiceprints, and every trace of earlier removals; return the number of voiceprints."""
         ...
 
-    def speakers(self, now: datetime) -> list[Speaker]:
-        """Return all speakers, sorted by name."""
+    def speakers(self, now: datetime, *, after: str = "", limit: int | None = None) -> list[Speaker]:
+        """Return the speakers, sorted by name: all, or the first `limit` whose names follow `after`."""
         ...
+
+    def speaker(self, name: str, now: datetime) -> Speaker: ...
 
     def state(self, now: datetime) -> State: ...
 

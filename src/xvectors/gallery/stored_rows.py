@@ -14,6 +14,9 @@ from xvectors.gallery.store import Voiceprints
 from xvectors.gallery.validation import condition_of_blob
 from xvectors.text import nearest
 
+SOME_NAMES = "SELECT name FROM speakers ORDER BY name LIMIT 1000"
+"""SQL: the names among which `unknown_speaker` looks for a similar one. Among millions it would take minutes."""
+
 
 def voiceprints_of(rows: Sequence[tuple[int, bytes, float, Any]], gallery: object) -> Voiceprints:
     """Return rows of speaker, embedding, seconds and condition; raise GalleryError, naming `gallery`, for damaged ones.

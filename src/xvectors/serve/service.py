@@ -21,7 +21,7 @@ from xvectors.audio import Samples
 from xvectors.audio.decoding.untrusted import Decoder
 from xvectors.audio.speech import Heard
 from xvectors.encoder import SpeakerEncoder
-from xvectors.errors import AudioError, ConfigError, GalleryError, TooShortError, UnknownSpeakerError, XVectorsError
+from xvectors.errors import AudioError, ConfigError, GalleryError, TooShortError, XVectorsError
 from xvectors.gallery import EnrollmentResult, Gallery, Identification, Speaker, consent_note, expiry, speaker_name
 from xvectors.serve.answers import SpeakerAnswer, verdict_of, verdict_on
 from xvectors.serve.encoder import HeardEncoder, ServedEncoder, load_system
@@ -240,18 +240,16 @@ class Service:
     def speakers(self, caller: Caller, *, after: str, limit: int) -> tuple[list[SpeakerAnswer], bool]:
         """Return a page of the enrolled speakers whose names follow `after`, and whether more follow."""
         with self._without_path(self.galleries.of(caller.tenant)) as gallery:
-            rest = [each for each in gallery.store.speakers(gallery.now()) if each.name > after]
+            # names have no zero characters, which PostgreSQL does not take
+            after = after.partition("\0")[0]
+            rest = gallery.store.speakers(gallery.now(), after=after, limit=limit + 1)
             return [self._described(gallery, each) for each in rest[:limit]], len(rest) > limit
 
     def speaker(self, caller: Caller, name: str) -> SpeakerAnswer:
         """Return one enrolled speaker. Raises UnknownSpeakerError."""
         name = speaker_name(name, known=True)
         with self._without_path(self.galleries.of(caller.tenant)) as gallery:
-            gallery.store.id_of(name)
-            for each in gallery.store.speakers(gallery.now()):
-                if each.name == name:
-                    return self._described(gallery, each)
-        raise UnknownSpeakerError(f"{name} is not enrolled")
+            return self._described(gallery, gallery.store.speaker(name, gallery.now()))
 
     def is_ready(self) -> bool:
         """Whether requests would be answered: batches are embedded, and the gallery can be read."""

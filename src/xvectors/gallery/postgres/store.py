@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xvectors.errors import UnknownSpeakerError
 from xvectors.gallery.postgres.address import parse_address
 from xvectors.gallery.postgres.connection import Change, ServerGallery
 from xvectors.gallery.postgres.copying import add_all
@@ -26,7 +27,7 @@ from xvectors.gallery.store import (
     Voiceprints,
     VoiceprintSource,
 )
-from xvectors.gallery.stored_rows import condition_of, consent_by_name, unknown_speaker, voiceprints_of
+from xvectors.gallery.stored_rows import SOME_NAMES, condition_of, consent_by_name, unknown_speaker, voiceprints_of
 from xvectors.gallery.validation import is_storable, refuse_large_audio
 from xvectors.text import short_repr
 from xvectors.verification.verifier import Verifier
@@ -101,19 +102,31 @@ class PostgresStore(ServerGallery):
         self.maintain("VACUUM speakers, voiceprints, recordings, search_rows")
         return len(removed)
 
-    def speakers(self, now: datetime) -> list[Speaker]:
+    def speakers(self, now: datetime, *, after: str = "", limit: int | None = None) -> list[Speaker]:
+        which = "name > %(after)s ORDER BY name LIMIT %(limit)s"
+        return self._listed(which, {"after": after, "limit": limit}, now)
+
+    def speaker(self, name: str, now: datetime) -> Speaker:
+        found = self._listed("name = %(name)s", {"name": name}, now) if is_storable(name) else []
+        if not found:
+            raise self._unknown(name)
+        return found[0]
+
+    def _listed(self, which: str, parameters: dict[str, Any], now: datetime) -> list[Speaker]:
+        chosen = f"(SELECT id, name FROM speakers WHERE {which}) AS speakers"
         rows = self.select(
             f"""SELECT name, count(*) FILTER (WHERE {MATCHES}), count(*), count(recordings.voiceprint),
                 sum(duration_s), min(enrolled_at), min(expires_at) FILTER (WHERE {MATCHES}),
                 array_agg(DISTINCT fingerprint) FILTER (WHERE {MATCHES})
-            FROM speakers JOIN voiceprints ON speaker = speakers.id JOIN systems ON systems.id = system
-            LEFT JOIN recordings ON recordings.voiceprint = voiceprints.id GROUP BY speakers.id""",
-            {"now": to_second(now)},
+            FROM {chosen} JOIN voiceprints ON speaker = speakers.id JOIN systems ON systems.id = system
+            LEFT JOIN recordings ON recordings.voiceprint = voiceprints.id GROUP BY speakers.id, name""",
+            {**parameters, "now": to_second(now)},
         )
         consent = consent_by_name(
             self.select(
-                """SELECT name, consent FROM speakers JOIN voiceprints ON speaker = speakers.id
-                WHERE consent IS NOT NULL ORDER BY voiceprints.id"""
+                f"""SELECT name, consent FROM {chosen} JOIN voiceprints ON speaker = speakers.id
+                WHERE consent IS NOT NULL ORDER BY voiceprints.id""",
+                parameters,
             )
         )
         return [
@@ -152,7 +165,7 @@ class PostgresStore(ServerGallery):
     def id_of(self, name: str) -> int:
         rows = self.select("SELECT id FROM speakers WHERE name = %s", (name,)) if is_storable(name) else []
         if not rows:
-            raise unknown_speaker(name, self.select("SELECT name FROM speakers"), self.location)
+            raise self._unknown(name)
         return int(rows[0][0])
 
     def names_of(self, ids: Sequence[int]) -> dict[int, str]:
@@ -253,6 +266,9 @@ class PostgresStore(ServerGallery):
     def audio(self, number: int) -> bytes | None:
         rows = self.select("SELECT audio FROM recordings WHERE voiceprint = %s", (number,))
         return next((audio for (audio,) in rows), None)
+
+    def _unknown(self, name: str) -> UnknownSpeakerError:
+        return unknown_speaker(name, self.select(SOME_NAMES), self.location)
 
     def _ranges(self, size: int) -> Iterator[tuple[int, int]]:
         """Yield the first and the last id of groups of speakers, in a short query for each."""

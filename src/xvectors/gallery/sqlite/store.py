@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xvectors.audio.condition import unknown_conditions
-from xvectors.errors import GalleryError
+from xvectors.errors import GalleryError, UnknownSpeakerError
 from xvectors.files import exclusive
 from xvectors.gallery.shortlist import MemoryShortlist
 from xvectors.gallery.sqlite.database import to_text, to_time
@@ -31,7 +31,7 @@ from xvectors.gallery.store import (
     Voiceprints,
     VoiceprintSource,
 )
-from xvectors.gallery.stored_rows import condition_of, consent_by_name, unknown_speaker, voiceprints_of
+from xvectors.gallery.stored_rows import SOME_NAMES, condition_of, consent_by_name, unknown_speaker, voiceprints_of
 from xvectors.gallery.validation import is_storable, refuse_large_audio
 from xvectors.text import first_few, short_repr
 from xvectors.verification.verifier import Verifier
@@ -100,21 +100,31 @@ class SqliteStore(SqliteFile):
         self._remove_traces(f"{count} expired voiceprints are removed")
         return int(count)
 
-    def speakers(self, now: datetime) -> list[Speaker]:
-        at = to_text(now)
+    def speakers(self, now: datetime, *, after: str = "", limit: int | None = None) -> list[Speaker]:
+        return self._listed("name > ? ORDER BY name LIMIT ?", (after, -1 if limit is None else limit), now)
+
+    def speaker(self, name: str, now: datetime) -> Speaker:
+        found = self._listed("name = ?", (name,), now) if is_storable(name) else []
+        if not found:
+            raise self._unknown(name)
+        return found[0]
+
+    def _listed(self, which: str, parameters: Sequence[Any], now: datetime) -> list[Speaker]:
+        at, chosen = to_text(now), f"(SELECT id, name FROM speakers WHERE {which}) AS speakers"
         rows = self._select(
             f"""SELECT name, sum({MATCHES}), count(*), count(recordings.voiceprint), total(duration_s),
                 min(enrolled_at), min(CASE WHEN {MATCHES} THEN expires_at END),
                 group_concat(DISTINCT CASE WHEN {MATCHES} THEN system END)
-            FROM speakers JOIN voiceprints ON speaker = speakers.id
+            FROM {chosen} JOIN voiceprints ON speaker = speakers.id
             LEFT JOIN recordings ON recordings.voiceprint = voiceprints.id
             GROUP BY speakers.id""",
-            (at, at, at),
+            (at, at, at, *parameters),
         )
         consent = consent_by_name(
             self._select(
-                """SELECT name, consent FROM speakers JOIN voiceprints ON speaker = speakers.id
-                WHERE consent IS NOT NULL ORDER BY voiceprints.id"""
+                f"""SELECT name, consent FROM {chosen} JOIN voiceprints ON speaker = speakers.id
+                WHERE consent IS NOT NULL ORDER BY voiceprints.id""",
+                parameters,
             )
         )
         return [
@@ -147,7 +157,7 @@ class SqliteStore(SqliteFile):
     def id_of(self, name: str) -> int:
         rows = self._select("SELECT id FROM speakers WHERE name = ?", (name,)) if is_storable(name) else []
         if not rows:
-            raise unknown_speaker(name, self._select("SELECT name FROM speakers"), self.path)
+            raise self._unknown(name)
         return int(rows[0][0])
 
     def names_of(self, ids: Sequence[int]) -> dict[int, str]:
@@ -293,6 +303,9 @@ class SqliteStore(SqliteFile):
             (*parameters, system, to_text(now)),
         )
         return voiceprints_of(rows, self.path)
+
+    def _unknown(self, name: str) -> UnknownSpeakerError:
+        return unknown_speaker(name, self._select(SOME_NAMES), self.path)
 
     def _time(self, text: object) -> datetime:
         try:
