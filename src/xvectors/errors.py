@@ -12,7 +12,8 @@ XVectorsError
 ├── CheckpointError (also ValueError)     a system directory or checkpoint that cannot be loaded or resumed
 ├── TrainingError (also RuntimeError)     a run that cannot go on, such as a non-finite loss
 ├── GalleryError (also ValueError)        a gallery of enrolled speakers that cannot be opened or used
-│   └── UnknownSpeakerError               ... because no speaker of that name is enrolled
+│   ├── UnknownSpeakerError               ... because no speaker of that name is enrolled
+│   └── UnavailableError                  ... because its server does not answer, or is busy for too long
 ├── ExportError (also RuntimeError)       an exported file that does not compute what its system computes
 ├── StorageError (also OSError)           a file that cannot be written: full disk, no permission
 │   └── BusyError                         ... because another process is writing it
@@ -72,6 +73,10 @@ class GalleryError(XVectorsError, ValueError):
 
 class UnknownSpeakerError(GalleryError):
     """No speaker of that name is enrolled."""
+
+
+class UnavailableError(GalleryError):
+    """The gallery's server does not answer, or is busy for too long; the same call may succeed later."""
 
 
 class ExportError(XVectorsError, RuntimeError):

@@ -85,10 +85,14 @@ def create_app(system: str | SpeakerEncoder = STARTER, settings: Settings | None
 
 
 async def _purge(service: Service, executor: ThreadPoolExecutor) -> None:
-    """Remove expired voiceprints every hour."""
+    """Remove expired voiceprints every hour. Where that fails, the next hour's turn does it."""
     while True:
         await asyncio.sleep(PURGE_S)
-        removed = await asyncio.get_running_loop().run_in_executor(executor, service.galleries.purge)
+        try:
+            removed = await asyncio.get_running_loop().run_in_executor(executor, service.galleries.purge)
+        except XVectorsError as error:
+            LOG.error("expired voiceprints are not removed yet: %s", error)
+            continue
         if removed:
             LOG.info("removed %d expired voiceprints", removed)
 

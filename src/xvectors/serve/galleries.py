@@ -49,8 +49,13 @@ class Galleries:
     def of(self, tenant: str) -> Gallery:
         """Return a tenant's gallery, and make it where there is none. Raises GalleryError, StorageError."""
         with self._lock:
-            if tenant not in self._open:
-                store = open_store(self.location_of(tenant), create=True)
+            if tenant in self._open:
+                return self._open[tenant]
+        store = open_store(self.location_of(tenant), create=True)  # other tenants need not wait for it
+        with self._lock:
+            if tenant in self._open:
+                store.close()
+            else:
                 self._open[tenant] = Gallery(store, system=self._system, verifier=self._verifier)
             return self._open[tenant]
 

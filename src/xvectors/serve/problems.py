@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,9 +16,12 @@ from xvectors.errors import (
     ConfigError,
     GalleryError,
     StorageError,
+    UnavailableError,
     UnknownSpeakerError,
     XVectorsError,
 )
+
+LOG = logging.getLogger("xvectors.serve")
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -38,6 +42,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "internal": (500, "The service failed"),
     "overloaded": (503, "The service is busy"),
     "storage": (503, "The gallery cannot be written"),
+    "unavailable": (503, "The gallery cannot be reached"),
 }
 """Status and title of each kind of problem, by the last part of its `type`."""
 
@@ -98,6 +103,9 @@ def problem_of(error: XVectorsError) -> Problem:
         return Problem("recording", detail, remedy or "give another recording")
     if isinstance(error, UnknownSpeakerError):
         return Problem("unknown-speaker", detail, "register the speaker first, or correct the name")
+    if isinstance(error, UnavailableError):  # its message names the server
+        remedy = "try again later; a change that was not confirmed may have been made: look before repeating it"
+        return Problem("unavailable", "the gallery's server does not answer", remedy, headers={"Retry-After": "5"})
     if isinstance(error, GalleryError):
         return Problem("gallery", detail, remedy or "register the speaker again")
     if isinstance(error, ConfigError):
@@ -132,6 +140,8 @@ def add_handlers(app: FastAPI) -> None:
 
     async def on_known(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, XVectorsError)
+        if isinstance(error, UnavailableError):
+            LOG.error("%s %s", request_id_of(request), error)
         return problem_of(error).response(request_id_of(request))
 
     async def on_http(request: Request, error: Exception) -> JSONResponse:

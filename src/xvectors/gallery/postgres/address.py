@@ -11,8 +11,16 @@ from xvectors.errors import ConfigError, MissingExtraError
 
 SCHEMES = ("postgresql://", "postgres://")
 DEFAULT_SCHEMA = "xvectors"
-CONNECT_S = 10
-"""Seconds to wait for the server, unless the URL has `connect_timeout`."""
+DEFAULTS = {
+    "application_name": "xvectors",
+    "connect_timeout": "10",  # s
+    # a server that went away without a word is given up after about 30 s
+    "tcp_user_timeout": "30000",  # ms
+    "keepalives_idle": "15",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+}
+"""What libpq is told unless the URL says otherwise."""
 _SCHEMA = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
 EXAMPLE = "postgresql://USER@HOST:5432/DATABASE?schema=NAME"
 
@@ -73,7 +81,7 @@ def parse_address(url: str) -> Address:
     location = f"postgresql://{user}{host}{port}/{found.get('dbname') or ''}"
     if schema != DEFAULT_SCHEMA:
         location += f"?schema={schema}"
-    conninfo = make_conninfo("", **{"connect_timeout": str(CONNECT_S), "application_name": "xvectors", **found})
+    conninfo = make_conninfo("", **{**DEFAULTS, **found})
     return Address(conninfo=conninfo, schema=schema, location=location)
 
 

@@ -6,7 +6,6 @@ the other. The tables of a gallery are in a schema of their own.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -17,11 +16,13 @@ from typing import Any, Self
 import psycopg
 from pgvector.psycopg import register_vector
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 
 from xvectors.errors import BusyError, GalleryError
 from xvectors.gallery.postgres.address import Address
 from xvectors.gallery.postgres.explaining import explain_errors
 from xvectors.gallery.postgres.migrations import MIGRATIONS
+from xvectors.gallery.postgres.pool import Connection, Pool
 
 EF_SEARCH = 400
 """Number of rows that a search in the HNSW index looks at (pgvector's default is 40)."""
@@ -30,8 +31,6 @@ LOCK_S = 30.0
 LOCK = 0x78766763
 """First number of the advisory locks, which other programs in the database do not use ("xvgc")."""
 MAKING, RE_ENROLLING = "make", "re-enroll"
-
-Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,30 +48,26 @@ class Change:
 
 
 class ServerGallery:
-    """A connection to a gallery on a server. Threads share it and take turns; a forked process must open its own.
+    """A gallery on a server. Threads share it, with a connection each; a forked process must open its own.
 
     A connection that was lost is made anew by the next call.
     """
 
     def __init__(self, address: Address, *, create: bool = False) -> None:
         self._address = address
-        self._lock = threading.RLock()
-        self._in_block = False
-        with self._explained():
-            self._connection = self._connect()
-            try:
-                self._prepare(create)
-            except BaseException:
-                self._connection.close()
-                raise
+        self._pool = Pool(self._connect, location=address.location)
+        try:
+            self._prepare(create)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def location(self) -> str:
         return self._address.location
 
     def close(self) -> None:
-        with self._lock:
-            self._connection.close()
+        self._pool.discard()
 
     def __enter__(self) -> Self:
         return self
@@ -83,68 +78,57 @@ class ServerGallery:
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         key = (LOCK, f"{self._address.schema} {RE_ENROLLING}")
-        if not self.select("SELECT pg_try_advisory_lock(%s, hashtext(%s))", key)[0][0]:
-            raise BusyError(f"{self.location}: another process is re-enrolling these speakers; wait until it has ended")
-        try:
-            yield
-        finally:
-            self.select("SELECT pg_advisory_unlock(%s, hashtext(%s))", key)
+        with self._explained(), self._pool.borrowed(checked=True):  # the lock is lost with its connection
+            if not self.select("SELECT pg_try_advisory_lock(%s, hashtext(%s))", key)[0][0]:
+                raise BusyError(
+                    f"{self.location}: another process is re-enrolling these speakers; wait until it has ended"
+                )
+            try:
+                yield
+            finally:
+                self.select("SELECT pg_advisory_unlock(%s, hashtext(%s))", key)
 
     def select(self, statement: Any, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
-        """Return all rows of a query. Outside of transactions, a lost connection is made anew and asked once more."""
-        with self._lock, self._explained():
-            try:
-                return self._ready().execute(statement, parameters, binary=True).fetchall()
-            except psycopg.OperationalError:
-                if not self._connection.closed or self._in_block:
-                    raise
-                return self._ready().execute(statement, parameters, binary=True).fetchall()
+        """Return all rows of a query. Outside of blocks, a lost connection is made anew and asked once more."""
+        is_in_block = self._pool.held is not None
+        with self._explained():
+            with self._pool.borrowed() as connection:
+                try:
+                    return connection.execute(statement, parameters, binary=True).fetchall()
+                except psycopg.OperationalError:
+                    if is_in_block or not connection.closed:
+                        raise
+            self._pool.discard()
+            with self._pool.borrowed() as connection:
+                return connection.execute(statement, parameters, binary=True).fetchall()
 
     def maintain(self, statement: str) -> None:
         """Execute VACUUM or ANALYZE, which cannot be in a transaction."""
-        with self._lock, self._explained():
-            self._ready().execute(statement.encode())
+        with self._explained(), self._pool.borrowed(checked=True) as connection:
+            connection.execute(statement.encode())
 
     @contextmanager
     def block(self) -> Iterator[Connection]:
-        """Run the block in a transaction, or in the one that runs already; roll back where it raises."""
-        with self._lock, self._explained():
-            if self._in_block:
-                yield self._connection
-                return
-            connection = self._ready()
-            with connection.transaction():
-                self._in_block = True
-                try:
+        """Run the block in a transaction, or in the one that this thread has begun; roll back where it raises."""
+        with self._explained(), self._pool.borrowed(checked=True) as connection:
+            if connection.info.transaction_status == TransactionStatus.IDLE:
+                with connection.transaction():
                     yield connection
-                finally:
-                    self._in_block = False
+            else:
+                yield connection
 
     @contextmanager
     def change(self, *, removes: bool = False) -> Iterator[Change]:
         """Run the block as one change of the gallery, after those of other processes; roll back where it raises."""
-        with self._lock, self._explained():
-            self._revive()
-            with self.block() as connection:
-                row = connection.execute(
-                    "UPDATE revision SET number = number + 1, removals = removals + %s RETURNING number",
-                    (int(removes),),
-                ).fetchone()
-                assert row is not None
-                yield Change(connection=connection, revision=row[0])
+        with self.block() as connection:
+            row = connection.execute(
+                "UPDATE revision SET number = number + 1, removals = removals + %s RETURNING number", (int(removes),)
+            ).fetchone()
+            assert row is not None
+            yield Change(connection=connection, revision=row[0])
 
     def _explained(self) -> AbstractContextManager[None]:
         return explain_errors(self._address.location, self._address.schema)
-
-    def _ready(self) -> Connection:
-        if self._connection.closed and not self._in_block:
-            self._connection = self._connect()
-        return self._connection
-
-    def _revive(self) -> None:
-        """Notice that the connection was lost before anything is written."""
-        if not self._in_block:
-            self.select("SELECT 1")
 
     def _connect(self) -> Connection:
         connection: Connection = psycopg.connect(self._address.conninfo, autocommit=True)
@@ -191,8 +175,7 @@ class ServerGallery:
         if version < len(MIGRATIONS):
             with self.block() as connection:
                 self._migrate(connection)
-            self._connection.close()  # the next one knows pgvector's types
-            self._connection = self._connect()
+            self._pool.discard()  # the next ones know pgvector's types
         elif version > len(MIGRATIONS):
             raise GalleryError(
                 f"{self.location}: a newer xvectors made this gallery (schema {version}, newer than "

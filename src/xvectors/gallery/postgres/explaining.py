@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from xvectors.errors import GalleryError, StorageError, XVectorsError
+from xvectors.errors import GalleryError, StorageError, UnavailableError, XVectorsError
 
 UNCHANGED = "nothing was changed"
 _CONNECTING = (
@@ -28,7 +28,10 @@ _DOWN = "start the server, or correct host and port"
 
 @contextmanager
 def explain_errors(location: str, schema: str) -> Iterator[None]:
-    """Turn psycopg's errors in the block into StorageError, where the server cannot write, or GalleryError."""
+    """Turn psycopg's errors in the block into XVectorsErrors.
+
+    UnavailableError where the server does not answer, StorageError where it cannot write, otherwise GalleryError.
+    """
     try:
         yield
     except psycopg.Error as error:
@@ -42,7 +45,7 @@ def _explained(error: psycopg.Error, location: str, schema: str) -> XVectorsErro
         reason = first.rpartition("FATAL:")[2].strip()
         if "connection failed" in first or "failed to resolve" in first or "timeout" in first:
             remedy = next((remedy for text, remedy in _CONNECTING if text in reason), _DOWN)
-            return GalleryError(f"{location}: the server cannot be used: {reason}; {remedy}")
+            return UnavailableError(f"{location}: the server cannot be used: {reason}; {remedy}")
         return _lost(location, first)
     if code in ("0A000", "58P01") and '"vector"' in first:
         return GalleryError(
@@ -57,7 +60,7 @@ def _explained(error: psycopg.Error, location: str, schema: str) -> XVectorsErro
     if code.startswith(("57P", "08")):
         return _lost(location, first)
     if code == "55P03":
-        return GalleryError(
+        return UnavailableError(
             f"{location}: another process has locked the gallery for too long, by a large copy or while it makes the "
             f"index; {UNCHANGED}. Try again later"
         )
@@ -73,8 +76,8 @@ def _explained(error: psycopg.Error, location: str, schema: str) -> XVectorsErro
     return GalleryError(f"{location}: {first}")
 
 
-def _lost(location: str, reason: str) -> GalleryError:
-    return GalleryError(
+def _lost(location: str, reason: str) -> UnavailableError:
+    return UnavailableError(
         f"{location}: the connection to the server was lost ({reason}); what was not confirmed may be missing: look "
         "with `xvectors speakers`, then try again"
     )

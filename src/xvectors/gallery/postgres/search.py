@@ -22,7 +22,8 @@ from psycopg import sql
 
 from xvectors.backends.dot_products import Rows
 from xvectors.errors import ShapeError
-from xvectors.gallery.postgres.connection import Connection, ServerGallery
+from xvectors.gallery.postgres.connection import ServerGallery
+from xvectors.gallery.postgres.pool import Connection
 from xvectors.text import short_repr
 
 INDEX_FROM = 10_000

@@ -14,7 +14,7 @@ import numpy as np
 
 from xvectors.backends.dot_products import Rows
 from xvectors.backends.storage import digest_of
-from xvectors.gallery.postgres.connection import Connection
+from xvectors.gallery.postgres.pool import Connection
 from xvectors.gallery.postgres.rows import system_number, to_second
 from xvectors.gallery.postgres.search import IndexSearch
 from xvectors.gallery.shortlist import SHORTLIST_SIZE, Nearest, query_row, speaker_rows
@@ -47,14 +47,15 @@ class IndexShortlist:
 
     def nearest(self, embedding: Rows, count: int, now: datetime) -> Nearest:
         query = query_row(self._verifier, embedding)
+        state = self._store.state(now)  # fails for all threads at once where the server is down
         with self._turn:
-            state = self._store.state(now)
             if self._left_out is None or self._left_out[0] != state:
                 self._left_out = (state, tuple(self._store.names_of_others(self._system, now)))
+            left_out = self._left_out[1]
             search = self._current(now)
             search.make_index(len(query))
-            ids = search.candidates(query, max(SHORTLIST_SIZE, count))
-            return Nearest(ids=ids, num_enrolled=len(search), left_out=self._left_out[1])
+        ids = search.candidates(query, max(SHORTLIST_SIZE, count))
+        return Nearest(ids=ids, num_enrolled=len(search), left_out=left_out)
 
     def _current(self, now: datetime) -> IndexSearch:
         """Return the search, up to date with changes of the store and with expired voiceprints."""
