@@ -5,7 +5,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src ./src
 RUN python -m venv /opt/xvectors \
     && /opt/xvectors/bin/pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu \
-        -c constraints.txt '.[serve]' onnxruntime
+        -c constraints.txt '.[serve,postgres]' onnxruntime
 
 FROM python:3.12-slim
 RUN useradd --uid 10001 --create-home --home-dir /data --shell /usr/sbin/nologin xvectors
