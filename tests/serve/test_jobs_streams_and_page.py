@@ -19,6 +19,7 @@ import xvectors
 from support.service import RATE, b64, wav
 from xvectors.audio.decoding.untrusted import Decoder
 from xvectors.diarization import Diarizer
+from xvectors.diarization.streaming import StreamingDiarizer
 from xvectors.encoder import SpeakerEncoder
 from xvectors.serve.jobs import Jobs
 
@@ -107,6 +108,8 @@ def test_a_stream_goes_on_until_it_can_tell(client: TestClient, voices: Voices) 
     assert answers[-1]["final"]
     assert answers[-1]["decision"] in (whole["decision"], "accept", "cannot_tell")
     assert {answer["prior"] for answer in answers} == {0.5}
+    assert answers[-1]["threshold"] == pytest.approx(0.0, abs=1e-9)
+    assert set(answers[-1]["notes"]) <= set(whole["recordings"][0]["notes"])
     with client.websocket_connect(STREAM) as socket:
         socket.send_json({})
         socket.send_bytes(bytes(2 * RATE))
@@ -115,9 +118,43 @@ def test_a_stream_goes_on_until_it_can_tell(client: TestClient, voices: Voices) 
         assert (socket.receive_json()["decision"]) == "cannot_tell"
 
 
+def test_a_stream_says_who_spoke_when(client: TestClient, system: SpeakerEncoder, voices: Voices) -> None:
+    ann, bob = voices
+    assert client.post("/v1/voice/register", json={"name": "ann", "audio": [b64(each) for each in ann]}).is_success
+    sound = b"".join(pcm(each) for each in (ann[0], ann[1], bob[0], bob[1]))
+    turns = []
+    with client.websocket_connect(STREAM) as socket:
+        socket.send_json({"diarize": True})
+        for start in range(0, len(sound), 2 * RATE + 1):  # odd pieces of a second
+            socket.send_bytes(sound[start : start + 2 * RATE + 1])
+        socket.send_text("")
+        answer = {"final": False}
+        while not answer["final"]:
+            answer = socket.receive_json()
+            turns += answer["turns"]
+        with pytest.raises(WebSocketDisconnect):
+            socket.receive_json()
+    assert answer["heard_s"] == pytest.approx(len(sound) / 2 / RATE, abs=1e-3)
+    assert answer["model_fingerprint"] == system.fingerprint
+    gallery = client.app.state.service.galleries.of("default")  # type: ignore[attr-defined]
+    expected = StreamingDiarizer(system, gallery=gallery)
+    samples = np.frombuffer(sound, dtype="<i2").astype(np.float32) / np.float32(32768)
+    whole = [*expected.feed(samples), *expected.finish()]
+    assert [(turn["start_s"], turn["end_s"], turn["speaker"], turn["name"]) for turn in turns] == [
+        (pytest.approx(turn.start_s), pytest.approx(turn.end_s), turn.speaker, turn.name) for turn in whole
+    ]
+    assert len(whole) > 3
+    assert answer["joined"] == dict(expected.joined)
+
+
 @pytest.mark.parametrize(
     ("start", "kind"),
-    [("{", "invalid"), ('{"sample_rate_hz": 1}', "invalid"), ('{"speaker": "eve"}', "unknown-speaker")],
+    [
+        ("{", "invalid"),
+        ('{"sample_rate_hz": 1}', "invalid"),
+        ('{"diarize": true, "speaker": "ann"}', "invalid"),
+        ('{"speaker": "eve"}', "unknown-speaker"),
+    ],
 )
 def test_a_stream_that_cannot_begin_says_why(client: TestClient, start: str, kind: str) -> None:
     with client.websocket_connect(STREAM) as socket:

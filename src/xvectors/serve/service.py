@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from xvectors.audio import Samples
 from xvectors.audio.decoding.untrusted import Decoder
 from xvectors.audio.speech import Heard
+from xvectors.diarization.streaming import StreamingDiarizer
 from xvectors.encoder import SpeakerEncoder
 from xvectors.errors import AudioError, ConfigError, GalleryError, TooShortError, XVectorsError
 from xvectors.gallery import EnrollmentResult, Gallery, Identification, Speaker, consent_note, expiry, speaker_name
@@ -31,7 +32,7 @@ from xvectors.serve.guarding.keys import KeyRing
 from xvectors.serve.jobs import Job, Jobs
 from xvectors.serve.metrics import Metrics
 from xvectors.serve.settings import Settings
-from xvectors.verification.decision import Decision, verify, why_unusable
+from xvectors.verification.decision import Decision, RecordingSummary, verify, why_unusable
 
 LOG = logging.getLogger("xvectors.serve")
 
@@ -197,10 +198,13 @@ class Service:
 
     def diarize(self, caller: Caller, recording: bytes, speakers: str | None) -> Job | None:
         """Queue a diarization, with names from the caller's gallery; None where the caller has too many jobs."""
-        gallery = self.galleries.of(caller.tenant)
-        has_speakers = len(gallery.store.speaker_ids(gallery.system, gallery.now())) > 0
-        known = gallery if has_speakers else None
-        return self.jobs.add(caller.tenant, recording, self.encoder.encoder, known, speakers)
+        return self.jobs.add(caller.tenant, recording, self.encoder.encoder, self._known(caller), speakers)
+
+    def stream_diarizer(self, caller: Caller, sample_rate_hz: int) -> StreamingDiarizer:
+        """Return what diarizes sound as it comes, with names from the caller's gallery."""
+        if not self.encoder.verifier.is_calibrated:
+            raise ConfigError("the system is not calibrated, which diarization needs; run `xvectors calibrate` on it")
+        return StreamingDiarizer(self.encoder.encoder, gallery=self._known(caller), sample_rate_hz=sample_rate_hz)
 
     def judge_stream(
         self, caller: Caller, samples: Samples, sample_rate_hz: int, speaker: str | None, prior: float | None
@@ -213,21 +217,25 @@ class Service:
                 decision = verify(heard, gallery.speaker(speaker), samples, p_target=p_target)
                 verdict, llr, name = verdict_of(decision), decision.llr, decision.speaker
                 probability, reasons = decision.probability, decision.reasons
-                speech_s = decision.recordings[0].quality.speech_s
+                threshold: float | None = decision.threshold
+                summary: RecordingSummary | None = decision.recordings[0]
             else:
                 found = gallery.identify_recording(heard, samples, top=1, p_target=p_target)
                 best = found.matches[0] if found.matches else None
                 verdict, llr, name = verdict_on(found), None if best is None else best.llr, found.speaker
                 probability = found.p_nobody if verdict == "reject" else None if best is None else best.probability
-                reasons, speech_s = found.reasons, 0.0 if found.recording is None else found.recording.quality.speech_s
+                reasons, threshold = found.reasons, None if best is None else best.threshold
+                summary = found.recording
         return {
             "decision": verdict,
             "speaker": name,
             "llr": llr,
             "prior": p_target,
             "probability": probability,
+            "threshold": threshold,
             "reasons": list(reasons),
-            "speech_s": speech_s,
+            "speech_s": 0.0 if summary is None else summary.quality.speech_s,
+            "notes": [] if summary is None else list(summary.quality.notes),
             "model": self.model,
             "model_fingerprint": encoder.fingerprint,
             "request_id": caller.request_id,
@@ -271,6 +279,11 @@ class Service:
             batch_wait_s=settings.batch_wait_s,
             metrics=self.metrics,
         )
+
+    def _known(self, caller: Caller) -> Gallery | None:
+        """Return the caller's gallery, or None where nobody is enrolled with the system."""
+        gallery = self.galleries.of(caller.tenant)
+        return gallery if len(gallery.store.speaker_ids(gallery.system, gallery.now())) else None
 
     def _described(self, gallery: Gallery, speaker: Speaker) -> SpeakerAnswer:
         is_of_system = gallery.system in speaker.systems
