@@ -138,6 +138,11 @@ class _InMemoryParser(MultiPartParser):
 
     spool_max_size = 1 << 40
 
+    def close(self) -> None:
+        """Close all files, also one whose part the request has cut off."""
+        for file in self._files_to_close_on_error:
+            file.close()
+
 
 async def read_body(request: Request, kind: type[T]) -> T:
     """Read the body of a request. Raises Problem where it is not what `kind` describes."""
@@ -174,7 +179,7 @@ async def _form(request: Request, names: tuple[str, ...]) -> dict[str, Any]:
             unnamed.append(await value.read())
         else:
             files.setdefault(name, []).append(await value.read())
-    await form.close()
+    parser.close()
     free = [name for name in names if name not in files and name not in found]
     if len(names) == 1 and unnamed:
         files.setdefault(names[0], []).extend(unnamed)
