@@ -25,6 +25,7 @@ try:
         EmbedAnswer,
         ForgottenAnswer,
         IdentifyAnswer,
+        MapAnswer,
         RegisterAnswer,
         SpeakerAnswer,
         SpeakersAnswer,
@@ -111,6 +112,10 @@ def _analyze(recording: Recording) -> _Call[AnalyzeAnswer]:
     return _Call(AnalyzeAnswer, "POST", "/v1/voice/analyze", [("audio", _content(recording))])
 
 
+def _voice_map() -> _Call[MapAnswer]:
+    return _Call(MapAnswer, "GET", "/v1/map")
+
+
 def _speakers(limit: int, after: str) -> _Call[SpeakersAnswer]:
     return _Call(SpeakersAnswer, "GET", "/v1/speakers", query={"limit": limit, "after": after})
 
@@ -193,6 +198,10 @@ class Client:
         """Measure the quality of a recording, and ask whether it can be compared."""
         return self._send(_analyze(recording))
 
+    def voice_map(self) -> MapAnswer:
+        """Lay out the enrolled speakers in the plane."""
+        return self._send(_voice_map())
+
     def speakers(self, *, limit: int = 100, after: str = "") -> SpeakersAnswer:
         """List the enrolled speakers whose names follow `after`."""
         return self._send(_speakers(limit, after))
@@ -264,6 +273,10 @@ class AsyncClient:
     async def analyze(self, recording: Recording) -> AnalyzeAnswer:
         """Do what `Client.analyze` does."""
         return await self._send(_analyze(recording))
+
+    async def voice_map(self) -> MapAnswer:
+        """Do what `Client.voice_map` does."""
+        return await self._send(_voice_map())
 
     async def speakers(self, *, limit: int = 100, after: str = "") -> SpeakersAnswer:
         """Do what `Client.speakers` does."""

@@ -211,7 +211,7 @@ def test_the_page_and_its_files_come_from_this_host_alone(client: TestClient) ->
 def test_every_text_of_the_page_is_in_one_file() -> None:
     texts = set(re.findall(r"^  (\w+):", (PAGE / "strings.js").read_text(), re.MULTILINE))
     used = set(re.findall(r'data-text="(\w+)"', (PAGE / "index.html").read_text()))
-    for name in ("app.js", "service.js"):
+    for name in ("app.js", "map.js", "service.js"):
         used |= set(re.findall(r"strings\.(?!js\b)(\w+)", (PAGE / name).read_text()))
     assert used == texts
     body = re.sub(r"<head>.*</head>", "", (PAGE / "index.html").read_text(), flags=re.DOTALL)

@@ -40,6 +40,9 @@ def test_the_client_asks_for_everything(address: str, voices: Voices, tmp_path: 
         assert [each.name for each in client.speakers(limit=1).speakers] == ["ann/é?"]
         assert client.speakers(after="ann/é?").speakers[0].name == "bob"
         assert client.speaker("ann/é?").num_voiceprints == 2
+        assert [(point.name, point.nearest) for point in client.voice_map().points] == [
+            ("ann/é?", "bob"), ("bob", "ann/é?")
+        ]  # fmt: skip
         first, second = client.verify(ann[2], speaker="ann/é?"), client.verify(ann[2], bob[2], prior=0.1)
         assert (first.speaker, second.speaker, second.prior) == ("ann/é?", None, 0.1)
         assert first.llr is not None
@@ -65,6 +68,7 @@ def test_the_async_client_does_the_same(address: str, voices: Voices) -> None:
             assert (await client.identify(voices[0][1])).num_enrolled == 1
             assert (await client.analyze(voices[0][1])).speech_s == (await client.embed(voices[0][1])).speech_s
             assert [each.name for each in (await client.speakers()).speakers] == ["eve"]
+            assert (await client.voice_map()).num_speakers == 1
             assert (await client.speaker("eve")).status in ("enrolled", "enrolling")
             assert await client.forget("eve") == 1
 

@@ -157,6 +157,24 @@ class SpeakersAnswer(BaseModel):
     next: str | None = Field(description="`after` of the next page; null on the last one.")
 
 
+class PointAnswer(BaseModel):
+    """A speaker on the map."""
+
+    name: str
+    x: float = Field(description="From -1 to 1.")
+    y: float = Field(description="From -1 to 1.")
+    nearest: str | None = Field(description="The speaker on the map who sounds most alike.")
+    cosine: float | None = Field(description="Cosine of the mean embeddings of the two.")
+
+
+class MapAnswer(BaseModel):
+    """The enrolled speakers in the plane, where voices that sound alike are close to each other."""
+
+    points: list[PointAnswer] = Field(description="At most 500, sorted by name.")
+    num_speakers: int = Field(description="Speakers who could be on it.")
+    shown_share: float = Field(description="Share of the variance of the voices that the plane shows.")
+
+
 class ForgottenAnswer(BaseModel):
     """What was removed."""
 

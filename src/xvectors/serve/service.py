@@ -32,6 +32,7 @@ from xvectors.serve.guarding.keys import KeyRing
 from xvectors.serve.jobs import Job, Jobs
 from xvectors.serve.metrics import Metrics
 from xvectors.serve.settings import Settings
+from xvectors.serve.voice_map import VoiceMap, map_voices
 from xvectors.verification.decision import Decision, RecordingSummary, verify, why_unusable
 
 LOG = logging.getLogger("xvectors.serve")
@@ -258,6 +259,11 @@ class Service:
         name = speaker_name(name, known=True)
         with self._without_path(self.galleries.of(caller.tenant)) as gallery:
             return self._described(gallery, gallery.store.speaker(name, gallery.now()))
+
+    def voice_map(self, caller: Caller) -> VoiceMap:
+        """Lay out the caller's enrolled speakers in the plane."""
+        with self._without_path(self.galleries.of(caller.tenant)) as gallery:
+            return map_voices(gallery)
 
     def is_ready(self) -> bool:
         """Whether requests would be answered: batches are embedded, and the gallery can be read."""

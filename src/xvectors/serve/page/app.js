@@ -1,13 +1,19 @@
 // The page: one current recording, and what can be asked about it.
+import { drawMap } from "./map.js";
 import { ask, Refused, useKey } from "./service.js";
 import { decoded, draw, Recorder, toWav } from "./sound.js";
 import { strings } from "./strings.js";
 
 const $ = (id) => document.getElementById(id);
 const percent = (p) => (p > 0.999 ? "over 99.9 %" : p < 0.001 ? "under 0.1 %" : `${(100 * p).toFixed(1)} %`);
-const needRecording = () => document.querySelectorAll("#identify, #diarize, #verify button, #enroll button");
 let current = null;
 let recorder = null;
+let heard = null; // the speaker of the last answer
+
+function enable() {
+  document.querySelectorAll("#identify, #diarize, #enroll button").forEach((button) => (button.disabled = !current));
+  document.querySelector("#verify button").disabled = !current || !$("claimed").options.length;
+}
 
 function element(tag, text, attributes = {}) {
   const made = document.createElement(tag);
@@ -26,7 +32,7 @@ async function show(blob, name) {
   URL.revokeObjectURL($("player").src);
   $("player").src = URL.createObjectURL(blob);
   $("player").hidden = false;
-  needRecording().forEach((button) => (button.disabled = false));
+  enable();
 }
 
 async function toggleRecording() {
@@ -46,18 +52,21 @@ async function toggleRecording() {
     $("current").textContent = strings.recordingNow;
   }
   $("record").textContent = recorder ? strings.stop : strings.record;
-  $("record").setAttribute("aria-pressed", String(Boolean(recorder)));
+  $("record").classList.toggle("recording", Boolean(recorder));
 }
 
 // Do something with the service, and say in `place` what it refuses.
 async function tried(place, action) {
-  place.replaceChildren(element("p", strings.working));
+  place.replaceChildren();
   place.className = place.id === "verdict" ? "verdict" : "";
+  $("progress").textContent = strings.working;
   try {
     await action();
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    place.replaceChildren(element("p", error.message, { class: "problem" }));
+    place.replaceChildren(element("p", error.message, { class: "problem", role: "alert" }));
+  } finally {
+    $("progress").textContent = "";
   }
 }
 
@@ -90,6 +99,7 @@ const identify = () =>
           ? strings.nobody
           : strings.cannotTell;
     const place = verdict(found.decision, title, found); // the list states the probabilities
+    await showMap(found.speaker);
     if (!found.matches.length) return;
     place.append(element("h3", strings.candidates));
     const list = element("ol", "", { class: "bars" });
@@ -109,6 +119,7 @@ const verify = () =>
     const found = await ask("POST", "v1/voice/verify", { file: current, speaker: name });
     const titles = { accept: strings.accepted(name), reject: strings.rejected(name), cannot_tell: strings.cannotTell };
     verdict(found.decision, titles[found.decision], found, name);
+    await showMap(found.verified ? name : null);
   });
 
 const diarize = () =>
@@ -116,7 +127,7 @@ const diarize = () =>
     let job = await ask("POST", "v1/diarize", { file: current });
     while (job.stage !== "done") {
       if (job.stage === "failed") throw new Refused(job.error);
-      $("verdict").replaceChildren(element("p", strings.diarizing(`${Math.round(100 * job.progress)} %`)));
+      $("progress").textContent = strings.diarizing(`${Math.round(100 * job.progress)} %`);
       await new Promise((resolve) => setTimeout(resolve, 300));
       job = await ask("GET", `v1/diarize/${job.id}`);
     }
@@ -168,10 +179,11 @@ async function list() {
     found = (await ask("GET", "v1/speakers?limit=1000")).speakers;
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    $("speakers").replaceChildren(element("li", error.message, { class: "problem" }));
+    $("speakers").replaceChildren(element("li", error.message, { class: "problem", role: "alert" }));
     $("key-box").open = true;
     return;
   }
+  const alike = await showMap(heard);
   $("claimed").replaceChildren(...found.map((speaker) => element("option", speaker.name, { value: speaker.name })));
   $("speakers").replaceChildren(
     ...found.map((speaker) => {
@@ -181,22 +193,45 @@ async function list() {
         if (!confirm(strings.reallyForget(speaker.name))) return;
         await tried($("enrolled"), async () => {
           await ask("DELETE", `v1/speakers/${encodeURIComponent(speaker.name)}`);
-          $("enrolled").textContent = "";
           await list();
+          $("enrolled").textContent = strings.forgotten(speaker.name);
+          $("speakers-title").focus(); // the button is gone
         });
       });
-      const about = `${strings.speech(speaker.speech_s, speaker.num_voiceprints)}, ${strings.status[speaker.status]}`;
+      const parts = [strings.speech(speaker.speech_s, speaker.num_voiceprints), strings.status[speaker.status]];
+      if (alike.get(speaker.name)) parts.push(strings.alike(alike.get(speaker.name)));
+      const about = parts.join(", ");
       row.append(element("strong", speaker.name), element("span", about, { class: "quiet" }), forget);
       return row;
     }),
   );
+  enable();
   if (!found.length) $("speakers").append(element("li", strings.nobodyYet, { class: "quiet" }));
+}
+
+// Draw the map of voices, and return who sounds most like each speaker. Without two speakers there is none.
+async function showMap(speaker) {
+  heard = speaker;
+  let found = { points: [] };
+  try {
+    found = await ask("GET", "v1/map");
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+  }
+  $("map-box").hidden = found.points.length < 2;
+  if (!$("map-box").hidden) {
+    drawMap($("map"), found, heard);
+    const share = `${Math.round(100 * found.shown_share)} %`;
+    $("map-about").textContent = strings.mapAbout(found.points.length, found.num_speakers, share);
+  }
+  return new Map(found.points.map((point) => [point.name, point.nearest]));
 }
 
 document.querySelectorAll("[data-text]").forEach((place) => (place.textContent = strings[place.dataset.text]));
 $("current").textContent = strings.nothing;
 $("waveform").setAttribute("aria-label", strings.nothing);
 $("level").setAttribute("aria-label", strings.level);
+$("player").setAttribute("aria-label", strings.player);
 $("record").addEventListener("click", toggleRecording);
 $("file").addEventListener("change", () => $("file").files[0] && show($("file").files[0], $("file").files[0].name));
 $("identify").addEventListener("click", identify);

@@ -14,6 +14,7 @@ FILES = {
     "index.html": "text/html",
     "style.css": "text/css",
     "app.js": "text/javascript",
+    "map.js": "text/javascript",
     "service.js": "text/javascript",
     "sound.js": "text/javascript",
     "strings.js": "text/javascript",
