@@ -18,11 +18,13 @@ from xvectors.training.learner import Learner
 
 RECIPES = {
     "xvector": ("xvector", "model.size=0.06", "model.embedding_dim=16", "augment.spec_augment_prob=1"),
+    "accumulated": ("xvector", "model.size=0.06", "model.embedding_dim=16", "training.accumulate=3"),
     "resnet": ("resnet", "model.channels=4", "model.embedding_dim=16", "augment.spec_augment_prob=0"),
 }
 PLAIN = ("training.precision=float32", "augment.speed_prob=0", "augment.noise_prob=0")
-SIZES = (7, 3)
-"""Two processes get 4 and 3 chunks of the first batch; of the second one gets all, and the other idles."""
+SIZES = (12, 7, 3)
+"""Two processes get 6 chunks each of the first batch, and 4 and 3 of the second; of the last one gets all, and the
+other idles. With accumulation, the first is cut into 3 parts, the others into one."""
 
 
 def batch(size: int, num_samples: int = 8000, seed: int = 0) -> Batch:

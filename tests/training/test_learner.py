@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from support.steps_on_shares import batch as tones
+from support.steps_on_shares import in_float64
 from xvectors.config import load_recipe
 from xvectors.training import learner
 from xvectors.training.checkpoint import Checkpoint
 from xvectors.training.data.dataset import Batch
 from xvectors.training.distributed import ALONE, Group
-from xvectors.training.learner import Learner
+from xvectors.training.learner import Learner, num_parts, parts_of
 
 CPU = torch.device("cpu")
 SETTINGS = (
@@ -100,3 +102,44 @@ def test_other_arithmetic_has_no_scale() -> None:
     made.step(batch(), 0.1, (0, 0))
     made.save_to(saved)
     assert saved.scaler == {}
+
+
+def test_a_batch_is_cut_into_parts_of_two_chunks_or_more() -> None:
+    assert [num_parts(4, total, num_ranks) for total, num_ranks in [(64, 1), (7, 1), (2, 1), (64, 2), (12, 2)]] == [
+        *(4, 3, 1),
+        *(4, 3),
+    ]
+    assert [part.stop - part.start for part in parts_of(7, 3)] == [2, 2, 3]
+    assert [row for part in parts_of(7, 3) for row in range(7)[part]] == list(range(7))
+
+
+def gradients(recipe: str, *overrides: str) -> tuple[Learner, list[torch.Tensor], tuple[float, int]]:
+    """Take one step on 7 chunks, in float64, and return the gradients and the measures."""
+    settings = ["model.size=0.06", "model.embedding_dim=16", "training.max_gradient_norm=0", *overrides]
+    made = in_float64(Learner(load_recipe(recipe, settings), 4, CPU))
+    measures = made.step(tones(7), 0.1, (0, 0))
+    return made, [p.grad for p in made.network.parameters() if p.grad is not None], measures
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sphereface2"])
+def test_parts_of_a_batch_equal_the_whole(loss: str) -> None:
+    """Gradients, weights after the step, loss and accuracy, without BatchNorm, with SpecAugment's masks."""
+    settings = (f"loss.name={loss}", "augment.spec_augment_prob=0.5")
+    _, expected, (wanted, num_correct) = gradients("lab", *settings)
+    for number in (2, 3, 100):
+        parts, found, measures = gradients("lab", *settings, f"training.accumulate={number}")
+        assert measures == (pytest.approx(wanted, rel=1e-6), num_correct)
+        assert len(found) == len(expected) > 10
+        for mine, theirs in zip(found, expected, strict=True):
+            # the softmax is computed in float32
+            torch.testing.assert_close(mine, theirs, atol=1e-6 * float(theirs.abs().max()), rtol=1e-5)
+        assert parts.optimizer.state_dict()["state"][0]["step"] == 1
+
+
+def test_batch_norm_takes_its_statistics_from_each_part() -> None:
+    """The limit of accumulation: running statistics move once a part, and gradients are not those of the batch."""
+    whole, expected, _ = gradients("xvector")
+    parts, found, _ = gradients("xvector", "training.accumulate=3")
+    assert [int(made.model.pool_bn.num_batches_tracked) for made in (whole, parts)] == [1, 3]
+    furthest = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(found, expected, strict=True))
+    assert furthest > 0.01

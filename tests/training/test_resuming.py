@@ -59,6 +59,7 @@ IN_EVERY_KIND_OF_RUN = {
     "float16": ("training.precision=float16", "training.max_gradient_norm=5"),
     "large margin": LARGE_MARGIN,
     "large margin, loader processes": (*LARGE_MARGIN, "training.workers=2"),
+    "accumulated": ("training.accumulate=3",),
     "head only": ("training.head_only_share=0.7",),
     "p_x_k": ("data.sampler=p_x_k",),
 }

@@ -261,6 +261,12 @@ class TrainingConfig:
         "[0, inf)",
     )
     batch_size: int = setting(128, "Number of chunks in a batch.", "[2, inf)")
+    accumulate: int = setting(
+        1,
+        "Number of parts of a batch that are computed one after another, with one optimizer step for all, which takes "
+        "less memory. BatchNorm takes its statistics from each part.",
+        "[1, inf)",
+    )
     optimizer: Literal["adam", "adamw", "sgd"] = setting(
         "adam", "Adam with weight decay in the gradient, AdamW with decoupled decay, or SGD with Nesterov momentum."
     )

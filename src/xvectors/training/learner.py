@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from xvectors.augment.specaugment import SpecAugment
 from xvectors.config import Recipe
@@ -95,23 +97,12 @@ class Learner:
         self.network.requires_grad_(not head_only)
         for parameter in self._class_layer().parameters():
             parameter.requires_grad_()
-        own, total = len(batch.rows), batch.total
         if self._trained is None:
             self._trained = self.group.synchronized(self.network, self.device, some_unused=self._leaves_some_unused())
-        with self._shared_statistics(idle=not own):
-            given = (batch, self._generator(position)) if own else (self._silence(batch), None)
-            loss, logits, labels = self._forward(self._trained, *given)
-        correct = (logits.argmax(dim=1) == labels).sum()
-        # one transfer for both, since each makes the GPU wait
-        value, num_correct = torch.stack((loss.detach(), correct.to(loss.dtype))).tolist()
-        if not self.group.is_alone:
-            value, num_correct = self.group.sum(*((value * own / total, num_correct) if own else (0.0, 0)))
-            # gradients are averaged over the processes, whose shares may differ in size
-            loss = loss * (own * self.group.num_ranks / total)
+        self.optimizer.zero_grad(set_to_none=True)
+        value, num_correct = self._gradients(self._trained, batch, position)
         if not math.isfinite(value):
             return value, 0
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(self.scaler.scale(loss))
         if training.max_gradient_norm > 0:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), training.max_gradient_norm)
@@ -121,14 +112,38 @@ class Learner:
             self.model.after_step()
         if self.average is not None:
             self.average.update_parameters(self.network)
-        return value, int(num_correct)
+        return value, num_correct
+
+    def _gradients(self, network: nn.Module, batch: Batch, position: tuple[int, int]) -> tuple[float, int]:
+        """Compute the gradients of a batch, part by part; return its mean loss and its number of correct answers."""
+        own, total, num_ranks = len(batch.rows), batch.total, self.group.num_ranks
+        parts = parts_of(own, num_parts(self.recipe.training.accumulate, total, num_ranks))
+        inputs = self._inputs(batch, self._generator(position)) if own else None
+        measures = []
+        for number, part in enumerate(parts, start=1):
+            size = part.stop - part.start
+            given = inputs.part(part) if inputs is not None and size else self._inputs(self._silence(batch))
+            with self._exchanged(network, is_last=number == len(parts)):
+                with self._shared_statistics(idle=not size):
+                    loss, logits = self._forward(network, given)
+                # gradients are averaged over the processes, whose shares may differ in size
+                loss = loss * (size * num_ranks / total)
+                torch.autograd.backward(self.scaler.scale(loss))
+            correct = (logits.argmax(dim=1) == given.labels).sum()
+            if size:
+                measures.append(torch.stack((loss.detach() / num_ranks, correct.to(loss.dtype))))
+        # one transfer for all, since each makes the GPU wait
+        mean, num_correct = torch.stack(measures).sum(dim=0).tolist() if measures else (0.0, 0.0)
+        mean, num_correct = self.group.sum(mean, num_correct)
+        return mean, int(num_correct) if math.isfinite(num_correct) else 0
 
     @torch.no_grad()
     def measure(self, batch: Batch) -> tuple[float, int]:
         """Return a batch's mean cross-entropy over the speakers, without margin, and the number of correct answers."""
-        _, logits, labels = self._forward(self._kept(), batch)
+        given = self._inputs(batch)
+        _, logits = self._forward(self._kept(), given)
         logits = logits[:, : self.num_speakers]
-        return float(softmax_loss(logits, labels)), int((logits.argmax(dim=1) == labels).sum())
+        return float(softmax_loss(logits, given.labels)), int((logits.argmax(dim=1) == given.labels).sum())
 
     @torch.no_grad()
     def embed(self, batch: Batch) -> Tensor:
@@ -186,10 +201,20 @@ class Learner:
         targets = None if batch.targets is None else torch.ones(MIN_SHARE, self.model.embedding_dim)
         return Batch(torch.zeros(MIN_SHARE, samples), labels, labels, [], targets)
 
-    def _forward(
-        self, network: nn.Module, batch: Batch, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return loss, logits and labels of a batch; in training mode, `generator` draws the masks of SpecAugment."""
+    def _exchanged(self, network: nn.Module, *, is_last: bool) -> AbstractContextManager[object]:
+        """Within it, processes add up gradients; they exchange the sums after the last part of a batch."""
+        if is_last or not isinstance(network, DistributedDataParallel):
+            return nullcontext()
+        without_exchange: Callable[[], AbstractContextManager[object]] = network.no_sync
+        return without_exchange()
+
+    def _forward(self, network: nn.Module, given: _Inputs) -> tuple[Tensor, Tensor]:
+        """Return the loss and the logits."""
+        loss, logits = network(*given)
+        return loss, logits
+
+    def _inputs(self, batch: Batch, generator: torch.Generator | None = None) -> _Inputs:
+        """Compute what the network is given; in training mode, `generator` draws the masks of SpecAugment."""
         waveforms = batch.waveforms.to(self.device, non_blocking=True)
         labels = batch.labels.to(self.device, non_blocking=True)
         with torch.no_grad():
@@ -198,8 +223,7 @@ class Learner:
                 wanted = batch.total + (0 if self.group.is_alone else len(batch.failures))
                 features = self.spec_augment(features, generator, part=self.group.share(wanted), of=wanted)
         targets = None if batch.targets is None else batch.targets.to(self.device, non_blocking=True)
-        loss, logits = network(features, labels, targets)
-        return loss, logits, labels
+        return _Inputs(features, labels, targets)
 
     def save_to(self, checkpoint: Checkpoint) -> None:
         """Put the state of network, head, optimizer, scaler and average into the checkpoint."""
@@ -222,6 +246,27 @@ class Learner:
         if self.average is not None:
             load_state(self.average.module, checkpoint.average, source)
             self.average.n_averaged.fill_(checkpoint.num_averaged)
+
+
+def num_parts(accumulate: int, total: int, num_ranks: int) -> int:
+    """Return into how many parts a batch of `total` chunks is divided: fewer where a share would be below two."""
+    return max(1, min(accumulate, total // (MIN_SHARE * num_ranks)))
+
+
+def parts_of(size: int, number: int) -> list[slice]:
+    """Divide `size` chunks in their order into parts that differ by at most one."""
+    return [slice(size * i // number, size * (i + 1) // number) for i in range(number)]
+
+
+class _Inputs(NamedTuple):
+    """What the network is given of a batch."""
+
+    features: Tensor
+    labels: Tensor
+    targets: Tensor | None
+
+    def part(self, rows: slice) -> _Inputs:
+        return _Inputs(self.features[rows], self.labels[rows], None if self.targets is None else self.targets[rows])
 
 
 class _Network(nn.Module):
