@@ -408,7 +408,8 @@ def test_models_lists_papers_sizes_and_costs(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_every_command_that_prints_figures_prints_them_as_json_too() -> None:
     have = {name for name, each in every_command().items() if any("--json" in option.opts for option in each.params)}
-    figures = "calibrate compare drift evaluate enroll export fuse identify models recipes score speakers trials verify"
+    figures = "calibrate compare drift evaluate enroll export fuse identify models plan recipes score speakers trials"
+    figures += " verify"
     assert set(figures.split()) <= have
 
 

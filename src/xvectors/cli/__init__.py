@@ -22,6 +22,7 @@ from xvectors.cli import gallery  # noqa: F401
 from xvectors.cli import serving  # noqa: F401
 from xvectors.cli import training  # noqa: F401
 from xvectors.cli import preparing  # noqa: F401
+from xvectors.cli import planning  # noqa: F401
 from xvectors.cli import packing  # noqa: F401
 from xvectors.cli import calibration  # noqa: F401
 from xvectors.cli import evaluation  # noqa: F401
