@@ -32,6 +32,16 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "xvector",
         {"activation": "leaky_relu", "edges": "reflect", "pooling": "unbiased_statistics"},
     ),
+    "kaldi-xvector": (
+        "xvector",
+        {
+            "contexts": ["-3 0", "-2 0 4", "0"],
+            "widths": [9, 7, 11],
+            "segment_dim": 5,
+            "embedding_layer": 2,
+            "batch_norm": True,
+        },
+    ),
     "xvector-of-layer-2": ("xvector", {"embedding_layer": 2, "batch_norm": False}),
 }
 EVERY = pytest.mark.parametrize("variant", list(VARIANTS))
@@ -138,6 +148,18 @@ def test_bad_settings_and_recordings_too_short_to_be_mirrored() -> None:
     ):
         with pytest.raises(ConfigError, match=f"{key} is {value!r}; it must be (one of )?{known}"):
             small(name, **{key: value})
+    for settings, message in (
+        ({"contexts": ["-2 0 two"]}, "contexts is .*it must be a list of texts"),
+        ({"contexts": "0"}, "contexts is '0'; it must be a list"),
+        ({"contexts": ["0 1500", "0 1500"]}, "depend on 3,001 frames; at most 3,000"),
+        ({"contexts": ["0 0"]}, "twice"),
+        ({"contexts": ["0"], "edges": "reflect"}, "leave contexts empty"),
+        ({"contexts": ["-1 1", "0"], "widths": [8]}, "widths is .8.; it must be a list of 2 whole numbers"),
+        ({"widths": [8, 8, 8, 8, 0]}, "each at least 1 and at most 65,536"),
+        ({"segment_dim": 4}, "segment_dim is 4; it must be at least 1, with embedding_layer 2"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            small("xvector", **settings)
     for name, shortest in (("ecapa", 5), ("xvector", 4)):
         model = small(name, edges="reflect").eval()
         assert model(seeded(1, shortest, BANDS)).shape == (1, 7)

@@ -17,12 +17,24 @@ Array = NDArray[np.float64]
 CONTEXTS = ((-2, -1, 0, 1, 2), (-2, 0, 2), (-3, 0, 3), (0,), (0,))
 WIDTHS = (8, 8, 8, 8, 12)
 EMBEDDING_DIM = 6
+Contexts = Sequence[Sequence[int]]
 NUM_CLASSES = 4
 EPSILON, TARGET_RMS, VARIANCE_FLOOR = 1e-3, 1.5, 1e-10
 
 
-def draw_network(input_dim: int, seed: int = 0, *, batch_norm: bool = True) -> dict[str, Array]:
-    """Return weights and statistics by names such as `tdnn1.weight` and `tdnn1.var`."""
+def draw_network(
+    input_dim: int,
+    seed: int = 0,
+    *,
+    batch_norm: bool = True,
+    contexts: Contexts = CONTEXTS,
+    widths: Sequence[int] = WIDTHS,
+    segment_dims: tuple[int, int] = (EMBEDDING_DIM, EMBEDDING_DIM),
+) -> dict[str, Array]:
+    """Return weights and statistics by names such as `tdnn1.weight` and `tdnn1.var`.
+
+    Frame layers are `tdnn1` and so on, the segment layers `tdnn6` and `tdnn7`.
+    """
     generator = np.random.default_rng(seed)
     parameters: dict[str, Array] = {}
 
@@ -34,17 +46,20 @@ def draw_network(input_dim: int, seed: int = 0, *, batch_norm: bool = True) -> d
             parameters[f"{name}.var"] = generator.uniform(0.01, 1.0, outputs)
 
     width = input_dim
-    for number, (context, outputs) in enumerate(zip(CONTEXTS, WIDTHS, strict=True), start=1):
+    for number, (context, outputs) in enumerate(zip(contexts, widths, strict=True), start=1):
         layer(f"tdnn{number}", width * len(context), outputs, normed=batch_norm)
         width = outputs
-    layer("tdnn6", 2 * width, EMBEDDING_DIM, normed=batch_norm)
-    layer("tdnn7", EMBEDDING_DIM, EMBEDDING_DIM, normed=batch_norm)
-    layer("output", EMBEDDING_DIM, NUM_CLASSES, normed=False)
+    first, second = segment_dims
+    layer("tdnn6", 2 * width, first, normed=batch_norm)
+    layer("tdnn7", first, second, normed=batch_norm)
+    layer("output", second, NUM_CLASSES, normed=False)
     # float32, as in the files
     return {name: value.astype(np.float32).astype(np.float64) for name, value in parameters.items()}
 
 
-def evaluate(parameters: Mapping[str, Array], features: Array, layers: int = 6) -> Array:
+def evaluate(
+    parameters: Mapping[str, Array], features: Array, layers: int = 6, *, contexts: Contexts = CONTEXTS
+) -> Array:
     """Compute `tdnn6.affine`, or `tdnn7.affine` for `layers` 7, of features [frames, dim], as the graph says."""
 
     def affine(x: Array, name: str) -> Array:
@@ -57,7 +72,7 @@ def evaluate(parameters: Mapping[str, Array], features: Array, layers: int = 6) 
         return TARGET_RMS * (x - parameters[f"{name}.mean"]) / np.sqrt(parameters[f"{name}.var"] + EPSILON)
 
     frames = dict(enumerate(features))
-    for number, context in enumerate(CONTEXTS, start=1):
+    for number, context in enumerate(contexts, start=1):
         seen = [t for t in frames if all(t + offset in frames for offset in context)]
         frames = {
             t: rest(
@@ -116,6 +131,7 @@ def network_bytes(
     output: str = "output.log-softmax",
     kinds: Mapping[str, str] | None = None,
     inputs: Mapping[str, str] | None = None,
+    contexts: Contexts = CONTEXTS,
 ) -> bytes:
     """Write a network.
 
@@ -127,10 +143,11 @@ def network_bytes(
         Components by name that are of another kind than in Kaldi's recipes.
     inputs
         Inputs of nodes that differ from the recipes'.
+    contexts
+        The frames that each frame layer sees.
     """
-    normed = "tdnn1.mean" in parameters
-    input_dim = parameters["tdnn1.weight"].shape[1] // len(CONTEXTS[0])
-    pooled_dim = len(parameters["tdnn5.bias"])
+    input_dim = parameters["tdnn1.weight"].shape[1] // len(contexts[0])
+    pooled_dim = len(parameters[f"tdnn{len(contexts)}.bias"])
     writer = Writer(binary=binary)
     writer.token("<Nnet3>")
     writer.text(f"\ninput-node name=input dim={input_dim}\n")
@@ -145,10 +162,10 @@ def network_bytes(
     def layer(name: str, descriptor: str) -> str:
         last = node(f"{name}.affine", "NaturalGradientAffineComponent", descriptor)
         last = node(f"{name}.relu", "RectifiedLinearComponent", last)
-        return node(f"{name}.batchnorm", "BatchNormComponent", last) if normed else last
+        return node(f"{name}.batchnorm", "BatchNormComponent", last) if f"{name}.mean" in parameters else last
 
     last = "input"
-    for number, context in enumerate(CONTEXTS, start=1):
+    for number, context in enumerate(contexts, start=1):
         taps = [last if offset == 0 else f"Offset({last}, {offset})" for offset in context]
         last = layer(f"tdnn{number}", taps[0] if len(taps) == 1 else f"Append({', '.join(taps)})")
     last = node("stats-extraction-0-10000", "StatisticsExtractionComponent", last)

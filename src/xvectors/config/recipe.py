@@ -161,11 +161,11 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
 
 def _check_settings(settings: Mapping[str, Any], section: str, source: str) -> None:
     for key, value in settings.items():
-        numbers = value if isinstance(value, list) else ()
-        if not (isinstance(value, bool | int | float | str) or (numbers and all(type(n) is int for n in numbers))):
+        kinds = {type(each) for each in value} if isinstance(value, list) else set()
+        if not isinstance(value, bool | int | float | str) and kinds not in ({int}, {str}):
             raise ConfigError(
-                f"{source}: {section}.{key} must be a number, true, false, a string or a list of whole numbers, "
-                f"not {value!r}"
+                f"{source}: {section}.{key} must be a number, true, false, a string or a list of whole numbers or of "
+                f"strings, not {value!r}"
             )
 
 

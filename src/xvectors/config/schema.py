@@ -10,7 +10,7 @@ from xvectors.config.augmentation import AugmentConfig
 from xvectors.config.tables import setting
 
 Scalar = bool | int | float | str
-Value = Scalar | list[int]
+Value = Scalar | list[int] | list[str]
 
 _MARGIN = ("margin", "large_margin", "scale", "margin_start", "margin_end")
 _MARGIN_SOFTMAX = (*_MARGIN, "label_smoothing", "sub_centers", "inter_top_k", "inter_top_k_margin")

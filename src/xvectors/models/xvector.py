@@ -7,7 +7,8 @@ ICASSP 2018, table 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from torch import Tensor, nn
@@ -21,6 +22,10 @@ from xvectors.models.layers.tdnn import TDNNLayer
 
 SPLICED_CONTEXTS = ((-2, -1, 0, 1, 2), (-2, 0, 2), (-3, 0, 3))
 POOLED_DIM = 1500
+MAX_CONTEXT_FRAMES = 3000
+"""Frames that one output frame may depend on: half a minute, longer than most recordings."""
+MAX_WIDTH = 65_536
+OFFSETS = re.compile(r"-?\d{1,4}(?: -?\d{1,4})*")
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": functional.relu, "leaky_relu": functional.leaky_relu}
 
 
@@ -55,6 +60,18 @@ class XVector(Backbone):
     edges
         What a layer sees beyond the ends of a recording: none, so that it gives fewer frames, as in the paper, or the
         recording mirrored (reflect), as in SpeechBrain.
+    contexts
+        Offsets in frames that each frame layer sees, such as ["-2 -1 0 1 2", "-2 0 2", "0"], in place of the paper's
+        and of `depth`; empty for the paper's.
+    widths
+        Width of each frame layer, in place of `size` and `internal_dim`; empty for these.
+    segment_dim
+        Width of the first segment layer where the embedding is that of the second; 0 for `embedding_dim`.
+
+    Raises
+    ------
+    ConfigError
+        A setting is impossible.
 
     Notes
     -----
@@ -78,6 +95,9 @@ class XVector(Backbone):
         embedding_layer: int = 1,
         activation: str = "relu",
         edges: str = "none",
+        contexts: Sequence[str] = (),
+        widths: Sequence[int] = (),
+        segment_dim: int = 0,
     ) -> None:
         if embedding_layer not in (1, 2):
             raise ConfigError(f"XVector: embedding_layer is {embedding_layer!r}; it must be 1 or 2")
@@ -87,28 +107,48 @@ class XVector(Backbone):
             raise ConfigError(f"XVector: depth is {depth}; it must be at least 0 and at most {MAX_LAYERS}")
         if not math.isfinite(size):
             raise ConfigError(f"XVector: size is {size}; it must be a number above 0, such as 1.0")
-        width, pooled_dim = round(internal_dim * size), round(POOLED_DIM * size)
-        if width < 1 or pooled_dim < 1:
-            raise ConfigError(f"XVector: size {size} times internal_dim {internal_dim} leaves layers of no width")
-        contexts = (*SPLICED_CONTEXTS, *[(0,)] * (depth + 1))
-        spans = [max(context) - min(context) for context in contexts]
+        layers = _parsed(contexts) if contexts else (*SPLICED_CONTEXTS, *[(0,)] * (depth + 1))
+        if contexts and edges == "reflect":
+            raise ConfigError("XVector: edges is 'reflect', which is for the paper's contexts; leave contexts empty")
+        outputs = _widths(size, internal_dim, len(layers))
+        if widths:
+            outputs = list(widths) if isinstance(widths, list | tuple) else []
+        if len(outputs) != len(layers) or any(
+            not isinstance(each, int) or not 1 <= each <= MAX_WIDTH for each in outputs
+        ):
+            raise ConfigError(
+                f"XVector: widths is {widths!r}; it must be a list of {len(layers)} whole numbers, one for each frame "
+                f"layer, each at least 1 and at most {MAX_WIDTH:,}"
+            )
+        if segment_dim < 0 or (segment_dim and embedding_layer == 1):
+            raise ConfigError(
+                f"XVector: segment_dim is {segment_dim}; it must be at least 1, with embedding_layer 2, or 0 for "
+                "embedding_dim"
+            )
+        spans = [max(context) - min(context) for context in layers]
         # a mirrored layer needs half its span beside the end
         context_frames = 1 + (max(spans) // 2 if edges == "reflect" else sum(spans))
+        if context_frames > MAX_CONTEXT_FRAMES:
+            raise ConfigError(
+                f"XVector: contexts make an output frame depend on {context_frames:,} frames; at most "
+                f"{MAX_CONTEXT_FRAMES:,} are allowed"
+            )
         super().__init__(num_speakers, embedding_dim, input_dim, context_frames)
         check_edges(self, edges, ("none", "reflect"))
         self.edges, self.embedding_layer, self.activation = edges, embedding_layer, ACTIVATIONS[activation]
-        widths = [input_dim, *[width] * (len(contexts) - 1), pooled_dim]
-        for i, context in enumerate(contexts):
-            self.add_module(f"tdnn{i + 1}", TDNNLayer(widths[i], context, widths[i + 1], activation=self.activation))
+        inputs, pooled_dim = [input_dim, *outputs[:-1]], outputs[-1]
+        for i, context in enumerate(layers):
+            self.add_module(f"tdnn{i + 1}", TDNNLayer(inputs[i], context, outputs[i], activation=self.activation))
             if batch_norm:
-                self.add_module(f"bn{i + 1}", FrameNorm(widths[i + 1]))
+                self.add_module(f"bn{i + 1}", FrameNorm(outputs[i]))
         self.batch_norm = batch_norm
-        self.num_frame_layers = len(contexts)
+        self.num_frame_layers = len(layers)
         self.pooling = make_pooling(pooling, pooled_dim, variance_floor)
-        self.seg_fc1 = nn.Linear(self.pooling.out_dim(pooled_dim), embedding_dim)
-        self.seg_fc2 = nn.Linear(embedding_dim, embedding_dim)
+        segment_dim = segment_dim or embedding_dim
+        self.seg_fc1 = nn.Linear(self.pooling.out_dim(pooled_dim), segment_dim)
+        self.seg_fc2 = nn.Linear(segment_dim, embedding_dim)
         self.pool_bn = nn.BatchNorm1d(self.seg_fc1.in_features) if batch_norm else nn.Identity()
-        self.seg_bn1 = nn.BatchNorm1d(embedding_dim) if batch_norm else nn.Identity()
+        self.seg_bn1 = nn.BatchNorm1d(segment_dim) if batch_norm else nn.Identity()
         self.seg_bn2 = nn.BatchNorm1d(embedding_dim) if batch_norm else nn.Identity()
         self.classifier = nn.Linear(embedding_dim, num_speakers)
 
@@ -132,3 +172,24 @@ class XVector(Backbone):
     def classify(self, embedding: Tensor) -> Tensor:
         second = self._second(embedding) if self.embedding_layer == 1 else embedding
         return super().classify(self.seg_bn2(self.activation(second)))
+
+
+def _widths(size: float, internal_dim: int, num_layers: int) -> list[int]:
+    """Return the widths of frame layers by the size of the network; ConfigError for layers of no width."""
+    width, pooled_dim = round(internal_dim * size), round(POOLED_DIM * size)
+    if width < 1 or pooled_dim < 1:
+        raise ConfigError(f"XVector: size {size} times internal_dim {internal_dim} leaves layers of no width")
+    return [width] * (num_layers - 1) + [pooled_dim]
+
+
+def _parsed(contexts: Sequence[str]) -> list[tuple[int, ...]]:
+    """Read the offsets of each frame layer; ConfigError for anything but lists of whole numbers."""
+    listed = contexts if isinstance(contexts, list | tuple) else []
+    if not 1 <= len(listed) <= MAX_LAYERS or not all(
+        isinstance(each, str) and OFFSETS.fullmatch(each) for each in listed
+    ):
+        raise ConfigError(
+            f"XVector: contexts is {contexts!r}; it must be a list of texts, one for each frame layer, of whole "
+            'numbers such as "-2 0 2"'
+        )
+    return [tuple(map(int, each.split())) for each in listed]

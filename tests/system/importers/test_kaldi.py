@@ -7,6 +7,7 @@ import json
 import re
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ import torch
 
 from support.commands import run
 from support.kaldi_models import (
+    CONTEXTS,
     EMBEDDING_DIM,
+    Contexts,
     draw_backend,
     draw_network,
     evaluate,
@@ -59,8 +62,12 @@ def written(folder: Path, content: bytes, *others: tuple[str, str]) -> Path:
     return model_folder(folder, [("final.raw", content), *others]) / "final.raw"
 
 
-def check_outputs(found: Imported, parameters: dict[str, np.ndarray], layers: int = 6) -> None:
-    expected = [evaluate(parameters, features[0].numpy(), layers) for features in our_features(found)]
+def check_outputs(
+    found: Imported, parameters: dict[str, np.ndarray], layers: int = 6, contexts: Contexts = CONTEXTS
+) -> None:
+    expected = [
+        evaluate(parameters, features[0].numpy(), layers, contexts=contexts) for features in our_features(found)
+    ]
     np.testing.assert_allclose(our_outputs(found), expected, atol=BATCHED, rtol=BATCHED)
 
 
@@ -99,6 +106,58 @@ def test_the_embedding_that_extract_config_names(tmp_path: Path) -> None:
         (tmp_path / "extract.config").write_text(EXTRACT.format(node), encoding="utf-8")
         with pytest.raises(CheckpointError, match=message):
             convert(path)
+
+
+@pytest.mark.parametrize(
+    ("contexts", "widths", "segment_dims"),
+    [
+        (((-1, 0, 1), (-4, 0, 4), (0,)), (9, 7, 11), (6, 6)),
+        (((-2, -1, 0), (-6, -3, 0), (-1, 2), (0,)), (8, 8, 10, 12), (7, 5)),
+        (CONTEXTS, (8, 9, 10, 11, 12), (5, 8)),
+        (((0,),), (10,), (6, 4)),
+    ],
+    ids=["three-layers", "asymmetric", "widths", "one-layer"],
+)
+@pytest.mark.parametrize("layers", [6, 7])
+def test_other_contexts_and_widths(
+    contexts: Contexts, widths: tuple[int, ...], segment_dims: tuple[int, int], layers: int, tmp_path: Path
+) -> None:
+    parameters = draw_network(23, seed=4, contexts=contexts, widths=widths, segment_dims=segment_dims)
+    content = network_bytes(parameters, binary=True, contexts=contexts)
+    found = convert(written(tmp_path, content, ("extract.config", EXTRACT.format(f"tdnn{layers}")))).imported
+    check_outputs(found, parameters, layers, contexts)
+    assert found.model.settings["contexts"] == [" ".join(map(str, context)) for context in contexts]
+    assert found.model.settings["widths"] == list(widths)
+
+
+def test_a_network_with_batch_norm_in_some_layers(tmp_path: Path) -> None:
+    parameters = {key: value for key, value in PARAMETERS.items() if key not in ("tdnn2.mean", "tdnn2.var")}
+    del parameters["tdnn6.mean"], parameters["tdnn6.var"]
+    path = written(tmp_path, network_bytes(parameters, binary=False), ("extract.config", EXTRACT.format("tdnn7")))
+    check_outputs(convert(path).imported, parameters, layers=7)
+    for layer in range(1, 6):
+        parameters.pop(f"tdnn{layer}.mean", None)
+    path = written(tmp_path / "b", network_bytes(parameters, binary=True), ("extract.config", EXTRACT.format("tdnn7")))
+    check_outputs(convert(path).imported, parameters, layers=7)
+
+
+@pytest.mark.slow
+def test_a_system_with_other_contexts_is_used_like_others(tmp_path: Path) -> None:
+    """From the command line to embeddings, alone, in a batch, and exported."""
+    contexts, widths = ((-3, 0), (-2, 0, 4), (0,)), (16, 12, 20)
+    parameters = draw_network(23, seed=4, contexts=contexts, widths=widths, segment_dims=(9, 8))
+    content = network_bytes(parameters, binary=True, contexts=contexts)
+    source = written(tmp_path / "model", content, ("extract.config", EXTRACT.format("tdnn7"))).parent
+    run("import", source, "-o", tmp_path / "system")
+    encoder = SpeakerEncoder.from_pretrained(tmp_path / "system", device="cpu")
+    waves = [(0.1 * np.random.default_rng(n).standard_normal(4000 + 900 * n)).astype(np.float32) for n in range(3)]
+    together = encoder.engine.embed(waves)
+    assert together.shape == (3, 8)
+    for wave, row in zip(waves, together, strict=True):
+        np.testing.assert_allclose(encoder.engine.embed([wave])[0], row, atol=BATCHED, rtol=BATCHED)
+    run("export", tmp_path / "system", "-o", tmp_path / "model.onnx")
+    exported = SpeakerEncoder.from_pretrained(tmp_path / "model.onnx", device="cpu")
+    np.testing.assert_allclose(exported.engine.embed(waves), together, atol=1e-4, rtol=1e-4)
 
 
 def test_a_network_without_batch_norm_and_frames_in_another_order(tmp_path: Path) -> None:
@@ -173,8 +232,8 @@ def test_sizes_that_a_file_only_states(tmp_path: Path) -> None:
 
 
 def test_networks_that_are_no_x_vector(tmp_path: Path) -> None:
-    def refused(message: str, **changed: dict[str, str]) -> None:
-        path = written(tmp_path, network_bytes(PARAMETERS, binary=True, **changed))  # type: ignore[arg-type]
+    def refused(message: str, **changed: Any) -> None:
+        path = written(tmp_path, network_bytes(PARAMETERS, binary=True, **changed))
         with pytest.raises(CheckpointError, match=message) as caught:
             convert(path)
         assert "final.raw" in str(caught.value)
@@ -185,8 +244,28 @@ def test_networks_that_are_no_x_vector(tmp_path: Path) -> None:
         r"no x-vector: its layers are NaturalGradientAffine, LogSoftmax", kinds={"tdnn1.relu": "LogSoftmaxComponent"}
     )
     refused(
-        r"tdnn3.affine sees the frames \[-4, 0, 4\]; the x-vector's layer 3 sees \[-3, 0, 3\]",
-        inputs={"tdnn3.affine": "Append(Offset(tdnn2.batchnorm, -4), tdnn2.batchnorm, Offset(tdnn2.batchnorm, 4))"},
+        r"tdnn3.affine sees the frames \[-4, 0, -4\], some of them twice",
+        inputs={"tdnn3.affine": "Append(Offset(tdnn2.batchnorm, -4), tdnn2.batchnorm, Offset(tdnn2.batchnorm, -4))"},
+    )
+    refused(
+        r"tdnn3.affine sees the frames \[-4, 0, 3000\]; those of an x-vector lie within 3,000",
+        inputs={"tdnn3.affine": "Append(Offset(tdnn2.batchnorm, -4), tdnn2.batchnorm, Offset(tdnn2.batchnorm, 3000))"},
+    )
+    refused(
+        "tdnn5.affine depends on 5,802 frames of the input; at most 3,000",
+        inputs={
+            "tdnn2.affine": "Append(tdnn1.batchnorm, Offset(tdnn1.batchnorm, 1), Offset(tdnn1.batchnorm, 2896))",
+            "tdnn3.affine": "Append(tdnn2.batchnorm, Offset(tdnn2.batchnorm, 1), Offset(tdnn2.batchnorm, 2901))",
+        },
+    )
+    refused(
+        "tdnn5.affine sees the input from 3 frames after its own on",
+        inputs={"tdnn5.affine": "Offset(tdnn4.batchnorm, 10)"},
+    )
+    refused(
+        r"tdnn7.affine sees the frames \[2\] of a layer that has one time",
+        inputs={"tdnn7.affine": "Offset(tdnn6.batchnorm, 2)"},
+        output="tdnn7.affine",
     )
     refused(
         r"tdnn1.affine has the input Append\(input, ReplaceIndex\(ivector, t, 0\)\)",

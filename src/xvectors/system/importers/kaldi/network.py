@@ -15,7 +15,7 @@ from torch import Tensor
 from xvectors.config import ModelConfig
 from xvectors.config.schema import Value
 from xvectors.errors import CheckpointError
-from xvectors.models.xvector import SPLICED_CONTEXTS
+from xvectors.models.xvector import MAX_CONTEXT_FRAMES, SPLICED_CONTEXTS
 from xvectors.system.importers.family import Family, Imported, Source
 from xvectors.system.importers.kaldi.backend import find_backend
 from xvectors.system.importers.kaldi.features import find_features, read_config
@@ -34,8 +34,7 @@ LETTERS = {
 """A letter for each kind of component, so that a regular expression tells whether a chain of them is an x-vector."""
 WITHOUT_EFFECT = ("NoOpComponent", "DropoutComponent", "GeneralDropoutComponent")
 """Components that change nothing once trained."""
-FRAMES = r"(?P<frames>(?:ARB){4,}|(?:AR){4,})"
-CHAIN = re.compile(FRAMES + r"EP(?P<segments>A(?:RB?A)*)(?:RB?)?S?")
+CHAIN = re.compile(r"(?P<frames>(?:ARB?)+)EP(?P<segments>A(?:RB?A)*)(?:RB?)?S?")
 MAX_STEPS = 1000
 MAX_LINE = 2000
 """Characters of a line, of which an x-vector needs a tenth: the time for `SETTING` grows with their square."""
@@ -161,7 +160,7 @@ def _convert(source: Source) -> Imported:
     if embedding not in names:
         graph.refuse(f"its embedding is {embedding}; only {' or '.join(names)}, before the ReLU, can be imported")
 
-    network = _Network(graph, Tensors(source))
+    network = _Network(graph, Tensors(source), has_norm=any(step.letter == "B" for step in steps))
     settings = network.frame_layers(frames, input_dim)
     settings |= network.pooling(pooling[0].component, pooling[1].component)
     settings |= network.segment_layers(segments, names.index(embedding) + 1)
@@ -181,36 +180,55 @@ def _convert(source: Source) -> Imported:
 class _Network:
     """Collects the weights of our x-vector layer by layer; `width` is the number of outputs of the last layer."""
 
-    def __init__(self, graph: Graph, tensors: Tensors) -> None:
+    def __init__(self, graph: Graph, tensors: Tensors, *, has_norm: bool) -> None:
         self.graph, self.tensors, self.width = graph, tensors, 0
-        self.has_norm = False
+        self.has_norm = has_norm
 
     def frame_layers(self, steps: Sequence[Step], input_dim: int) -> dict[str, Value]:
         layers = [step for step in steps if step.letter == "A"]
-        norms = [step for step in steps if step.letter == "B"]
-        self.width, self.has_norm = input_dim, bool(norms)
-        widths = []
+        norms = _norms(steps)
+        self.width = input_dim
+        contexts, widths = [], []
         for number, layer in enumerate(layers):
-            context = SPLICED_CONTEXTS[number] if number < len(SPLICED_CONTEXTS) else (0,)
-            if tuple(sorted(layer.offsets)) != context:
-                self.graph.refuse(
-                    f"{layer.node} sees the frames {list(layer.offsets)}; the x-vector's layer {number + 1} sees "
-                    f"{list(context)}, and no other can be imported"
-                )
+            context = self._context(layer)
             weight, bias = self._affine(layer)
             # Kaldi appends the frames in the order of the descriptor
             taps = weight.reshape(len(weight), len(context), -1)[:, np.argsort(layer.offsets)]
             self._put(f"tdnn{number + 1}.linear", taps.reshape(weight.shape), bias)
-            if norms:
-                self._norm(norms[number], f"bn{number + 1}")
+            self._norm_or_plain(norms[number], f"bn{number + 1}")
+            contexts.append(context)
             widths.append(self.width)
-        if len(set(widths[:-1])) > 1:
-            self.graph.refuse(f"its frame layers have {widths} outputs; all but the last must have the same number")
-        return {
-            **xvector_widths(self.tensors.source, widths[0], widths[-1]),
-            "depth": len(layers) - len(SPLICED_CONTEXTS) - 1,
-            "batch_norm": self.has_norm,
-        }
+        self._check_start(layers, contexts)
+        depth = len(layers) - len(SPLICED_CONTEXTS) - 1
+        is_paper = depth >= 0 and contexts == [*SPLICED_CONTEXTS, *[(0,)] * (depth + 1)]
+        if is_paper and len(set(widths[:-1])) == 1:
+            sizes = xvector_widths(self.tensors.source, widths[0], widths[-1])
+            return {**sizes, "depth": depth, "batch_norm": self.has_norm}
+        texts = [" ".join(map(str, context)) for context in contexts]
+        return {"contexts": texts, "widths": widths, "batch_norm": self.has_norm}
+
+    def _context(self, layer: Step) -> tuple[int, ...]:
+        """Return the offsets that a layer sees, sorted."""
+        context = tuple(sorted(layer.offsets))
+        if len(set(context)) < len(context):
+            self.graph.refuse(f"{layer.node} sees the frames {list(layer.offsets)}, some of them twice")
+        if context[-1] - context[0] >= MAX_CONTEXT_FRAMES or max(map(abs, context)) >= MAX_CONTEXT_FRAMES:
+            self.graph.refuse(
+                f"{layer.node} sees the frames {list(layer.offsets)}; those of an x-vector lie within "
+                f"{MAX_CONTEXT_FRAMES:,} frames"
+            )
+        return context
+
+    def _check_start(self, layers: Sequence[Step], contexts: Sequence[tuple[int, ...]]) -> None:
+        """Refuse layers that together only see later frames: Kaldi pools no frame before the first of the recording."""
+        last = layers[-1].node
+        span = sum(context[-1] - context[0] for context in contexts)
+        if span >= MAX_CONTEXT_FRAMES:
+            self.graph.refuse(
+                f"{last} depends on {span + 1:,} frames of the input; at most {MAX_CONTEXT_FRAMES:,} can be"
+            )
+        if (start := sum(context[0] for context in contexts)) > 0:
+            self.graph.refuse(f"{last} sees the input from {start} frames after its own on; an x-vector sees its own")
 
     def pooling(self, extraction: Component, pooling: Component) -> dict[str, Value]:
         expected: list[tuple[Component, str, Any]] = [
@@ -238,37 +256,29 @@ class _Network:
         """Store the first two layers above the pooling; where only the first is needed and the second cannot follow,
         it becomes the identity.
         """
-        (first, *others), pooled_dim = steps, self.width
-        at_second = next((number for number, step in enumerate(others) if step.letter == "A"), len(others))
-        between, rest = others[:at_second], others[at_second:]
-        self._put("seg_fc1", *self._affine(first))
-        embedding_dim = self.width
-        norms = {"seg_bn1": [step for step in between if step.letter == "B"], "seg_bn2": []}
-        # the layer before a softmax, or one that nothing follows, is that of the classes
-        if rest and (embedding_layer == 2 or (rest[1:2] and rest[1].letter == "R")):
-            weight, bias = self._affine(rest[0])
-            if self.width == embedding_dim:
-                self._put("seg_fc2", weight, bias)
-                norms["seg_bn2"] = [step for step in rest[2:3] if step.letter == "B"]
-            elif embedding_layer == 2:
-                self.graph.refuse(
-                    f"{rest[0].node} has {self.width} outputs, where {first.node} has {embedding_dim}; both must have "
-                    "the same number"
-                )
-            self.width = embedding_dim
-        if "seg_fc2.weight" not in self.tensors.weights:
-            identity(self.tensors, "seg_fc2", embedding_dim)
+        affine, norms, pooled_dim = [step for step in steps if step.letter == "A"], _norms(steps), self.width
+        for step in affine:
+            if step.offsets != (0,):
+                self.graph.refuse(f"{step.node} sees the frames {list(step.offsets)} of a layer that has one time")
         if self.has_norm:
             plain(self.tensors, "pool_bn", pooled_dim)
-            for name, found in norms.items():
-                if found:
-                    self._norm(found[0], name)
-                else:
-                    plain(self.tensors, name, embedding_dim)
-        elif embedding_layer == 2 and norms["seg_bn1"]:
-            self.graph.refuse(f"{norms['seg_bn1'][0].node} is a BatchNorm, and the frame layers have none")
-        own: dict[str, Value] = {"embedding_layer": 2} if embedding_layer == 2 else {}
-        return {"embedding_dim": embedding_dim, **own}
+        self._put("seg_fc1", *self._affine(affine[0]))
+        self._norm_or_plain(norms[0], "seg_bn1")
+        first = self.width
+        # the layer before a softmax, or one that nothing follows, is that of the classes
+        is_hidden = len(affine) > 1 and [step.letter for step in steps[steps.index(affine[1]) + 1 :]][:1] == ["R"]
+        if embedding_layer == 2 or is_hidden:
+            weight, bias = self._affine(affine[1])
+            if embedding_layer == 2 or self.width == first:
+                self._put("seg_fc2", weight, bias)
+                self._norm_or_plain(norms[1], "seg_bn2")
+                own: dict[str, Value] = {"embedding_layer": 2} if embedding_layer == 2 else {}
+                own |= {"segment_dim": first} if self.width != first else {}
+                return {"embedding_dim": self.width, **own}
+        self.width = first
+        identity(self.tensors, "seg_fc2", first)
+        self._norm_or_plain(None, "seg_bn2")
+        return {"embedding_dim": first}
 
     def _affine(self, step: Step) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         weight, bias = step.component.array("LinearParams", 2), step.component.array("BiasParams", 1)
@@ -285,8 +295,15 @@ class _Network:
         self.tensors.put(f"{name}.weight", _tensor(weight))
         self.tensors.put(f"{name}.bias", _tensor(bias))
 
-    def _norm(self, step: Step, name: str) -> None:
-        """Store a BatchNorm without weights: (x - mean) / sqrt(var + epsilon) * target-rms."""
+    def _norm_or_plain(self, step: Step | None, name: str) -> None:
+        """Store a BatchNorm without weights: (x - mean) / sqrt(var + epsilon) * target-rms.
+
+        Without one, it is a BatchNorm that changes nothing, or none where no layer of the network has one.
+        """
+        if step is None:
+            if self.has_norm:
+                plain(self.tensors, name, self.width)
+            return
         component = step.component
         mean, variance = component.array("StatsMean", 1), component.array("StatsVar", 1)
         if component.number("Count") <= 0:
@@ -300,6 +317,17 @@ class _Network:
         self.tensors.put(f"{name}.bias", torch.zeros(self.width))
         self.tensors.put(f"{name}.running_mean", _tensor(mean))
         self.tensors.put(f"{name}.running_var", _tensor((variance.clip(min=0.0) + offset).clip(min=0.0)))
+
+
+def _norms(steps: Sequence[Step]) -> list[Step | None]:
+    """Return the BatchNorm that follows each affine layer, None where none does."""
+    found: list[Step | None] = []
+    for step in steps:
+        if step.letter == "A":
+            found.append(None)
+        elif step.letter == "B":
+            found[-1] = step
+    return found
 
 
 def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
