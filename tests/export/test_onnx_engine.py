@@ -51,9 +51,10 @@ def noises(lengths_s: list[float]) -> list[np.ndarray]:
     return [(0.01 * swing * generator.standard_normal(len(swing))).astype(np.float32) for swing in swings]
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_embeddings_do_not_depend_on_batch_or_order(exported: dict[str, Any], precision: str) -> None:
-    encoder = SpeakerEncoder.from_pretrained(exported[precision].path, device="cpu", threads=1)
+def test_embeddings_do_not_depend_on_batch_or_order(exported: dict[str, Any], precision: str, threads: int) -> None:
+    encoder = SpeakerEncoder.from_pretrained(exported[precision].path, device="cpu", threads=threads)
     waves = noises([0.3, 1.0, 0.7, 1.0, 1.1, 0.2, 1.0])
     alone = np.concatenate([encoder.encode(wave) for wave in waves])
     assert alone.shape == (7, 12)

@@ -17,8 +17,13 @@ def write_network(
     shape: tuple[int | str, ...] = ("batch", "frames", MELS),
     metadata: dict[str, str] | None = None,
     outputs: tuple[str, ...] = ("embedding",),
+    end: str = "",
 ) -> Path:
-    """A network that multiplies the mean over axis 1, of frames or of the samples' first values, by a matrix."""
+    """A network that multiplies the mean over axis 1, of frames or of the samples' first values, by a matrix.
+
+    At the `end` "batch mean" it subtracts half the mean over the batch, and at "one row" it takes one recording only,
+    whatever its shape states.
+    """
     matrix = np.random.default_rng(1).standard_normal((MELS if len(shape) != 2 else 1, DIM)).astype(np.float32)
     nodes, constants = [], [helper.make_tensor("matrix", TensorProto.FLOAT, matrix.shape, matrix.tobytes(), raw=True)]
     constants.append(helper.make_tensor("axis", TensorProto.INT64, [1], [1]))
@@ -27,7 +32,19 @@ def write_network(
     else:
         nodes.append(helper.make_node("Mul", ["input", "input"], ["squares"]))
         nodes.append(helper.make_node("ReduceMean", ["squares", "axis"], ["mean"], keepdims=1))
-    nodes += [helper.make_node("MatMul", ["mean", "matrix"], [name]) for name in outputs]
+    pooled = "mean"
+    if end == "batch mean":
+        constants += [helper.make_tensor("zero", TensorProto.INT64, [1], [0])]
+        constants += [helper.make_tensor("half", TensorProto.FLOAT, [], [0.5])]
+        nodes.append(helper.make_node("ReduceMean", ["mean", "zero"], ["common"], keepdims=1))
+        nodes.append(helper.make_node("Mul", ["common", "half"], ["part"]))
+        nodes.append(helper.make_node("Sub", ["mean", "part"], ["own"]))
+        pooled = "own"
+    if end == "one row":
+        constants.append(helper.make_tensor("row", TensorProto.INT64, [2], [1, matrix.shape[0]]))
+        nodes.append(helper.make_node("Reshape", ["mean", "row"], ["own"]))
+        pooled = "own"
+    nodes += [helper.make_node("MatMul", [pooled, "matrix"], [name]) for name in outputs]
     graph = helper.make_graph(
         nodes,
         "network",

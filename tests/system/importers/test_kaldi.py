@@ -141,25 +141,6 @@ def test_a_network_with_batch_norm_in_some_layers(tmp_path: Path) -> None:
     check_outputs(convert(path).imported, parameters, layers=7)
 
 
-@pytest.mark.slow
-def test_a_system_with_other_contexts_is_used_like_others(tmp_path: Path) -> None:
-    """From the command line to embeddings, alone, in a batch, and exported."""
-    contexts, widths = ((-3, 0), (-2, 0, 4), (0,)), (16, 12, 20)
-    parameters = draw_network(23, seed=4, contexts=contexts, widths=widths, segment_dims=(9, 8))
-    content = network_bytes(parameters, binary=True, contexts=contexts)
-    source = written(tmp_path / "model", content, ("extract.config", EXTRACT.format("tdnn7"))).parent
-    run("import", source, "-o", tmp_path / "system")
-    encoder = SpeakerEncoder.from_pretrained(tmp_path / "system", device="cpu")
-    waves = [(0.1 * np.random.default_rng(n).standard_normal(4000 + 900 * n)).astype(np.float32) for n in range(3)]
-    together = encoder.engine.embed(waves)
-    assert together.shape == (3, 8)
-    for wave, row in zip(waves, together, strict=True):
-        np.testing.assert_allclose(encoder.engine.embed([wave])[0], row, atol=BATCHED, rtol=BATCHED)
-    run("export", tmp_path / "system", "-o", tmp_path / "model.onnx")
-    exported = SpeakerEncoder.from_pretrained(tmp_path / "model.onnx", device="cpu")
-    np.testing.assert_allclose(exported.engine.embed(waves), together, atol=1e-4, rtol=1e-4)
-
-
 def test_a_network_without_batch_norm_and_frames_in_another_order(tmp_path: Path) -> None:
     parameters = draw_network(30, seed=1, batch_norm=False)
     swapped = dict(parameters)

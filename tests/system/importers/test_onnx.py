@@ -23,6 +23,7 @@ from xvectors.models import XVector
 from xvectors.system import SystemFolder
 from xvectors.system.importers import import_model
 from xvectors.system.importers.onnx import KALDI
+from xvectors.system.onnx_session import Sessions
 from xvectors.system.serialization import read_description
 from xvectors.training.calibrate import calibrate
 
@@ -49,6 +50,7 @@ def test_filterbanks_by_sherpas_metadata(tmp_path: Path) -> None:
         "output": "embedding",
         "embedding_dim": DIM,
         "context_frames": 2,
+        "takes_batches": True,
     }
     origin = dict(description.origin or {})
     assert (origin["family"], origin["source"]) == ("onnx", "other.onnx")
@@ -63,6 +65,51 @@ def test_filterbanks_by_sherpas_metadata(tmp_path: Path) -> None:
     np.testing.assert_allclose(together[1], encoder.engine.embed([WAVE[:5000]])[0], atol=1e-5)
     assert encoder.embedding_dim == DIM
     assert encoder.shortest_s == 0.035
+
+
+@pytest.mark.parametrize(
+    ("shape", "end", "takes_batches", "runs"),
+    [
+        (("batch", "frames", MELS), "", True, 3),
+        ((1, "frames", MELS), "", False, 5),
+        (("batch", "frames", MELS), "one row", False, 5),
+        (("batch", "frames", MELS), "batch mean", False, 5),
+    ],
+)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_embeddings_do_not_depend_on_batch_or_order(
+    shape: tuple[int | str, ...],
+    end: str,
+    takes_batches: bool,
+    runs: int,
+    threads: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Recordings of one length share a batch where the network takes it, and all share the cores."""
+    folder = import_model(write_network(tmp_path / "a.onnx", shape, SHERPA, end=end), tmp_path / "system")
+    assert ("takes_batches" in read_description(folder).recipe.model.settings) == takes_batches
+    encoder = SpeakerEncoder.from_pretrained(folder.path, device="cpu", threads=threads)
+    waves = [WAVE[:length] for length in (9000, 16_000, 9000, 24_000, 16_000)]
+    waves = [(1 + number) * wave for number, wave in enumerate(waves)]
+    alone = np.concatenate([encoder.engine.embed([wave]) for wave in waves])
+    given: list[int] = []
+    original = Sessions.run
+    monkeypatch.setattr(
+        Sessions, "run", lambda self, output, inputs: given.append(len(inputs)) or original(self, output, inputs)
+    )
+    np.testing.assert_allclose(encoder.engine.embed(waves), alone, atol=1e-4)
+    np.testing.assert_allclose(encoder.engine.embed(waves[::-1])[::-1], alone, atol=1e-4)
+    assert given == [runs, runs]
+
+
+def test_a_file_that_changes_while_it_is_in_use(tmp_path: Path) -> None:
+    folder = import_model(write_network(tmp_path / "a.onnx", metadata=SHERPA), tmp_path / "system")
+    encoder = SpeakerEncoder.from_pretrained(folder.path, device="cpu", threads=2)
+    encoder.engine.embed([WAVE])
+    write_network(folder.network, metadata=SHERPA | {"language": "any"})
+    with pytest.raises(CheckpointError, match=r"network\.onnx: was changed since it was loaded; load it again"):
+        encoder.engine.embed([WAVE, WAVE[:9000]])
 
 
 @pytest.mark.parametrize("shape", [(1, "samples"), ("batch", "samples")])

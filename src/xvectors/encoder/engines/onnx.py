@@ -25,7 +25,7 @@ from xvectors.audio import Channel, Samples
 from xvectors.backends import AffineCalibration, load_backend
 from xvectors.errors import CheckpointError, ConfigError, MissingExtraError, XVectorsError
 from xvectors.system.folder import SystemFolder
-from xvectors.system.onnx_session import PROVIDERS, open_session
+from xvectors.system.onnx_session import PROVIDERS, Sessions
 from xvectors.text import short_repr
 from xvectors.verification import Verifier, cosine_verifier, fingerprint_of, verifier_of
 from xvectors.verification.verifier import bounds_from, condition_from
@@ -189,7 +189,7 @@ class OnnxEngine:
     device
         "cuda", "cpu", or "auto" for the first of these that this onnxruntime supports.
     threads
-        Number of CPU cores for one embedding; by default onnxruntime's choice, all of them.
+        Number of CPU cores to use; by default all of them.
 
     Raises
     ------
@@ -205,8 +205,8 @@ class OnnxEngine:
         if threads is not None and threads < 1:
             raise ConfigError(f"threads must be at least 1, not {threads}")
         self.path = Path(path)
-        self._session = open_session(self.path, device=device, threads=threads)
-        metadata = self._session.get_modelmeta().custom_metadata_map
+        self._sessions = Sessions(self.path, device=device, threads=threads)
+        metadata = self._sessions.whole.get_modelmeta().custom_metadata_map
         self.description = OnnxDescription.from_metadata(metadata, str(self.path))
         if not is_intact(self.path.read_bytes()):
             raise CheckpointError(f"{self.path}: was changed after it was exported; restore a copy, or export it again")
@@ -255,7 +255,7 @@ class OnnxEngine:
     def device(self) -> str:
         """The device that onnxruntime computes on, such as `cpu`."""
         names = {provider: name for name, provider in PROVIDERS.items()}
-        provider = str(self._session.get_providers()[0])
+        provider = str(self._sessions.whole.get_providers()[0])
         return names.get(provider, provider)
 
     @property
@@ -286,13 +286,15 @@ class OnnxEngine:
         """Embed waveforms of at least `samples_needed` samples: float32 [n, embedding_dim].
 
         The graph takes no padding, so only waveforms of equal length form a batch. With int8, each waveform is a batch
-        of its own, because the quantization step depends on all values in a batch.
+        of its own, because the quantization step depends on all values in a batch. Several batches run at once, each
+        on one core.
         """
         embeddings = np.zeros((len(waveforms), self.embedding_dim), dtype=np.float32)
         by_length = sorted(range(len(waveforms)), key=lambda index: len(waveforms[index]))
-        for _, group in groupby(by_length, key=lambda index: len(waveforms[index])):
-            members = list(group)
-            for some in [members] if self.description.precision == FLOAT32 else [[index] for index in members]:
-                batch = np.stack([waveforms[index] for index in some])
-                embeddings[some] = self._session.run(None, {"waveform": batch})[0]
+        groups = [list(group) for _, group in groupby(by_length, key=lambda index: len(waveforms[index]))]
+        if self.description.precision != FLOAT32:
+            groups = [[index] for index in by_length]
+        batches = [np.stack([waveforms[index] for index in group]) for group in groups]
+        for group, found in zip(groups, self._sessions.run(None, batches), strict=True):
+            embeddings[group] = found
         return embeddings

@@ -16,7 +16,7 @@ from xvectors.features.toolkits import THREE_D_SPEAKER, WESPEAKER
 from xvectors.system.folder import ONNX_SUFFIX
 from xvectors.system.importers.family import Family, Imported
 from xvectors.system.onnx_network import describe
-from xvectors.system.onnx_session import open_session
+from xvectors.system.onnx_session import Sessions
 from xvectors.system.serialization import ONNX
 from xvectors.text import nearest
 
@@ -44,7 +44,8 @@ def convert_onnx(path: Path, stated: Sequence[str] = ()) -> Imported:
     ConfigError
         A preset or setting is unknown.
     """
-    session = open_session(path)
+    sessions = Sessions(path)
+    session = sessions.whole
     metadata = dict(session.get_modelmeta().custom_metadata_map)
     if "xvectors.format_version" in metadata:
         raise CheckpointError(f"{path}: was exported by xvectors; it needs no import: --system {path}")
@@ -55,7 +56,7 @@ def convert_onnx(path: Path, stated: Sequence[str] = ()) -> Imported:
         if shape[2] != features.dimension and any(text.startswith(("num_mels=", "num_ceps=")) for text in stated):
             raise ConfigError(f"{path}: takes {shape[2]} values a frame, and --features states {features.dimension}")
         features = features if features.num_ceps else replace(features, num_mels=shape[2])
-    settings = describe(session, path, features.dimension)
+    settings = describe(sessions, features.dimension)
     if (dim := metadata.get("output_dim")) not in (None, str(settings["embedding_dim"])):
         raise CheckpointError(
             f"{path}: its metadata state output_dim {dim}, its vectors have {settings['embedding_dim']}"
