@@ -106,6 +106,7 @@ def test_other_files(tmp_path: Path) -> None:
         "page.pt": (b"<html>not found</html>", "error page of a download"),
         "pointer.pt": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         "a.safetensors": (b"12345678{}", "not a safetensors file"),
+        "text.pt": (b"hello there", r"is damaged or cut off \(KeyError\)"),
     }
     for name, (data, words) in cases.items():
         (tmp_path / name).write_bytes(data)
@@ -115,6 +116,8 @@ def test_other_files(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "none.pt")
     with pytest.raises(CheckpointError, match="holds no tensors"):
         read_checkpoint(saved(tmp_path / "empty.pt", {"epoch": 1}))
+    with pytest.raises(CheckpointError, match=r"holds no tensors by name.*torch\.save\(model\.state_dict\(\)"):
+        read_checkpoint(saved(tmp_path / "object.pt", torch.nn.Linear(2, 2)))
     with zipfile.ZipFile(tmp_path / "program.pt", "w") as archive:  # as torch.jit.save lays one out
         for name in ("program/data.pkl", "program/constants.pkl", "program/code/__torch__.py"):
             archive.writestr(name, b"")

@@ -69,5 +69,8 @@ def test_files_that_are_refused(tmp_path: Path, tensors: dict[str, Tensor]) -> N
     assert all(key in said for key in gone), said
     torch.save({"classifier.weight": torch.ones(4, 8), "classifier.bias": torch.ones(4)}, path)
     said = refused(path)
-    assert "classifier.weight" in said
+    assert "a single layer, classifier.weight, classifier.bias of shape [4, 8], perhaps the classes of a model" in said
     assert FAMILY in said, "the families that were tried"
+    for output in (path, path / "system"):
+        said = " ".join(run("import", path, "-o", output, status=2).stderr.split())
+        assert f"{path.name}: is a file; give a directory" in said

@@ -87,7 +87,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     tensors, nest = _find_tensors(content)
     if not tensors:
-        raise CheckpointError(f"{path}: holds no tensors by name, so it is no checkpoint of a network's weights")
+        raise CheckpointError(
+            f"{path}: holds no tensors by name, so it is no checkpoint of a network's weights; save them with "
+            "torch.save(model.state_dict(), ...)"
+        )
     extras = {str(key): value for key, value in content.items() if key != nest and _is_plain(value)}
     notes = []
     half = [key for key, value in tensors.items() if value.dtype in (torch.float16, torch.bfloat16)]
@@ -144,7 +147,9 @@ def _read_torch(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, error: Exception) -> NoReturn:
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    # the text of a KeyError is the key alone
+    reason = "" if isinstance(error, KeyError) else next(iter(str(error).strip().splitlines()), "")
+    reason = reason or type(error).__name__
     raise CheckpointError(f"{path} is damaged or cut off ({reason}); download it again") from error
 
 
@@ -193,7 +198,8 @@ class _TensorReader(pickle.Unpickler):
             return lambda data, *_: data
         if module in ("torch", "torch.storage") and name in STORAGES:
             return STORAGES[name]
-        if (module, name) in (("builtins", "set"), ("builtins", "frozenset"), ("builtins", "dict")):
+        # Python 2's name of the module is that of torch's pickles
+        if module in ("builtins", "__builtin__") and name in ("set", "frozenset", "dict"):
             return {"set": set, "frozenset": frozenset, "dict": dict}[name]
         if module.partition(".")[0] in INERT:
             return _Placeholder
@@ -223,6 +229,8 @@ def _read_tensors_alone(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             root = next(name for name in archive.namelist() if name.endswith("/data.pkl")).removesuffix("/data.pkl")
             return _TensorReader(path, archive, root).load()
+    except CheckpointError:
+        raise
     except (pickle.UnpicklingError, zipfile.BadZipFile, StopIteration, KeyError, ValueError, TypeError) as error:
         _damaged(path, error)
     except (RuntimeError, AttributeError, IndexError, EOFError, OSError) as error:

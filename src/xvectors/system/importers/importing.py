@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from xvectors.config import Recipe, recipe_to_mapping
-from xvectors.errors import CheckpointError, ConfigError
+from xvectors.errors import CheckpointError, ConfigError, StorageError
 from xvectors.files import atomic_write, digest, exclusive, user_folder
 from xvectors.models import Backbone
 from xvectors.system.folder import ONNX_SUFFIX, WEIGHTS_SUFFIXES, SystemFolder
@@ -29,7 +29,7 @@ from xvectors.system.importers.known import Card, find_card
 from xvectors.system.importers.parity import check_parity
 from xvectors.system.importers.sources import FILES_READ, WAIT_S, Found, find_source
 from xvectors.system.serialization import ONNX, load_state, make_features, make_model, write_description, write_weights
-from xvectors.text import first_few, nearest
+from xvectors.text import count, first_few, nearest
 from xvectors.verification import Verifier, save_verifier
 from xvectors.verification.fingerprint import embedding_settings, fingerprint, weights_digest
 from xvectors.verification.verifier import IMPORTED
@@ -86,6 +86,9 @@ def import_model(
     folder = SystemFolder(Path(output))
     if folder.description.is_file():
         raise CheckpointError(f"{folder.path} holds a system already; give another directory")
+    there = next(path for path in (folder.path, *folder.path.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise StorageError(f"{there}: is a file; give a directory to write the system to")
     found = find_source(source, sha256)
     _import(found, folder, family, sha256, check, features)
     return folder
@@ -173,7 +176,8 @@ def _whole_or_nothing(folder: SystemFolder) -> Iterator[None]:
         yield
     except BaseException:
         for path in (folder.network, folder.weights, folder.calibration, folder.backend, folder.speakers):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # the error that began it is the one to tell
+                path.unlink(missing_ok=True)
         for path in made:
             with suppress(OSError):  # it is not empty, or was not made
                 path.rmdir()
@@ -253,9 +257,15 @@ def _recognized(source: Source) -> Family:
 def _looks_like(source: Source) -> str:
     if not source.tensors:
         return "is not a file of weights that is known here"
+    shapes = [list(tensor.shape) for tensor in source.tensors.values()]
+    if len(shapes) <= 2 and max(len(shape) for shape in shapes) == 2:
+        return (
+            f"holds a single layer, {first_few(source.tensors, 2)} of shape {max(shapes, key=len)}, perhaps the "
+            "classes of a model; give the file of the network that makes embeddings"
+        )
     return (
-        f"is of no known family: it holds {len(source.tensors):,} tensors such as "
-        f"{first_few(source.tensors, 4)}; if it is one of them under other names, give --family"
+        f"is of no known family: it holds {count(len(shapes), 'tensor')} such as {first_few(source.tensors, 4)}; if it "
+        "is one of them under other names, give --family"
     )
 
 
