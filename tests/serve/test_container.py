@@ -122,9 +122,18 @@ def test_the_gallery_is_in_the_database_beside_it() -> None:
     assert {given["POSTGRES_USER"], given["POSTGRES_DB"]} <= set(check)
 
 
+def can_run_python(user: dict[str, Any]) -> bool:
+    """Whether this Python is open to a user; one in the home of root is not."""
+    try:
+        subprocess.run([sys.executable, "-c", ""], cwd="/", check=True, capture_output=True, **user)
+    except (PermissionError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
 @contextmanager
 def image() -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The installed package and an empty /data in a folder, and how to run programs there: not as root."""
+    """The installed package and an empty /data in a folder, and how to run programs there: if possible not as root."""
     folder = Path(tempfile.mkdtemp(prefix="xvectors-image-"))
     try:
         folder.chmod(0o755)
@@ -137,9 +146,10 @@ def image() -> Iterator[tuple[Path, dict[str, Any]]]:
         )
         settings = settings_of(STEPS, "") | {"PATH": os.environ["PATH"], "PYTHONPATH": str(folder / "site")}
         running: dict[str, Any] = {"cwd": folder / "data", "env": settings | {"HOME": str(folder / "data")}}
-        if os.geteuid() == 0:
+        nobody: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+        if os.geteuid() == 0 and can_run_python(nobody):
             os.chown(folder / "data", NOBODY, NOBODY)
-            running |= {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+            running |= nobody
         yield folder, running
     finally:
         shutil.rmtree(folder)
