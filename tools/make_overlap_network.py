@@ -4,13 +4,15 @@ In: the real corpora below DATA and synthetic voices made here, both as conversa
 xvectors.diarization.simulation. Out: src/xvectors/diarization/overlap/network.safetensors (float16) and network.toml:
 the data learned from, their licenses, the settings, and what was measured. Every example is 12 s of a conversation,
 often with a stretch of another one on top, in rooms, with noise, music, microphones, telephone lines and levels of any
-kind. Every tenth speaker of each corpus, and two corpora whole, are held out and measured. The rate of learning falls
-over `--minutes`, so that a faster processor learns more; with `--steps` the same seed gives the same weights.
+kind; a second process makes them. Every tenth speaker of each corpus, and two corpora whole, are held out and measured.
+The same seed and steps give the same examples, and on the same kind of processor the same weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import queue
 import sys
 import time
 from collections.abc import Iterator
@@ -32,6 +34,7 @@ from xvectors.augment.rooms import reverberate, simulate_room
 from xvectors.augment.voice import change_voice
 from xvectors.config.tables import to_toml
 from xvectors.corpus.synth import synthesize
+from xvectors.devices import choose_precision
 from xvectors.diarization import ConversationStyle, Turn, simulate_conversation
 from xvectors.diarization.overlap.network import FRAME_S, MIDDLE_S, SAMPLES_PER_FRAME, SpeakerCounter
 from xvectors.errors import ConfigError
@@ -40,6 +43,7 @@ from xvectors.files import atomic_write, write_text
 RATE_HZ = 16_000
 WEIGHTS = Path(__file__).resolve().parents[1] / "src/xvectors/diarization/overlap/network.safetensors"
 EXAMPLE_S = 12.0
+BODY_SOUNDS = ("puffs", "breaths", "handling", "rustle")
 HELD_OUT = 10
 """Every how manieth speaker of a corpus is held out."""
 SYNTHETIC = {"speakers": 40, "utterances": 6, "seed": 2028}
@@ -84,6 +88,48 @@ def voices(folder: Path, most: int = 3) -> Voices:
             samples, _ = audio.read(path, sample_rate_hz=RATE_HZ)
             found.setdefault(speaker, []).append(np.rint(np.clip(samples, -1, 1) * 32767).astype(np.int16))
     return found
+
+
+def body_sound(kind: str, rng: np.random.Generator, duration_s: float = 15.0) -> np.ndarray:
+    """What a microphone near people picks up besides speech: float32 [samples], of any level.
+
+    `puffs` is breath on the membrane, below 60 to 300 Hz; `breaths` is breathing, `handling` knocks and scratches of a
+    microphone that is moved, `rustle` paper and clothes.
+    """
+    count = round(duration_s * RATE_HZ)
+    hz, white = np.fft.rfftfreq(count, 1 / RATE_HZ), rng.standard_normal(count)
+    envelope = np.full(count, 0.01)
+    if kind == "handling":
+        rate_hz = float(np.exp(rng.uniform(np.log(1), np.log(80))))
+        at = rng.integers(0, count, max(1, round(rate_hz * duration_s)))
+        impulses = np.zeros(count)
+        np.add.at(impulses, at, np.exp(rng.normal(0, 1.0, len(at))) * rng.choice([-1, 1], len(at)))
+        decay = np.exp(-np.arange(2000) / (RATE_HZ * rng.uniform(0.001, 0.02)))
+        white = np.convolve(impulses, decay * rng.standard_normal(2000))[:count] + 0.002 * white
+        envelope[:] = 1.0
+    at_s = float(rng.uniform(0, 2))
+    while at_s < duration_s and kind != "handling":
+        length = max(64, round(rng.uniform(0.2, 1.5) * RATE_HZ))
+        part = slice(round(at_s * RATE_HZ), round(at_s * RATE_HZ) + length)
+        envelope[part] += (np.hanning(length) ** rng.uniform(0.3, 1.0) * np.exp(rng.normal(0, 0.5)))[
+            : len(envelope[part])
+        ]
+        at_s += length / RATE_HZ + float(rng.exponential(rng.choice([0.3, 2.0])))
+    if kind == "rustle":
+        envelope *= np.exp(
+            1.5 * np.interp(np.arange(count), np.arange(0, count, 200), rng.standard_normal(-(-count // 200)))
+        )
+    low_hz, high_hz = {
+        "puffs": (20.0, float(rng.uniform(60, 300))),
+        "breaths": (float(rng.uniform(200, 1000)), float(rng.uniform(2500, 7000))),
+        "handling": (20.0, float(rng.uniform(300, 7000))),
+        "rustle": (float(rng.uniform(500, 3000)), 7500.0),
+    }[kind]
+    gain = 1 / np.sqrt((1 + (low_hz / np.maximum(hz, 1.0)) ** 4) * (1 + (hz / high_hz) ** 6))
+    if kind == "breaths":
+        for middle_hz in rng.uniform(300, 5000, 3):
+            gain *= 1 + rng.uniform(0, 4) * np.exp(-0.5 * ((hz - middle_hz) / 300) ** 2)
+    return np.asarray(np.fft.irfft(np.fft.rfft(white * envelope) * gain, count), dtype=np.float32)
 
 
 def conversation(groups: dict[str, Voices], rng: np.random.Generator, duration_s: float = 40.0) -> Example:
@@ -138,7 +184,9 @@ def cut(pool: list[Example], rng: np.random.Generator, duration_s: float) -> tup
     return example.samples[part].astype(np.float32) / 32768, example.counts[first : first + frames]
 
 
-def drawn(pool: list[Example], sounds: list[np.ndarray], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def drawn(
+    pool: list[Example], sounds: list[np.ndarray], near: list[np.ndarray], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """One example as it is learned from: waveform and counts."""
     samples, counts = cut(pool, rng, EXAMPLE_S)
     samples, counts = samples.copy(), counts.copy()
@@ -150,20 +198,17 @@ def drawn(pool: list[Example], sounds: list[np.ndarray], rng: np.random.Generato
         at = int(rng.integers(len(counts) - len(other_counts) + 1))
         samples[at * SAMPLES_PER_FRAME :][: len(other)] += (gain * fade * other).astype(np.float32)
         counts[at : at + len(other_counts)] += other_counts
-    if rng.random() < 0.15:
+    if rng.random() < 0.3:
         samples = reverberate(samples, simulate_room(RATE_HZ, float(rng.uniform(0.2, 1.0)), rng))
-    if rng.random() < 0.06:  # nobody
+    if rng.random() < 0.1:  # nobody
         samples, counts = samples * np.float32(1e-5), counts * 0
-    kind = rng.random()
-    if kind < 0.25:
+    if rng.random() < 0.45:
         noise = made_noise(len(samples), RATE_HZ, rng)
         samples = samples + noise * _gain(level, noise, rng.uniform(0, 30))
-    elif kind < 0.4:
-        noise = sounds[int(rng.integers(len(sounds)))]
-        noise = noise[int(rng.integers(len(noise) // 2)) :]
-        at = int(rng.integers(len(samples)))
-        noise = np.roll(np.pad(noise, (0, max(0, len(samples) - len(noise))))[: len(samples)], at)
-        samples = samples + noise * _gain(level, noise, rng.uniform(0, 25))
+    if rng.random() < 0.2:
+        samples = samples + placed(sounds, len(samples), level, rng.uniform(-5, 25), rng)
+    while rng.random() < 0.35:
+        samples = samples + placed(near, len(samples), level, rng.uniform(-10, 25), rng)
     if rng.random() < 0.4:
         samples = equalized(samples, RATE_HZ, 8.0, rng)
     kind = rng.random()
@@ -175,61 +220,89 @@ def drawn(pool: list[Example], sounds: list[np.ndarray], rng: np.random.Generato
     return np.clip(samples, -1, 1).astype(np.float32), np.minimum(counts, 2)
 
 
+def placed(
+    sounds: list[np.ndarray], num_samples: int, level: float, snr_db: float, rng: np.random.Generator
+) -> np.ndarray:
+    """One of the sounds, or a piece of it, somewhere in so many samples; in a room every second time."""
+    noise = sounds[int(rng.integers(len(sounds)))].astype(np.float32)
+    noise = noise[int(rng.integers(len(noise) // 2)) :][: int(rng.uniform(0.3, EXAMPLE_S) * RATE_HZ)]
+    gain = _gain(level, noise, snr_db)
+    noise = np.roll(np.pad(noise, (0, max(0, num_samples - len(noise))))[:num_samples], int(rng.integers(num_samples)))
+    if rng.random() < 0.5:
+        noise = reverberate(noise, simulate_room(RATE_HZ, float(rng.uniform(0.2, 0.8)), rng))
+    return noise * gain
+
+
 def _gain(level: float, noise: np.ndarray, snr_db: float) -> np.float32:
     return np.float32(level / np.sqrt(max(power(noise), 1e-12)) * 10 ** (-snr_db / 20))
 
 
-def batches(
-    groups: dict[str, Voices], size: int, pool_size: int, seed: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield batches without end."""
-    rng = np.random.default_rng(seed)
-    sounds = [sound(kind, at, 15.0) for kind in KINDS for at in range(2)]
-    pool = [conversation(groups, rng) for _ in range(pool_size)]
+def make_batches(
+    groups: dict[str, Voices], arguments: argparse.Namespace, out: multiprocessing.Queue[tuple[np.ndarray, np.ndarray]]
+) -> None:
+    """Put batches into a queue without end. Every third makes a conversation of the pool anew."""
+    rng = np.random.default_rng(arguments.seed)
+    sounds = [sound(kind, at, 15.0) for kind in KINDS for at in range(4)]
+    near = [body_sound(kind, rng) for kind in BODY_SOUNDS for _ in range(25)]
+    pool = [conversation(groups, rng) for _ in range(arguments.pool)]
+    at = 0
     while True:
-        made = [drawn(pool, sounds, rng) for _ in range(size)]
-        yield (
-            torch.from_numpy(np.stack([part[0] for part in made])),
-            torch.from_numpy(np.stack([part[1] for part in made]).astype(np.int64)),
-        )
+        made = [drawn(pool, sounds, near, rng) for _ in range(arguments.batch)]
+        out.put((np.stack([part[0] for part in made]), np.stack([part[1] for part in made])))
+        at += 1
+        if at % 3 == 0:
+            pool[at // 3 % len(pool)] = conversation(groups, rng)
+
+
+def batches(groups: dict[str, Voices], arguments: argparse.Namespace) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield batches without end, made in a process of their own."""
+    context = multiprocessing.get_context("fork")
+    made: multiprocessing.Queue[tuple[np.ndarray, np.ndarray]] = context.Queue(8)
+    maker = context.Process(target=make_batches, args=(groups, arguments, made), daemon=True)
+    maker.start()
+    while True:
+        try:
+            samples, counts = made.get(timeout=5.0)
+        except queue.Empty:
+            if not maker.is_alive():
+                raise RuntimeError("the process that makes examples has ended; its error is above") from None
+            continue
+        yield torch.from_numpy(samples), torch.from_numpy(counts.astype(np.int64))
 
 
 def losses(network: SpeakerCounter, waveforms: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    found = network(waveforms)
-    return functional.nll_loss(found.flatten(0, 1), counts[:, : found.shape[1]].flatten())
+    precision = choose_precision("auto", torch.device("cpu"))
+    with torch.autocast("cpu", precision, enabled=precision == torch.bfloat16):
+        found = network(waveforms)
+    return functional.nll_loss(found.float().flatten(0, 1), counts[:, : found.shape[1]].flatten())
 
 
-def learn(groups: dict[str, Voices], arguments: argparse.Namespace) -> tuple[SpeakerCounter, int]:
-    """Learn for so many minutes or steps, with a rate that rises and falls; return the steps as well."""
+def learn(groups: dict[str, Voices], arguments: argparse.Namespace) -> SpeakerCounter:
+    """Learn for so many steps, with a rate that rises and falls."""
     torch.manual_seed(arguments.seed)
     network = SpeakerCounter()
     print(f"{sum(value.numel() for value in network.parameters())} parameters")
     optimizer = torch.optim.AdamW(network.parameters(), lr=arguments.rate, weight_decay=1e-2)
-    began, running = time.perf_counter(), 0.0
-    made = batches(groups, arguments.batch, arguments.pool, arguments.seed)
-    first = next(made)
-    print(f"pool of {arguments.pool} conversations in {time.perf_counter() - began:.0f} s", flush=True)
-    began, step = time.perf_counter(), 0
-    while True:
-        done = step / arguments.steps if arguments.steps else (time.perf_counter() - began) / (60 * arguments.minutes)
-        if done >= 1:
-            break
+    made = batches(groups, arguments)
+    first, began, running = next(made), time.perf_counter(), 0.0
+    for step in range(1, arguments.steps + 1):
+        done = (step - 1) / arguments.steps
         for group in optimizer.param_groups:
             group["lr"] = arguments.rate * min(done / 0.05 + 0.02, 1.0, 0.002 + 0.5 * (1 + np.cos(np.pi * done)))
-        loss = losses(network, *(first if step == 0 else next(made)))
+        loss = losses(network, *(first if step == 1 else next(made)))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
         optimizer.step()
         running += loss.item()
-        step += 1
         if step % 50 == 0:
-            print(f"step {step}, {time.perf_counter() - began:.0f} s, loss {running / 50:.3f}", flush=True)
+            taken_s = time.perf_counter() - began
+            left_min = taken_s / step * (arguments.steps - step) / 60
+            print(f"step {step}, {taken_s:.0f} s, loss {running / 50:.3f}, {left_min:.0f} min left", flush=True)
             running = 0.0
             save_network(network, arguments.output)
-    print(f"{step} steps of {arguments.batch} examples in {time.perf_counter() - began:.0f} s", flush=True)
     save_network(network, arguments.output)
-    return network.eval(), step
+    return network.eval()
 
 
 def save_network(network: SpeakerCounter, path: Path) -> None:
@@ -241,7 +314,7 @@ def save_network(network: SpeakerCounter, path: Path) -> None:
         temporary.write_bytes(save(weights))
 
 
-def describe(arguments: argparse.Namespace, steps: int, results: dict[str, dict[str, float]]) -> None:
+def describe(arguments: argparse.Namespace, results: dict[str, dict[str, float]]) -> None:
     """Write network.toml beside the weights."""
     table = {
         "description": "counts speakers (nobody, one, several) every 40 ms; see xvectors.diarization.overlap.network",
@@ -249,12 +322,11 @@ def describe(arguments: argparse.Namespace, steps: int, results: dict[str, dict[
         "features": {"sample_rate_hz": RATE_HZ, "num_mels": 64, "frame_shift_ms": 10.0, "mean_over_s": 10.0},
         "learning": {
             "seed": arguments.seed,
-            "steps": steps,
+            "steps": arguments.steps,
             "batch": arguments.batch,
             "example_s": EXAMPLE_S,
             "pool": arguments.pool,
             "rate": arguments.rate,
-            "minutes": 0.0 if arguments.steps else arguments.minutes,
         },
         "learned_from": {name: {"license": terms, "share": SHARES[name]} for name, terms in LEARNED.items()},
         "measured": results,
@@ -317,10 +389,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with speechocean762/, librispeech-251/ ...")
     parser.add_argument("--work", type=Path, default=Path("exp/overlap"), help="where to make synthetic voices")
-    parser.add_argument("--minutes", type=float, default=35.0)
-    parser.add_argument("--steps", type=int, help="instead of minutes")
+    parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--pool", type=int, default=120, help="conversations of 40 s")
+    parser.add_argument("--pool", type=int, default=150, help="conversations of 40 s at a time")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=WEIGHTS, help="where to write")
@@ -330,7 +401,7 @@ def main() -> None:
     folders = {name: arguments.work / name if name == "synthetic" else arguments.data / name for name in LEARNED}
     groups, held_out = parts({name: voices(folder) for name, folder in folders.items()})
     print({name: len(found) for name, found in groups.items()}, flush=True)
-    network, steps = learn(groups, arguments)
+    network = learn(groups, arguments)
     rng = np.random.default_rng(7)
     unheard = {name: voices(arguments.data / name) for name in UNHEARD}
     made = {
@@ -342,7 +413,7 @@ def main() -> None:
     results = {name: measured(network, examples) for name, examples in sets.items()}
     for name, values in results.items():
         print(name, values, flush=True)
-    describe(arguments, steps, results)
+    describe(arguments, results)
 
 
 if __name__ == "__main__":

@@ -184,8 +184,6 @@ def test_answers_lie_within_a_turn_of_somebody_else() -> None:
 def test_what_finds_overlap_is_chosen(meeting: Path, tmp_path: Path) -> None:
     error = run("diarize", meeting, "-o", tmp_path, "--overlap", tmp_path / "gone.bin", status=2).stderr
     assert "gone.bin" in error
-    error = run("diarize", meeting, "-o", tmp_path, "--overlap", "none", "--vad", "network", status=2).stderr
-    assert "overlap" in error
     alone = run("diarize", meeting, "-o", tmp_path, "--overlap", "none", "--device", "cpu").stdout
     assert f"{meeting}: 2 speakers" in alone
     turns = read_rttm(tmp_path / "my meeting.rttm").turns["my_meeting"]

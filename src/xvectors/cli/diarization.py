@@ -64,7 +64,8 @@ def diarize_command(
         str,
         typer.Option(
             metavar="VAD",
-            help="VAD: energy, silero (extra vad), network (that of --overlap), or none to take everything for speech.",
+            help="VAD: energy, silero (extra vad), network (that of --overlap, or the bundled one), or none to take "
+            "everything for speech.",
             autocompletion=one_of("energy", "silero", "network", "none"),
         ),
     ] = "energy",

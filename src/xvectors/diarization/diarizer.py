@@ -23,6 +23,7 @@ from xvectors.diarization.clustering.purity import two_voices
 from xvectors.diarization.clustering.speakers import ClusteringSettings, check_method, find_speakers
 from xvectors.diarization.naming.answers import SpeakerAnswer, name_speakers
 from xvectors.diarization.overlap import SpeakerCounts, find_counter, with_second_speakers
+from xvectors.diarization.overlap.counting import BUNDLED, NO_NETWORK
 from xvectors.diarization.turn_files.annotation import as_annotation, turns_of_annotation
 from xvectors.diarization.turn_files.formats import as_rttm
 from xvectors.diarization.turns import Turn, in_order
@@ -130,7 +131,8 @@ class Diarizer:
     gallery
         Enrolled speakers of the same system, or None for labels alone.
     vad
-        "energy", "silero" (extra `vad`), "network" for the network of `overlap`, or None to take everything for speech.
+        "energy", "silero" (extra `vad`), None to take everything for speech, or "network": the network of `overlap`,
+        or the bundled one where that is "none".
     overlap
         The network that says where several people speak at once, so that two of them get the turn: the path of
         pyannote's segmentation-3.0 (pytorch_model.bin), "bundled" for our own, which is less accurate, or "none".
@@ -161,14 +163,9 @@ class Diarizer:
         self.window_s, self.hop_s = window_s, hop_s
         self.settings = settings or ClusteringSettings()
         self.vad = vad
-        self._counter = find_counter(overlap)
-        self._counts_find_speech = vad == "network"
+        self._counts_find_speech, self._counts_find_overlap = vad == "network", overlap != NO_NETWORK
+        self._counter = find_counter(BUNDLED if vad == "network" and overlap == NO_NETWORK else overlap)
         self._detector = None if vad == "network" else find_detector(vad)
-        if self._counts_find_speech and self._counter is None:
-            raise ConfigError(
-                "vad 'network' needs the network that overlap names, and overlap is 'none'; set overlap to 'bundled' "
-                "or to the path of a network, or choose another VAD"
-            )
         if not encoder.shortest_s <= window_s:
             raise ConfigError(f"window_s is {window_s}; the network needs at least {encoder.shortest_s:g} s")
         check_method(self.settings.method, encoder.verifier)
@@ -231,9 +228,10 @@ class Diarizer:
         limits = SpeakerRange.of(speakers)
         sound = self._open(recording, name, sample_rate_hz, channel)
         counts = None if self._counter is None else self._counter(sound)
-        overlap = np.empty((0, 2)) if counts is None else counts.overlap()
-        if speakers is None and counts is not None:
-            limits = SpeakerRange(counts.least_speakers)
+        overlap = np.empty((0, 2))
+        if counts is not None and self._counts_find_overlap:
+            overlap = counts.overlap()
+            limits = SpeakerRange(counts.least_speakers) if speakers is None else limits
         regions = self._speech(sound, counts) if speech_s is None else joined_regions(speech_s)
         windows = embed_windows(sound, regions, self.encoder.engine, window_s=self.window_s, hop_s=self.hop_s)
         label = recording_name(sound.name)

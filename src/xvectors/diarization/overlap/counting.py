@@ -28,7 +28,7 @@ NO_NETWORK, BUNDLED = "none", "bundled"
 WEIGHTS = Path(__file__).parent / "network.safetensors"
 BLOCK_S = 60.0
 """Seconds that the network is given at once, besides its context."""
-SEVERAL_PROBABILITY, SMOOTHED_FRAMES = 0.6, 5
+SEVERAL_PROBABILITY, SMOOTHED_FRAMES = 0.4, 5
 """Several people speak where the bundled network gives this probability or more, on average over 0.2 s."""
 PYANNOTE_SEVERAL_PROBABILITY = 0.3
 """The same for pyannote's network, which is right where it says so, and seldom says so."""

@@ -23,7 +23,7 @@ MEAN_FRAMES = 500
 """Filterbank frames of 10 ms on either side over whose mean the features are centered."""
 FBANK_FRAMES = 4
 """Filterbank frames to a frame."""
-DILATIONS = (1, 2, 4, 8, 16)
+DILATIONS = (1, 2, 4, 8, 16) * 2
 
 
 class SpeakerCounter(nn.Module):
