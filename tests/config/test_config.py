@@ -30,6 +30,7 @@ def test_the_lab_recipe_is_the_exercise() -> None:
         "epochs": 10,
         "minutes": 0.0,
         "batch_size": 128,
+        "accumulate": 1,
         "optimizer": "adam",
         "head_only_share": 0.0,
         "backbone_rate": 1.0,

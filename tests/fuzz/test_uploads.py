@@ -9,7 +9,7 @@ from uploads import DECODE_BYTES, fuzz_uploads
 
 from xvectors.serve import Settings, create_app
 
-NUMBER = 200
+NUMBER = 60
 
 
 def test_damaged_uploads_are_answered_or_refused(tmp_path: Path) -> None:
@@ -23,6 +23,6 @@ def test_damaged_uploads_are_answered_or_refused(tmp_path: Path) -> None:
     faults = "\n".join(f"{fault}: seeds {seeds[:9]}" for fault, seeds in outcome.faults.items())
     assert not outcome.faults, faults
     assert outcome.statuses.total() == NUMBER
-    assert min(outcome.statuses[200], outcome.statuses[422]) > 20  # the damage is felt, and does not stop at once
+    assert min(outcome.statuses[200], outcome.statuses[422]) > 6  # the damage is felt, and does not stop at once
     assert outcome.grown_bytes < 100_000_000
     assert outcome.worker_bytes < DECODE_BYTES + 200_000_000

@@ -349,6 +349,6 @@ def test_unknown_names_are_answered_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"has no setting 'bach_norm'; did you mean 'batch_norm'\?"):
         build_model("xvector", bach_norm=True)
     with pytest.raises(
-        ConfigError, match=r"model 'xvector' has no setting 'zzz'; known are activation, batch_norm, depth"
+        ConfigError, match=r"model 'xvector' has no setting 'zzz'; known are activation, batch_norm, contexts, depth"
     ):
         build_model("xvector", zzz=1)

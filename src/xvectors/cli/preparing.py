@@ -21,7 +21,7 @@ CORPORA = ("voxceleb", "cn-celeb", "librispeech", "voxblink2", "common-voice")
 )
 def prepare_command(
     corpus: Annotated[
-        str, typer.Argument(metavar="CORPUS", help=f"{', '.join(CORPORA)}.", autocompletion=one_of(*CORPORA))
+        str, typer.Argument(metavar="CORPUS", help=f"Corpus: {', '.join(CORPORA)}.", autocompletion=one_of(*CORPORA))
     ],
     sources: Annotated[
         list[Path],

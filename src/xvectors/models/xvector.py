@@ -116,6 +116,8 @@ class XVector(Backbone):
         if len(outputs) != len(layers) or any(
             not isinstance(each, int) or not 1 <= each <= MAX_WIDTH for each in outputs
         ):
+            if not widths:
+                raise ConfigError(f"XVector: size is {size}; its layers have more than {MAX_WIDTH:,} units")
             raise ConfigError(
                 f"XVector: widths is {widths!r}; it must be a list of {len(layers)} whole numbers, one for each frame "
                 f"layer, each at least 1 and at most {MAX_WIDTH:,}"

@@ -1,12 +1,13 @@
 // The map of voices: a point for each enrolled speaker, as SVG. The list of speakers says in words who sounds alike.
 import { strings } from "./strings.js";
 
+const SVG = document.querySelector("svg").namespaceURI;
 const SIZE = { width: 480, height: 300, edge: 36 };
 const FONT = 18; // as in the style; names that would cover others are left out
 const MAX_NAMED = 60;
 
 function drawn(tag, attributes, text) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  const made = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   if (text) made.textContent = text;
   return made;
