@@ -67,7 +67,7 @@ def test_turns_are_printed_and_written(meeting: Path, tmp_path: Path) -> None:
 
 def test_speakers_of_the_gallery_are_named(meeting: Path, people: Path, tmp_path: Path) -> None:
     gallery = tmp_path / "team.sqlite"
-    run("enroll", "Ann", people / "v0" / "a.flac", "--gallery", gallery)
+    run("enroll", "Ann", people / "v1" / "a.flac", "--gallery", gallery)
     printed = run("diarize", meeting, "-o", tmp_path, "--gallery", gallery).stdout
     assert "  Ann" in printed
     assert "in this recording, LLR " in printed

@@ -180,7 +180,7 @@ def test_the_gallery_names_speakers_by_its_own_decision(
     with open_gallery(tmp_path / "team.sqlite", system=encoder, create=True) as gallery:
         with pytest.raises(GalleryError, match="no enrolled speakers"):
             Diarizer(encoder, gallery=gallery).diarize(samples)
-        for name, voice in (("Ann Lee", "v0"), ("bob", "v3")):
+        for name, voice in (("Ann Lee", "v1"), ("bob", "v3")):
             heard = encoder.listen(voices[voice][0])
             gallery.enroll(
                 name, encoder.encode_heard([heard.samples]), [heard.speech_s], condition=heard.condition[None]
@@ -194,7 +194,7 @@ def test_the_gallery_names_speakers_by_its_own_decision(
             assert (answer.name, answer.llr) == (direct.speaker if direct.decided else None, direct.matches[0].llr)
             assert answer.answer in {"Ann Lee", UNKNOWN, "cannot tell"}
             assert answer.answer != "cannot tell" or answer.reasons
-    ann = next(turn.speaker for turn in truth if turn.speaker == "v0")
+    ann = next(turn.speaker for turn in truth if turn.speaker == "v1")
     first = next(turn for turn in truth if turn.speaker == ann)
     middle_s = (first.start_s + first.end_s) / 2
     named = next(turn for turn in found if turn.start_s <= middle_s <= turn.end_s)

@@ -17,6 +17,7 @@ from xvectors.config import parse_toml, to_toml
 from xvectors.errors import CheckpointError
 from xvectors.gallery import SqliteStore, Voiceprint, open_gallery
 from xvectors.system import SystemFolder
+from xvectors.system.serialization import kept_epoch
 from xvectors.trials import Trials
 from xvectors.verification import fingerprint_of, verifier_of
 from xvectors.verification.fingerprint import fingerprint, weights_digest
@@ -122,7 +123,7 @@ def as_format_2(folder: SystemFolder) -> str:
     weights = safetensors.torch.load_file(folder.weights)
     assert "embedding.weight" in weights
     renamed = {re.sub(r"^embedding\.", "embed.", name): value for name, value in weights.items()}
-    folder.weights.write_bytes(safetensors.torch.save(renamed, metadata={"epoch": "50"}))
+    folder.weights.write_bytes(safetensors.torch.save(renamed, metadata={"epoch": str(kept_epoch(folder))}))
     recipe = parse_toml(text, "system.toml")["recipe"]
     settings = {"features": recipe["features"], "model": recipe["model"], "channel": recipe["data"]["channel"]}
     before = fingerprint(settings, weights_digest(folder.weights))
