@@ -14,8 +14,8 @@ OLDER := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTION
 
 # Tests whose results a processor can change. Left out of their folders: those that decode files, and those of how a run
 # is interrupted, resumed and reported.
-NUMERICAL := $(addprefix tests/,audio augment backends diarization encoder export features metrics models \
-	system/importers training verification test_devices.py test_exercise.py test_losses.py) \
+NUMERICAL := $(addprefix tests/,audio augment backends diarization encoder export features losses metrics \
+	models system/importers training verification test_devices.py test_exercise.py) \
 	$(addprefix --ignore=tests/,audio/decoding diarization/test_commands.py diarization/test_diarization_page.py \
 	diarization/test_files.py diarization/test_transcripts.py $(addprefix system/importers/test_,checkpoint.py \
 	import_command.py import_writes.py sources.py wespeaker_settings.py) $(addprefix training/test_,bad_input.py \

@@ -170,7 +170,7 @@ def test_the_steps_of_compose_run_one_after_the_other_without_docker(voices: Voi
             here([*KEYS["entrypoint"], *KEYS["command"]], folder),
             capture_output=True, text=True, check=True, **running,
         )  # fmt: skip
-        (key,) = re.findall(r"xv_\w+", made.stdout)
+        (key,) = re.findall(r"xv_[\w-]+", made.stdout)
         process, address, log = serve(
             here([*words_of("ENTRYPOINT"), *words_of("CMD")], folder), server, folder, running
         )
