@@ -20,7 +20,7 @@ from mutations import MUTATIONS, mutate
 from xvectors.errors import ManifestError
 
 INPUTS = 16
-SECONDS = float(os.environ.get("XVECTORS_FUZZ_S", "30"))
+SECONDS = float(os.environ.get("XVECTORS_FUZZ_S", "15"))
 
 
 @pytest.fixture(autouse=True)

@@ -86,7 +86,7 @@ def is_sound(path: Path) -> bool:
         return connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-@pytest.mark.parametrize(("each", "seconds"), [(3, 3), pytest.param(8, 40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("each", "seconds"), [(3, 3), pytest.param(8, 20, marks=pytest.mark.slow)])
 def test_concurrent_writers_and_readers_lose_nothing(tmp_path: Path, each: int, seconds: int) -> None:
     """Some processes write and as many read, one forgets; they also race to make the file."""
     path = tmp_path / "gallery.sqlite"

@@ -49,7 +49,7 @@ COMMAND = "from xvectors.cli import main; import xvectors.training; print('ready
 
 @pytest.mark.slow
 def test_killed_at_any_moment_and_resumed_is_uninterrupted(toy_corpus: Path, tmp_path: Path) -> None:
-    """Ten `kill -9` on the command at random moments of the life that an undisturbed one has, once it is imported.
+    """Five `kill -9` on the command at random moments of the life that an undisturbed one has, once it is imported.
 
     A run that comes to its end before its kill must have the weights of the undisturbed one, and is begun anew.
     """
@@ -72,7 +72,7 @@ def test_killed_at_any_moment_and_resumed_is_uninterrupted(toy_corpus: Path, tmp
     while True:
         with begin(killed) as process:
             try:
-                process.wait(float(generator.uniform(0, life_s)) if kills < 10 else None)
+                process.wait(float(generator.uniform(0, life_s)) if kills < 5 else None)
             except subprocess.TimeoutExpired:
                 process.kill()
         if process.returncode == -signal.SIGKILL:
@@ -81,7 +81,7 @@ def test_killed_at_any_moment_and_resumed_is_uninterrupted(toy_corpus: Path, tmp
         assert process.returncode == 0
         assert_same(weights_of(killed), weights_of(whole))
         assert_same(state_of(killed), state_of(whole))
-        if kills == 10:
+        if kills == 5:
             break
         shutil.rmtree(killed)
 
