@@ -19,7 +19,8 @@ NUMERICAL := $(addprefix tests/,audio augment backends diarization encoder expor
 	$(addprefix --ignore=tests/,audio/decoding diarization/test_commands.py diarization/test_diarization_page.py \
 	diarization/test_files.py diarization/test_transcripts.py $(addprefix system/importers/test_,checkpoint.py \
 	import_command.py import_writes.py sources.py wespeaker_settings.py) $(addprefix training/test_,bad_input.py \
-	failures.py hooks.py minutes.py packed_corpora.py results.py resuming.py))
+	distillation.py distributed.py failures.py fine_tuning.py hooks.py minutes.py packed_corpora.py results.py \
+	resuming.py unlabeled.py))
 
 .PHONY: help demo test test-older test-slow test-all coverage lint format docs build notebook starter-onnx clean
 
