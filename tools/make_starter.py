@@ -10,11 +10,12 @@ besides, and nothing is shipped: what the shipped system, which hears them all, 
 has not heard. With --calibrate-only the shipped network is kept, and back-end and calibration are learned anew, as a
 change in how recordings are heard requires.
 
-With --teacher SYSTEM the network learns the embeddings of that system (recipe distill) from the same recordings, fewer
-synthetic voices, and the speakers of the four other corpora that are not calibrated on. It begins with the weights of
---start, and at the end --keep of these are averaged in: the student is better in moods and by telephone, the start on
-half a second, and the mean keeps most of both. With --train-only the trained network, rounded to float16, stays below
-WORK, and is neither calibrated nor shipped.
+With --teacher SYSTEM the network learns the embeddings of that system (recipe distill) from the same recordings,
+fewer synthetic voices, and the speakers of the four other corpora that are not calibrated on. It begins with the
+weights of --start, such as the system that --train-only makes without a teacher, and at the end --keep of these are
+averaged in: the student is better in moods and by telephone, the start on half a second, and the mean keeps most of
+both. With --train-only the trained network, rounded to float16, stays below WORK, and is neither calibrated nor
+shipped. To calibrate such a network anew, give --teacher with --calibrate-only.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from make_known_calibrations import CORPORA, write_lists
 from xvectors import SpeakerEncoder, export_onnx, load_recipe, open_corpus, train
 from xvectors.audio import probe, read, resample, write
 from xvectors.backends import all_pairs_scores
+from xvectors.corpus import TEST, VAL
 from xvectors.corpus.synth import synthesize
 from xvectors.metrics import ROC, eer
 from xvectors.system import SystemFolder, find_system
@@ -50,9 +52,9 @@ SYNTHETIC = {"speakers": 80, "utterances": 10, "seed": 2026}
 TEACHER_SYNTHETIC = {"speakers": 40, "utterances": 5, "seed": 2026}
 """With a teacher, which makes many voices of each."""
 TEACHER_SETTINGS = (
-    *("data.train_test_prop=1.0", "data.held_out_prop=0.0", "data.train_val_prop=1.0", "training.minutes=21"),
+    *("data.train_test_prop=1.0", "data.held_out_prop=0.0", "data.train_val_prop=1.0", "training.minutes=42"),
     *("distillation.voices=6", "distillation.moods=2", "distillation.recordings_per_copy=5"),
-    *("distillation.cosine_weight=0", "distillation.label_weight=1", "data.chunk_max_s=2.5"),
+    *("distillation.cosine_weight=0", "distillation.label_weight=1", "data.chunk_max_s=2.2"),
     *("training.learning_rate=4e-3", "training.backbone_rate=0.4", "training.head_only_share=0.06"),
     *("training.warm_up=0.15", "training.embedding_map=true", "training.decoded_mb=4096"),
 )
@@ -77,11 +79,13 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--held-out", type=int, default=0, metavar="N", help="keep every Nth speaker out, and measure")
     parser.add_argument("--teacher", help="learn the embeddings of this system, from more recordings")
-    parser.add_argument("--start", default="starter", help="with --teacher, the system to begin with")
+    parser.add_argument("--start", help="with --teacher, the system to begin with")
     parser.add_argument("--keep", type=float, default=0.3, metavar="SHARE", help="share of the start in the weights")
     parser.add_argument("--train-only", action="store_true", help="neither calibrate nor ship")
     parser.add_argument("--calibrate-only", action="store_true", help="keep the shipped network, and learn the rest")
     arguments = parser.parse_args()
+    if arguments.teacher and not (arguments.start or arguments.calibrate_only):
+        parser.error("--teacher needs --start, the system to begin with; --train-only without a teacher makes one")
     work = arguments.work
     synthesize(work / SYNTHETIC_FOLDER, **(TEACHER_SYNTHETIC if arguments.teacher else SYNTHETIC), progress=True)
     synthesize(work / OTHER_SYNTHETIC_FOLDER, **OTHER_SYNTHETIC, progress=True)
@@ -112,7 +116,7 @@ def main() -> None:
             manifest,
             system.path,
             recipe,
-            start=arguments.start if arguments.teacher else None,
+            start=arguments.start,
             overwrite=True,
             on_epoch=say,
             calibrate=False,
@@ -293,12 +297,10 @@ def learned_from(folder: SystemFolder, most: int = 6) -> tuple[list[Path], list[
     With copies in moods, the map takes more of the moods away, and more of what tells speakers apart in half a second.
     """
     corpus, found = open_corpus(folder.corpus), Counter[str]()
-    with folder.corpus.open(encoding="utf-8", newline="") as file:
-        trained = {row["id"] for row in csv.DictReader(file) if row["split"] not in ("val", "test")}
     paths, speakers = list[Path](), list[str]()
     for at in np.random.default_rng(0).permutation(len(corpus)):
         speaker = corpus.speakers[corpus.speaker_index[at]]
-        if corpus.id[at] in trained and found[speaker] < most:
+        if corpus.split[at] not in (VAL, TEST) and found[speaker] < most:
             found[speaker] += 1
             paths.append(Path(corpus.full_path(at)))
             speakers.append(speaker)

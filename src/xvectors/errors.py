@@ -100,7 +100,7 @@ class ServiceError(XVectorsError, RuntimeError):
 
     Attributes
     ----------
-    status : HTTP status of its answer; None where there is none
+    status : HTTP status of its answer; None if it did not answer
     kind : kind of the problem, such as `unknown-speaker`; empty where the service did not name one
     request_id : identifies the request in the service's logs; empty where there is no answer
     """

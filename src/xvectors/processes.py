@@ -1,7 +1,8 @@
-"""Start worker processes without running the main script again in them."""
+"""Cores for this process, and worker processes that do not run the main script again."""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,11 @@ from contextlib import contextmanager
 from types import ModuleType
 
 _one_at_a_time = threading.RLock()
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def test_what_cannot_be_shared_is_refused() -> None:
 
 
 def test_processes_divide_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xvectors.training.distributed.num_cores", lambda: 8)
+    monkeypatch.setattr("xvectors.training.distributed.usable_cores", lambda: 8)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as torchrun sets it
     assert [Group(0, n, 0, n).num_threads() for n in (2, 3, 16)] == [4, 2, 1]
     monkeypatch.setenv("OMP_NUM_THREADS", "3")

@@ -46,7 +46,7 @@ class DecisionAnswer(Answer):
     """What every decision states."""
 
     decision: Verdict
-    llr: float | None = Field(description="Natural log of the likelihood ratio; null where there is none.")
+    llr: float | None = Field(description="Natural log of the likelihood ratio; null if none was computed.")
     prior: float = Field(description="Probability before the recording was heard.")
     probability: float | None = Field(description="Probability after it was heard.")
     threshold: float | None = Field(description="LLR at which both answers are equally probable.")

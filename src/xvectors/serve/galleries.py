@@ -47,7 +47,7 @@ class Galleries:
         return path.with_name(f"{path.stem}.{name}.sqlite")
 
     def of(self, tenant: str) -> Gallery:
-        """Return a tenant's gallery, and make it where there is none. Raises GalleryError, StorageError."""
+        """Return a tenant's gallery, and make it if it does not exist. Raises GalleryError, StorageError."""
         with self._lock:
             if tenant in self._open:
                 return self._open[tenant]

@@ -37,7 +37,7 @@ class Job:
     progress : from 0 to 1
     result : `Diarization.to_dict`, once done
     error : why it failed
-    expires_at : when the result is forgotten; None while there is none
+    expires_at : when the result is forgotten; None until the job has one
     """
 
     id: str
@@ -100,14 +100,14 @@ class Jobs:
         return job
 
     def find(self, tenant: str, job_id: str) -> Job | None:
-        """Return the tenant's job; None where there is none, or its result has been forgotten."""
+        """Return the tenant's job; None if it is unknown or its result has been forgotten."""
         self._forget_expired()
         with self._lock:
             job = self._jobs.get(job_id)
         return job if job is not None and job.tenant == tenant else None
 
     def remove(self, tenant: str, job_id: str) -> bool:
-        """Stop a job and forget its result; False where there is none."""
+        """Stop a job and forget its result; False if the job is unknown."""
         job = self.find(tenant, job_id)
         if job is None:
             return False

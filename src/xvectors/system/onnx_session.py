@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from xvectors.errors import CheckpointError, ConfigError, MissingExtraError
 from xvectors.files import digest
+from xvectors.processes import usable_cores
 
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 """onnxruntime's names of the devices, in order of preference."""
@@ -70,7 +70,7 @@ class Sessions:
         self.whole = open_session(path, device=device, threads=threads)
         self._digest = digest(path)
         is_on_cpu = self.whole.get_providers()[0] == PROVIDERS["cpu"]
-        self.at_once = (threads or _cores()) if is_on_cpu else 1
+        self.at_once = (threads or usable_cores()) if is_on_cpu else 1
         """Number of inputs that run at once."""
 
     @cached_property
@@ -96,8 +96,3 @@ class Sessions:
         session = self._on_one_core
         with ThreadPoolExecutor(min(self.at_once, len(inputs))) as pool:
             return list(pool.map(lambda value: computed(session, value), inputs))
-
-
-def _cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -31,6 +31,7 @@ from torch.nn.parallel import DistributedDataParallel
 from xvectors.devices import find_device
 from xvectors.errors import ConfigError, TrainingError, XVectorsError
 from xvectors.files import exclusive
+from xvectors.processes import usable_cores
 from xvectors.training.signals import Signals
 
 T = TypeVar("T")
@@ -181,7 +182,7 @@ class Group:
         torchrun itself sets OMP_NUM_THREADS to 1 where it is not set.
         """
         wanted = os.environ.get("OMP_NUM_THREADS", "")
-        return int(wanted) if wanted.isdecimal() and int(wanted) > 1 else max(1, num_cores() // self.num_local)
+        return int(wanted) if wanted.isdecimal() and int(wanted) > 1 else max(1, usable_cores() // self.num_local)
 
     def wait(self) -> None:
         """Wait until all processes are here."""
@@ -260,11 +261,6 @@ class Group:
 
 ALONE = Group()
 """The group of a process that trains alone."""
-
-
-def num_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _disconnect() -> None:

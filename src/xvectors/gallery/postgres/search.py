@@ -125,7 +125,7 @@ class IndexSearch:
         return np.array([speaker for (speaker,) in found], dtype=np.int64)
 
     def make_index(self, dimensions: int) -> None:
-        """Make the index, where the speakers are many and there is none; not while another process does so.
+        """Make the index if it is missing and there are many speakers, unless another process is making it.
 
         The rows are changed in a transaction of their own: an index also holds the rows that its transaction replaced.
         """

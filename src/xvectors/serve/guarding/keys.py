@@ -117,7 +117,7 @@ def add_key(
 
 
 def remove_key(path: Path, key_id: str) -> Key:
-    """Remove the key of that id from the file, and return it. Raises ConfigError where there is none."""
+    """Remove the key of that id from the file, and return it. Raises ConfigError for an unknown id."""
     with exclusive(path.with_name(f".{path.name}.lock"), of=str(path), wait_s=10.0):
         keys = read_keys(path)
         found = [key for key in keys if key.id == key_id]

@@ -1,13 +1,12 @@
 // The map of voices: a point for each enrolled speaker, as SVG. The list of speakers says in words who sounds alike.
 import { strings } from "./strings.js";
 
-const SVG = document.querySelector("svg").namespaceURI;
 const SIZE = { width: 480, height: 300, edge: 36 };
 const FONT = 18; // as in the style; names that would cover others are left out
 const MAX_NAMED = 60;
 
-function drawn(tag, attributes, text) {
-  const made = document.createElementNS(SVG, tag);
+function drawnIn(place, tag, attributes, text) {
+  const made = document.createElementNS(place.namespaceURI, tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   if (text) made.textContent = text;
   return made;
@@ -18,6 +17,7 @@ export function drawMap(place, found, heard) {
   place.setAttribute("aria-label", strings.mapOf(found.points.length));
   const across = (x) => SIZE.width / 2 + x * (SIZE.width / 2 - SIZE.edge);
   const down = (y) => SIZE.height / 2 - y * (SIZE.height / 2 - SIZE.edge);
+  const drawn = (...given) => drawnIn(place, ...given);
   const taken = [];
   place.replaceChildren(
     ...found.points.map((point) => {
